@@ -1,0 +1,351 @@
+"""Between a change and the wire: which requests a change takes, what an answer means for the record.
+
+Pure. What is shown is rendered from the very requests that are sent, so this is the only place that
+renders one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import assert_never
+
+from reconciler.contract import ATTRIBUTES, DEVICE_ID, INSTALLATION, IP_COUNTRY, Clear, Contract
+from reconciler.plan import Action, Basis, Change, FieldChange, Op, Request
+from reconciler.state import Fact, Known, Presence, Record
+from reconciler.values import FieldPath, Json, Scalar, digest, same
+
+PATH = "/api/v2/server-side-api/profile/"
+"""Every method has this path; the slash at the end counts (adapty-api 1, 7.30)."""
+
+CUSTOMER_HEADER = "adapty-customer-user-id"
+PROFILE_HEADER = "adapty-profile-id"
+PLATFORM_HEADER = "adapty-platform"
+
+_ATTRIBUTE = f"{ATTRIBUTES}."
+_MEMBER = f"{INSTALLATION}."
+
+
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """How an environment wants requests rendered."""
+
+    delete_attribute_with: Clear = Clear.NULL
+    send_ip_country_always: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What an answer says of a profile (adapty-api 5.1): identifiers and all its custom attributes,
+    normalised."""
+
+    profile_id: str
+    customer_user_id: str | None
+    custom_attributes: Mapping[str, Scalar]
+
+
+# --- requests ------------------------------------------------------------------------------------
+
+
+def headers(
+    customer_user_id: str | None, profile_id: str | None, platform: str | None = None
+) -> dict[str, str]:
+    """The headers that name a profile. Authorisation is the client's."""
+    named = {
+        CUSTOMER_HEADER: customer_user_id,
+        PROFILE_HEADER: profile_id,
+        PLATFORM_HEADER: platform,
+    }
+    return {name: value for name, value in named.items() if value is not None}
+
+
+def read(customer_user_id: str | None, profile_id: str | None) -> Request:
+    """The request that reads a profile, by its customer id where it has one."""
+    named = headers(customer_user_id, None if customer_user_id else profile_id)
+    return Request("GET", PATH, named)
+
+
+def body(
+    fields: Sequence[FieldChange],
+    wanted: Mapping[FieldPath, Scalar | None],
+    contract: Contract,
+    sending: Sending,
+) -> dict[str, Json]:
+    """The minimal body for some field changes of a profile that declares ``wanted``.
+
+    Custom attributes that do not change are not named (they merge by key, adapty-api 4.1);
+    installation_meta is sent whole, cleared members as ``""``, whenever one of its members changes,
+    which is right whether the server merges or replaces (adapty-api 3.4).
+    """
+    changed = {field.path: field.after for field in fields if field.op is not Op.FORGET}
+    if sending.send_ip_country_always and wanted.get(IP_COUNTRY) is not None:
+        changed.setdefault(IP_COUNTRY, wanted[IP_COUNTRY])
+    if any(path.startswith(_MEMBER) for path in changed):
+        members = {path: value for path, value in wanted.items() if path.startswith(_MEMBER)}
+        changed = members | changed
+    out: dict[str, Json] = {}
+    attributes: list[Json] = []
+    installation: dict[str, Json] = {}
+    for path in contract.ordered(changed):
+        value = changed[path]
+        if path.startswith(_ATTRIBUTE):
+            cleared = "" if sending.delete_attribute_with is Clear.EMPTY else None
+            key = path.removeprefix(_ATTRIBUTE)
+            attributes.append({"key": key, "value": cleared if value is None else value})
+            out[ATTRIBUTES] = attributes
+        elif path.startswith(_MEMBER):
+            installation[path.removeprefix(_MEMBER)] = "" if value is None else value
+            out[INSTALLATION] = installation
+        elif value is None and contract.field(path).clear is Clear.EMPTY:
+            out[path] = ""
+        else:
+            out[path] = value
+    return out
+
+
+def request_digest(request: Request) -> str:
+    """Names a request in the journal without its content: what it is and whom it is for."""
+    return digest(request.method, dict(request.headers), request.body)
+
+
+# --- what a change does to a record --------------------------------------------------------------
+
+
+def attempted(record: Record, change: Change, request: Request, *, at: float) -> Record:
+    """The record while a request is under way: what it writes is uncertain.
+
+    Written durably before the request leaves, so that a crash needs no recovery of its own.
+    """
+    if request.method == "GET":
+        return record
+    if change.action is Action.DELETE:
+        return replace(record, deleting=True, unknown_at=at, unknown_write={})
+    facts = dict(record.facts)
+    for field in written(change, request):
+        before = facts.get(field.path)
+        last = None if before is None or before.known is Known.UNKNOWN else before.value
+        facts[field.path] = Fact(Known.UNCERTAIN, value=last, attempt=field.after)
+    presence = record.presence
+    if change.action is Action.CREATE:
+        presence = Presence.UNCONFIRMED
+    return replace(
+        record,
+        facts=facts,
+        presence=presence,
+        unknown_at=at,
+        unknown_write=_values(request),
+    )
+
+
+def _values(request: Request) -> dict[FieldPath, Scalar | None]:
+    """What a request writes, by field path; a cleared field is ``None``."""
+    out: dict[FieldPath, Scalar | None] = {}
+    for name, content in (request.body or {}).items():
+        if name == ATTRIBUTES:
+            assert isinstance(content, Sequence)
+            for item in content:
+                assert isinstance(item, Mapping)
+                out[f"{_ATTRIBUTE}{item['key']}"] = _scalar(item["value"])
+        elif name == INSTALLATION:
+            assert isinstance(content, Mapping)
+            for member, value in content.items():
+                out[f"{_MEMBER}{member}"] = _scalar(value)
+        else:
+            out[name] = _scalar(content)
+    return out
+
+
+def _scalar(value: Json) -> Scalar | None:
+    return value if isinstance(value, (str, bool, int, float)) and value != "" else None
+
+
+def contradicts(record: Record, change: Change, request: Request) -> bool:
+    """Whether a request differs from an earlier write of the profile that may still land late.
+
+    Such a request waits out the quiet period: there is no ETag and no idempotency key that would keep
+    the older write from landing over the newer one (adapty-api 6.4).
+    """
+    if record.unknown_at is None or request.method == "GET":
+        return False
+    if record.deleting or change.action is Action.DELETE:
+        return record.deleting != (change.action is Action.DELETE)
+    new = _values(request)
+    return any(path in new and not same(new[path], value) for path, value in record.unknown_write.items())
+
+
+class Standing(StrEnum):
+    """How a change stands against the record of its profile."""
+
+    CURRENT = "current"
+    ALREADY = "already"
+    STALE = "stale"
+
+
+def standing(change: Change, record: Record | None) -> tuple[Standing, str]:
+    """Whether a change may be sent, given what the state knows now, and why not.
+
+    ``record`` is that of the change's address; for a link also that of the profile to be linked. A
+    change can be sent again after a partial failure: its own uncertain writes do not make it stale.
+    """
+    if change.action is Action.DELETE or not (change.fields or change.requests):
+        return _standing_of_removal(change, record)
+    facts = record.facts if record is not None else {}
+    present = record is not None and record.presence is Presence.PRESENT
+    moved = record is not None and record.revision != change.revision
+    complete = all(_satisfied(field, facts.get(field.path)) for field in change.fields)
+    if change.action in (Action.CREATE, Action.LINK) and present and moved:
+        done = complete and (
+            change.action is Action.CREATE or (record is not None and record.customer_user_id)
+        )
+        if done:
+            return Standing.ALREADY, "the state has this result already"
+    if change.action is Action.CREATE and present:
+        return Standing.STALE, "the profile is recorded since the plan was made"
+    if change.action in (Action.UPDATE, Action.FORGET):
+        if not present:
+            return Standing.STALE, "the profile is not recorded as present any more"
+        if complete and moved:
+            return Standing.ALREADY, "the state has this result already"
+    for field in change.fields:
+        if not _unmoved(field, facts.get(field.path)):
+            return Standing.STALE, f"{field.path} moved since the plan was made"
+    changed = {field.path for field in change.fields}
+    for request in change.requests:
+        for path, value in _values(request).items():
+            if path not in changed and not same(value, _known_value(facts.get(path))):
+                return Standing.STALE, f"{path} moved since the plan was made"
+    return Standing.CURRENT, ""
+
+
+def _standing_of_removal(change: Change, record: Record | None) -> tuple[Standing, str]:
+    if record is None:
+        return Standing.ALREADY, "the state does not record the profile any more"
+    if record.protect:
+        return Standing.STALE, "the profile is protected"
+    if record.revision != change.revision and not record.deleting:
+        return Standing.STALE, "the profile moved since the plan was made"
+    return Standing.CURRENT, ""
+
+
+def _satisfied(field: FieldChange, fact: Fact | None) -> bool:
+    match field.op:
+        case Op.SET:
+            return (
+                fact is not None and fact.known is Known.VALUE and same(fact.value, field.after)
+            )
+        case Op.CLEAR:
+            return fact is not None and fact.known is Known.CLEARED
+        case Op.FORGET:
+            return fact is None
+        case _:
+            assert_never(field.op)
+
+
+def _unmoved(field: FieldChange, fact: Fact | None) -> bool:
+    if fact is None or fact.known is Known.UNKNOWN:
+        return field.basis is Basis.NONE
+    if fact.known is Known.UNCERTAIN:
+        return same(fact.attempt, field.after) or (
+            field.basis is Basis.UNCERTAIN and same(fact.value, field.before)
+        )
+    if _satisfied(field, fact):
+        return True
+    return field.basis in (Basis.RECORDED, Basis.OBSERVED) and same(fact.value, field.before)
+
+
+def _known_value(fact: Fact | None) -> Scalar | None:
+    return fact.value if fact is not None and fact.known is Known.VALUE else None
+
+
+def written(change: Change, request: Request) -> list[FieldChange]:
+    """The field changes of a change that one of its requests carries."""
+    if request.body is None:
+        return []
+    attributes = request.body.get(ATTRIBUTES, ())
+    assert isinstance(attributes, Sequence)
+    keys = {item["key"] for item in attributes if isinstance(item, Mapping)}
+    return [
+        field
+        for field in change.fields
+        if field.op is not Op.FORGET
+        and (
+            field.path.removeprefix(_ATTRIBUTE) in keys
+            if field.path.startswith(_ATTRIBUTE)
+            else field.path.partition(".")[0] in request.body
+        )
+    ]
+
+
+def accepted(record: Record, change: Change, request: Request) -> Record:
+    """The record once the API confirmed a request: what it wrote is known."""
+    facts = dict(record.facts)
+    for field in written(change, request):
+        facts[field.path] = Fact.of(field.after)
+    return replace(record, facts=facts, presence=Presence.PRESENT)
+
+
+def forgotten(record: Record, change: Change) -> Record:
+    """The record without the fields that the change forgets; they are remembered by name."""
+    paths = {field.path for field in change.fields if field.op is Op.FORGET}
+    if not paths:
+        return record
+    facts = {path: fact for path, fact in record.facts.items() if path not in paths}
+    return replace(record, facts=facts, forgotten=record.forgotten | paths)
+
+
+def observed(record: Record, seen: Observed) -> tuple[Record, list[FieldChange]]:
+    """The record with what an answer says of it, and where the answer differs from the record.
+
+    The answer is believed: another ``profile_id`` means another profile, of which nothing but the
+    returned attributes is known (adapty-api 2.3, 7.32).
+    """
+    facts = dict(record.facts)
+    if record.profile_id is not None and record.profile_id != seen.profile_id:
+        facts = {
+            path: fact if path.startswith(_ATTRIBUTE) else Fact(Known.UNKNOWN)
+            for path, fact in facts.items()
+        }
+    differences = []
+    for path, fact in sorted(facts.items()):
+        if not path.startswith(_ATTRIBUTE):
+            continue
+        now = seen.custom_attributes.get(path.removeprefix(_ATTRIBUTE))
+        before = fact.value if fact.known in (Known.VALUE, Known.UNCERTAIN) else None
+        settled = fact.known in (Known.VALUE, Known.CLEARED)
+        if settled and not same(before, now):
+            op = Op.CLEAR if now is None else Op.SET
+            basis = Basis.OBSERVED if fact.observed else Basis.RECORDED
+            differences.append(FieldChange(path, op, before, now, basis))
+        facts[path] = Fact.of(now, observed=True)
+    managed = {path.removeprefix(_ATTRIBUTE) for path in facts if path.startswith(_ATTRIBUTE)}
+    return (
+        replace(
+            record,
+            facts=facts,
+            profile_id=seen.profile_id,
+            customer_user_id=seen.customer_user_id or record.customer_user_id,
+            presence=Presence.PRESENT,
+            unmanaged=tuple(sorted(seen.custom_attributes.keys() - managed)),
+        ),
+        differences,
+    )
+
+
+def gone(record: Record) -> Record:
+    """The record once the API said that the profile does not exist."""
+    return replace(
+        record,
+        presence=Presence.GONE,
+        facts={},
+        unmanaged=(),
+        profile_id=None if record.customer_user_id else record.profile_id,
+        unknown_at=None,
+        unknown_write={},
+        deleting=False,
+    )
+
+
+def sends_new_device(fields: Sequence[FieldChange]) -> FieldChange | None:
+    """The change of ``device_id``, if there is one."""
+    return next((f for f in fields if f.path == DEVICE_ID and f.op is Op.SET), None)

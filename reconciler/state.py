@@ -1,0 +1,310 @@
+"""What the state knows: records, facts, the journal, and how a record moves. Pure.
+
+The remote returns almost nothing of what it is sent (adapty-api 5.3), so a record is the only memory
+of most fields. A *fact* is what we last knew of one field; a *record* is all of that for one profile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+from reconciler.errors import Source, StateRefused
+from reconciler.values import FieldPath, Json, Scalar
+
+FORMAT_VERSION = 1
+"""Version of the state format, in the store and in exports. Newer ones are refused."""
+
+
+class Known(StrEnum):
+    """What a fact says of its field. No fact at all: never known, not managed."""
+
+    VALUE = "value"
+    CLEARED = "cleared"
+    UNCERTAIN = "uncertain"
+    UNKNOWN = "unknown"
+    """Was managed, but the profile turned out to be another one: the value is lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """What we last knew of one field.
+
+    ``value`` is the value for ``VALUE``; for ``UNCERTAIN`` it is the last value known before the write
+    whose outcome is unknown (``None``: cleared or never known), and ``attempt`` what that write asked
+    for (``None``: to clear). ``observed`` says that the API returned it, rather than accepted it.
+    """
+
+    known: Known
+    value: Scalar | None = None
+    attempt: Scalar | None = None
+    observed: bool = False
+
+    @classmethod
+    def of(cls, value: Scalar | None, *, observed: bool = False) -> Fact:
+        """The fact of a settled write or an observation; ``None`` is known to be cleared."""
+        known = Known.CLEARED if value is None else Known.VALUE
+        return cls(known, value=value, observed=observed)
+
+
+class Presence(StrEnum):
+    """Whether the profile exists at the remote, as far as we know."""
+
+    PRESENT = "present"
+    UNCONFIRMED = "unconfirmed"
+    """A create was attempted and its outcome is unknown."""
+    GONE = "gone"
+    """The API said that it does not exist."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """All that we know of one profile. ``revision`` rises whenever the content changes."""
+
+    address: str
+    customer_user_id: str | None = None
+    profile_id: str | None = None
+    presence: Presence = Presence.PRESENT
+    facts: Mapping[FieldPath, Fact] = field(default_factory=dict)
+    forgotten: frozenset[FieldPath] = frozenset()
+    unmanaged: tuple[str, ...] = ()
+    """Keys of custom attributes last seen at the remote that nobody declared, sorted; never values."""
+    protect: bool = False
+    labels: tuple[str, ...] = ()
+    platform: str | None = None
+    source: Source | None = None
+    """Where it was last declared."""
+    unknown_at: float | None = None
+    """Unix time of the latest write whose outcome was unknown; kept after a retry succeeded, because
+    that write may still land."""
+    unknown_write: Mapping[FieldPath, Scalar | None] = field(default_factory=dict)
+    """What that write asked for, so that repeating it need not wait out the quiet period."""
+    deleting: bool = False
+    """A delete was attempted and its outcome is unknown."""
+    revision: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The state as a whole. ``lineage`` is ``None`` and ``serial`` 0 until the first write."""
+
+    lineage: str | None = None
+    serial: int = 0
+    environment: str | None = None
+    application: str | None = None
+    """``app_id`` learned from the first answer (adapty-api 5.1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of the journal: an intent, durable before its request, or an outcome after it."""
+
+    run: str
+    address: str
+    kind: str
+    """``intent``, or the outcome: ``applied``, ``failed``, ``uncertain``, ..."""
+    at: float
+    """Unix time in seconds."""
+    action: str = ""
+    request: str = ""
+    """Digest of the request; never its content."""
+    detail: str = ""
+    """Reason and the API's ``Request-Id``; never a value of the profile."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One line of the history of applies."""
+
+    run: str
+    started: float
+    finished: float
+    digest: str
+    outcomes: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """The whole state as one value: what ``state pull`` prints and ``state push`` takes."""
+
+    header: Header
+    records: tuple[Record, ...]
+
+
+def differs(a: Record | None, b: Record) -> bool:
+    """Whether two records of a profile say different things (revisions aside)."""
+    return a is None or replace(a, revision=0) != replace(b, revision=0)
+
+
+# --- as JSON -------------------------------------------------------------------------------------
+
+
+def encode_fact(fact: Fact) -> dict[str, Json]:
+    data: dict[str, Json] = {"known": fact.known.value}
+    if fact.value is not None:
+        data["value"] = fact.value
+    if fact.attempt is not None:
+        data["attempt"] = fact.attempt
+    if fact.observed:
+        data["observed"] = True
+    return data
+
+
+def encode_record(record: Record) -> dict[str, Json]:
+    """A record as JSON: schema ``state.schema.json``, ``$defs/record``. Members that say nothing are
+    left out."""
+    source = record.source
+    data: dict[str, Json] = {
+        "address": record.address,
+        "customer_user_id": record.customer_user_id,
+        "profile_id": record.profile_id,
+        "presence": record.presence.value,
+        "facts": {path: encode_fact(fact) for path, fact in sorted(record.facts.items())},
+        "forgotten": sorted(record.forgotten),
+        "unmanaged": list(record.unmanaged),
+        "protect": record.protect,
+        "labels": list(record.labels),
+        "platform": record.platform,
+        "source": {"file": source.file, "line": source.line} if source else None,
+        "unknown_at": record.unknown_at,
+        "unknown_write": dict(sorted(record.unknown_write.items())),
+        "deleting": record.deleting,
+        "revision": record.revision,
+    }
+    return {key: value for key, value in data.items() if value not in (None, [], {}, False)} | {
+        "facts": data["facts"],
+        "revision": record.revision,
+    }
+
+
+def decode_record(data: Mapping[str, Json]) -> Record:
+    """The reverse of `encode_record`.
+
+    Raises StateRefused where the data is not a record.
+    """
+    try:
+        return _decode_record(data)
+    except (KeyError, TypeError, ValueError, AttributeError) as problem:
+        raise StateRefused(
+            f"a record in the state is not readable ({type(problem).__name__})",
+            hint="Restore a backup from beside the state file, or `reconcile state push` an export.",
+        ) from None
+
+
+def _decode_record(data: Mapping[str, Json]) -> Record:
+    facts = {
+        path: Fact(
+            Known(item["known"]),
+            value=item.get("value"),
+            attempt=item.get("attempt"),
+            observed=bool(item.get("observed", False)),
+        )
+        for path, item in _object(data["facts"]).items()
+        if isinstance(item, dict)
+    }
+    source = data.get("source")
+    unknown_at = data.get("unknown_at")
+    return Record(
+        address=_text(data["address"]),
+        customer_user_id=_text_or_none(data.get("customer_user_id")),
+        profile_id=_text_or_none(data.get("profile_id")),
+        presence=Presence(_text(data.get("presence", "present"))),
+        facts=facts,
+        forgotten=frozenset(_texts(data.get("forgotten"))),
+        unmanaged=_texts(data.get("unmanaged")),
+        protect=bool(data.get("protect", False)),
+        labels=_texts(data.get("labels")),
+        platform=_text_or_none(data.get("platform")),
+        source=(
+            Source(_text(source["file"]), int(str(source.get("line", 0))))
+            if isinstance(source, dict)
+            else None
+        ),
+        unknown_at=float(str(unknown_at)) if unknown_at is not None else None,
+        unknown_write=dict(_scalars(data.get("unknown_write"))),
+        deleting=bool(data.get("deleting", False)),
+        revision=int(str(data.get("revision", 0))),
+    )
+
+
+def encode_export(export: Export) -> dict[str, Json]:
+    """The state as one JSON object: schema ``state.schema.json``."""
+    header = export.header
+    return {
+        "format_version": FORMAT_VERSION,
+        "lineage": header.lineage,
+        "serial": header.serial,
+        "environment": header.environment,
+        "application": header.application,
+        "profiles": [encode_record(record) for record in export.records],
+    }
+
+
+def decode_export(data: Json) -> Export:
+    """The reverse of `encode_export`.
+
+    Raises StateRefused for anything else, and for a newer format.
+    """
+    if not isinstance(data, dict) or "format_version" not in data:
+        raise StateRefused(
+            "this is not a state export",
+            hint="Give the JSON object that `reconcile state pull` printed.",
+        )
+    version = data["format_version"]
+    if not isinstance(version, int) or isinstance(version, bool) or version > FORMAT_VERSION:
+        raise StateRefused(
+            f"the export has format {version}, this program reads up to {FORMAT_VERSION}",
+            hint="Upgrade reconcile.",
+        )
+    profiles = data.get("profiles")
+    serial = data.get("serial")
+    if not isinstance(profiles, list) or not isinstance(serial, int):
+        raise StateRefused("the export lacks `profiles` or `serial`")
+    records = tuple(decode_record(item) for item in map(_object, profiles))
+    if len({record.address for record in records}) != len(records):
+        raise StateRefused("the export holds an address twice")
+    return Export(
+        Header(
+            lineage=_text_or_none(data.get("lineage")),
+            serial=serial,
+            environment=_text_or_none(data.get("environment")),
+            application=_text_or_none(data.get("application")),
+        ),
+        tuple(sorted(records, key=lambda record: record.address)),
+    )
+
+
+def _object(value: object) -> dict[str, Json]:
+    if not isinstance(value, dict):
+        raise StateRefused("the state holds something that is not a record")
+    return value
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+def _text_or_none(value: object) -> str | None:
+    return None if value is None else _text(value)
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, list):
+        raise TypeError
+    return tuple(_text(item) for item in value)
+
+
+def _scalars(value: object) -> Iterator[tuple[str, Scalar | None]]:
+    for path, scalar in _object(value or {}).items():
+        if not isinstance(scalar, (str, bool, int, float, type(None))):
+            raise TypeError
+        yield path, scalar
+
+
+def by_address(records: Iterable[Record]) -> dict[str, Record]:
+    return {record.address: record for record in records}

@@ -1,0 +1,82 @@
+"""What a value is here: JSON values, their one canonical form, digests, and safe text.
+
+Inside the program a field holds a *scalar* that the contract has normalised: text, a boolean, an
+integer, or (custom attributes) a float. ``None`` means "make sure it is absent"; a path that is not in
+a mapping is not mentioned.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import unicodedata
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+Json: TypeAlias = "None | bool | int | float | str | Sequence[Json] | Mapping[str, Json]"
+Scalar: TypeAlias = str | bool | int | float
+FieldPath: TypeAlias = str
+"""``email``, ``custom_attributes.tier``, ``installation_meta.locale``. Only the first dot separates:
+the key of a custom attribute may hold dots itself."""
+
+
+def canonical(value: Json) -> str:
+    """The one JSON spelling of a value: sorted keys, no blanks, ASCII only, floats with their point."""
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
+    )
+
+
+def digest(*lines: Json) -> str:
+    """``sha256:<hex>`` over the canonical form of each line, every one ended by a newline."""
+    sha = hashlib.sha256()
+    for line in lines:
+        sha.update(canonical(line).encode("ascii"))
+        sha.update(b"\n")
+    return f"sha256:{sha.hexdigest()}"
+
+
+def same(a: Scalar | None, b: Scalar | None) -> bool:
+    """Equality of normalised scalars, types included: ``1.0`` is not ``True`` and ``"5"`` is not ``5``."""
+    return type(a) is type(b) and a == b
+
+
+def shown(text: str) -> str:
+    """Text that is safe to print: whatever could steer a terminal or hide is written as an escape.
+
+    Controls (C0, C1, DEL), line separators, direction and other format marks, lone surrogates,
+    private use and unassigned code points become ``\\x1b``-style escapes; a backslash is doubled so
+    that an escape can be told from text that looks like one.
+    """
+    if text.isascii() and text.isprintable() and "\\" not in text:
+        return text
+    return "".join(_shown_character(character) for character in text)
+
+
+def _shown_character(character: str) -> str:
+    if character == "\\":
+        return "\\\\"
+    if character == " " or (
+        character.isprintable() and unicodedata.category(character) not in {"Cf", "Co", "Cn", "Cs"}
+    ):
+        return character
+    code = ord(character)
+    if code <= 0xFF:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
+
+
+def quoted(value: Scalar | None) -> str:
+    """A scalar as a person reads it: JSON's spelling, text in quotes, made safe by `shown`."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "true" if value else "false"
+        case str():
+            escaped = shown(value).replace('"', '\\"')
+            return f'"{escaped}"'
+        case float() if value.is_integer() and abs(value) < 1e15:
+            return f"{value:.1f}"
+        case _:
+            return json.dumps(value)
