@@ -1,0 +1,34 @@
+"""A parsed document with its places: what the loader makes and validation judges. Untrusted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from reconciler.errors import Source
+from reconciler.values import Json
+
+Path: TypeAlias = tuple[str | int, ...]
+"""Where a node is: keys of mappings, and positions in lists from 0. ``()`` is the root."""
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One YAML document: JSON values only, and where each of them was written.
+
+    ``places`` holds the line and column (from 1) of a member's key, of a list's item, and under
+    ``()`` of the root mapping. What an alias or a merge key brought in has the place where it was
+    used, or none.
+    """
+
+    value: dict[str, Json]
+    source: Source
+    places: dict[Path, tuple[int, int]]
+
+    def at(self, path: Path) -> Source:
+        """Where ``path`` is, or its nearest ancestor that has a place; so never nowhere."""
+        places = self.places
+        while path and path not in places:
+            path = path[:-1]
+        place = places.get(path)
+        return self.source if place is None else Source(self.source.file, *place)

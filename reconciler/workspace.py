@@ -1,0 +1,490 @@
+"""The façade: a configuration, its profile files, one environment's state and API.
+
+This is what library users import and all that the command line uses.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import random
+import secrets
+import socket
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from reconciler.config import Config, Environment, find, load_config
+from reconciler.contract import Contract
+from reconciler.documents import Document
+from reconciler.errors import (
+    Diagnostic,
+    InputError,
+    Interrupted,
+    NotAuthorised,
+    ReconcileError,
+    Refused,
+    RemoteUnavailable,
+)
+from reconciler.plan import ApplyReport, Drift, Plan, Result, from_lines, to_lines
+from reconciler.planner import Options, Selection, make_plan
+from reconciler.profiles import Profile, profile_of
+from reconciler.protocol import Sending
+from reconciler.resources import load_contract
+from reconciler.state import Export, Record, by_address, decode_export, differs
+from reconciler.store import Holder, SqliteStore, Store, Writer
+
+if TYPE_CHECKING:
+    from reconciler.apply import Sender
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What validation found: the valid profiles in file order, and all findings."""
+
+    profiles: tuple[Profile, ...]
+    diagnostics: tuple[Diagnostic, ...]
+    documents: int
+
+    @property
+    def valid(self) -> bool:
+        return not any(diagnostic.is_error for diagnostic in self.diagnostics)
+
+
+class Workspace:
+    """A configuration and one of its environments. Use it as a context manager, or `close` it.
+
+    ``environ`` is where the secret key is looked up by name, ``stop`` is asked before anything new
+    starts: both are arguments so that a test or an embedding program can hold them.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        environment: Environment,
+        *,
+        environ: Mapping[str, str] | None = None,
+        stop: Callable[[], bool] = lambda: False,
+        store: Store | None = None,
+    ) -> None:
+        self.config = config
+        self.environment = environment
+        self._environ = os.environ if environ is None else environ
+        self._stop = stop
+        self._store = store
+
+    @classmethod
+    def open(
+        cls,
+        config: str | Path | None = None,
+        env: str | None = None,
+        *,
+        start: str | Path | None = None,
+        **options: Any,
+    ) -> Self:
+        """The workspace of a ``reconcile.yaml`` (found upwards from ``start``, by default the working
+        directory) and an environment (by default the configured one).
+
+        Raises InputError for an invalid or missing configuration, UsageError for an unknown
+        environment.
+        """
+        path = Path(config) if config is not None else None
+        loaded = load_config(path, start=Path(start) if start is not None else Path.cwd())
+        return cls(loaded, loaded.environment(env), **options)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Releases the state. The workspace can be used again afterwards."""
+        if self._store is not None:
+            self._store.close()
+            self._store = None
+
+    @property
+    def contract(self) -> Contract:
+        return load_contract(self.environment.dialect.value)
+
+    @property
+    def store(self) -> Store:
+        """The state of the environment. Opening it creates nothing."""
+        if self._store is None:
+            self._store = SqliteStore(self.environment.state, environment=self.environment.name)
+        return self._store
+
+    # --- reading files -----------------------------------------------------------------------
+
+    def validate(self, paths: Sequence[str | Path] = ()) -> Checked:
+        """Reads and checks the profile files (or only ``paths``): offline, without a key.
+
+        All findings are returned, none is raised.
+        """
+        from reconciler.validation import validate_documents
+
+        documents: list[Document] = []
+        diagnostics: list[Diagnostic] = []
+        for root in [Path(path) for path in paths] or [self.config.profiles]:
+            from reconciler.loader import load
+
+            loaded = load(root, display=self._display)
+            documents += loaded.documents
+            diagnostics += loaded.diagnostics
+        diagnostics += validate_documents(documents, self.contract)
+        diagnostics.sort(key=Diagnostic.sort_key)
+        if any(diagnostic.is_error for diagnostic in diagnostics):
+            return Checked((), tuple(diagnostics), len(documents))
+        profiles = tuple(profile_of(document, self.contract) for document in documents)
+        return Checked(profiles, tuple(diagnostics), len(documents))
+
+    def _display(self, path: Path) -> str:
+        """How a file is named in findings and plans: relative to the configuration, so that a plan is
+        the same wherever the repository lies."""
+        try:
+            return path.absolute().relative_to(self.config.root.absolute()).as_posix()
+        except ValueError:
+            return path.as_posix()
+
+    def desired(self) -> tuple[Profile, ...]:
+        """The valid profiles of all files.
+
+        Raises InputError, with every finding, where one is an error.
+        """
+        checked = self.validate()
+        if not checked.valid:
+            raise _invalid(checked.diagnostics)
+        return checked.profiles
+
+    # --- planning ----------------------------------------------------------------------------
+
+    def plan(
+        self,
+        *,
+        refresh: bool = False,
+        reassert: bool = False,
+        prune: bool = False,
+        select: Iterable[str] = (),
+        exclude: Iterable[str] = (),
+        profiles: Sequence[Profile] | None = None,
+    ) -> Plan:
+        """The plan that takes the recorded state to the files.
+
+        Touches neither state nor files, and makes no network call unless ``refresh``, which reads the
+        recorded profiles first and records nothing. ``profiles`` spares reading the files again.
+
+        Raises InputError for invalid files and for what the API cannot do.
+        """
+        desired = self.desired() if profiles is None else profiles
+        recorded = by_address(self.store.records())
+        selection = Selection(tuple(select), tuple(exclude))
+        if refresh:
+            recorded |= {
+                after.address: after for _, after, _ in self._look(recorded.values(), selection)
+            }
+        environment = self.environment
+        made = make_plan(
+            desired,
+            recorded,
+            header=self.store.header(),
+            contract=self.contract,
+            options=Options(
+                environment=environment.name,
+                prune=prune,
+                reassert=reassert,
+                selection=selection,
+                sending=Sending(
+                    environment.delete_attribute_with, environment.send_ip_country_always
+                ),
+                max_changes=environment.max_changes,
+                allows_deletes=environment.max_delete.allows,
+            ),
+        )
+        if isinstance(made, list):
+            raise _invalid(made)
+        return made
+
+    # --- applying ----------------------------------------------------------------------------
+
+    def apply(
+        self,
+        plan: Plan,
+        *,
+        max_changes: int | None = None,
+        rate: float | None = None,
+        profiles: Sequence[Profile] | None = None,
+        on_result: Callable[[Result], None] = lambda result: None,
+    ) -> ApplyReport:
+        """Applies a plan and returns the outcome of every change.
+
+        ``rate`` (requests per second) overrides the configured one. ``profiles`` are those of the
+        files, for what is recorded without a line in the plan; without them the files are read if they
+        are valid.
+
+        Raises Refused where nothing may be sent: another environment, lineage or application, a cap, a
+        lock; InputError where the key is missing.
+        """
+        from reconciler.apply import Applier, Tools, check_plan
+
+        limit = self.environment.max_changes if max_changes is None else max_changes
+        check_plan(
+            plan, self.store.header(), environment=self.environment.name, max_changes=limit
+        )
+        if profiles is None:
+            profiles = self.validate().profiles
+        desired = {profile.address: profile for profile in profiles}
+        if plan.is_empty and not self._declarations_moved(profiles):
+            return ApplyReport(run="", results=())
+        with ExitStack() as stack:
+            sender: Sender = _Nothing()
+            if any(change.requests for change in plan.changes):
+                sender = stack.enter_context(self._client(rate))
+            writer = stack.enter_context(self._locked("apply"))
+            check_plan(
+                plan, self.store.header(), environment=self.environment.name, max_changes=limit
+            )
+            tools = Tools(
+                sender=sender,
+                now=time.time,
+                sleep=time.sleep,
+                stop=self._stop,
+                run=f"run-{secrets.token_hex(8)}",
+                quiet_period=self.environment.quiet_period,
+                report=on_result,
+            )
+            return Applier(self.store, writer, tools).apply(plan, desired=desired)
+
+    def _declarations_moved(self, profiles: Sequence[Profile]) -> bool:
+        recorded = by_address(self.store.records())
+        for profile in profiles:
+            record = recorded.get(profile.address)
+            if record is not None and (
+                record.labels != profile.labels
+                or record.protect != profile.protect
+                or record.platform != profile.platform
+                or record.source != replace(profile.source, column=0)
+            ):
+                return True
+        return False
+
+    # --- looking -----------------------------------------------------------------------------
+
+    def refresh(
+        self, *, select: Iterable[str] = (), exclude: Iterable[str] = (), record: bool = True
+    ) -> list[Drift]:
+        """Reads what the API will tell of every recorded profile, records it, and returns the drift.
+
+        Only identifiers and custom attributes can be seen (adapty-api 5.3).
+        """
+        selection = Selection(tuple(select), tuple(exclude))
+        drifts = []
+        with ExitStack() as stack:
+            writer = stack.enter_context(self._locked("refresh")) if self._has_state() else None
+            moved: list[Record] = []
+            for before, after, drift in self._look(list(self.store.records()), selection):
+                drifts.append(drift)
+                if differs(before, after):
+                    moved.append(after)
+                if writer is not None and record and len(moved) >= 100:
+                    writer.write(put=moved)
+                    moved = []
+            if writer is not None and record and moved:
+                writer.write(put=moved)
+        if self._stop():
+            raise Interrupted("interrupted; what was read is recorded")
+        return drifts
+
+    def _has_state(self) -> bool:
+        return self.store.header().lineage is not None
+
+    def _look(
+        self, records: Iterable[Record], selection: Selection
+    ) -> Iterator[tuple[Record, Record, Drift]]:
+        from reconciler.apply import look
+
+        chosen = [record for record in records if selection.takes(record.address, record.labels)]
+        if not chosen:
+            return
+        unread = 0
+        with self._client(None) as sender:
+            for before, after, drift, answer in look(chosen, sender, stop=self._stop):
+                if answer.status in (401, 403):
+                    raise NotAuthorised(
+                        f"the API refused the key: {answer.message}", hint=self._key_hint()
+                    )
+                unread += drift.kind == "unread"
+                if unread > 3 and unread == sum(1 for _ in chosen[: unread]):
+                    raise RemoteUnavailable(
+                        f"the API does not answer: {answer.message}", hint="Try again later."
+                    )
+                yield before, after, drift
+
+    # --- the state by hand -------------------------------------------------------------------
+
+    def forget(self, addresses: Iterable[str]) -> Path | None:
+        """Removes records from the state, nothing at the API; returns the backup made before.
+
+        Raises Refused for an address that the state does not know.
+        """
+        wanted = list(addresses)
+        unknown = [address for address in wanted if self.store.record(address) is None]
+        if unknown:
+            raise Refused(
+                f"the state does not know {', '.join(unknown)}", hint="See `reconcile state list`."
+            )
+        with self._locked("state rm") as writer:
+            backup = writer.backup()
+            writer.write(remove=wanted)
+            return backup
+
+    def export(self) -> Export:
+        """The whole state as one value."""
+        return Export(self.store.header(), tuple(self.store.records()))
+
+    def import_state(self, data: Any) -> tuple[Export, Path | None]:
+        """Replaces the state by an export (JSON); returns what it was, and the backup made before.
+
+        Raises StateRefused for anything that is not an export of this lineage and environment.
+        """
+        export = decode_export(data)
+        if export.header.environment not in (None, self.environment.name):
+            raise Refused(
+                f"the export is of environment {export.header.environment}, "
+                f"not {self.environment.name}"
+            )
+        before = self.export()
+        with self._locked("state push") as writer:
+            backup = writer.backup()
+            writer.replace(export)
+            return before, backup
+
+    @contextmanager
+    def _locked(self, command: str) -> Iterator[Writer]:
+        holder = Holder(
+            user=_user(),
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            command=command,
+            ci=self._ci_run(),
+        )
+        with self.store.lock(holder, now=time.time) as writer:
+            yield writer
+
+    def _ci_run(self) -> str | None:
+        for names in (("GITHUB_SERVER_URL", "GITHUB_REPOSITORY", "GITHUB_RUN_ID"), ("CI_JOB_URL",)):
+            if all(name in self._environ for name in names):
+                values = [self._environ[name] for name in names]
+                return values[0] if len(values) == 1 else "{}/{}/actions/runs/{}".format(*values)
+        return None
+
+    # --- the API -----------------------------------------------------------------------------
+
+    @contextmanager
+    def _client(self, rate: float | None) -> Iterator[Sender]:
+        from reconciler.client import Client
+
+        environment = self.environment
+        with ExitStack() as stack:
+            if environment.url == "emulator":
+                from reconciler.emulator import Emulator, EmulatorServer
+
+                emulator = Emulator(
+                    dialect=environment.dialect.value, db=environment.emulator_db
+                )
+                url, key = stack.enter_context(EmulatorServer(emulator)).url, "emulator"
+            else:
+                url, key = environment.url, self._key()
+            client = Client(
+                base_url=url,
+                key=key,
+                timeout=environment.timeout,
+                rate=environment.rate if rate is None else rate,
+                proxy=environment.proxy,
+                ca_bundle=str(environment.ca_bundle) if environment.ca_bundle else None,
+                random=random.random,
+                stop=self._stop,
+            )
+            stack.callback(client.close)
+            yield client
+
+    def _key(self) -> str:
+        name = self.environment.key_env or ""
+        key = self._environ.get(name, "").strip()
+        if not key:
+            raise InputError(f"the variable {name} holds no secret key", hint=self._key_hint())
+        if not key.isascii() or not key.isprintable() or " " in key:
+            raise InputError(
+                f"what the variable {name} holds is not a secret key", hint=self._key_hint()
+            )
+        return key
+
+    def _key_hint(self) -> str:
+        return (
+            f"Set {self.environment.key_env} to the app's secret key (environment "
+            f"{self.environment.name} names the variable in api.key_env)."
+        )
+
+
+class _Nothing:
+    """The sender of an apply that has nothing to send."""
+
+    def send(self, request: object) -> Any:
+        raise AssertionError("nothing was to be sent")
+
+
+def _invalid(diagnostics: Sequence[Diagnostic]) -> InputError:
+    errors = sum(1 for diagnostic in diagnostics if diagnostic.is_error)
+    noun = "error" if errors == 1 else "errors"
+    return InputError(f"{errors} {noun}; nothing was planned", diagnostics=diagnostics)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"
+
+
+def read_plan(path: Path) -> Plan:
+    """The saved plan in a file, its digest checked.
+
+    Raises Refused for what is not an intact plan, ReconcileError where it cannot be read.
+    """
+    try:
+        text = path.read_text("utf-8")
+    except UnicodeDecodeError:
+        raise Refused(f"{path} is not a plan", hint="Plan again with --out.") from None
+    except OSError as problem:
+        raise ReconcileError(f"cannot read the plan {path}: {problem.strerror}") from None
+    return from_lines(text.splitlines())
+
+
+def write_plan(plan: Plan, path: Path) -> None:
+    """Saves a plan as JSON Lines, mode 0600, all or nothing.
+
+    Raises ReconcileError where it cannot be written.
+    """
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(descriptor, "w", encoding="ascii") as file:
+            file.writelines(to_lines(plan))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError as problem:
+        partial.unlink(missing_ok=True)
+        raise ReconcileError(f"cannot write the plan {path}: {problem.strerror}") from None
+
+
+__all__ = ["Checked", "Workspace", "find", "read_plan", "write_plan"]
