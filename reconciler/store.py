@@ -134,8 +134,8 @@ class LockLost(Refused):
 
     def __init__(self) -> None:
         super().__init__(
-            "the lock on the state was lost: released, unlocked, or taken over as its lease ran out",
-            hint="Nothing was written after that. Run the command again; it goes on from the state.",
+            "the lock on the state was lost: released, unlocked, or taken over after its lease",
+            hint="Nothing was written after that. Run again; it goes on from the state.",
         )
 
 

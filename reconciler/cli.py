@@ -1,0 +1,636 @@
+"""The command line. A command reads options, calls the façade, renders, and returns an exit code.
+
+One door (`_Door.main`) turns errors into messages and exit codes. Heavy modules are imported inside
+commands, so that ``--help`` and ``--version`` cost what importing click costs.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import IO, TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import click
+
+from reconciler import __version__
+from reconciler.errors import (
+    ExitCode,
+    InputError,
+    Interrupted,
+    ReconcileError,
+    Refused,
+    UsageError,
+)
+from reconciler.values import shown
+
+if TYPE_CHECKING:
+    from reconciler.plan import ApplyReport, Plan, Result
+    from reconciler.workspace import Workspace
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+@dataclass
+class _App:
+    """What the options of the group say, and whether a signal asked for the end."""
+
+    config: str | None = None
+    env: str | None = None
+    color: str = "auto"
+    stopping: list[int] = field(default_factory=list)
+
+    def workspace(self) -> Workspace:
+        from reconciler.workspace import Workspace
+
+        return Workspace.open(self.config, self.env, stop=lambda: bool(self.stopping))
+
+    def colored(self, stream: IO[Any]) -> bool:
+        """``--color``, then NO_COLOR, FORCE_COLOR and CLICOLOR_FORCE, then whether it is a terminal."""
+        if self.color != "auto":
+            return self.color == "always"
+        if os.environ.get("NO_COLOR"):
+            return False
+        if any(os.environ.get(name, "0") != "0" for name in ("FORCE_COLOR", "CLICOLOR_FORCE")):
+            return True
+        return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+class _Door(click.Group):
+    """The one door: every end of the program passes here."""
+
+    def main(self, *args: Any, **extra: Any) -> NoReturn:
+        extra["standalone_mode"] = False
+        try:
+            code = super().main(*args, **extra)
+        except click.exceptions.NoArgsIsHelpError as problem:
+            click.echo(problem.format_message(), err=True)
+            code = ExitCode.USAGE
+        except click.UsageError as problem:
+            problem.show()
+            code = ExitCode.USAGE
+        except click.Abort:
+            _say("interrupted")
+            code = ExitCode.INTERRUPTED
+        except click.ClickException as problem:
+            problem.show()
+            code = ExitCode.FAILED
+        except ReconcileError as problem:
+            _tell(problem)
+            code = problem.exit_code
+        except KeyboardInterrupt:
+            _say("interrupted")
+            code = ExitCode.INTERRUPTED
+        except BrokenPipeError:
+            code = ExitCode.FAILED
+        except OSError as problem:
+            _say(f"error: {shown(problem.strerror or type(problem).__name__)}")
+            code = ExitCode.FAILED
+        _leave(int(code or 0))
+
+
+def _leave(code: int) -> NoReturn:
+    """Ends the process; a stream that cannot take its last bytes turns success into failure."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            code = code or ExitCode.FAILED
+            with open(os.devnull, "w") as nowhere:
+                os.dup2(nowhere.fileno(), stream.fileno())
+    sys.exit(code)
+
+
+def _tell(problem: ReconcileError) -> None:
+    from reconciler.report import diagnostics_text
+
+    diagnostics = problem.diagnostics if isinstance(problem, InputError) else ()
+    if diagnostics:
+        _say(diagnostics_text(diagnostics, color=False).rstrip("\n"))
+    _say(f"error: {shown(problem.message)}")
+    if problem.hint:
+        _say(f"  {shown(problem.hint)}")
+
+
+def _say(text: str) -> None:
+    """Prints to stderr; whatever that stream cannot encode is escaped."""
+    _write(sys.stderr, text + "\n")
+
+
+def _print(text: str) -> None:
+    """Prints a result to stdout."""
+    _write(sys.stdout, text if text.endswith("\n") else text + "\n")
+
+
+def _write(stream: IO[str], text: str) -> None:
+    encoding = stream.encoding or "ascii"
+    stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+    stream.flush()
+
+
+def _ascii(stream: IO[str]) -> bool:
+    try:
+        "→".encode(stream.encoding or "ascii")
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+@contextmanager
+def _signals(app: _App) -> Iterator[None]:
+    """First SIGINT, SIGTERM or SIGHUP: nothing new starts. Second: out at once."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if app.stopping:
+            os._exit(ExitCode.INTERRUPTED)
+        app.stopping.append(number)
+        _say("stopping: what is under way is finished and saved; once more to leave at once")
+
+    watched = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, handle) for number in watched}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+# --- options -------------------------------------------------------------------------------------
+
+
+def _option(name: str, *names: str, **extra: Any) -> Callable[[Command], Command]:
+    """An option with its variable: RECONCILE_ plus the long option in capitals."""
+    variable = "RECONCILE_" + name.removeprefix("--").split("/")[0].upper().replace("-", "_")
+    return click.option(name, *names, envvar=variable, show_envvar=True, **extra)
+
+
+def _format(*choices: str) -> Callable[[Command], Command]:
+    return _option(
+        "--format",
+        "format_",
+        type=click.Choice(choices),
+        default="text",
+        show_default=True,
+        help="How to print the result.",
+    )
+
+
+def _selection(command: Command) -> Command:
+    command = _option(
+        "--exclude",
+        multiple=True,
+        metavar="GLOB",
+        help="Leave out these addresses, or label:NAME. Can be repeated; wins over --select.",
+    )(command)
+    return _option(
+        "--select",
+        multiple=True,
+        metavar="GLOB",
+        help="Only these addresses, or label:NAME. Can be repeated.",
+    )(command)
+
+
+def _plan_options(command: Command) -> Command:
+    for option in (
+        _selection,
+        _option(
+            "--prune",
+            is_flag=True,
+            help="Delete recorded profiles that are in no file, within the caps.",
+        ),
+        _option(
+            "--reassert",
+            is_flag=True,
+            help="Send every managed field again, whatever the state says.",
+        ),
+        _option(
+            "--refresh",
+            is_flag=True,
+            help="First read what the API will tell: custom attributes and identifiers.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+@click.group(cls=_Door, context_settings=HELP)
+@click.version_option(__version__, prog_name="reconcile")
+@_option("--config", metavar="FILE", help="The configuration; by default found upwards from here.")
+@_option("--env", metavar="NAME", help="The environment; by default the configured one.")
+@_option(
+    "--color",
+    type=click.Choice(["auto", "always", "never"]),
+    default="auto",
+    show_default=True,
+    help="When to use colour; auto respects NO_COLOR.",
+)
+@click.pass_context
+def main(context: click.Context, config: str | None, env: str | None, color: str) -> None:
+    """Manage end-user profiles the way Terraform manages infrastructure.
+
+    Desired profiles are YAML files; `plan` shows what would change, `apply` makes it so.
+    """
+    context.obj = _App(config, env, color)
+
+
+# --- commands ------------------------------------------------------------------------------------
+
+
+@main.command()
+@click.argument("folder", default=".", type=click.Path(path_type=Path))
+def init(folder: Path) -> None:
+    """Write a first reconcile.yaml, profiles/ and .gitignore lines."""
+    from reconciler.config import TEMPLATE
+
+    example = (
+        "customer_user_id: qa-jane\n"
+        "first_name: Jane\n"
+        "email: jane.doe@example.com\n"
+        "custom_attributes:\n"
+        "  favourite_sport: yoga\n"
+        "meta:\n"
+        "  labels: [qa]\n"
+    )
+    config = folder / "reconcile.yaml"
+    if config.exists():
+        raise Refused(f"{config} exists already; nothing was written", hint="Edit it instead.")
+    profiles = folder / "profiles"
+    profiles.mkdir(parents=True, exist_ok=True)
+    config.write_text(TEMPLATE, "utf-8")
+    _print(f"wrote {shown(str(config))}")
+    if not any(profiles.iterdir()):
+        (profiles / "jane.yaml").write_text(example, "utf-8")
+        _print(f"wrote {shown(str(profiles / 'jane.yaml'))}")
+    ignore = folder / ".gitignore"
+    present = ignore.read_text("utf-8").splitlines() if ignore.exists() else []
+    missing = [line for line in (".reconcile/", "*.plan") if line not in present]
+    if missing:
+        ignore.write_text("\n".join([*present, *missing]) + "\n", "utf-8")
+        _print(f"wrote {shown(str(ignore))}")
+    _print("next: reconcile plan")
+
+
+@main.command()
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
+@_format("text", "json")
+@click.pass_obj
+def validate(app: _App, paths: Sequence[Path], format_: str) -> int:
+    """Check profile files offline, without a key."""
+    from reconciler.report import diagnostics_json, diagnostics_text
+
+    with app.workspace() as workspace:
+        checked = workspace.validate(paths)
+    if format_ == "json":
+        _print(diagnostics_json(checked.diagnostics))
+    else:
+        if checked.diagnostics:
+            _print(diagnostics_text(checked.diagnostics, color=app.colored(sys.stdout)))
+        if checked.valid:
+            noun = "profile" if checked.documents == 1 else "profiles"
+            _print(f"{checked.documents} {noun} valid.")
+    return ExitCode.DONE if checked.valid else ExitCode.INVALID
+
+
+@main.command()
+@_option("--out", metavar="FILE", type=click.Path(path_type=Path), help="Save the plan for apply.")
+@_format("text", "json")
+@_plan_options
+@_option("--detailed-exitcode", is_flag=True, help="Exit with 2 when there are changes.")
+@_option("--show-requests", is_flag=True, help="Print the exact requests.")
+@click.pass_obj
+def plan(
+    app: _App,
+    out: Path | None,
+    format_: str,
+    detailed_exitcode: bool,
+    show_requests: bool,
+    **options: Any,
+) -> int:
+    """Show what apply would change."""
+    from reconciler.workspace import write_plan
+
+    with _signals(app), app.workspace() as workspace:
+        made = _planned(app, workspace, options)
+        rate = workspace.environment.rate
+    if out is not None:
+        write_plan(made, out)
+    _show(app, made, format_, rate=rate, show_requests=show_requests)
+    if out is not None and format_ == "text":
+        _say(f"saved to {shown(str(out))}; apply exactly this with: reconcile apply {shown(str(out))}")
+    pending = detailed_exitcode and not made.is_empty
+    return ExitCode.CHANGES if pending else ExitCode.DONE
+
+
+def _planned(app: _App, workspace: Workspace, options: dict[str, Any]) -> Plan:
+    """The plan of the files; their warnings go to stderr."""
+    from reconciler.errors import InputError
+    from reconciler.report import diagnostics_text
+
+    checked = workspace.validate()
+    if not checked.valid:
+        raise InputError("the profile files are not valid; nothing was planned",
+                         diagnostics=checked.diagnostics)
+    if checked.diagnostics:
+        _say(diagnostics_text(checked.diagnostics, color=app.colored(sys.stderr)).rstrip("\n"))
+    made = workspace.plan(profiles=checked.profiles, **options)
+    if app.stopping:
+        raise Interrupted("interrupted; nothing was planned")
+    return made
+
+
+def _show(
+    app: _App, made: Plan, format_: str, *, rate: float | None, show_requests: bool = False
+) -> None:
+    from reconciler.report import plan_json, plan_text
+
+    if format_ == "json":
+        _print(plan_json(made))
+        return
+    _print(
+        plan_text(
+            made,
+            color=app.colored(sys.stdout),
+            rate=rate,
+            show_requests=show_requests,
+            ascii=_ascii(sys.stdout),
+        )
+    )
+
+
+@main.command()
+@click.argument("file", metavar="PLAN", type=click.Path(path_type=Path))
+@_format("text", "json")
+@_option("--show-requests", is_flag=True, help="Print the exact requests.")
+@click.pass_obj
+def show(app: _App, file: Path, format_: str, show_requests: bool) -> None:
+    """Print a saved plan."""
+    from reconciler.workspace import read_plan
+
+    _show(app, read_plan(file), format_, rate=None, show_requests=show_requests)
+
+
+@main.command()
+@click.argument("file", metavar="[PLAN]", required=False, type=click.Path(path_type=Path))
+@_option("--auto-approve", is_flag=True, help="Do not ask.")
+@_plan_options
+@_option("--parallelism", type=click.IntRange(min=1), default=1, metavar="N", show_default=True,
+         help="Profiles in flight at a time; this version applies one after the other.")
+@_option("--rate", metavar="N/min", help="Requests per minute or second, instead of the configured.")
+@_option("--max-changes", type=click.IntRange(min=0), metavar="N", help="Refuse a larger plan.")
+@_option("--digest", metavar="sha256:…", help="Apply only the plan with this digest.")
+@_option("--json", "json_", is_flag=True, help="Print an event stream, one JSON object a line.")
+@click.pass_obj
+def apply(
+    app: _App,
+    file: Path | None,
+    auto_approve: bool,
+    parallelism: int,
+    rate: str | None,
+    max_changes: int | None,
+    digest: str | None,
+    json_: bool,
+    **options: Any,
+) -> int:
+    """Make it so: apply a saved PLAN, or plan now and apply that."""
+    from reconciler import report
+    from reconciler.config import parse_rate
+    from reconciler.workspace import read_plan
+
+    per_second = parse_rate(rate) if rate is not None else None
+    if file is not None and any(options.values()):
+        raise UsageError("a saved plan is applied as it is: plan options do not go with it")
+    with _signals(app), app.workspace() as workspace:
+        profiles = None
+        if file is not None:
+            made = read_plan(file)
+        else:
+            if options.pop("refresh"):
+                workspace.refresh(select=options["select"], exclude=options["exclude"])
+            made = _planned(app, workspace, options)
+        _approve(app, workspace, made, auto_approve=auto_approve, digest=digest, json_=json_)
+        if json_:
+            _print(report.apply_version_event())
+
+        def tell(result: Result) -> None:
+            if json_:
+                _print(report.apply_event(result))
+            else:
+                _print(report.result_line(result, color=app.colored(sys.stdout)))
+
+        done = workspace.apply(
+            made, max_changes=max_changes, rate=per_second, profiles=profiles, on_result=tell
+        )
+        if json_:
+            _print(report.apply_summary_event(done))
+        elif not made.is_empty:
+            _print(report.apply_text(done, color=app.colored(sys.stdout)))
+        return _code(done, made)
+
+
+def _approve(
+    app: _App, workspace: Workspace, made: Plan, *, auto_approve: bool, digest: str | None, json_: bool
+) -> None:
+    """Shows the plan and asks; the only accepted answer is ``yes``.
+
+    Raises Refused where the digest is another one, or nobody can be asked.
+    """
+    if digest is not None and digest != made.digest:
+        raise Refused(
+            f"the plan has digest {made.digest}, not the one that was given",
+            hint="Plan again, have it reviewed, and apply with its digest.",
+        )
+    if not json_:
+        _show(app, made, "text", rate=workspace.environment.rate)
+    if made.is_empty:
+        return
+    if auto_approve:
+        if workspace.environment.confirm and digest is None:
+            raise Refused(
+                f"environment {workspace.environment.name} asks for more than --auto-approve",
+                hint=f"Give the digest of the reviewed plan too: --digest {made.digest}",
+            )
+        return
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise Refused(
+            "there is no terminal to ask at, and --auto-approve was not given; nothing was sent"
+        )
+    name = shown(workspace.environment.name)
+    _write(sys.stderr, f'Apply these changes to "{name}"? Only "yes" is accepted: ')
+    answer = _ask(app)
+    if answer != "yes":
+        raise Refused("not approved; nothing was sent")
+
+
+def _ask(app: _App) -> str:
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return sys.stdin.readline().strip()
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def _code(done: ApplyReport, made: Plan) -> ExitCode:
+    from reconciler.plan import Outcome
+
+    counts = done.counts
+    if done.not_authorised:
+        return ExitCode.NOT_AUTHORISED
+    if done.interrupted:
+        return ExitCode.INTERRUPTED
+    bad = [r for r in done.results if r.outcome in (Outcome.FAILED, Outcome.UNCERTAIN)]
+    if bad:
+        nothing = not (counts[Outcome.APPLIED] or counts[Outcome.ALREADY])
+        away = nothing and all(result.unavailable for result in bad)
+        return ExitCode.UNAVAILABLE if away else ExitCode.FAILED
+    if counts[Outcome.SKIPPED]:
+        return ExitCode.FAILED
+    protected = any(hazard.kind == "protected" for hazard in made.hazards)
+    return ExitCode.REFUSED if counts[Outcome.STALE] or protected else ExitCode.DONE
+
+
+@main.command()
+@_selection
+@_format("text", "json")
+@click.pass_obj
+def refresh(app: _App, select: Sequence[str], exclude: Sequence[str], format_: str) -> int:
+    """Read what the API will tell, record it, report drift."""
+    from reconciler.report import drift_json, drift_text
+
+    with _signals(app), app.workspace() as workspace:
+        drifts = workspace.refresh(select=select, exclude=exclude)
+    if format_ == "json":
+        _print(drift_json(drifts))
+    else:
+        _print(drift_text(drifts, color=app.colored(sys.stdout)))
+    return ExitCode.FAILED if any(d.kind == "unread" for d in drifts) else ExitCode.DONE
+
+
+@main.group()
+def state() -> None:
+    """Look at the state, and mend it by hand."""
+
+
+@state.command("list")
+@_format("text", "json")
+@click.pass_obj
+def state_list(app: _App, format_: str) -> None:
+    """List the recorded profiles."""
+    from reconciler.report import records_text
+    from reconciler.state import encode_record
+
+    with app.workspace() as workspace:
+        records = list(workspace.store.records())
+    if format_ == "json":
+        _print_json([encode_record(record) for record in records])
+    else:
+        _print(records_text(records, color=app.colored(sys.stdout)))
+
+
+@state.command("show")
+@click.argument("address")
+@_format("text", "json")
+@click.pass_obj
+def state_show(app: _App, address: str, format_: str) -> None:
+    """Show what is known of one profile."""
+    from reconciler.report import record_text
+    from reconciler.state import encode_record
+
+    with app.workspace() as workspace:
+        record = workspace.store.record(address)
+    if record is None:
+        raise Refused(f"the state does not know {address}", hint="See `reconcile state list`.")
+    if format_ == "json":
+        _print_json(encode_record(record))
+    else:
+        _print(record_text(record, color=app.colored(sys.stdout)))
+
+
+@state.command("rm")
+@click.argument("addresses", nargs=-1, required=True, metavar="ADDRESS...")
+@click.pass_obj
+def state_rm(app: _App, addresses: Sequence[str]) -> None:
+    """Forget profiles; nothing is sent. A backup is made first."""
+    with app.workspace() as workspace:
+        backup = workspace.forget(addresses)
+    _print("\n".join(f"forgot {shown(address)}" for address in addresses))
+    _say(f"the state before is in {shown(str(backup))}")
+
+
+@state.command("pull")
+@click.pass_obj
+def state_pull(app: _App) -> None:
+    """Print the whole state as JSON."""
+    from reconciler.state import encode_export
+
+    with app.workspace() as workspace:
+        _print_json(encode_export(workspace.export()))
+
+
+@state.command("push")
+@click.argument("file", type=click.File("rb"), default="-")
+@click.pass_obj
+def state_push(app: _App, file: IO[bytes]) -> None:
+    """Replace the state by what `state pull` printed. A backup is made first."""
+    import json
+
+    from reconciler.report import difference_text
+    from reconciler.state import encode_export
+
+    try:
+        data = json.loads(file.read().decode("utf-8"))
+    except (ValueError, RecursionError):
+        raise Refused("this is not a state export: it is not JSON") from None
+    with app.workspace() as workspace:
+        before, backup = workspace.import_state(data)
+        after = workspace.export()
+    _print(difference_text(encode_export(before), encode_export(after)))
+    if backup is not None:
+        _say(f"the state before is in {shown(str(backup))}")
+
+
+@state.command("unlock")
+@click.argument("lock_id", metavar="ID")
+@click.pass_obj
+def state_unlock(app: _App, lock_id: str) -> None:
+    """Take the lock from a holder that is gone. The ID is in the message of the refusal."""
+    with app.workspace() as workspace:
+        workspace.store.unlock(lock_id)
+    _print("unlocked")
+
+
+@main.command()
+@_option("--port", type=click.IntRange(0, 65535), default=0, help="The port; 0 takes a free one.")
+@_option("--db", metavar="FILE", type=click.Path(path_type=Path), help="Keep profiles here.")
+@_option("--fault", multiple=True, metavar="FAULT", help="A fault on request: docs/emulator.md.")
+@_option("--dialect", type=click.Choice(["guide", "openapi"]), default="guide", show_default=True,
+         help="Which version of the API's contract to judge by.")
+@_option("--debug", is_flag=True, help="Show what was written at /debug/profiles/.")
+@click.pass_obj
+def emulator(
+    app: _App, port: int, db: Path | None, fault: Sequence[str], dialect: str, debug: bool
+) -> int:
+    """Run the local API, on 127.0.0.1, until interrupted."""
+    from time import sleep
+
+    from reconciler.emulator import Emulator, EmulatorServer, parse_fault
+
+    api = Emulator(dialect=dialect, db=db, debug=debug)
+    faults = [parse_fault(text) for text in fault]
+    with _signals(app), EmulatorServer(api, port=port, faults=faults) as server:
+        _print(f"listening on {server.url}")
+        while not app.stopping:
+            sleep(0.1)
+    return ExitCode.INTERRUPTED
+
+
+def _print_json(value: Any) -> None:
+    import json
+
+    _print(json.dumps(value, indent=2))

@@ -1,0 +1,384 @@
+"""The planner's table, its actions, bodies and hazards."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+
+from reconciler.contract import Clear, Contract, normalise
+from reconciler.errors import Diagnostic, Source
+from reconciler.plan import Action, Basis, Change, Op, Plan
+from reconciler.planner import Options, Selection, make_plan
+from reconciler.profiles import Profile, address_of
+from reconciler.protocol import Sending
+from reconciler.resources import load_contract
+from reconciler.state import Fact, Header, Known, Presence, Record
+
+PROFILE_ID = "3286abd3-48b0-4e9c-a5f6-ac0a006804a6"
+DEVICE = "3fa85f64-5717-4562-b3fc-2c963f66afa6"
+
+
+def profile(
+    address: str = "jane", values: dict[str, Any] | None = None, **extra: Any
+) -> Profile:
+    given = {path: normalise(path, value) for path, value in (values or {}).items()}
+    customer = extra.pop("customer_user_id", address)
+    profile_id = extra.pop("profile_id", None)
+    return Profile(
+        address=address_of(customer, profile_id),
+        customer_user_id=customer,
+        profile_id=profile_id,
+        platform=extra.pop("platform", None),
+        values=given,
+        forget=frozenset(extra.pop("forget", ())),
+        protect=extra.pop("protect", False),
+        labels=tuple(extra.pop("labels", ())),
+        source=Source(f"profiles/{address}.yaml", 1, 1),
+        lines={path: number for number, path in enumerate(given, start=2)},
+    )
+
+
+def record(address: str = "jane", facts: dict[str, Fact] | None = None, **extra: Any) -> Record:
+    return Record(
+        address,
+        customer_user_id=extra.pop("customer_user_id", address),
+        profile_id=extra.pop("profile_id", PROFILE_ID),
+        facts=facts or {},
+        revision=extra.pop("revision", 1),
+        **extra,
+    )
+
+
+def plan_of(
+    *desired: Profile, recorded: tuple[Record, ...] = (), dialect: str = "guide", **options: Any
+) -> Plan | list[Diagnostic]:
+    return make_plan(
+        desired,
+        {item.address: item for item in recorded},
+        header=Header("lineage", 1),
+        contract=load_contract(dialect),
+        options=Options(**options),
+    )
+
+
+def only(made: Plan | list[Diagnostic]) -> Change:
+    assert isinstance(made, Plan)
+    (change,) = made.changes
+    return change
+
+
+def body_of(made: Plan | list[Diagnostic]) -> Any:
+    (request,) = only(made).requests
+    return request.body
+
+
+CLEARED = Fact.of(None)
+UNCERTAIN = Fact(Known.UNCERTAIN, value="Ann", attempt="Joan")
+UNKNOWN = Fact(Known.UNKNOWN)
+
+
+@pytest.mark.parametrize("reported", [Fact.of("Jane"), Fact.of("Jane", observed=True)])
+def test_a_value_equal_to_the_recorded_one_sends_nothing(reported: Fact) -> None:
+    made = plan_of(
+        profile(values={"first_name": "Jane"}), recorded=(record(facts={"first_name": reported}),)
+    )
+    assert isinstance(made, Plan)
+    assert made.is_empty
+    assert made.unchanged == 1
+
+
+@pytest.mark.parametrize("fact", [Fact.of("Ann"), CLEARED, UNCERTAIN, UNKNOWN, None])
+def test_a_value_is_set_over_anything_else(fact: Fact | None) -> None:
+    facts = {"first_name": fact} if fact else {}
+    made = plan_of(profile(values={"first_name": "Jane"}), recorded=(record(facts=facts),))
+    assert body_of(made) == {"first_name": "Jane"}
+
+
+def test_null_over_a_known_cleared_field_sends_nothing() -> None:
+    made = plan_of(
+        profile(values={"first_name": None}), recorded=(record(facts={"first_name": CLEARED}),)
+    )
+    assert isinstance(made, Plan)
+    assert made.is_empty
+
+
+@pytest.mark.parametrize("fact", [Fact.of("Ann"), UNCERTAIN, UNKNOWN, None])
+def test_null_clears_a_field_that_may_hold_a_value(fact: Fact | None) -> None:
+    facts = {"first_name": fact} if fact else {}
+    made = plan_of(profile(values={"first_name": None}), recorded=(record(facts=facts),))
+    assert body_of(made) == {"first_name": None}
+
+
+@pytest.mark.parametrize("fact", [Fact.of("Ann"), UNCERTAIN])
+def test_a_field_that_we_set_and_nobody_declares_is_cleared(fact: Fact) -> None:
+    made = plan_of(profile(), recorded=(record(facts={"first_name": fact}),))
+    assert body_of(made) == {"first_name": None}
+
+
+@pytest.mark.parametrize("fact", [CLEARED, UNKNOWN])
+def test_a_field_that_nobody_declares_or_set_is_left_alone(fact: Fact) -> None:
+    made = plan_of(profile(), recorded=(record(facts={"first_name": fact}),))
+    assert isinstance(made, Plan)
+    assert made.is_empty
+
+
+@pytest.mark.parametrize(
+    ("fact", "before", "basis"),
+    [
+        (Fact.of("Ann"), "Ann", Basis.RECORDED),
+        (Fact.of("Ann", observed=True), "Ann", Basis.OBSERVED),
+        (UNCERTAIN, "Ann", Basis.UNCERTAIN),
+        (UNKNOWN, None, Basis.NONE),
+        (None, None, Basis.NONE),
+    ],
+)
+def test_every_field_change_says_how_it_knows_what_was_there(
+    fact: Fact | None, before: str | None, basis: Basis
+) -> None:
+    facts = {"first_name": fact} if fact else {}
+    made = plan_of(profile(values={"first_name": "Jane"}), recorded=(record(facts=facts),))
+    (change,) = only(made).fields
+    assert (change.before, change.basis) == (before, basis)
+
+
+@pytest.mark.parametrize("path", ["birthday", "ip_country", "analytics_disabled"])
+def test_what_the_guide_cannot_clear_is_an_error_that_names_three_ways_out(path: str) -> None:
+    made = plan_of(profile(), recorded=(record(facts={path: Fact.of("x")}),))
+    assert isinstance(made, list)
+    (finding,) = made
+    assert finding.rule == "profile/cannot-clear"
+    assert "back" in finding.hint
+    assert "another value" in finding.hint
+    assert "meta.forget" in finding.hint
+
+
+def test_the_openapi_dialect_clears_a_birthday_by_null() -> None:
+    made = plan_of(
+        profile(),
+        recorded=(record(facts={"birthday": Fact.of("2000-12-31")}),),
+        dialect="openapi",
+    )
+    assert body_of(made) == {"birthday": None}
+
+
+def test_a_forgotten_field_sends_nothing() -> None:
+    made = plan_of(
+        profile(forget=["birthday"]),
+        recorded=(record(facts={"birthday": Fact.of("2000-12-31")}),),
+    )
+    change = only(made)
+    assert change.action is Action.FORGET
+    assert change.requests == ()
+    assert [(field.path, field.op) for field in change.fields] == [("birthday", Op.FORGET)]
+
+
+@pytest.mark.parametrize("value", [True, 1, 1.0])
+def test_one_true_and_the_float_are_the_same_attribute_value(value: Any) -> None:
+    made = plan_of(
+        profile(values={"custom_attributes.beta": value}),
+        recorded=(record(facts={"custom_attributes.beta": Fact.of(1.0)}),),
+    )
+    assert isinstance(made, Plan)
+    assert made.is_empty
+
+
+def test_text_five_never_equals_the_number() -> None:
+    made = plan_of(
+        profile(values={"custom_attributes.level": "5"}),
+        recorded=(record(facts={"custom_attributes.level": Fact.of(5.0)}),),
+    )
+    assert body_of(made) == {"custom_attributes": [{"key": "level", "value": "5"}]}
+
+
+def test_only_attributes_that_change_are_named_and_a_deleted_one_is_null() -> None:
+    facts = {f"custom_attributes.{key}": Fact.of("x") for key in "abc"}
+    made = plan_of(
+        profile(values={"custom_attributes.a": "x", "custom_attributes.b": "y"}),
+        recorded=(record(facts=facts),),
+    )
+    assert body_of(made) == {
+        "custom_attributes": [{"key": "b", "value": "y"}, {"key": "c", "value": None}]
+    }
+
+
+def test_a_deleted_attribute_can_be_sent_empty() -> None:
+    made = plan_of(
+        profile(),
+        recorded=(record(facts={"custom_attributes.a": Fact.of("x")}),),
+        sending=Sending(delete_attribute_with=Clear.EMPTY),
+    )
+    assert body_of(made) == {"custom_attributes": [{"key": "a", "value": ""}]}
+
+
+def test_installation_meta_is_sent_whole_with_cleared_members_empty() -> None:
+    facts = {
+        "installation_meta.device_id": Fact.of(DEVICE),
+        "installation_meta.locale": Fact.of("en"),
+        "installation_meta.os": Fact.of("17"),
+    }
+    made = plan_of(
+        profile(values={"installation_meta.device_id": DEVICE, "installation_meta.locale": "fr"}),
+        recorded=(record(facts=facts),),
+    )
+    assert body_of(made) == {
+        "installation_meta": {"device_id": DEVICE, "locale": "fr", "os": ""}
+    }
+
+
+def test_an_unchanged_installation_is_not_sent() -> None:
+    made = plan_of(
+        profile(values={"first_name": "Jane", "installation_meta.device_id": DEVICE}),
+        recorded=(record(facts={"installation_meta.device_id": Fact.of(DEVICE)}),),
+    )
+    assert body_of(made) == {"first_name": "Jane"}
+
+
+def test_near_the_limit_deletions_go_first() -> None:
+    facts = {f"custom_attributes.k{number}": Fact.of("x") for number in range(30)}
+    kept = {f"custom_attributes.k{number}": "x" for number in range(1, 30)}
+    made = plan_of(
+        profile(values=kept | {"custom_attributes.new": "y", "first_name": "Jane"}),
+        recorded=(record(facts=facts),),
+    )
+    change = only(made)
+    assert [request.body for request in change.requests] == [
+        {"custom_attributes": [{"key": "k0", "value": None}]},
+        {"first_name": "Jane", "custom_attributes": [{"key": "new", "value": "y"}]},
+    ]
+    assert "two_steps" in {hazard.kind for hazard in change.hazards}
+
+
+def test_a_create_patches_first_and_falls_back_to_post() -> None:
+    change = only(plan_of(profile(values={"first_name": "Jane"}, platform="iOS")))
+    assert change.action is Action.CREATE
+    (request,) = change.requests
+    assert (request.method, request.fallback) == ("PATCH", "POST")
+    assert request.headers == {"adapty-customer-user-id": "jane", "adapty-platform": "iOS"}
+
+
+def test_a_profile_without_fields_is_looked_up_and_never_patched_empty() -> None:
+    (request,) = only(plan_of(profile())).requests
+    assert (request.method, request.body, request.fallback) == ("GET", None, "POST")
+
+
+def test_an_anonymous_profile_is_never_posted() -> None:
+    anonymous = profile(
+        values={"first_name": "Jane"}, customer_user_id=None, profile_id=PROFILE_ID
+    )
+    change = only(plan_of(anonymous))
+    assert change.address == f"profile:{PROFILE_ID}"
+    assert change.requests[0].fallback is None
+
+
+def test_a_customer_id_for_a_recorded_anonymous_profile_is_a_link() -> None:
+    known = record(f"profile:{PROFILE_ID}", {"first_name": Fact.of("Jane")}, customer_user_id=None)
+    made = plan_of(
+        profile(values={"first_name": "Jane"}, profile_id=PROFILE_ID), recorded=(known,)
+    )
+    change = only(made)
+    assert (change.address, change.action) == ("jane", Action.LINK)
+    (request,) = change.requests
+    assert (request.method, request.body) == ("POST", {})
+    assert set(request.headers) == {"adapty-customer-user-id", "adapty-profile-id"}
+    assert "link" in {hazard.kind for hazard in change.hazards}
+    assert isinstance(made, Plan)
+    assert made.orphans == ()
+
+
+def test_a_linked_profile_is_updated_by_its_customer_id_alone() -> None:
+    made = plan_of(
+        profile(values={"first_name": "Jane"}, profile_id=PROFILE_ID), recorded=(record(),)
+    )
+    (request,) = only(made).requests
+    assert request.headers == {"adapty-customer-user-id": "jane"}
+
+
+def test_an_orphan_is_listed_and_left_alone() -> None:
+    made = plan_of(profile("a"), recorded=(record("a"), record("b", profile_id="b")))
+    assert isinstance(made, Plan)
+    assert made.orphans == ("b",)
+    assert made.is_empty
+
+
+def test_prune_deletes_orphans_but_never_protected_ones() -> None:
+    made = plan_of(
+        profile("a"),
+        recorded=(record("a"), record("b", profile_id="b"), record("c", profile_id="c", protect=True)),
+        prune=True,
+    )
+    assert isinstance(made, Plan)
+    assert [(c.address, c.action) for c in made.changes] == [("b", Action.DELETE)]
+    assert made.orphans == ("c",)
+    assert [hazard.kind for hazard in made.hazards] == ["protected"]
+
+
+def test_deleting_everything_is_a_hazard() -> None:
+    made = plan_of(profile("a"), recorded=(record("b"),), prune=True)
+    assert isinstance(made, Plan)
+    assert "delete_everything" in {hazard.kind for hazard in made.hazards}
+
+
+def test_a_gone_profile_is_created_again_with_all_its_fields() -> None:
+    made = plan_of(
+        profile(values={"first_name": "Jane"}), recorded=(record(presence=Presence.GONE),)
+    )
+    assert only(made).action is Action.CREATE
+
+
+def test_reassert_sends_every_managed_field_again_known_cleared_ones_too() -> None:
+    facts = {"first_name": Fact.of("Jane"), "last_name": CLEARED}
+    made = plan_of(
+        profile(values={"first_name": "Jane"}), recorded=(record(facts=facts),), reassert=True
+    )
+    assert body_of(made) == {"first_name": "Jane", "last_name": None}
+
+
+def test_ip_country_is_repeated_when_the_environment_asks_for_it() -> None:
+    made = plan_of(
+        profile(values={"first_name": "Ann", "ip_country": "FR"}),
+        recorded=(record(facts={"ip_country": Fact.of("FR"), "first_name": Fact.of("Jane")}),),
+        sending=Sending(send_ip_country_always=True),
+    )
+    assert body_of(made) == {"first_name": "Ann", "ip_country": "FR"}
+    assert only(made).hazards == ()
+
+
+def test_a_patch_without_ip_country_carries_a_hazard() -> None:
+    change = only(plan_of(profile(values={"first_name": "Ann"})))
+    assert [hazard.kind for hazard in change.hazards] == ["ip_country_from_sender"]
+
+
+def test_the_order_of_files_changes_nothing() -> None:
+    profiles = [profile(name, {"first_name": name}) for name in "dacb"]
+    first = plan_of(*profiles)
+    random.Random(1).shuffle(profiles)
+    assert plan_of(*profiles) == first
+
+
+@pytest.mark.parametrize(
+    ("selection", "expected"),
+    [
+        (Selection(("a*",)), ["ann"]),
+        (Selection(("label:qa",)), ["bob"]),
+        (Selection((), ("ann",)), ["bob"]),
+        (Selection(("*",), ("label:qa",)), ["ann"]),
+    ],
+)
+def test_selection_takes_addresses_and_labels(selection: Selection, expected: list[str]) -> None:
+    made = plan_of(
+        profile("ann", {"email": "a@example.com"}),
+        profile("bob", {"email": "b@example.com"}, labels=["qa"]),
+        selection=selection,
+    )
+    assert isinstance(made, Plan)
+    assert [change.address for change in made.changes] == expected
+
+
+def test_every_field_of_the_contract_can_be_set_alone(contract: Contract) -> None:
+    for path, field in contract.fields.items():
+        if path.startswith("installation_meta."):
+            continue
+        value = True if field.schema["type"] == "boolean" else "x"
+        assert body_of(plan_of(profile(values={path: value}))) == {path: value}
