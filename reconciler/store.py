@@ -872,8 +872,11 @@ class SqliteStore:
         return found
 
     def _identity(self) -> tuple[int, int] | None:
-        found = self._stat()
-        return (found.st_dev, found.st_ino) if found else None
+        try:
+            found = os.stat(self.path)
+        except FileNotFoundError:
+            return None
+        return (found.st_dev, found.st_ino)
 
     def _paged(self, query: str, argument: str | None) -> Iterator[tuple[Any, ...]]:
         last = 0

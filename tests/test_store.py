@@ -333,6 +333,16 @@ def test_a_lock_whose_lease_ran_out_is_taken_over_and_its_holder_cannot_write(
     assert [record.address for record in store.records()] == ["qa-jane"]
 
 
+def test_the_token_stops_an_overtaken_holder_even_if_lock_ids_repeat(
+    path: Path, clock: Time
+) -> None:
+    store = SqliteStore(path, environment="test", new_id=lambda: "same", clock=clock)
+    with store.lock(US) as paused:
+        clock.at += LEASE
+        with store.lock(OTHER_HOST), pytest.raises(LockLost):
+            paused.write(put=[JANE])
+
+
 def test_a_holder_who_was_overtaken_does_not_free_the_new_lock(store: Store, clock: Time) -> None:
     old = store.lock(US)
     old.__enter__()
@@ -752,6 +762,20 @@ def test_a_file_removed_while_in_use_is_an_error_and_nothing_is_acknowledged(
         with pytest.raises(ReconcileError, match="removed or replaced"):
             writer.write(put=[ZOE])
     assert not file.path.exists()
+
+
+def test_a_file_removed_in_the_middle_of_a_write_is_noticed_before_it_counts(path: Path) -> None:
+    def remove() -> str:
+        """Called for the lock, when there is no file yet, and for the lineage, inside the write."""
+        path.unlink(missing_ok=True)
+        return "id"
+
+    store = SqliteStore(path, environment="test", new_id=remove)
+    with (
+        store.lock(US) as writer,
+        pytest.raises(ReconcileError, match="removed or replaced"),
+    ):
+        writer.write(put=[JANE])
 
 
 def test_a_file_replaced_while_in_use_loses_the_lock_and_stays_as_it_is(
