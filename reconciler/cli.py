@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import IO, TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import IO, TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
 
 import click
 
@@ -129,13 +129,13 @@ def _print(text: str) -> None:
     _write(sys.stdout, text if text.endswith("\n") else text + "\n")
 
 
-def _write(stream: IO[str], text: str) -> None:
+def _write(stream: TextIO, text: str) -> None:
     encoding = stream.encoding or "ascii"
     stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
     stream.flush()
 
 
-def _ascii(stream: IO[str]) -> bool:
+def _ascii(stream: TextIO) -> bool:
     try:
         "→".encode(stream.encoding or "ascii")
     except UnicodeEncodeError:
@@ -307,6 +307,7 @@ def validate(app: _App, paths: Sequence[Path], format_: str) -> int:
 @click.pass_obj
 def plan(
     app: _App,
+    /,
     out: Path | None,
     format_: str,
     detailed_exitcode: bool,
@@ -389,6 +390,7 @@ def show(app: _App, file: Path, format_: str, show_requests: bool) -> None:
 @click.pass_obj
 def apply(
     app: _App,
+    /,
     file: Path | None,
     auto_approve: bool,
     parallelism: int,
@@ -575,8 +577,9 @@ def state_pull(app: _App) -> None:
 
 @state.command("push")
 @click.argument("file", type=click.File("rb"), default="-")
+@_option("--force", is_flag=True, help="Take a state of another lineage or application.")
 @click.pass_obj
-def state_push(app: _App, file: IO[bytes]) -> None:
+def state_push(app: _App, file: IO[bytes], force: bool) -> None:
     """Replace the state by what `state pull` printed. A backup is made first."""
     import json
 
@@ -588,7 +591,7 @@ def state_push(app: _App, file: IO[bytes]) -> None:
     except (ValueError, RecursionError):
         raise Refused("this is not a state export: it is not JSON") from None
     with app.workspace() as workspace:
-        before, backup = workspace.import_state(data)
+        before, backup = workspace.import_state(data, force=force)
         after = workspace.export()
     _print(difference_text(encode_export(before), encode_export(after)))
     if backup is not None:

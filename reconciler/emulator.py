@@ -524,8 +524,8 @@ def _decode(profile_id: str, customer_user_id: str | None, content: str) -> _Pro
 class Emulator:
     """The API without HTTP: requests in, answers out. Safe to call from several threads.
 
-    ``keys`` are the accepted secret keys (any, unless given). ``clock`` gives seconds since the epoch;
-    ``locate`` the country of a sender's address.
+    ``keys`` are the accepted secret keys (any, unless given). ``clock`` gives seconds since the
+    epoch; ``locate`` the country of a sender's address.
     """
 
     def __init__(
@@ -601,7 +601,7 @@ class Emulator:
         self.log.append(Received(method, path, MappingProxyType(shown), parsed, status))
 
     def profiles(self) -> list[dict[str, Any]]:
-        """Everything that was written, by customer id, then profile id; cleared fields are absent."""
+        """Everything that was written, by customer id and profile id; what is cleared is absent."""
         with self._lock:
             found = self._store.all()
         found.sort(key=lambda each: (each.customer_user_id or "", each.profile_id))
@@ -626,8 +626,9 @@ class Emulator:
         return sorted(found, key=canonical)
 
     def add_anonymous(self) -> str:
-        """A profile without customer id, as the app's first start makes one; returns its profile id.
-        The API itself cannot create one."""
+        """A profile without customer id, as the app's first start makes one. The API itself cannot.
+
+        Returns its profile id."""
         profile = _Profile(str(self._new_id()), None)
         with self._lock, self._store.writing():
             self._store.put(profile)
@@ -744,7 +745,7 @@ class Emulator:
     def _move(self, profile: _Profile, body: Json, peer_ip: str) -> None:
         """The country follows the request (adapty-api 3.2)."""
         explicit = body.get("ip_country") if isinstance(body, Mapping) else None
-        if explicit is not None:
+        if isinstance(explicit, str):
             profile.country, profile.country_source = explicit, "explicit"
         elif self._switches.country_from_request:
             profile.country, profile.country_source = self._locate(peer_ip), "request_ip"
@@ -843,8 +844,8 @@ class FaultKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """One misbehaviour and when it happens: of the requests with ``method``, each ``every``-th, with
-    probability ``rate``, ``times`` at most."""
+    """One misbehaviour and when it happens: of the requests with ``method``, each ``every``-th,
+    with probability ``rate``, ``times`` at most."""
 
     kind: FaultKind
     seconds: float = 0.0
@@ -858,8 +859,8 @@ class Fault:
 
 def parse_fault(text: str) -> Fault:
     """A fault from ``latency=SECONDS``, ``status=CODE`` (or ``CODE``), ``reset-before`` or
-    ``reset-after``, followed by any of ``:rate=P``, ``:every=N``, ``:times=N``, ``:method=M`` and, of a
-    status, ``:retry-after=TEXT``.
+    ``reset-after``, followed by any of ``:rate=P``, ``:every=N``, ``:times=N``, ``:method=M`` and,
+    of a status, ``:retry-after=TEXT``.
 
     Raises UsageError on anything else.
     """
@@ -907,8 +908,8 @@ class FaultHook(Protocol):
     """Stands between the connection and the API."""
 
     def around(self, method: str, answer: Callable[[], Answer]) -> Answer | None:
-        """The answer to send; None closes the connection instead. Calls ``answer`` at most once; the
-        request takes effect only if it does."""
+        """The answer to send; None closes the connection instead. Calls ``answer`` at most once;
+        the request takes effect only if it does."""
 
 
 class Faults:

@@ -131,13 +131,12 @@ class Workspace:
 
         All findings are returned, none is raised.
         """
+        from reconciler.loader import load
         from reconciler.validation import validate_documents
 
         documents: list[Document] = []
         diagnostics: list[Diagnostic] = []
         for root in [Path(path) for path in paths] or [self.config.profiles]:
-            from reconciler.loader import load
-
             loaded = load(root, display=self._display)
             documents += loaded.documents
             diagnostics += loaded.diagnostics
@@ -315,7 +314,7 @@ class Workspace:
         chosen = [record for record in records if selection.takes(record.address, record.labels)]
         if not chosen:
             return
-        unread = 0
+        seen = unread = 0
         with self._client(None) as sender:
             for before, after, drift, answer in look(chosen, sender, stop=self._stop):
                 if answer.status in (401, 403):
@@ -323,7 +322,8 @@ class Workspace:
                         f"the API refused the key: {answer.message}", hint=self._key_hint()
                     )
                 unread += drift.kind == "unread"
-                if unread > 3 and unread == sum(1 for _ in chosen[: unread]):
+                seen += 1
+                if unread == seen == 3:
                     raise RemoteUnavailable(
                         f"the API does not answer: {answer.message}", hint="Try again later."
                     )
@@ -351,7 +351,7 @@ class Workspace:
         """The whole state as one value."""
         return Export(self.store.header(), tuple(self.store.records()))
 
-    def import_state(self, data: Any) -> tuple[Export, Path | None]:
+    def import_state(self, data: Any, *, force: bool = False) -> tuple[Export, Path | None]:
         """Replaces the state by an export (JSON); returns what it was, and the backup made before.
 
         Raises StateRefused for anything that is not an export of this lineage and environment.
@@ -365,7 +365,7 @@ class Workspace:
         before = self.export()
         with self._locked("state push") as writer:
             backup = writer.backup()
-            writer.replace(export)
+            writer.replace(export, force=force)
             return before, backup
 
     @contextmanager
