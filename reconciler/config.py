@@ -1,13 +1,18 @@
-"""``reconcile.yaml``: found, checked by its schema, and turned into typed settings."""
+"""``reconcile.yaml`` → frozen values (edge: it reads one file).
+
+A secret key never belongs in the file: one that is found is an error which does not repeat it, and
+values that could hold one by mistake (addresses, the name of the variable) are never quoted.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from difflib import get_close_matches
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
 from reconciler.contract import Clear, Dialect
@@ -15,248 +20,412 @@ from reconciler.documents import Document
 from reconciler.errors import Diagnostic, InputError, Source, UsageError, error
 from reconciler.loader import parse_yaml
 from reconciler.resources import load_schema
-from reconciler.validation import validate_value
+from reconciler.validation import did_you_mean, validate_value
 
-FILE = "reconcile.yaml"
-
-TEMPLATE = """\
-# How `reconcile` finds its profiles, and where it applies them.
-version: 1
-profiles: profiles
-default_environment: local
-environments:
-  local:
-    api: {url: emulator}        # the embedded emulator, kept in .reconcile/emulator.db
-  # production:
-  #   api:
-  #     url: https://api.adapty.io
-  #     key_env: ADAPTY_SECRET_KEY   # the name of the variable, never the key
-  #     rate: 300/min
-  #   state: {url: sqlite:///.reconcile/production.db}
-  #   limits: {max_delete: 25%, max_changes: 1000}
-  #   confirm: true                  # --auto-approve alone is not enough: quote the plan's digest
-"""
-
-_SECRET = re.compile(r"\bsecret_(live|test)_", re.ASCII)
-_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+FILE_NAME = "reconcile.yaml"
+EMULATOR = "emulator"
+DEFAULT_RATE = 300 / 60
+"""Requests per second: what the API allowed when the guide was written (adapty-api 7.25)."""
+AUTO_START = 1.0
+"""Requests per second that ``rate: auto`` begins with."""
+MAX_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Cap:
-    """The most deletions that a plan may hold: a count, or a share of the recorded profiles."""
+class Count:
+    """A cap on deletions as a number of profiles."""
 
-    count: int | None = None
-    share: float | None = None
+    profiles: int
 
-    def allows(self, deletes: int, recorded: int) -> bool:
-        if self.count is not None:
-            return deletes <= self.count
-        return self.share is None or deletes <= recorded * self.share
+    def allows(self, count: int, recorded: int) -> bool:
+        """Whether ``count`` of ``recorded`` profiles may be deleted."""
+        return count <= self.profiles
+
+    def __str__(self) -> str:
+        return str(self.profiles)
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A cap on deletions as a whole percentage of the recorded profiles."""
+
+    percent: int
+
+    def allows(self, count: int, recorded: int) -> bool:
+        """Whether ``count`` of ``recorded`` profiles may be deleted."""
+        return count * 100 <= recorded * self.percent
+
+    def __str__(self) -> str:
+        return f"{self.percent}%"
+
+
+Cap: TypeAlias = Count | Share
 
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """One environment, defaults filled in."""
+    """One app at Adapty, or the emulator, with its own state."""
 
     name: str
     url: str
-    """``emulator``, or the base address of the API without a slash at the end."""
+    """``emulator``, or the base address of the API without a slash at its end."""
+    key_env: str | None
+    """The variable that holds the secret key; ``None`` for the emulator."""
+    dialect: Dialect
+    rate: float | None
+    """Requests per second; ``None`` for no limit. With ``rate_auto`` the one to begin with."""
+    rate_auto: bool
+    timeout: float
+    """Seconds: the deadline of a whole call."""
+    quiet_period: float
+    """Seconds that a different value waits after a write whose outcome is unknown."""
+    delete_attribute_with: Clear
+    """``NULL`` or ``EMPTY``."""
+    send_ip_country_always: bool
+    proxy: str | None
+    ca_bundle: Path | None
     state: Path
+    """The SQLite file; it may not exist yet."""
+    max_delete: Cap
+    max_changes: int
+    confirm: bool
+    """Whether ``--auto-approve`` needs the plan's digest beside it."""
     emulator_db: Path
-    key_env: str | None = None
-    dialect: Dialect = Dialect.GUIDE
-    rate: float | None = None
-    """The most requests per second; ``None`` is no limit."""
-    rate_auto: bool = False
-    timeout: float = 30.0
-    quiet_period: float = 60.0
-    delete_attribute_with: Clear = Clear.NULL
-    send_ip_country_always: bool = False
-    proxy: str | None = None
-    ca_bundle: Path | None = None
-    max_delete: Cap = field(default_factory=lambda: Cap(share=0.25))
-    max_changes: int = 1000
-    confirm: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """A configuration; paths are absolute."""
+    """A configuration. ``root`` is the folder of its file; all relative paths start there."""
 
-    path: Path
+    path: Path | None
     root: Path
     profiles: Path
     default_environment: str
     environments: Mapping[str, Environment]
 
     def environment(self, name: str | None) -> Environment:
-        """The named environment, or the default one.
+        """An environment by name, or the default one.
 
-        Raises UsageError for a name that is not configured.
+        Raises UsageError for an unknown name.
         """
-        wanted = name or self.default_environment
-        if wanted in self.environments:
-            return self.environments[wanted]
-        near = get_close_matches(wanted, self.environments, n=1)
-        raise UsageError(
-            f"there is no environment {wanted} in {self.path.name}"
-            + (f"; did you mean {near[0]}?" if near else ""),
-            hint=f"Configured: {', '.join(self.environments)}.",
-        )
+        name = self.default_environment if name is None else name
+        if name not in self.environments:
+            meant = did_you_mean(name, self.environments)
+            raise UsageError(
+                f'there is no environment "{name}"',
+                hint=f"Did you mean {meant}?" if meant else _known(self.environments),
+            )
+        return self.environments[name]
 
 
 def find(start: Path) -> Path | None:
-    """The nearest ``reconcile.yaml`` in a folder or one above it."""
-    folder = start.absolute()
-    for candidate in (folder, *folder.parents):
-        if (candidate / FILE).is_file():
-            return candidate / FILE
+    """The nearest ``reconcile.yaml`` in a folder or above it."""
+    start = start.absolute()
+    for folder in (start, *start.parents):
+        try:
+            stat_of = (folder / FILE_NAME).stat()
+        except FileNotFoundError:
+            continue
+        except OSError:
+            return folder / FILE_NAME  # it is there, and reading it says what is wrong
+        if not stat.S_ISDIR(stat_of.st_mode):
+            return folder / FILE_NAME
     return None
 
 
 def load_config(path: Path | None, *, start: Path) -> Config:
-    """The configuration in ``path``, or the nearest one upwards from ``start``.
+    """The configuration in ``path``, or else in the nearest one from ``start`` upwards.
 
-    Raises InputError where there is none, where it cannot be read, and with every finding where it is
-    not valid.
+    Raises InputError, with a diagnostic for each thing that is wrong.
     """
-    found = path if path is not None else find(start)
-    if found is None:
-        raise InputError(
-            f"there is no {FILE} here or in a folder above",
-            hint="Write one with `reconcile init`, or name it with --config.",
-        )
-    try:
-        data = found.read_bytes()
-    except OSError as problem:
-        raise InputError(
-            f"cannot read the configuration {found}: {problem.strerror}",
-            hint="Write one with `reconcile init`.",
-        ) from None
-    document, diagnostics = parse_yaml(data, found.name)
-    if _SECRET.search(data.decode("utf-8", "replace")):
-        raise InputError(
-            f"{found.name} holds what looks like a secret key",
-            hint="Take it out, revoke it, and name a variable in api.key_env instead.",
-        )
-    if document is not None and not _errors(diagnostics):
-        diagnostics = [*diagnostics, *_findings(document)]
-    if document is None or _errors(diagnostics):
-        raise InputError(f"{found.name} is not valid", diagnostics=_errors(diagnostics))
-    return _config(found.absolute(), document)
+    if path is None:
+        path = find(start)
+        if path is None:
+            raise InputError(
+                f"there is no {FILE_NAME} here or above",
+                hint="Run `reconcile init` to write one, or give --config FILE.",
+            )
+    name = _display(path, start)
+    data = _read(path, name)
+    if leaks := list(_leaks(data, name)):
+        raise _invalid(name, leaks)
+    document, diagnostics = parse_yaml(data, name)
+    problems = [diagnostic for diagnostic in diagnostics if diagnostic.is_error]
+    if document is None or problems:
+        raise _invalid(name, problems)
+    if problems := validate_value(document, load_schema("config.schema"), prefix="config"):
+        raise _invalid(name, problems)
+    reading = _Reading(document, path.absolute().parent)
+    config = reading.config(path)
+    if reading.problems:
+        raise _invalid(name, reading.problems)
+    return config
 
 
-def parse_rate(text: str) -> float | None:
-    """Requests per second of ``N/min`` or ``N/s``; ``None`` for no limit is not spelled here.
+def parse_rate(text: str) -> float:
+    """Requests per second of ``N/min``, ``N/s``, or ``auto`` (the rate that it begins with).
 
     Raises UsageError for anything else.
     """
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)/(min|s)", text)
-    if match is None or float(match[1]) == 0:
-        raise UsageError(f"a rate is N/min or N/s, not {text}")
-    return float(match[1]) / (60 if match[2] == "min" else 1)
+    if text == "auto":
+        return AUTO_START
+    match = _RATE(text)
+    if match is None:
+        raise UsageError(f'"{text}" is not a rate', hint="Write N/min, N/s or auto.")
+    return int(match["count"]) / (60 if match["unit"] == "min" else 1)
 
 
-def _errors(diagnostics: list[Diagnostic]) -> list[Diagnostic]:
-    return [diagnostic for diagnostic in diagnostics if diagnostic.is_error]
+_RATE = re.compile(r"(?P<count>[1-9][0-9]{0,6})/(?P<unit>min|s)").fullmatch
+_SECRET_KEY = re.compile(rb"secret_(?:live|test)_[A-Za-z0-9]", re.IGNORECASE)
 
 
-def _findings(document: Document) -> list[Diagnostic]:
-    found = validate_value(document, load_schema("config.schema"), prefix="config")
-    if found:
-        return found
-    value: Any = document.value
-    environments = value["environments"]
-    default = value.get("default_environment")
-    if default is not None and default not in environments:
-        found.append(
-            error(
-                "config/default-environment",
-                f"default_environment {default} is not among the environments",
-                document.at(("default_environment",)),
-                hint=f"Name one of {', '.join(environments)}.",
+def _display(path: Path, start: Path) -> str:
+    try:
+        return path.absolute().relative_to(start.absolute()).as_posix()
+    except ValueError:
+        return str(path)
+
+
+def _read(path: Path, name: str) -> bytes:
+    try:
+        facts = path.stat()
+        if not stat.S_ISREG(facts.st_mode):
+            raise _unreadable(name, "it is not a file")
+        if facts.st_size > MAX_BYTES:
+            raise _unreadable(name, "it is larger than 1 MiB")
+        return path.read_bytes()
+    except OSError as problem:
+        raise _unreadable(name, problem.strerror or type(problem).__name__) from None
+    except ValueError:
+        raise _unreadable(name, "that is not a path") from None
+
+
+def _unreadable(name: str, why: str) -> InputError:
+    found = error(
+        "config/unreadable",
+        f"the configuration cannot be read: {why}",
+        Source(name),
+        hint="Give an existing file, or run `reconcile init` to write one.",
+    )
+    return _invalid(name, [found])
+
+
+def _invalid(name: str, diagnostics: list[Diagnostic]) -> InputError:
+    count = len(diagnostics)
+    return InputError(
+        f"{name} has {count} error{'s' if count != 1 else ''}",
+        diagnostics=sorted(diagnostics, key=Diagnostic.sort_key),
+    )
+
+
+def _leaks(data: bytes, name: str) -> Iterator[Diagnostic]:
+    """Secret keys in the text, comments included, found before anything could quote them."""
+    for number, line in enumerate(data.split(b"\n"), start=1):
+        for match in _SECRET_KEY.finditer(line):
+            column = len(line[: match.start()].decode("utf-8", "replace")) + 1
+            yield error(
+                "config/secret-key",
+                "this looks like a secret key",
+                Source(name, number, column),
+                hint="Remove it and replace the key at Adapty, since it may have been shared. "
+                "`key_env` takes the name of the variable that holds the key.",
             )
+
+
+def _known(names: Mapping[str, object]) -> str:
+    return f"Known environments: {', '.join(names)}."
+
+
+class _Reading:
+    """The reading of a document that has passed the schema, for what a schema cannot say."""
+
+    def __init__(self, document: Document, root: Path) -> None:
+        self.document = document
+        self.root = root
+        self.problems: list[Diagnostic] = []
+        self.states: dict[Path, str] = {}
+
+    def problem(self, path: tuple[str, ...], message: str, *, hint: str, rule: str = "value") -> None:
+        place = self.document.at(path)
+        self.problems.append(error(f"config/{rule}", message, place, hint=hint))
+
+    def config(self, path: Path) -> Config:
+        data: Any = self.document.value
+        environments = {
+            name: self.environment(name, facts) for name, facts in data["environments"].items()
+        }
+        return Config(
+            path=path,
+            root=self.root,
+            profiles=self.root / data.get("profiles", "profiles"),
+            default_environment=self.default_environment(data, environments),
+            environments=environments,
         )
-    for name, environment in environments.items():
-        place = document.at(("environments", name, "api", "url"))
-        found.extend(_api_findings(name, environment["api"], place))
-    return found
 
-
-def _api_findings(name: str, api: Mapping[str, Any], place: Source) -> list[Diagnostic]:
-    found = []
-    url = api["url"]
-    if url != "emulator":
-        if "key_env" not in api:
-            found.append(
-                error(
-                    "config/key-env",
-                    f"environment {name} names no variable for the secret key",
-                    place,
-                    hint="Add key_env: the name of the variable, never the key.",
+    def default_environment(
+        self, data: Mapping[str, Any], environments: Mapping[str, object]
+    ) -> str:
+        name: str | None = data.get("default_environment")
+        if name is None:
+            if len(environments) > 1:
+                self.problem(
+                    (),
+                    "`default_environment` is missing, and there are several environments",
+                    hint=f"Name one of them. {_known(environments)}",
+                    rule="missing-field",
                 )
+            return next(iter(environments))
+        if name not in environments:
+            meant = did_you_mean(name, environments)
+            self.problem(
+                ("default_environment",),
+                f'`default_environment` is "{name[:63]}", which is not an environment',
+                hint=f"Did you mean {meant}?" if meant else _known(environments),
             )
+        return name
+
+    def environment(self, name: str, facts: Mapping[str, Any]) -> Environment:
+        here = ("environments", name)
+        api: Mapping[str, Any] = facts["api"]
+        limits: Mapping[str, Any] = facts.get("limits", {})
+        url = self.url((*here, "api", "url"), api["url"])
+        emulated = url == EMULATOR
+        key_env: str | None = None if emulated else api.get("key_env")
+        if key_env is None and not emulated:
+            self.problem(
+                (*here, "api"),
+                f"the environment {name} has no `key_env`",
+                hint="Add `key_env: ADAPTY_SECRET_KEY`, the name of the variable with the key.",
+                rule="key-env-missing",
+            )
+        rate: str | None = api.get("rate")
+        without = None if emulated else DEFAULT_RATE
+        ca_bundle: str | None = api.get("ca_bundle")
+        return Environment(
+            name=name,
+            url=url,
+            key_env=key_env,
+            dialect=Dialect(api.get("dialect", Dialect.GUIDE)),
+            rate=without if rate is None else parse_rate(rate),
+            rate_auto=rate == "auto",
+            timeout=float(api.get("timeout", 30)),
+            quiet_period=float(api.get("quiet_period", 60)),
+            delete_attribute_with=Clear(api.get("delete_attribute_with", Clear.NULL)),
+            send_ip_country_always=api.get("send_ip_country") == "always",
+            proxy=self.proxy((*here, "api", "proxy"), api.get("proxy")),
+            ca_bundle=None if ca_bundle is None else self.root / ca_bundle,
+            state=self.state(name, facts.get("state", {}).get("url")),
+            max_delete=_cap(limits.get("max_delete", "25%")),
+            max_changes=int(limits.get("max_changes", 1000)),
+            confirm=facts.get("confirm", False),
+            emulator_db=self.root / ".reconcile" / "emulator.db",
+        )
+
+    def url(self, path: tuple[str, ...], url: str) -> str:
+        if url == EMULATOR:
+            return url
+        self.address(path, url, _no_key_in_clear)
+        return url.rstrip("/")
+
+    def proxy(self, path: tuple[str, ...], url: str | None) -> str | None:
+        if url is not None:
+            self.address(path, url, lambda _scheme, _host: None)
+        return url
+
+    def address(
+        self, path: tuple[str, ...], url: str, refuses: Callable[[str, str], str | None]
+    ) -> None:
+        """Reports what is wrong with an address of the web; without quoting it, since it may hold a
+        password."""
+        what = f"`{'.'.join(path)}`"
         try:
-            host = urlsplit(url).hostname
+            parts = urlsplit(url)
+            host, _ = parts.hostname, parts.port
         except ValueError:
             host = None
-        if host is None:
-            found.append(error("config/url", f"{url} is not an address", place))
-        elif url.startswith("http://") and host not in _LOOPBACK:
-            found.append(
-                error(
-                    "config/url",
-                    "http:// would send the secret key in the clear",
-                    place,
-                    hint="Use https://; http:// is for this machine only.",
-                )
+        if not host or not url.isascii() or re.search(r"[^!-~]|\\", url):
+            hint = "Write it like https://api.adapty.io."
+            if path[-1] == "url":
+                hint = f"Write {EMULATOR}, or an address like https://api.adapty.io."
+            self.problem(path, f"{what} is not an address", hint=hint)
+        elif parts.scheme not in ("http", "https"):
+            self.problem(path, f"{what} must begin with https://", hint="Change its beginning.")
+        elif "@" in parts.netloc:
+            self.problem(
+                path,
+                f"{what} holds a user name or a password",
+                hint="Remove what stands before the @; credentials do not belong in this file.",
             )
-    return found
+        elif "?" in url or "#" in url:
+            self.problem(path, f"{what} has a query or a fragment", hint="End it before ? or #.")
+        elif message := refuses(parts.scheme, host):
+            self.problem(path, f"{what} {message}", hint="Use https://.", rule="insecure")
+
+    def state(self, name: str, url: str | None) -> Path:
+        path = ("environments", name, "state", "url")
+        url = f"sqlite:///.reconcile/{name}.db" if url is None else url
+        file = url.removeprefix("sqlite:///")
+        if file == url or file.strip("/") in ("", ":memory:") or re.search(r"[?#\0]", file):
+            self.problem(
+                path,
+                f"`{'.'.join(path)}` is not the address of a SQLite file",
+                hint="Write sqlite:///PATH, relative to this file; other stores do not exist yet.",
+            )
+        state = self.root / file
+        other = self.states.setdefault(state, name)
+        if other != name:
+            self.problem(
+                path,
+                f"the environments {other} and {name} share a state file",
+                hint="Give each its own: a state describes one app.",
+            )
+        return state
 
 
-def _config(path: Path, document: Document) -> Config:
-    value: Any = document.value
-    root = path.parent
-    environments = {
-        name: _environment(name, settings, root) for name, settings in value["environments"].items()
-    }
-    return Config(
-        path=path,
-        root=root,
-        profiles=root / value.get("profiles", "profiles"),
-        default_environment=value.get("default_environment") or next(iter(environments)),
-        environments=environments,
-    )
+def _no_key_in_clear(scheme: str, host: str) -> str | None:
+    return None if scheme == "https" or _is_loopback(host) else "would send the key in clear"
 
 
-def _environment(name: str, settings: Mapping[str, Any], root: Path) -> Environment:
-    api = settings["api"]
-    limits = settings.get("limits", {})
-    embedded = api["url"] == "emulator"
-    rate = api.get("rate", None if embedded else "300/min")
-    address = settings.get("state", {}).get("url", f"sqlite:///.reconcile/{name}.db")
-    return Environment(
-        name=name,
-        url=api["url"].rstrip("/"),
-        state=root / address.removeprefix("sqlite:///"),
-        emulator_db=root / ".reconcile" / ("emulator.db" if name == "local" else f"emulator-{name}.db"),
-        key_env=api.get("key_env"),
-        dialect=Dialect(api.get("dialect", "guide")),
-        rate=5.0 if rate == "auto" else parse_rate(rate) if rate is not None else None,
-        rate_auto=rate == "auto",
-        timeout=float(api.get("timeout", 30)),
-        quiet_period=float(api.get("quiet_period", 60)),
-        delete_attribute_with=Clear(api.get("delete_attribute_with") or "null"),
-        send_ip_country_always=api.get("send_ip_country") == "always",
-        proxy=api.get("proxy"),
-        ca_bundle=root / api["ca_bundle"] if "ca_bundle" in api else None,
-        max_delete=_cap(limits.get("max_delete", "25%")),
-        max_changes=limits.get("max_changes", 1000),
-        confirm=settings.get("confirm", False),
-    )
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
-def _cap(value: int | str) -> Cap:
-    if isinstance(value, str):
-        return Cap(share=float(value.removesuffix("%")) / 100)
-    return Cap(count=value)
+def _cap(value: str | int) -> Cap:
+    return Share(int(value[:-1])) if isinstance(value, str) else Count(int(value))
+
+
+TEMPLATE = """\
+# Configuration of reconcile. Paths are relative to this file.
+version: 1
+
+profiles: profiles                    # every *.yaml and *.yml below it is read
+
+default_environment: local
+
+environments:
+  local:
+    api:
+      url: emulator                   # the embedded emulator, kept in .reconcile/emulator.db
+
+  production:
+    api:
+      url: https://api.adapty.io
+      key_env: ADAPTY_SECRET_KEY      # the name of the variable, never the key
+      dialect: guide                  # or openapi: the later published specification
+      rate: 300/min                   # or N/s, or auto: start low, learn from 429
+      timeout: 30                     # seconds, the deadline of a whole call
+      quiet_period: 60                # seconds before another value follows an uncertain write
+      delete_attribute_with: 'null'   # or empty
+      send_ip_country: changed        # or always: repeat it in every PATCH
+      # proxy: http://proxy.example:3128
+      # ca_bundle: certificates.pem
+    state:
+      url: sqlite:///.reconcile/production.db
+    limits:
+      max_delete: 25%                 # the most that --prune may delete: a share, or a count
+      max_changes: 1000               # the most changes of one apply
+    confirm: true                     # --auto-approve also needs the plan's digest
+"""

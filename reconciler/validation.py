@@ -1,9 +1,10 @@
 """Documents → diagnostics: everything that is wrong with profile files, all at once. Pure.
 
-Home of ``jsonschema`` and ``jsonschema_rs``, which are imported on first use. The compiled validator
-gives the verdict in under a microsecond; only what it refuses goes through jsonschema, for the findings.
-Both enforce the same formats and patterns: the formats are ours, and jsonschema's ``pattern`` asks the
-compiled engine (Python's ``$`` also matches before a last line break, and its ``\\s`` is another set).
+Home of ``jsonschema`` and ``jsonschema_rs``, which are imported on first use. The compiled
+validator gives the verdict in under a microsecond; only what it refuses goes through jsonschema, for
+the findings. Both enforce the same formats and patterns: the formats are ours, and jsonschema's
+``pattern`` asks the compiled engine (Python's ``$`` also matches before a last line break, and its
+``\\s`` is another set).
 """
 
 from __future__ import annotations
@@ -144,7 +145,7 @@ def _matches(pattern: str) -> Callable[[Any], bool]:
 
 @cache
 def _explaining() -> Callable[[Mapping[str, Any]], Any]:
-    """A jsonschema validator of a schema that fetches nothing and judges as the compiled one does."""
+    """Makes jsonschema validators that fetch nothing and judge as the compiled ones do."""
     from jsonschema import Draft202012Validator, FormatChecker, ValidationError, validators
     from referencing import Registry
 
@@ -160,9 +161,8 @@ def _explaining() -> Callable[[Mapping[str, Any]], Any]:
     formats = FormatChecker(formats=())
     for name, holds in _FORMATS.items():
         formats.checks(name)(holds)
-    explaining = validators.extend(
-        Draft202012Validator, {"pattern": pattern, "uniqueItems": unique}
-    )
+    extend: Any = validators.extend
+    explaining = extend(Draft202012Validator, {"pattern": pattern, "uniqueItems": unique})
     registry: Registry[Any] = Registry()
     return lambda schema: explaining(schema, registry=registry, format_checker=formats)
 
@@ -324,12 +324,13 @@ def _said(keyword: str, wanted: Any, instance: Any, schema: Mapping[str, Any]) -
     match keyword:
         case "type":
             types = [wanted] if isinstance(wanted, str) else list(wanted)
-            return f"must be {_either(types)}, not {_kind(instance)}", _type_hint(types, instance)
+            hint = _type_hint(types, instance) or about or f"Write {_either(types)}."
+            return f"must be {_either(types)}, not {_kind(instance)}", hint
         case _ if instance == "" and keyword in ("minLength", "pattern", "format", "enum"):
             clears = "null" in schema.get("type", ())
             return "is empty text", "Write null to clear it." if clears else about
         case "enum" | "const":
-            options = [item for item in (wanted if keyword == "enum" else [wanted])]
+            options = wanted if keyword == "enum" else [wanted]
             return f"is {quote}", _options_hint(options, instance)
         case "pattern":
             upper = instance.upper()
@@ -392,7 +393,8 @@ def _options_hint(options: Sequence[Any], instance: Any) -> str:
 
 
 def _list(options: Sequence[Any]) -> str:
-    return ", ".join("null" if option is None else str(option) for option in options if option != "")
+    named = (option for option in options if option != "")
+    return ", ".join("null" if option is None else str(option) for option in named)
 
 
 def _kind(value: Any) -> str:
@@ -564,7 +566,7 @@ class _Checker:
 
     def _attribute_flaw(self, flaw: _Flaw) -> tuple[str, str, str]:
         path, limit = flaw.path, self.contract.max_attribute_length
-        if flaw.of_key or path[-1] == "key" and len(path) == 3:
+        if flaw.of_key or (path[-1] == "key" and len(path) == 3):
             subject = "an empty key" if flaw.instance == "" else f"the key {_quote(flaw.instance)}"
             return (
                 "attribute/key",
@@ -627,6 +629,8 @@ class _Checker:
 
     def _forget(self, paths: list[Any], document: Document) -> list[Diagnostic]:
         declared = set(_declared(document.value))
+        if not declared.isdisjoint(self.contract.members()):
+            declared.add(INSTALLATION)
         found: list[Diagnostic] = []
         for index, path in enumerate(paths):
             if not isinstance(path, str):
@@ -634,7 +638,7 @@ class _Checker:
             if not self._can_be_forgotten(path):
                 message = f"meta.forget: there is no field {_quote(path)}"
                 hint = self._forget_hint(path)
-            elif path in declared or (path == INSTALLATION and declared & {*self.contract.members()}):
+            elif path in declared:
                 message = f"{_place((path,))} is both declared and listed under meta.forget"
                 hint = "Remove it from one of the two."
             else:
