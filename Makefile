@@ -1,0 +1,47 @@
+# The front door. Needs Python 3.11 or later and make; everything else is installed into .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+
+.PHONY: help demo test check lint types schemas bench docs clean
+
+help: ## Show what there is to make
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or later is needed: make PYTHON=/path/to/python3.11"; exit 1; }
+	@echo "installing into $(VENV)"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(READY) ## Watch the main job end to end, on the embedded emulator
+	@PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/demo.sh
+
+test: lint types ## Lint, types and all tests
+	@$(BIN)/python -m pytest -q -n 2
+
+check: test ## The same as test
+
+lint: $(READY) ## Style
+	@$(BIN)/ruff check --no-cache .
+	@$(BIN)/ruff format --no-cache --check .
+
+types: $(READY) ## Types
+	@$(BIN)/mypy --cache-dir=$(VENV)/mypy
+
+schemas: $(READY) ## Write the generated schemas and reference anew
+	@$(BIN)/python -m reconciler.resources
+
+docs: $(READY) ## Write the help texts in docs/cli.md anew
+	@$(BIN)/python -m tests.update_help
+
+bench: $(READY) ## Measure
+	@$(BIN)/python -m benchmarks.bench
+
+clean: ## Remove what was installed and made
+	@rm -rf $(VENV) build dist .hypothesis .pytest_cache .mypy_cache .ruff_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
