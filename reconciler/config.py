@@ -6,6 +6,7 @@ values that could hold one by mistake (addresses, the name of the variable) are 
 
 from __future__ import annotations
 
+import os
 import re
 import stat
 from collections.abc import Callable, Iterator, Mapping
@@ -243,9 +244,12 @@ class _Reading:
         self.document = document
         self.root = root
         self.problems: list[Diagnostic] = []
-        self.states: dict[Path, str] = {}
+        self.emulator_db = root / ".reconcile" / "emulator.db"
+        self.states: dict[str, str] = {}
 
-    def problem(self, path: tuple[str, ...], message: str, *, hint: str, rule: str = "value") -> None:
+    def problem(
+        self, path: tuple[str, ...], message: str, *, hint: str, rule: str = "value"
+    ) -> None:
         place = self.document.at(path)
         self.problems.append(error(f"config/{rule}", message, place, hint=hint))
 
@@ -318,7 +322,7 @@ class _Reading:
             max_delete=_cap(limits.get("max_delete", "25%")),
             max_changes=int(limits.get("max_changes", 1000)),
             confirm=facts.get("confirm", False),
-            emulator_db=self.root / ".reconcile" / "emulator.db",
+            emulator_db=self.emulator_db,
         )
 
     def url(self, path: tuple[str, ...], url: str) -> str:
@@ -372,8 +376,15 @@ class _Reading:
                 hint="Write sqlite:///PATH, relative to this file; other stores do not exist yet.",
             )
         state = self.root / file
-        other = self.states.setdefault(state, name)
-        if other != name:
+        place = os.path.normpath(state)
+        other = self.states.setdefault(place, name)
+        if place == os.path.normpath(self.emulator_db):
+            self.problem(
+                path,
+                f"the state of the environment {name} would be the embedded emulator's own file",
+                hint=f"Give it another one: state: {{url: sqlite:///.reconcile/{name}-state.db}}.",
+            )
+        elif other != name:
             self.problem(
                 path,
                 f"the environments {other} and {name} share a state file",

@@ -84,9 +84,9 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A request that arrived, for the log: names of headers in lower case, without the key; ``body``
-    parsed, or text where it was not JSON; ``status`` what the API answered, 0 for a connection that
-    a fault closed first."""
+    """A request that arrived, for the log: header names in lower case, without the key; ``body``
+    parsed, or text where it was not JSON; ``status`` what the API answered, 0 for a connection
+    that a fault closed first."""
 
     method: str
     path: str
@@ -193,8 +193,8 @@ class _Judge:
         )
 
     def apply(self, body: Json, profile: _Profile) -> None:
-        """Write a body into a profile, or raise `_Rejected` with every violation; the profile is then
-        to be thrown away."""
+        """Write a body into a profile, or raise `_Rejected` with every violation; then the profile
+        is to be thrown away."""
         errors = _Errors()
         if not isinstance(body, dict):
             errors.add("non_field_errors", "dict", "value is not a valid dict")
@@ -469,10 +469,11 @@ class _Store:
         self._sql.execute("BEGIN IMMEDIATE")
         try:
             yield
+            self._sql.execute("COMMIT")
         except BaseException:
-            self._sql.execute("ROLLBACK")
+            if self._sql.in_transaction:
+                self._sql.execute("ROLLBACK")
             raise
-        self._sql.execute("COMMIT")
 
     def app_id(self, wanted: str | None, new_id: Callable[[], uuid.UUID]) -> str:
         with self.writing():

@@ -1,8 +1,8 @@
 """Documents → diagnostics: everything that is wrong with profile files, all at once. Pure.
 
 Home of ``jsonschema`` and ``jsonschema_rs``, which are imported on first use. The compiled
-validator gives the verdict in under a microsecond; only what it refuses goes through jsonschema, for
-the findings. Both enforce the same formats and patterns: the formats are ours, and jsonschema's
+validator gives the verdict in about a microsecond; only what it refuses goes through jsonschema,
+for the findings. Both enforce the same formats and patterns: the formats are ours, and jsonschema's
 ``pattern`` asks the compiled engine (Python's ``$`` also matches before a last line break, and its
 ``\\s`` is another set).
 """
