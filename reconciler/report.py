@@ -1,0 +1,486 @@
+"""Plans, findings, outcomes and records as text and JSON. Pure: values in, strings out.
+
+Everything that came from a file or from the API passes `shown` or `quoted` before it is printed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from math import ceil
+from typing import assert_never
+
+from reconciler.contract import ATTRIBUTES
+from reconciler.errors import Diagnostic, Severity, Source
+from reconciler.plan import (
+    Action,
+    ApplyReport,
+    Basis,
+    Change,
+    Drift,
+    FieldChange,
+    Hazard,
+    Op,
+    Outcome,
+    Plan,
+    Request,
+    Result,
+    encode,
+)
+from reconciler.state import Fact, Known, Record
+from reconciler.values import Json, quoted, shown
+
+_RED, _GREEN, _YELLOW, _BOLD, _DIM = "31", "32", "33", "1", "2"
+_MOST_ORPHANS = 20
+_MOST_DIFFERENCES = 50
+
+_SYMBOLS = {
+    Action.CREATE: "+",
+    Action.UPDATE: "~",
+    Action.LINK: "~",
+    Action.DELETE: "-",
+    Action.FORGET: "x",
+}
+_COLORS = {"+": _GREEN, "~": _YELLOW, "-": _RED, "x": _DIM}
+_FOREWARNED = ("delete", "link", "new_device_id", "attribute_limit", "two_steps", "zero_value")
+"""Hazards of changes that are listed one by one, the gravest first; others are summed up."""
+
+
+class _Pen:
+    """Colours text, or not."""
+
+    def __init__(self, color: bool) -> None:
+        self._color = color
+
+    def __call__(self, text: str, *codes: str) -> str:
+        return f"\x1b[{';'.join(codes)}m{text}\x1b[0m" if self._color and codes else text
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+# --- plans ---------------------------------------------------------------------------------------
+
+
+def plan_text(
+    plan: Plan,
+    *,
+    color: bool,
+    rate: float | None = None,
+    show_requests: bool = False,
+    ascii: bool = False,
+) -> str:
+    """A plan as a reviewer reads it: dangers, changes, orphans, totals.
+
+    ``rate`` is in requests per second; ``ascii`` avoids arrows that the output cannot encode.
+    """
+    pen = _Pen(color)
+    lines = [*_hazard_lines(plan, pen)]
+    if lines:
+        lines.append("")
+    for change in plan.changes:
+        lines += _change_lines(change, pen, arrow="->" if ascii else "→")
+        if show_requests:
+            for request in change.requests:
+                lines += _request_lines(request)
+        lines.append("")
+    lines += _orphan_lines(plan, pen)
+    lines += _closing_lines(plan, pen, rate)
+    return "\n".join(lines) + "\n"
+
+
+def _hazard_lines(plan: Plan, pen: _Pen) -> Iterator[str]:
+    for hazard in plan.hazards:
+        yield pen(f"! {shown(hazard.message)}", _BOLD, _RED)
+    listed: list[tuple[int, str, Hazard]] = []
+    summed: Counter[str] = Counter()
+    sentences: dict[str, str] = {}
+    for change in plan.changes:
+        for hazard in change.hazards:
+            if hazard.kind in _FOREWARNED:
+                listed.append((_FOREWARNED.index(hazard.kind), change.address, hazard))
+            else:
+                summed[hazard.kind] += 1
+                sentences[hazard.kind] = hazard.message
+    for _, address, hazard in sorted(listed, key=lambda item: item[:2]):
+        yield pen(f"! {shown(address)}: {shown(hazard.message)}", _BOLD, _RED)
+    for kind, number in sorted(summed.items()):
+        yield pen(f"! {_count(number, 'change')} {shown(sentences[kind])}", _YELLOW)
+
+
+def _change_lines(change: Change, pen: _Pen, *, arrow: str) -> Iterator[str]:
+    symbol = _SYMBOLS[change.action]
+    place = f"  {_place(change.source)}" if change.source else ""
+    yield pen(f"{symbol} {shown(change.address)}", _BOLD, _COLORS[symbol]) + (
+        f"  ({change.action})" + pen(place, _DIM)
+    )
+    yield pen(f"    # {shown(change.reason)}", _DIM)
+    width = max((len(shown(field.path)) for field in change.fields), default=0)
+    for field in change.fields:
+        mark, text = _field_text(field, arrow)
+        yield f"    {pen(mark, _COLORS[mark])} {shown(field.path):<{width}}  {text}"
+
+
+def _field_text(field: FieldChange, arrow: str) -> tuple[str, str]:
+    before, after = quoted(field.before), quoted(field.after)
+    match field.op:
+        case Op.SET if field.basis is Basis.NONE:
+            return "+", f"{after}  (never known)"
+        case Op.SET if field.before is None and field.basis is not Basis.UNCERTAIN:
+            return "+", after
+        case Op.SET:
+            return "~", f"{before} {arrow} {after}{_basis(field.basis)}"
+        case Op.CLEAR if field.basis is Basis.NONE:
+            return "-", "cleared  (never known)"
+        case Op.CLEAR:
+            return "-", f"{before} {arrow} cleared{_basis(field.basis)}"
+        case Op.FORGET:
+            return "x", f"{before}  no longer managed; stays as it is at the API"
+        case _:
+            assert_never(field.op)
+
+
+def _basis(basis: Basis) -> str:
+    return "" if basis is Basis.RECORDED else f"  ({basis})"
+
+
+def _request_lines(request: Request) -> Iterator[str]:
+    yield f"    {request.method} {request.path}"
+    for name, value in request.headers.items():
+        yield f"      {shown(name)}: {shown(value)}"
+    if request.body is not None:
+        for line in json.dumps(request.body, indent=2).splitlines():
+            yield f"      {line}"
+    if request.fallback is not None:
+        body = "the same" if request.body is not None else "{}"
+        yield f"      if the profile does not exist: {request.fallback} with body {body}"
+
+
+def _orphan_lines(plan: Plan, pen: _Pen) -> Iterator[str]:
+    if not plan.orphans:
+        return
+    yield pen(f"{_count(len(plan.orphans), 'orphan')}, recorded but in no file, left alone:", _BOLD)
+    for address in plan.orphans[:_MOST_ORPHANS]:
+        yield f"    {shown(address)}"
+    if len(plan.orphans) > _MOST_ORPHANS:
+        yield f"    and {len(plan.orphans) - _MOST_ORPHANS} more"
+    yield "  Delete them with --prune, or stop recording them with `reconcile state rm`."
+    yield ""
+
+
+def _closing_lines(plan: Plan, pen: _Pen, rate: float | None) -> Iterator[str]:
+    summary = plan.summary
+    environment = f"environment {shown(plan.environment)}, mode {plan.mode}"
+    if plan.is_empty:
+        yield pen("No changes.", _BOLD, _GREEN) + (
+            f" {_count(summary['unchanged'], 'profile')} as recorded; {environment}."
+        )
+        yield plan.digest
+        return
+    blind = sum(
+        1
+        for change in plan.changes
+        for field in change.fields
+        if not field.path.startswith(f"{ATTRIBUTES}.")
+    )
+    if blind:
+        yield (
+            f"{_count(blind, 'field')} write-only: the API never returns such fields, so what was "
+            "there is what this tool last wrote."
+        )
+    counts = ", ".join(f"{summary[action]} to {action}" for action in Action)
+    yield pen("Plan:", _BOLD) + f" {counts}; {summary['unchanged']} unchanged; {environment}."
+    yield f"{_count(summary['requests'], 'request')}{_time(summary['requests'], rate)}. {plan.digest}"
+
+
+def _time(requests: int, rate: float | None) -> str:
+    if rate is None:
+        return ", no rate limit"
+    seconds = ceil(requests / rate)
+    about = f"{seconds} s" if seconds < 120 else f"{ceil(seconds / 60)} min"
+    return f", about {about} at {rate * 60:g}/min"
+
+
+def plan_json(plan: Plan) -> str:
+    """A plan as one JSON object: schema ``plan.schema.json``."""
+    return json.dumps(encode(plan), indent=2) + "\n"
+
+
+# --- findings ------------------------------------------------------------------------------------
+
+
+def diagnostics_text(diagnostics: Sequence[Diagnostic], *, color: bool) -> str:
+    """Findings, one after the other, and how many there are."""
+    pen = _Pen(color)
+    lines = []
+    for diagnostic in diagnostics:
+        code = _RED if diagnostic.is_error else _YELLOW
+        severity = pen(diagnostic.severity.value, _BOLD, code)
+        lines.append(
+            f"{_place(diagnostic.source)}: {severity}: {shown(diagnostic.message)} "
+            f"[{diagnostic.rule}]"
+        )
+        if diagnostic.hint:
+            lines.append(f"  {shown(diagnostic.hint)}")
+    errors, warnings = _totals(diagnostics)
+    lines.append(f"{_count(errors, 'error')}, {_count(warnings, 'warning')}.")
+    return "\n".join(lines) + "\n"
+
+
+def diagnostics_json(diagnostics: Sequence[Diagnostic]) -> str:
+    """Findings as one JSON object."""
+    errors, warnings = _totals(diagnostics)
+    data = {
+        "format_version": 1,
+        "valid": errors == 0,
+        "diagnostics": [
+            {
+                "severity": diagnostic.severity.value,
+                "rule": diagnostic.rule,
+                "message": diagnostic.message,
+                "file": diagnostic.source.file,
+                "line": diagnostic.source.line,
+                "column": diagnostic.source.column,
+                "hint": diagnostic.hint,
+            }
+            for diagnostic in diagnostics
+        ],
+        "summary": {"errors": errors, "warnings": warnings},
+    }
+    return json.dumps(data, indent=2) + "\n"
+
+
+def _totals(diagnostics: Iterable[Diagnostic]) -> tuple[int, int]:
+    counts = Counter(diagnostic.severity for diagnostic in diagnostics)
+    return counts[Severity.ERROR], counts[Severity.WARNING]
+
+
+def _place(source: Source) -> str:
+    return shown(str(source))
+
+
+# --- outcomes ------------------------------------------------------------------------------------
+
+_OUTCOME_COLORS = {
+    Outcome.APPLIED: _GREEN,
+    Outcome.ALREADY: _DIM,
+    Outcome.FAILED: _RED,
+    Outcome.STALE: _YELLOW,
+    Outcome.UNCERTAIN: _RED,
+    Outcome.SKIPPED: _YELLOW,
+}
+
+
+def result_line(result: Result, *, color: bool) -> str:
+    """The outcome of a change, with its reason and the API's Request-Id where it went wrong."""
+    pen = _Pen(color)
+    text = f"{shown(result.address)}: {pen(result.outcome.value, _OUTCOME_COLORS[result.outcome])}"
+    if result.reason:
+        text += f" ({shown(result.reason)})"
+    if result.request_id and result.outcome in (Outcome.FAILED, Outcome.UNCERTAIN):
+        text += f" [Request-Id {shown(result.request_id)}]"
+    return "\n".join([text, *(f"  warning: {shown(warning)}" for warning in result.warnings)])
+
+
+def apply_text(report: ApplyReport, *, color: bool) -> str:
+    """The totals of an apply, and what to do next."""
+    pen = _Pen(color)
+    counts = report.counts
+    good = not (counts[Outcome.FAILED] or counts[Outcome.UNCERTAIN] or counts[Outcome.SKIPPED])
+    head = "Apply complete" if good else "Apply incomplete"
+    totals = ", ".join(f"{counts[outcome]} {outcome}" for outcome in Outcome)
+    lines = [f"{pen(head, _BOLD, _GREEN if good else _RED)}: {totals}."]
+    if report.not_authorised:
+        lines.append("The API refused the key. Correct it and apply again.")
+    elif report.interrupted:
+        lines.append("Interrupted: run apply again to go on; what is done is recorded.")
+    elif counts[Outcome.UNCERTAIN] or counts[Outcome.SKIPPED]:
+        lines.append("Run apply again: uncertain writes are sent again, what is done is recorded.")
+    elif counts[Outcome.FAILED]:
+        lines.append("Look at the reasons above, then run apply again.")
+    if counts[Outcome.STALE]:
+        lines.append("Stale changes were not sent: plan again.")
+    return "\n".join(lines) + "\n"
+
+
+def apply_version_event() -> str:
+    """The first line of the event stream."""
+    return json.dumps({"type": "version", "format_version": 1})
+
+
+def apply_event(result: Result) -> str:
+    """The outcome of a change as a line of the event stream."""
+    return json.dumps(
+        {
+            "type": "change",
+            "address": result.address,
+            "action": result.action.value,
+            "outcome": result.outcome.value,
+            "reason": result.reason,
+            "request_id": result.request_id,
+            "warnings": list(result.warnings),
+        }
+    )
+
+
+def apply_summary_event(report: ApplyReport) -> str:
+    """The last line of the event stream."""
+    return json.dumps(
+        {
+            "type": "summary",
+            "run": report.run,
+            "outcomes": {outcome.value: count for outcome, count in report.counts.items()},
+            "interrupted": report.interrupted,
+            "requests": report.requests,
+            "seconds": round(report.seconds, 3),
+        }
+    )
+
+
+# --- drift ---------------------------------------------------------------------------------------
+
+
+def drift_text(drifts: Sequence[Drift], *, color: bool) -> str:
+    """What `refresh` found, and what it cannot know."""
+    pen = _Pen(color)
+    lines = []
+    words = {
+        "changed": "differs from what was recorded",
+        "gone": "does not exist at the API any more; the next plan creates it",
+        "recreated": "is another profile now: its write-only fields are lost, the next plan sends them",
+        "unread": "could not be read",
+    }
+    for drift in drifts:
+        if drift.kind == "same":
+            continue
+        lines.append(pen(f"~ {shown(drift.address)}", _BOLD, _YELLOW) + f"  {words[drift.kind]}")
+        for field in drift.fields:
+            lines.append(f"    {shown(field.path)}  {quoted(field.before)} -> {quoted(field.after)}")
+    same = sum(1 for drift in drifts if drift.kind == "same")
+    lines.append(f"{_count(len(drifts), 'profile')} read, {same} as recorded where it can be seen.")
+    blind = sum(drift.unverifiable for drift in drifts)
+    if blind:
+        lines.append(
+            f"{_count(blind, 'field')} cannot be verified: the API returns custom attributes and "
+            "identifiers only. `plan --reassert` sends them again."
+        )
+    return "\n".join(lines) + "\n"
+
+
+def drift_json(drifts: Sequence[Drift]) -> str:
+    """What `refresh` found, as one JSON object."""
+    data = {
+        "format_version": 1,
+        "profiles": [
+            {
+                "address": drift.address,
+                "kind": drift.kind,
+                "fields": [
+                    {"path": field.path, "recorded": field.before, "observed": field.after}
+                    for field in drift.fields
+                ],
+                "unverifiable": drift.unverifiable,
+            }
+            for drift in drifts
+        ],
+    }
+    return json.dumps(data, indent=2) + "\n"
+
+
+# --- records -------------------------------------------------------------------------------------
+
+
+def records_text(records: Sequence[Record], *, color: bool) -> str:
+    """A line per recorded profile."""
+    pen = _Pen(color)
+    if not records:
+        return "The state records no profile.\n"
+    width = max(len(shown(record.address)) for record in records)
+    return "".join(f"{_record_line(record, width, pen)}\n" for record in records)
+
+
+def _record_line(record: Record, width: int, pen: _Pen) -> str:
+    uncertain = sum(1 for fact in record.facts.values() if fact.known is Known.UNCERTAIN)
+    notes = [record.presence.value, _count(len(record.facts), "field")]
+    if uncertain:
+        notes.append(pen(f"{uncertain} uncertain", _RED))
+    if record.protect:
+        notes.append("protected")
+    if record.source is not None:
+        notes.append(_place(record.source))
+    return f"{shown(record.address):<{width}}  {', '.join(notes)}"
+
+
+def record_text(record: Record, *, color: bool) -> str:
+    """All that is known of a profile."""
+    pen = _Pen(color)
+    lines = [pen(shown(record.address), _BOLD)]
+    about = {
+        "profile_id": record.profile_id,
+        "presence": record.presence.value,
+        "declared at": _place(record.source) if record.source else None,
+        "labels": ", ".join(record.labels) or None,
+        "protected": "yes" if record.protect else None,
+        "forgotten": ", ".join(sorted(record.forgotten)) or None,
+        "unmanaged attributes": ", ".join(record.unmanaged) or None,
+    }
+    lines += [f"  {name}: {shown(value)}" for name, value in about.items() if value]
+    width = max((len(shown(path)) for path in record.facts), default=0)
+    for path, fact in sorted(record.facts.items()):
+        lines.append(f"  {shown(path):<{width}}  {_fact_text(fact)}")
+    return "\n".join(lines) + "\n"
+
+
+def _fact_text(fact: Fact) -> str:
+    match fact.known:
+        case Known.VALUE:
+            return quoted(fact.value) + ("  (observed)" if fact.observed else "")
+        case Known.CLEARED:
+            return "cleared" + ("  (observed)" if fact.observed else "")
+        case Known.UNCERTAIN:
+            return f"uncertain: {quoted(fact.value)} or {quoted(fact.attempt)}"
+        case Known.UNKNOWN:
+            return "unknown"
+        case _:
+            assert_never(fact.known)
+
+
+# --- nested values -------------------------------------------------------------------------------
+
+
+def difference_text(before: Json, after: Json) -> str:
+    """A difference of nested values for a person, at most 50 lines. It decides nothing."""
+    from deepdiff import DeepDiff
+
+    tree = DeepDiff(_keyed(before), _keyed(after), view="tree", verbose_level=2)
+    lines = sorted(
+        f"{shown(str(level.path()))}: {_side(level.t1)} -> {_side(level.t2)}"
+        for levels in tree.values()
+        for level in levels
+    )
+    if not lines:
+        return "No difference.\n"
+    hidden = len(lines) - _MOST_DIFFERENCES
+    if hidden > 0:
+        lines = [*lines[:_MOST_DIFFERENCES], f"and {_count(hidden, 'more difference')}"]
+    return "\n".join(lines) + "\n"
+
+
+def _keyed(value: Json) -> Json:
+    """Lists of profiles by address, so that an added one does not shift the others."""
+    if isinstance(value, Mapping):
+        return {key: _keyed(item) for key, item in value.items()}
+    if isinstance(value, list) and value and all(
+        isinstance(item, Mapping) and "address" in item for item in value
+    ):
+        return {str(item["address"]): _keyed(item) for item in value}
+    return value
+
+
+def _side(value: object) -> str:
+    if type(value).__name__ == "NotPresent":
+        return "absent"
+    text = shown(json.dumps(value, default=str))
+    return text if len(text) <= 120 else text[:117] + "..."
