@@ -395,6 +395,8 @@ def _is_double(number: float) -> bool:
 
 _APPLICATION_ID = 0x52434D55
 _FORMAT = 1
+_PATIENCE = 30.0
+"""Seconds to wait for another process that is writing."""
 
 
 class _Store:
@@ -411,7 +413,7 @@ class _Store:
                 os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
             self._sql = sqlite3.connect(
                 ":memory:" if path is None else path,
-                timeout=30,
+                timeout=_PATIENCE,
                 isolation_level=None,
                 check_same_thread=False,
             )
@@ -435,11 +437,10 @@ class _Store:
         ) from None
 
     def _prepare(self) -> None:
-        self._check_owner()
+        with self._transaction("BEGIN"):
+            self._check_owner()
         if self._path is not None:
-            # Writes survive a killed process, which is all that an emulator owes.
-            self._sql.execute("PRAGMA journal_mode = WAL")
-            self._sql.execute("PRAGMA synchronous = NORMAL")
+            self._write_ahead()
         with self.writing():
             if self._check_owner():
                 return
@@ -451,8 +452,29 @@ class _Store:
             self._sql.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
             self._sql.execute(f"PRAGMA user_version = {_FORMAT}")
 
+    def _write_ahead(self) -> None:
+        """Writes survive a killed process, which is all that an emulator owes.
+
+        SQLite does not wait for its turn when the mode changes, so this does: another process may be
+        creating the same file.
+        """
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                self._sql.execute("PRAGMA journal_mode = WAL")
+                break
+            except sqlite3.OperationalError as problem:
+                busy = problem.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+                if not busy or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.005)
+        self._sql.execute("PRAGMA synchronous = NORMAL")
+
     def _check_owner(self) -> bool:
-        """Whether the tables are there. Raises Refused for a database that is not an emulator's."""
+        """Whether the tables are there; inside a transaction, so that it sees one moment.
+
+        Raises Refused for a database that is not an emulator's.
+        """
         (owner,) = self._sql.execute("PRAGMA application_id").fetchone()
         (version,) = self._sql.execute("PRAGMA user_version").fetchone()
         (tables,) = self._sql.execute("SELECT count(*) FROM sqlite_master").fetchone()
@@ -463,10 +485,13 @@ class _Store:
             )
         return bool(tables)
 
-    @contextlib.contextmanager
-    def writing(self) -> Iterator[None]:
+    def writing(self) -> contextlib.AbstractContextManager[None]:
         """All or nothing; committed when it ends."""
-        self._sql.execute("BEGIN IMMEDIATE")
+        return self._transaction("BEGIN IMMEDIATE")
+
+    @contextlib.contextmanager
+    def _transaction(self, begin: str) -> Iterator[None]:
+        self._sql.execute(begin)
         try:
             yield
             self._sql.execute("COMMIT")

@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import Any
 
 from reconciler.errors import Refused, Source
-from reconciler.values import FieldPath, Json, Scalar, canonical, digest
+from reconciler.values import FieldPath, Json, Scalar, digest
 
 FORMAT_VERSION = 1
 
@@ -210,10 +210,13 @@ def encode(plan: Plan) -> dict[str, Json]:
 
 
 def to_lines(plan: Plan) -> Iterator[str]:
-    """A plan as JSON Lines: a header, a line per change, a footer. Each ends with a newline."""
+    """A plan as JSON Lines: a header, a line per change, a footer. Each ends with a newline.
+
+    Members keep their order, so that a body read back is sent in the very order that was shown.
+    """
     header, *changes, footer = _lines(plan)
     for line in (header, *changes, {**footer, "digest": plan.digest}):
-        yield canonical(line) + "\n"
+        yield json.dumps(line, separators=(",", ":"), allow_nan=False) + "\n"
 
 
 def from_lines(lines: Iterable[str]) -> Plan:

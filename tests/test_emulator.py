@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
@@ -1001,7 +1002,8 @@ def test_a_database_that_cannot_be_made_is_an_error_with_a_hint(tmp_path: Path) 
     assert "--db" in caught.value.hint
 
 
-def _write_many(db: Path, worker: int, count: int) -> None:
+def _write_many(db: Path, worker: int, count: int, ready: Barrier) -> None:
+    ready.wait(30)
     emulator = Emulator(db=db)
     for number in range(count):
         headers = {
@@ -1017,7 +1019,8 @@ def _write_many(db: Path, worker: int, count: int) -> None:
 def test_two_processes_share_a_database_without_losing_a_write(tmp_path: Path) -> None:
     db = tmp_path / "e.db"
     context = multiprocessing.get_context("spawn")
-    workers = [context.Process(target=_write_many, args=(db, number, 60)) for number in range(2)]
+    ready = context.Barrier(2)
+    workers = [context.Process(target=_write_many, args=(db, n, 400, ready)) for n in range(2)]
     for worker in workers:
         worker.start()
     for worker in workers:
@@ -1025,7 +1028,7 @@ def test_two_processes_share_a_database_without_losing_a_write(tmp_path: Path) -
     assert [worker.exitcode for worker in workers] == [0, 0]
     with closing(Emulator(db=db)) as emulator:
         (only,) = emulator.content()
-    expected = {f"w{w}.{n}": "x" for w in range(2) for n in range(5)} | {"w0": 59.0, "w1": 59.0}
+    expected = {f"w{w}.{n}": "x" for w in range(2) for n in range(5)} | {"w0": 399.0, "w1": 399.0}
     assert only["custom_attributes"] == expected
 
 
@@ -1136,6 +1139,14 @@ def test_a_reset_happens_before_or_after_the_effect(
     assert [each.status for each in api.emulator.log] == [200 * effect]
     api.connection.close()
     assert api.send("POST", {}).status == 200
+
+
+def test_a_reset_is_not_an_orderly_end_of_the_connection(serve: Callable[..., Api]) -> None:
+    api = serve(faults=[parse_fault("reset-before")])
+    with socket.create_connection(("127.0.0.1", api.server.port), timeout=5) as raw:
+        raw.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        with pytest.raises(ConnectionResetError):
+            raw.recv(1)
 
 
 def test_faults_repeat_with_the_same_seed() -> None:

@@ -1,0 +1,73 @@
+#!/usr/bin/env bash
+# The main job, end to end, on the embedded emulator, in a temporary copy of the example profiles.
+# Ends with an error if anything is not as the text says.
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cp -R "$here/profiles" "$here/reconcile.yaml" "$work"
+cd "$work"
+unset "${!RECONCILE_@}"
+
+step() { printf '\n=== %s\n' "$1"; }
+run() { printf '$ %s\n' "$*"; "$@"; }
+# Runs a command that must end with a given exit code.
+ends() {
+    local expected=$1 code=0
+    shift
+    run "$@" || code=$?
+    if [ "$code" -ne "$expected" ]; then
+        printf 'demo: expected exit code %s, got %s\n' "$expected" "$code" >&2
+        exit 1
+    fi
+}
+# The request bodies of the plan of the files as they are, on one line.
+bodies() {
+    reconcile plan --format json |
+        python3 -c 'import json, sys; print(json.dumps([r.get("body") for c in json.load(sys.stdin)["changes"] for r in c["requests"]]))'
+}
+exactly() {
+    local got
+    got=$(bodies)
+    if [ "$got" != "$1" ]; then
+        printf 'demo: expected the bodies %s, got %s\n' "$1" "$got" >&2
+        exit 1
+    fi
+}
+
+step "the files are valid, offline and without a key"
+run reconcile validate
+
+step "the plan: what apply would change"
+ends 2 reconcile plan --detailed-exitcode
+
+step "apply it"
+run reconcile apply --auto-approve
+
+step "the second plan is empty"
+ends 0 reconcile plan --detailed-exitcode
+
+step "a changed field takes one member in one PATCH"
+sed -i.bak 's/first_name: Sam/first_name: Samuel/' profiles/qa/sam.yaml && rm profiles/qa/sam.yaml.bak
+ends 2 reconcile plan --detailed-exitcode --show-requests
+exactly '[{"first_name": "Samuel"}]'
+
+step "a cleared field is sent as null"
+run reconcile apply --auto-approve
+sed -i.bak '/^email: ana@example.com$/d' profiles/staff/support.yaml && rm profiles/staff/support.yaml.bak
+ends 2 reconcile plan --detailed-exitcode --show-requests
+exactly '[{"email": null}]'
+
+step "a deleted custom attribute is named, the others are not"
+run reconcile apply --auto-approve
+sed -i.bak '/favourite_sport/d' profiles/qa/jane.yaml && rm profiles/qa/jane.yaml.bak
+ends 2 reconcile plan --detailed-exitcode --show-requests
+exactly '[{"custom_attributes": [{"key": "favourite_sport", "value": null}]}]'
+
+step "applied, the plan is empty again"
+run reconcile apply --auto-approve
+ends 0 reconcile plan --detailed-exitcode
+run reconcile state list
+
+printf '\nThe demo went as it should.\n'
