@@ -1,0 +1,34 @@
+"""Writes ``docs/cli.md``: the help text of every command. ``python -m tests.update_help``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from reconciler.cli import main
+
+TARGET = Path(__file__).parent.parent / "docs" / "cli.md"
+
+
+def commands(command: click.Command, name: str) -> Iterator[tuple[str, click.Command]]:
+    """A command and all below it, with their full names."""
+    yield name, command
+    if isinstance(command, click.Group):
+        for child in sorted(command.commands):
+            yield from commands(command.commands[child], f"{name} {child}")
+
+
+def content() -> str:
+    parts = ["# Command line\n\nWritten by `make docs` from the program's own help.\n"]
+    for name, command in commands(main, "reconcile"):
+        context = click.Context(
+            command, info_name=name, terminal_width=100, max_content_width=100
+        )
+        parts.append(f"## {name}\n\n```text\n{command.get_help(context)}\n```\n")
+    return "\n".join(parts)
+
+
+if __name__ == "__main__":
+    TARGET.write_text(content(), "utf-8")
