@@ -255,6 +255,8 @@ class Applier:
             case Ending.UNKNOWN:
                 reason = f"{answer.message}; whether it took effect is unknown"
                 return self._record_outcome(step, answer, Outcome.UNCERTAIN, reason)
+            case Ending.NOT_SENT if self._tools.stop():
+                return self._restore(step, answer, Outcome.SKIPPED, "interrupted")
             case Ending.NOT_SENT:
                 return self._restore(step, answer, Outcome.FAILED, answer.message)
             case Ending.REFUSED if _is_missing(answer):

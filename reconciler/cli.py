@@ -576,7 +576,7 @@ def state_pull(app: _App) -> None:
 
 
 @state.command("push")
-@click.argument("file", type=click.File("rb"), default="-")
+@click.argument("file", type=click.File("rb", lazy=True), default="-")
 @_option("--force", is_flag=True, help="Take a state of another lineage or application.")
 @click.pass_obj
 def state_push(app: _App, file: IO[bytes], force: bool) -> None:

@@ -455,8 +455,8 @@ class _Store:
     def _write_ahead(self) -> None:
         """Writes survive a killed process, which is all that an emulator owes.
 
-        SQLite does not wait for its turn when the mode changes, so this does: another process may be
-        creating the same file.
+        SQLite does not wait for its turn when the mode changes, so this does: another process may
+        be creating the same file.
         """
         deadline = time.monotonic() + _PATIENCE
         while True:

@@ -172,10 +172,12 @@ def encode_record(record: Record) -> dict[str, Json]:
         "deleting": record.deleting,
         "revision": record.revision,
     }
-    return {key: value for key, value in data.items() if value not in (None, [], {}, False)} | {
-        "facts": data["facts"],
-        "revision": record.revision,
+    told = {
+        key: value
+        for key, value in data.items()
+        if value is not None and value is not False and value not in ([], {})
     }
+    return told | {"facts": data["facts"]}
 
 
 def decode_record(data: Mapping[str, Json]) -> Record:
