@@ -301,9 +301,7 @@ class Applier:
         )
         if answer.unknown_before:
             marked = attempted(step.record, change, request, at=self._tools.now())
-            after = replace(
-                after, unknown_at=marked.unknown_at, unknown_write=marked.unknown_write
-            )
+            after = replace(after, unknown_at=marked.unknown_at, unknown_write=marked.unknown_write)
         warnings = [
             f"{difference.path}: the API holds another value than was sent"
             for difference in differences
@@ -343,9 +341,7 @@ class Applier:
             result = self._result(step, answer, Outcome.ALREADY, "it did not exist any more")
             return result, step.record
         after = gone(step.record)
-        self._writer.write(
-            put=[after], journal=[self._entry(change, "failed", answer=answer)]
-        )
+        self._writer.write(put=[after], journal=[self._entry(change, "failed", answer=answer)])
         reason = "the API says that the profile does not exist"
         if CUSTOMER_HEADER in step.request.headers:
             reason += "; the next plan creates it"

@@ -324,7 +324,9 @@ def plan(
         write_plan(made, out)
     _show(app, made, format_, rate=rate, show_requests=show_requests)
     if out is not None and format_ == "text":
-        _say(f"saved to {shown(str(out))}; apply exactly this with: reconcile apply {shown(str(out))}")
+        _say(
+            f"saved to {shown(str(out))}; apply exactly this with: reconcile apply {shown(str(out))}"
+        )
     pending = detailed_exitcode and not made.is_empty
     return ExitCode.CHANGES if pending else ExitCode.DONE
 
@@ -336,8 +338,9 @@ def _planned(app: _App, workspace: Workspace, options: dict[str, Any]) -> Plan:
 
     checked = workspace.validate()
     if not checked.valid:
-        raise InputError("the profile files are not valid; nothing was planned",
-                         diagnostics=checked.diagnostics)
+        raise InputError(
+            "the profile files are not valid; nothing was planned", diagnostics=checked.diagnostics
+        )
     if checked.diagnostics:
         _say(diagnostics_text(checked.diagnostics, color=app.colored(sys.stderr)).rstrip("\n"))
     made = workspace.plan(profiles=checked.profiles, **options)
@@ -381,9 +384,17 @@ def show(app: _App, file: Path, format_: str, show_requests: bool) -> None:
 @click.argument("file", metavar="[PLAN]", required=False, type=click.Path(path_type=Path))
 @_option("--auto-approve", is_flag=True, help="Do not ask.")
 @_plan_options
-@_option("--parallelism", type=click.IntRange(min=1), default=1, metavar="N", show_default=True,
-         help="Profiles in flight at a time; this version applies one after the other.")
-@_option("--rate", metavar="N/min", help="Requests per minute or second, instead of the configured.")
+@_option(
+    "--parallelism",
+    type=click.IntRange(min=1),
+    default=1,
+    metavar="N",
+    show_default=True,
+    help="Profiles in flight at a time; this version applies one after the other.",
+)
+@_option(
+    "--rate", metavar="N/min", help="Requests per minute or second, instead of the configured."
+)
 @_option("--max-changes", type=click.IntRange(min=0), metavar="N", help="Refuse a larger plan.")
 @_option("--digest", metavar="sha256:…", help="Apply only the plan with this digest.")
 @_option("--json", "json_", is_flag=True, help="Print an event stream, one JSON object a line.")
@@ -437,7 +448,13 @@ def apply(
 
 
 def _approve(
-    app: _App, workspace: Workspace, made: Plan, *, auto_approve: bool, digest: str | None, json_: bool
+    app: _App,
+    workspace: Workspace,
+    made: Plan,
+    *,
+    auto_approve: bool,
+    digest: str | None,
+    json_: bool,
 ) -> None:
     """Shows the plan and asks; the only accepted answer is ``yes``.
 
@@ -576,10 +593,10 @@ def state_pull(app: _App) -> None:
 
 
 @state.command("push")
-@click.argument("file", type=click.File("rb", lazy=True), default="-")
+@click.argument("file", type=click.Path(path_type=Path, allow_dash=True), default="-")
 @_option("--force", is_flag=True, help="Take a state of another lineage or application.")
 @click.pass_obj
-def state_push(app: _App, file: IO[bytes], force: bool) -> None:
+def state_push(app: _App, file: Path, force: bool) -> None:
     """Replace the state by what `state pull` printed. A backup is made first."""
     import json
 
@@ -587,7 +604,10 @@ def state_push(app: _App, file: IO[bytes], force: bool) -> None:
     from reconciler.state import encode_export
 
     try:
-        data = json.loads(file.read().decode("utf-8"))
+        content = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+        data = json.loads(content.decode("utf-8"))
+    except OSError as problem:
+        raise ReconcileError(f"cannot read {file}: {problem.strerror}") from None
     except (ValueError, RecursionError):
         raise Refused("this is not a state export: it is not JSON") from None
     with app.workspace() as workspace:
@@ -612,8 +632,13 @@ def state_unlock(app: _App, lock_id: str) -> None:
 @_option("--port", type=click.IntRange(0, 65535), default=0, help="The port; 0 takes a free one.")
 @_option("--db", metavar="FILE", type=click.Path(path_type=Path), help="Keep profiles here.")
 @_option("--fault", multiple=True, metavar="FAULT", help="A fault on request: docs/emulator.md.")
-@_option("--dialect", type=click.Choice(["guide", "openapi"]), default="guide", show_default=True,
-         help="Which version of the API's contract to judge by.")
+@_option(
+    "--dialect",
+    type=click.Choice(["guide", "openapi"]),
+    default="guide",
+    show_default=True,
+    help="Which version of the API's contract to judge by.",
+)
 @_option("--debug", is_flag=True, help="Show what was written at /debug/profiles/.")
 @click.pass_obj
 def emulator(

@@ -277,7 +277,9 @@ class Client:
             if request.method == "DELETE":
                 complete = status == 204 or response.headers.get("Content-Length") is not None
                 ending = Ending.DONE if complete else Ending.UNKNOWN
-                return replace(base, ending=ending, message="" if complete else "an incomplete answer")
+                return replace(
+                    base, ending=ending, message="" if complete else "an incomplete answer"
+                )
             data = _profile_data(body)
             if data is None:
                 return replace(base, message=f"status {status} with a body that is not a profile")

@@ -75,7 +75,10 @@ class Contract:
         installation = _in_dialect(data[INSTALLATION], dialect)
         fields = {
             path: _field(path, facts)
-            for prefix, group in (("", data["fields"]), (f"{INSTALLATION}.", installation["fields"]))
+            for prefix, group in (
+                ("", data["fields"]),
+                (f"{INSTALLATION}.", installation["fields"]),
+            )
             for path, facts in _fields_in_dialect(prefix, group, dialect)
         }
         return cls(
@@ -219,9 +222,7 @@ def profile_schema(contract: Contract) -> dict[str, Any]:
                 "additionalProperties": False,
                 "required": installation["required"],
                 "properties": {name: _property(field) for name, field in members.items()},
-                "x-reconcile": {
-                    key: installation[key] for key in ("merge", "source", "assumed")
-                },
+                "x-reconcile": {key: installation[key] for key in ("merge", "source", "assumed")},
             },
             "meta": _META,
         },

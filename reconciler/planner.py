@@ -84,7 +84,7 @@ def make_plan(
         match = _match(profile, recorded, by_profile_id)
         if isinstance(match, Diagnostic):
             diagnostics.append(match)
-            claimed |= _addresses(profile, recorded, by_profile_id)
+            claimed |= _addresses(profile, by_profile_id)
             continue
         if match is not None:
             claimed.add(match.address)
@@ -152,9 +152,7 @@ def _match(
     return record
 
 
-def _addresses(
-    profile: Profile, recorded: Mapping[str, Record], by_profile_id: Mapping[str, Record]
-) -> set[str]:
+def _addresses(profile: Profile, by_profile_id: Mapping[str, Record]) -> set[str]:
     known = by_profile_id.get(profile.profile_id or "")
     return {profile.address} | ({known.address} if known else set())
 
@@ -401,17 +399,13 @@ def _removal(record: Record) -> Change:
             source=record.source,
             revision=record.revision,
         )
-    named = headers(
-        record.customer_user_id, None if record.customer_user_id else record.profile_id
-    )
+    named = headers(record.customer_user_id, None if record.customer_user_id else record.profile_id)
     return Change(
         record.address,
         Action.DELETE,
         "in no file",
         requests=(Request("DELETE", PATH, named),),
-        hazards=(
-            Hazard("delete", "deletes the profile and its related data; there is no undo"),
-        ),
+        hazards=(Hazard("delete", "deletes the profile and its related data; there is no undo"),),
         source=record.source,
         revision=record.revision,
     )
@@ -430,7 +424,9 @@ REFUSED_HAZARDS = frozenset({"max_changes", "max_delete", "delete_everything"})
 def _caps(changes: Sequence[Change], recorded: int, options: Options) -> Iterator[Hazard]:
     deletes = sum(1 for change in changes if change.action is Action.DELETE)
     if options.max_changes is not None and len(changes) > options.max_changes:
-        yield Hazard("max_changes", f"{len(changes)} changes, above max_changes {options.max_changes}")
+        yield Hazard(
+            "max_changes", f"{len(changes)} changes, above max_changes {options.max_changes}"
+        )
     if deletes and deletes == recorded:
         yield Hazard("delete_everything", "deletes every recorded profile")
     if deletes and not options.allows_deletes(deletes, recorded):

@@ -171,7 +171,9 @@ def contradicts(record: Record, change: Change, request: Request) -> bool:
     if record.deleting or change.action is Action.DELETE:
         return record.deleting != (change.action is Action.DELETE)
     new = _values(request)
-    return any(path in new and not same(new[path], value) for path, value in record.unknown_write.items())
+    return any(
+        path in new and not same(new[path], value) for path, value in record.unknown_write.items()
+    )
 
 
 class Standing(StrEnum):
@@ -231,9 +233,7 @@ def _standing_of_removal(change: Change, record: Record | None) -> tuple[Standin
 def _satisfied(field: FieldChange, fact: Fact | None) -> bool:
     match field.op:
         case Op.SET:
-            return (
-                fact is not None and fact.known is Known.VALUE and same(fact.value, field.after)
-            )
+            return fact is not None and fact.known is Known.VALUE and same(fact.value, field.after)
         case Op.CLEAR:
             return fact is not None and fact.known is Known.CLEARED
         case Op.FORGET:

@@ -357,7 +357,9 @@ def drift_text(drifts: Sequence[Drift], *, color: bool) -> str:
             continue
         lines.append(pen(f"~ {shown(drift.address)}", _BOLD, _YELLOW) + f"  {words[drift.kind]}")
         for field in drift.fields:
-            lines.append(f"    {shown(field.path)}  {quoted(field.before)} -> {quoted(field.after)}")
+            lines.append(
+                f"    {shown(field.path)}  {quoted(field.before)} -> {quoted(field.after)}"
+            )
     same = sum(1 for drift in drifts if drift.kind == "same")
     lines.append(f"{_count(len(drifts), 'profile')} read, {same} as recorded where it can be seen.")
     blind = sum(drift.unverifiable for drift in drifts)
@@ -472,8 +474,10 @@ def _keyed(value: Json) -> Json:
     """Lists of profiles by address, so that an added one does not shift the others."""
     if isinstance(value, Mapping):
         return {key: _keyed(item) for key, item in value.items()}
-    if isinstance(value, list) and value and all(
-        isinstance(item, Mapping) and "address" in item for item in value
+    if (
+        isinstance(value, list)
+        and value
+        and all(isinstance(item, Mapping) and "address" in item for item in value)
     ):
         return {str(item["address"]): _keyed(item) for item in value}
     return value

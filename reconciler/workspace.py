@@ -236,9 +236,7 @@ class Workspace:
         from reconciler.apply import Applier, Tools, check_plan
 
         limit = self.environment.max_changes if max_changes is None else max_changes
-        check_plan(
-            plan, self.store.header(), environment=self.environment.name, max_changes=limit
-        )
+        check_plan(plan, self.store.header(), environment=self.environment.name, max_changes=limit)
         if profiles is None:
             profiles = self.validate().profiles
         desired = {profile.address: profile for profile in profiles}
@@ -398,9 +396,7 @@ class Workspace:
             if environment.url == "emulator":
                 from reconciler.emulator import Emulator, EmulatorServer
 
-                emulator = Emulator(
-                    dialect=environment.dialect.value, db=environment.emulator_db
-                )
+                emulator = Emulator(dialect=environment.dialect.value, db=environment.emulator_db)
                 url, key = stack.enter_context(EmulatorServer(emulator)).url, "emulator"
             else:
                 url, key = environment.url, self._key()

@@ -103,9 +103,7 @@ def test_a_lost_answer_leaves_the_fields_uncertain_and_the_next_run_sends_them_a
 
 @pytest.mark.parametrize("crash", [crash_before, crash_after])
 @pytest.mark.parametrize("call", [0, 1, 2])
-def test_killed_between_intent_and_outcome_the_next_run_converges(
-    crash: object, call: int
-) -> None:
+def test_killed_between_intent_and_outcome_the_next_run_converges(crash: object, call: int) -> None:
     world, undisturbed = World(), World()
     wanted = [JANE, {**JOE, "email": "joe@example.com"}]
     undisturbed.reach(*wanted)
@@ -249,7 +247,9 @@ def test_every_intent_is_in_the_journal_before_its_request() -> None:
 def test_the_journal_holds_no_values() -> None:
     world = World()
     world.reach(JANE)
-    assert all("gold" not in str(entry) and "Jane" not in str(entry) for entry in world.store.journal())
+    assert all(
+        "gold" not in str(entry) and "Jane" not in str(entry) for entry in world.store.journal()
+    )
 
 
 @pytest.mark.parametrize(

@@ -219,8 +219,11 @@ def test_state_surgery_keeps_a_backup(place: Place) -> None:
 def test_refresh_reports_drift_and_what_it_cannot_see(place: Place) -> None:
     place.run("apply", "--auto-approve")
     api = Emulator(db=place.folder / ".reconcile" / "emulator.db")
-    headers = {"adapty-customer-user-id": "jane", "Authorization": "Api-Key k",
-               "Content-Type": "application/json"}
+    headers = {
+        "adapty-customer-user-id": "jane",
+        "Authorization": "Api-Key k",
+        "Content-Type": "application/json",
+    }
     body = b'{"custom_attributes": [{"key": "tier", "value": "tin"}]}'
     api.handle("PATCH", "/api/v2/server-side-api/profile/", headers, body)
     api.close()
@@ -310,7 +313,6 @@ def test_two_applies_at_once_leave_one_waiting_outside(place: Place) -> None:
     assert "state unlock" in place.err
     first.communicate(timeout=60)
     assert first.returncode == 0
-
 
 
 def test_select_by_label_and_address(place: Place) -> None:

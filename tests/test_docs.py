@@ -31,7 +31,7 @@ def test_the_readme_shows_commands() -> None:
 def test_every_command_of_the_readme_parses(line: str) -> None:
     words = shlex.split(line)[1:]
     command: click.Command = main
-    context = click.Context(main, info_name="reconcile")
+    context = click.Context(main, info_name="reconcile", **main.context_settings)
     while isinstance(command, click.Group):
         name, command, words = command.resolve_command(context, words)  # type: ignore[assignment]
         assert command is not None, name

@@ -71,7 +71,9 @@ def imports_of(tree: ast.AST) -> Iterator[Import]:
         if isinstance(node, ast.Import):
             for alias in node.names:
                 own = alias.name.partition(".")[0] == "reconciler"
-                name = alias.name.removeprefix("reconciler").removeprefix(".") if own else alias.name
+                name = (
+                    alias.name.removeprefix("reconciler").removeprefix(".") if own else alias.name
+                )
                 yield Import(name, "", node.lineno, own)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"line {node.lineno}: a relative import"
@@ -113,9 +115,7 @@ def impurities(module: str, tree: ast.AST) -> list[str]:
 
 TABLE = read_table((ROOT / "ARCHITECTURE.md").read_text("utf-8"))
 ORDER = [row.module for row in TABLE]
-TREES = {
-    path.stem: ast.parse(path.read_text("utf-8"), str(path)) for path in PACKAGE.glob("*.py")
-}
+TREES = {path.stem: ast.parse(path.read_text("utf-8"), str(path)) for path in PACKAGE.glob("*.py")}
 MODULES = sorted(set(TREES) - {"__init__"})
 
 

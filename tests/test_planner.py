@@ -20,9 +20,7 @@ PROFILE_ID = "3286abd3-48b0-4e9c-a5f6-ac0a006804a6"
 DEVICE = "3fa85f64-5717-4562-b3fc-2c963f66afa6"
 
 
-def profile(
-    address: str = "jane", values: dict[str, Any] | None = None, **extra: Any
-) -> Profile:
+def profile(address: str = "jane", values: dict[str, Any] | None = None, **extra: Any) -> Profile:
     given = {path: normalise(path, value) for path, value in (values or {}).items()}
     customer = extra.pop("customer_user_id", address)
     profile_id = extra.pop("profile_id", None)
@@ -222,9 +220,7 @@ def test_installation_meta_is_sent_whole_with_cleared_members_empty() -> None:
         profile(values={"installation_meta.device_id": DEVICE, "installation_meta.locale": "fr"}),
         recorded=(record(facts=facts),),
     )
-    assert body_of(made) == {
-        "installation_meta": {"device_id": DEVICE, "locale": "fr", "os": ""}
-    }
+    assert body_of(made) == {"installation_meta": {"device_id": DEVICE, "locale": "fr", "os": ""}}
 
 
 def test_an_unchanged_installation_is_not_sent() -> None:
@@ -264,9 +260,7 @@ def test_a_profile_without_fields_is_looked_up_and_never_patched_empty() -> None
 
 
 def test_an_anonymous_profile_is_never_posted() -> None:
-    anonymous = profile(
-        values={"first_name": "Jane"}, customer_user_id=None, profile_id=PROFILE_ID
-    )
+    anonymous = profile(values={"first_name": "Jane"}, customer_user_id=None, profile_id=PROFILE_ID)
     change = only(plan_of(anonymous))
     assert change.address == f"profile:{PROFILE_ID}"
     assert change.requests[0].fallback is None
@@ -274,9 +268,7 @@ def test_an_anonymous_profile_is_never_posted() -> None:
 
 def test_a_customer_id_for_a_recorded_anonymous_profile_is_a_link() -> None:
     known = record(f"profile:{PROFILE_ID}", {"first_name": Fact.of("Jane")}, customer_user_id=None)
-    made = plan_of(
-        profile(values={"first_name": "Jane"}, profile_id=PROFILE_ID), recorded=(known,)
-    )
+    made = plan_of(profile(values={"first_name": "Jane"}, profile_id=PROFILE_ID), recorded=(known,))
     change = only(made)
     assert (change.address, change.action) == ("jane", Action.LINK)
     (request,) = change.requests
@@ -305,7 +297,11 @@ def test_an_orphan_is_listed_and_left_alone() -> None:
 def test_prune_deletes_orphans_but_never_protected_ones() -> None:
     made = plan_of(
         profile("a"),
-        recorded=(record("a"), record("b", profile_id="b"), record("c", profile_id="c", protect=True)),
+        recorded=(
+            record("a"),
+            record("b", profile_id="b"),
+            record("c", profile_id="c", protect=True),
+        ),
         prune=True,
     )
     assert isinstance(made, Plan)

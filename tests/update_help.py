@@ -24,7 +24,7 @@ def content() -> str:
     parts = ["# Command line\n\nWritten by `make docs` from the program's own help.\n"]
     for name, command in commands(main, "reconcile"):
         context = click.Context(
-            command, info_name=name, terminal_width=100, max_content_width=100
+            command, info_name=name, terminal_width=100, **main.context_settings
         )
         parts.append(f"## {name}\n\n```text\n{command.get_help(context)}\n```\n")
     return "\n".join(parts)
