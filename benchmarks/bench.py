@@ -1,7 +1,7 @@
-"""What validating and planning cost, against libyaml's events alone on the same files in the same run.
+"""What validating and planning cost, against libyaml's events alone, on the same files, in one run.
 
-``make bench``, or ``python -m benchmarks.bench [PROFILES]``. The floor is what no reader of these files
-can go below; the quotient is comparable between machines, the seconds are not.
+``make bench``, or ``python -m benchmarks.bench [PROFILES]``. The floor is what no reader of these
+files can go below; the quotient is comparable between machines, the seconds are not.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Protocol, assert_never
 
 import requests
 import urllib3
@@ -32,7 +32,6 @@ from reconciler.values import Json, shown
 
 _BODY_LIMIT = 1 << 20
 """Bytes; a profile takes a few thousand."""
-_RETRIED = frozenset({429, 500, 502, 503, 504})
 _BACKOFF_BASE = 0.5
 _BACKOFF_CAP = 30.0
 _RETRY_AFTER_CAP = 60.0
@@ -163,27 +162,18 @@ class Client:
             missing = answer.status == 404 and request.method == "DELETE"
             if missing and unknown:
                 answer = replace(answer, ending=Ending.DONE)
-            if not self._retried(request, answer):
+            if not _may_be_repeated(request, answer):
                 break
             unknown = unknown or answer.ending is Ending.UNKNOWN
-            if attempt == self._attempts or not self._wait(attempt, answer.retry_after):
+            if attempt == self._attempts or not self._budget():
+                break
+            if not self._wait(attempt, answer.retry_after):
                 break
         if unknown and answer.ending is Ending.NOT_SENT:
             answer = replace(answer, ending=Ending.UNKNOWN)
         if unknown and answer.ending is Ending.REFUSED and answer.status == 429:
             answer = replace(answer, ending=Ending.UNKNOWN)
         return replace(answer, unknown_before=unknown and answer.ending is not Ending.UNKNOWN)
-
-    def _retried(self, request: Request, answer: Answer) -> bool:
-        match answer.ending:
-            case Ending.DONE:
-                return False
-            case Ending.REFUSED:
-                return answer.status == 429 and self._budget()
-            case Ending.NOT_SENT:
-                return self._budget()
-            case Ending.UNKNOWN:
-                return request.method != "POST" and self._budget()
 
     def _budget(self) -> bool:
         """A tenth of the requests, at least ten, may be retries: an outage must not be hammered."""
@@ -305,6 +295,20 @@ class Client:
 
     def _safe(self, text: str) -> str:
         return shown(text.replace(self._key, "(key)"))[:300]
+
+
+def _may_be_repeated(request: Request, answer: Answer) -> bool:
+    match answer.ending:
+        case Ending.DONE:
+            return False
+        case Ending.REFUSED:
+            return answer.status == 429
+        case Ending.NOT_SENT:
+            return True
+        case Ending.UNKNOWN:
+            return request.method != "POST"
+        case _:
+            assert_never(answer.ending)
 
 
 class _Deadline:

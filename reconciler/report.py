@@ -183,12 +183,13 @@ def _closing_lines(plan: Plan, pen: _Pen, rate: float | None) -> Iterator[str]:
         1
         for change in plan.changes
         for field in change.fields
-        if not field.path.startswith(f"{ATTRIBUTES}.")
+        if not field.path.startswith(f"{ATTRIBUTES}.") and field.basis is not Basis.NONE
     )
     if blind:
+        noun = "field is" if blind == 1 else "fields are"
         yield (
-            f"{_count(blind, 'field')} write-only: the API never returns such fields, so what was "
-            "there is what this tool last wrote."
+            f"{blind} {noun} write-only: the API never returns them, so what was there is what this "
+            "tool last wrote."
         )
     counts = ", ".join(f"{summary[action]} to {action}" for action in Action)
     yield pen("Plan:", _BOLD) + f" {counts}; {summary['unchanged']} unchanged; {environment}."

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import click
 import pytest
 
+from reconciler import Workspace
 from reconciler.cli import main
+from reconciler.contract import Clear
 from reconciler.errors import ExitCode
-from reconciler.resources import generated
+from reconciler.report import plan_text
+from reconciler.resources import generated, load_contract, load_schema
 from tests.update_help import TARGET, content
 
 ROOT = Path(__file__).parent.parent
@@ -69,3 +75,75 @@ def test_every_variable_of_an_option_follows_the_rule() -> None:
                 walk(child)
 
     walk(main)
+
+
+def test_every_variable_that_the_documents_name_belongs_to_an_option() -> None:
+    def variables(command: click.Command) -> set[str]:
+        own = {str(p.envvar) for p in command.params if p.envvar}
+        below = command.commands.values() if isinstance(command, click.Group) else ()
+        return own.union(*(variables(child) for child in below))
+
+    for document in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]:
+        named = set(re.findall(r"\bRECONCILE_[A-Z_]+\b", document.read_text("utf-8")))
+        assert named <= variables(main), document.name
+
+
+def test_the_fields_that_the_readme_calls_unclearable_are_those_of_the_contract() -> None:
+    sentence = re.search(r"cannot be cleared \(in the `guide` dialect: (.*?)\)", README, re.DOTALL)
+    assert sentence is not None
+    contract = load_contract("guide")
+    never = {path for path in contract.fields if contract.field(path).clear is Clear.NEVER}
+    assert set(re.findall(r"`([a-z_.]+)`", sentence[1])) == never
+
+
+def test_the_settings_of_the_readme_are_those_of_the_schema() -> None:
+    definitions = load_schema("config.schema")["$defs"]
+    settings = {f"api.{name}" for name in definitions["api"]["properties"]} | {"confirm"}
+    for group in ("state", "limits"):
+        members = definitions["environment"]["properties"][group]["properties"]
+        settings |= {f"{group}.{name}" for name in members}
+    told = re.findall(r"^\| `((?:api|state|limits)\.\w+|confirm)` \|", README, re.MULTILINE)
+    assert sorted(told) == sorted(settings)
+
+
+def test_every_make_target_that_the_documents_name_exists() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    for document in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]:
+        named = set(re.findall(r"(?:`|\$ )make ([a-z]+)", document.read_text("utf-8")))
+        assert named <= targets, document.name
+
+
+def test_the_example_of_the_readme_is_what_the_program_prints(tmp_path: Path) -> None:
+    yaml, printed = re.findall(r"```(?:yaml|console)\n(.*?)```", README, re.DOTALL)[:2]
+    (tmp_path / "reconcile.yaml").write_text(
+        "version: 1\nenvironments:\n  local:\n    api: {url: emulator}\n", "utf-8"
+    )
+    profile = tmp_path / "profiles" / "qa" / "jane.yaml"
+    profile.parent.mkdir(parents=True)
+    profile.write_text(yaml.replace("tier: platinum        # was: gold", "tier: gold"), "utf-8")
+    with Workspace.open(start=tmp_path) as workspace:
+        workspace.apply(workspace.plan())
+        profile.write_text(yaml, "utf-8")
+        text = plan_text(workspace.plan(), color=False)
+    expected = printed.removeprefix("$ reconcile plan\n")
+    assert _undigested(text) == _undigested(expected)
+
+
+def test_the_demo_goes_as_it_says(tmp_path: Path) -> None:
+    program = tmp_path / "reconcile"
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m reconciler "$@"\n', "utf-8")
+    program.chmod(0o755)
+    path = os.pathsep.join([str(tmp_path), str(Path(sys.executable).parent), os.environ["PATH"]])
+    done = subprocess.run(
+        ["bash", "examples/demo.sh"],
+        cwd=ROOT,
+        env={**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def _undigested(text: str) -> str:
+    """Digests aside: a plan's differs with the lineage of the state."""
+    return re.sub(r"sha256:\S+", "sha256:…", text)

@@ -16,10 +16,52 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "reconciler"
 
 IMPURE = frozenset(
-    "asyncio builtins concurrent contextvars ctypes datetime fcntl fileinput getpass glob http "
-    "importlib io locale logging multiprocessing os pathlib platform pty queue random readline "
-    "secrets select selectors shutil signal socket socketserver sqlite3 ssl stat subprocess sys "
-    "tempfile termios threading time tkinter urllib uuid warnings webbrowser".split()
+    {
+        "asyncio",
+        "builtins",
+        "concurrent",
+        "contextvars",
+        "ctypes",
+        "datetime",
+        "fcntl",
+        "fileinput",
+        "getpass",
+        "glob",
+        "http",
+        "importlib",
+        "io",
+        "locale",
+        "logging",
+        "multiprocessing",
+        "os",
+        "pathlib",
+        "platform",
+        "pty",
+        "queue",
+        "random",
+        "readline",
+        "secrets",
+        "select",
+        "selectors",
+        "shutil",
+        "signal",
+        "socket",
+        "socketserver",
+        "sqlite3",
+        "ssl",
+        "stat",
+        "subprocess",
+        "sys",
+        "tempfile",
+        "termios",
+        "threading",
+        "time",
+        "tkinter",
+        "urllib",
+        "uuid",
+        "warnings",
+        "webbrowser",
+    }
 )
 """Standard modules for files, network, clock, environment, randomness, processes and printing."""
 
@@ -89,8 +131,8 @@ def imports_of(tree: ast.AST) -> Iterator[Import]:
 
 
 def upward(module: str, imports: list[Import], order: list[str]) -> list[str]:
-    """Imports of modules that do not stand above ``module``. The package itself may be asked for its
-    version, and for nothing that it re-exports."""
+    """Imports of modules that do not stand above ``module``. The package itself may be asked for
+    its version, and for nothing that it re-exports."""
     above = {"__version__", *order[: order.index(module)]}
     return [f"{module}:{i.line} imports {i.name}" for i in imports if i.own and i.name not in above]
 
