@@ -427,6 +427,7 @@ def apply(
             if options.pop("refresh"):
                 workspace.refresh(select=options["select"], exclude=options["exclude"])
             made = _planned(app, workspace, options)
+        workspace.check(made, max_changes=max_changes)
         _approve(app, workspace, made, auto_approve=auto_approve, digest=digest, json_=json_)
         if json_:
             _print(report.apply_version_event())

@@ -16,6 +16,7 @@ import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -217,9 +218,9 @@ class _Reading:
         )
 
     def _invisible(self, text: str) -> None:
-        matches = list(_INVISIBLE.finditer(text))
-        for number, match in enumerate(matches[:MAX_FINDINGS], 1):
-            more = len(matches) - number if number == MAX_FINDINGS else 0
+        matches = _INVISIBLE.finditer(text)
+        for number, match in enumerate(islice(matches, MAX_FINDINGS), 1):
+            more = sum(1 for _ in matches) if number == MAX_FINDINGS else 0
             rest = f"; and {more} more like it" if more else ""
             self.error(
                 "yaml/invisible-character",
@@ -547,7 +548,7 @@ class _Reading:
                     place,
                     hint="Shorten it.",
                 )
-        found = dict.fromkeys(_INVISIBLE.findall(text))
+        found = dict.fromkeys(match.group() for match in _INVISIBLE.finditer(text))
         for character in list(found)[:MAX_FINDINGS]:
             self.error(
                 "yaml/invisible-character",
@@ -862,17 +863,17 @@ def _read(path: str) -> bytes:
         if not stat.S_ISREG(status.st_mode):
             raise _not_regular(status.st_mode)
         chunks: list[bytes] = []
-        size = 0
-        while size <= MAX_FILE and (chunk := os.read(fd, max(status.st_size - size, 4095) + 1)):
-            chunks.append(chunk)
-            size += len(chunk)
-            if status.st_size > MAX_FILE:
-                break
+        size = status.st_size
+        if size <= MAX_FILE:  # not even a buffer for more: a sparse file may claim any size
+            wanted, size = max(size, 4095) + 1, 0
+            while size <= MAX_FILE and (chunk := os.read(fd, wanted)):
+                chunks.append(chunk)
+                size += len(chunk)
     except OSError as problem:
         raise _unreadable(problem, "file") from None
     finally:
         os.close(fd)
-    if size > MAX_FILE or status.st_size > MAX_FILE:
+    if size > MAX_FILE:
         raise _Unusable("file/too-large", _TOO_LARGE, "Split it into several files.")
     return b"".join(chunks)
 

@@ -215,6 +215,20 @@ class Workspace:
 
     # --- applying ----------------------------------------------------------------------------
 
+    def check(self, plan: Plan, *, max_changes: int | None = None) -> None:
+        """Whether a plan may be applied here at all; ``max_changes`` overrides the configured limit.
+
+        Raises Refused for another environment, lineage or application, and above a cap.
+        """
+        from reconciler.apply import check_plan
+
+        check_plan(
+            plan,
+            self.store.header(),
+            environment=self.environment.name,
+            max_changes=self.environment.max_changes if max_changes is None else max_changes,
+        )
+
     def apply(
         self,
         plan: Plan,
@@ -233,10 +247,9 @@ class Workspace:
         Raises Refused where nothing may be sent: another environment, lineage or application, a cap, a
         lock; InputError where the key is missing.
         """
-        from reconciler.apply import Applier, Tools, check_plan
+        from reconciler.apply import Applier, Tools
 
-        limit = self.environment.max_changes if max_changes is None else max_changes
-        check_plan(plan, self.store.header(), environment=self.environment.name, max_changes=limit)
+        self.check(plan, max_changes=max_changes)
         if profiles is None:
             profiles = self.validate().profiles
         desired = {profile.address: profile for profile in profiles}
@@ -247,9 +260,7 @@ class Workspace:
             if any(change.requests for change in plan.changes):
                 sender = stack.enter_context(self._client(rate))
             writer = stack.enter_context(self._locked("apply"))
-            check_plan(
-                plan, self.store.header(), environment=self.environment.name, max_changes=limit
-            )
+            self.check(plan, max_changes=max_changes)
             tools = Tools(
                 sender=sender,
                 now=time.time,

@@ -190,9 +190,13 @@ def test_a_malformed_answer_is_unknown(answered: bytes) -> None:
 
 def test_a_chunked_answer_is_read() -> None:
     body = profile()
-    chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"%x\r\n%s\r\n0\r\n\r\n" % (
-        len(body),
-        body,
+    chunked = (
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+        + b"%x\r\n%s\r\n0\r\n\r\n"
+        % (
+            len(body),
+            body,
+        )
     )
     with Server(chunked) as server:
         assert send(server).ending is Ending.DONE
@@ -284,7 +288,7 @@ def test_an_unknown_attempt_makes_a_call_unknown_that_ends_with_429() -> None:
 
 
 def test_the_retries_of_a_run_have_a_budget(clock: StillClock) -> None:
-    with Server(*[reply(503, b"")] * 100) as server:
+    with Server(*[reply(503, b"")] * 100, keep=True) as server:
         client = Client(base_url=server.url, key=KEY, clock=clock, random=lambda: 0.0)
         for _ in range(20):
             client.send(PATCH)
