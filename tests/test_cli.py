@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import pty
+import random
 import signal
 import subprocess
 import sys
@@ -324,3 +326,76 @@ def test_select_by_label_and_address(place: Place) -> None:
 
 def test_a_variable_stands_for_an_option(place: Place) -> None:
     place.run("plan", code=2, RECONCILE_DETAILED_EXITCODE="1")
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_killed_at_any_moment_the_next_run_converges(place: Place, seed: int) -> None:
+    many = [f"customer_user_id: u{index}\nfirst_name: U{index}\n" for index in range(60)]
+    place.write("profiles/many.yaml", "---\n".join(many))
+    chance = random.Random(seed)
+    reported: list[str] = []
+    for _ in range(3):
+        process = place.start("apply", "--auto-approve", "--json")
+        assert process.stdout is not None
+        head = [process.stdout.readline() for _ in range(chance.randrange(1, 12))]
+        process.kill()
+        out, _ = process.communicate()
+        whole = [line for line in [*head, *out.splitlines(True)] if line.endswith("\n")]
+        events = [json.loads(line) for line in whole]
+        reported += [event["address"] for event in events if event.get("outcome") == "applied"]
+    recorded = {
+        record["address"]: record
+        for record in json.loads(place.run("state", "list", "--format", "json"))
+    }
+    assert all(recorded[name].get("presence") == "present" for name in reported)
+    place.run("apply", "--auto-approve")
+    assert "No changes." in place.run("plan", "--detailed-exitcode")
+    api = Emulator(db=place.folder / ".reconcile" / "emulator.db")
+    assert {profile["customer_user_id"] for profile in api.profiles()} == {
+        "jane",
+        *(f"u{index}" for index in range(60)),
+    }
+    api.close()
+
+
+def at_terminal(place: Place, typed: bytes, *arguments: str) -> tuple[int, str]:
+    """Runs the program at a terminal, types when it asks, and returns its code and output."""
+    pid, master = pty.fork()
+    if pid == 0:
+        os.chdir(place.folder)
+        os.environ["PYTHONPATH"] = str(ROOT)
+        os.execv(sys.executable, [sys.executable, "-m", "reconciler", *arguments])
+    output = b""
+    asked = False
+    while True:
+        try:
+            more = os.read(master, 65536)
+        except OSError:
+            break
+        if not more:
+            break
+        output += more
+        if not asked and b'Only "yes" is accepted' in output:
+            asked = True
+            os.write(master, typed)
+    _, status = os.waitpid(pid, 0)
+    os.close(master)
+    return os.waitstatus_to_exitcode(status), output.decode()
+
+
+@pytest.mark.parametrize(
+    ("typed", "code", "expected"),
+    [
+        (b"yes\n", 0, "1 applied"),
+        (b"y\n", 6, "not approved"),
+        (b"\n", 6, "not approved"),
+        (b"\x04", 6, "not approved"),
+        (b"\x03", 130, "interrupted"),
+    ],
+)
+def test_at_a_terminal_only_yes_is_accepted(
+    place: Place, typed: bytes, code: int, expected: str
+) -> None:
+    ended, output = at_terminal(place, typed, "apply")
+    assert (ended, expected in output) == (code, True), output
+    assert "Traceback" not in output
