@@ -340,6 +340,9 @@ class Applier:
             )
             result = self._result(step, answer, Outcome.ALREADY, "it did not exist any more")
             return result, step.record
+        if change.action in (Action.CREATE, Action.LINK):
+            reason = "the API knows no profile with this profile_id"
+            return self._restore(step, answer, Outcome.FAILED, reason)
         after = gone(step.record)
         self._writer.write(put=[after], journal=[self._entry(change, "failed", answer=answer)])
         reason = "the API says that the profile does not exist"

@@ -91,7 +91,8 @@ class _Door(click.Group):
         except BrokenPipeError:
             code = ExitCode.FAILED
         except OSError as problem:
-            _say(f"error: {shown(problem.strerror or type(problem).__name__)}")
+            where = f"{problem.filename}: " if problem.filename else ""
+            _say(f"error: {shown(where + (problem.strerror or type(problem).__name__))}")
             code = ExitCode.FAILED
         _leave(int(code or 0))
 

@@ -16,6 +16,7 @@ from tests.worlds import (
     away,
     crash_after,
     crash_before,
+    done_at_the_second_attempt,
     lost_after,
     lost_before,
     refused_key,
@@ -272,3 +273,24 @@ def test_more_changes_than_the_limit_are_refused() -> None:
     world = World()
     with pytest.raises(Refused, match="limit"):
         check_plan(world.plan(JANE, JOE), world.store.header(), environment="local", max_changes=1)
+
+
+def test_an_earlier_attempt_of_unknown_outcome_marks_the_profile_although_a_later_one_succeeded() -> (
+    None
+):
+    world = World()
+    world.reach(JANE)
+    world.wire.faults[len(world.wire.sent)] = done_at_the_second_attempt
+    assert outcomes(world.reach({**JANE, "first_name": "Janet"})) == [Outcome.APPLIED]
+    before = world.now
+    world.reach({**JANE, "first_name": "Jean"})
+    assert world.now - before >= 59
+
+
+@pytest.mark.parametrize("customer", [{}, {"customer_user_id": "jane"}])
+def test_a_profile_id_that_nobody_knows_fails_and_records_nothing(customer: dict[str, str]) -> None:
+    world = World()
+    unknown = {"profile_id": "3286abd3-48b0-4e9c-a5f6-ac0a006804a6", "first_name": "J", **customer}
+    (result,) = world.reach(unknown).results
+    assert (result.outcome, "profile_id" in result.reason) == (Outcome.FAILED, True)
+    assert list(world.store.records()) == []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from reconciler.apply import Applier, Tools
@@ -110,6 +110,10 @@ def lost_after(carry: Callable[[], Answer]) -> Answer:
     """The request takes effect, and its answer is lost."""
     carry()
     return answer(Ending.UNKNOWN, message="the connection broke")
+
+
+def done_at_the_second_attempt(carry: Callable[[], Answer]) -> Answer:
+    return replace(carry(), unknown_before=True)
 
 
 def refused_key(carry: Callable[[], Answer]) -> Answer:
