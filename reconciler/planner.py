@@ -201,7 +201,7 @@ class _ProfilePlanner:
             linked = record is not None and record.customer_user_id == profile.customer_user_id
             if not linked or record is None or record.profile_id is None:
                 return Action.LINK
-        if record is None or record.presence is not Presence.PRESENT:
+        if record is None or not record.exists:
             return Action.CREATE
         return Action.UPDATE
 
@@ -301,7 +301,7 @@ class _ProfilePlanner:
 
     def _existing(self) -> set[FieldPath]:
         """Custom attributes that the profile has at the API, as far as we know."""
-        if self.record is None or self.record.presence is not Presence.PRESENT:
+        if self.record is None or not self.record.exists:
             return set()
         managed = {
             path
@@ -361,6 +361,8 @@ class _ProfilePlanner:
                 return "not recorded: adopted if it exists, created if not"
             case Action.CREATE if self.record and self.record.presence is Presence.GONE:
                 return "the API said that it does not exist: created again"
+            case Action.CREATE if self.record and self.record.deleting:
+                return "an earlier delete ended uncertain: adopted if it exists, created if not"
             case Action.CREATE:
                 return "an earlier create ended uncertain: sent again"
             case Action.LINK:

@@ -193,7 +193,7 @@ def standing(change: Change, record: Record | None) -> tuple[Standing, str]:
     if change.action is Action.DELETE or not (change.fields or change.requests):
         return _standing_of_removal(change, record)
     facts = record.facts if record is not None else {}
-    present = record is not None and record.presence is Presence.PRESENT
+    present = record is not None and record.exists
     moved = record is not None and record.revision != change.revision
     complete = all(_satisfied(field, facts.get(field.path)) for field in change.fields)
     if change.action in (Action.CREATE, Action.LINK) and present and moved:

@@ -84,6 +84,11 @@ class Record:
     """A delete was attempted and its outcome is unknown."""
     revision: int = 0
 
+    @property
+    def exists(self) -> bool:
+        """Whether the profile exists as far as we know; not so while a delete may have taken effect."""
+        return self.presence is Presence.PRESENT and not self.deleting
+
 
 @dataclass(frozen=True, slots=True)
 class Header:

@@ -294,3 +294,18 @@ def test_a_profile_id_that_nobody_knows_fails_and_records_nothing(customer: dict
     (result,) = world.reach(unknown).results
     assert (result.outcome, "profile_id" in result.reason) == (Outcome.FAILED, True)
     assert list(world.store.records()) == []
+
+
+@pytest.mark.parametrize("lost", [lost_before, lost_after])
+def test_declared_again_after_an_uncertain_delete_it_is_made_sure_of(lost: object) -> None:
+    world = World()
+    many = [JANE, *({"customer_user_id": f"u{number}", "first_name": "U"} for number in range(5))]
+    world.reach(*many)
+    world.wire.faults[len(world.wire.sent)] = lost  # type: ignore[assignment]
+    assert outcomes(world.reach(*many[1:], prune=True)) == [Outcome.UNCERTAIN]
+    assert [change.action for change in world.plan(*many).changes] == [Action.CREATE]
+    before = world.now
+    assert outcomes(world.reach(*many)) == [Outcome.APPLIED]
+    assert world.now - before >= 59
+    assert world.plan(*many).is_empty
+    assert len(world.emulator.profiles()) == 6
