@@ -7,21 +7,23 @@ their errors carry headers (the key) and paths.
 
 from __future__ import annotations
 
+import http.client
 import json
 import random as random_module
 import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
+from http.cookiejar import DefaultCookiePolicy
 from typing import Any, Protocol, assert_never
 
 import requests
-import urllib3
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
@@ -32,11 +34,17 @@ from reconciler.values import Json, shown
 
 _BODY_LIMIT = 1 << 20
 """Bytes; a profile takes a few thousand."""
+_RETRIED = frozenset({500, 502, 503, 504})
+"""Statuses whose outcome is unknown, and for which another try may help. Not 3xx or 501, say."""
+_MISSING = frozenset({"profile_does_not_exist", "profile_not_found"})
 _BACKOFF_BASE = 0.5
 _BACKOFF_CAP = 30.0
 _RETRY_AFTER_CAP = 60.0
 _SLICE = 0.2
 """Seconds between two looks at whether the user wants to stop."""
+_VISIBLE = re.compile(r"[\x21-\x7e]+")
+_TOKEN = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_LATE = "no complete answer within the deadline"
 
 
 class Ending(StrEnum):
@@ -72,9 +80,11 @@ class Answer:
     message: str = ""
     request_id: str | None = None
     attempts: int = 1
+    """How many requests left, or tried to; 0 for a call that was stopped, or cannot be sent at all."""
     unknown_before: bool = False
     """Some earlier attempt of the call has an unknown outcome, and may still land."""
     retry_after: float | None = None
+    """Seconds that the API asked to wait, as it said them."""
 
 
 class Clock(Protocol):
@@ -105,7 +115,8 @@ class Client:
 
     ``timeout`` is the deadline of an attempt in seconds, ``rate`` the most requests per second,
     ``attempts`` the most tries of a call. ``clock``, ``random`` and ``stop`` (asked before each
-    attempt) are arguments so that a test can hold them.
+    attempt) are arguments so that a test can hold them. ``before_attempt`` is called before every
+    request that may leave; what it raises ends the call. Threads may share a client.
     """
 
     def __init__(
@@ -121,6 +132,7 @@ class Client:
         clock: Clock | None = None,
         random: Callable[[], float] = random_module.random,
         stop: Callable[[], bool] = lambda: False,
+        before_attempt: Callable[[], None] | None = None,
     ) -> None:
         self._base_url = base_url.rstrip("/")
         self._key = key
@@ -129,14 +141,17 @@ class Client:
         self._clock = clock or SystemClock()
         self._random = random
         self._stop = stop
+        self._before_attempt = before_attempt
         self._gap = 1.0 / rate if rate else 0.0
         self._next = self._clock.now()
         self._pacing = threading.Lock()
-        self._sent = 0
+        self._counting = threading.Lock()
+        self._calls = 0
         self._retries = 0
         self._session = requests.Session()
         self._session.trust_env = False
         self._session.headers.clear()
+        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         if proxy is not None:
             self._session.proxies = {"http": proxy, "https": proxy}
         self._session.verify = ca_bundle if ca_bundle is not None else True
@@ -153,32 +168,44 @@ class Client:
     def send(self, request: Request) -> Answer:
         """One call, retried where that is safe: after 429 and what was not sent always, after an
         unknown outcome for every method but POST, which must be looked up first."""
+        named = {name.lower(): value for name, value in request.headers.items()}
+        if not all(map(_VISIBLE.fullmatch, (self._key, *named.values()))):
+            return Answer(
+                Ending.REFUSED, message="a header or the key holds what cannot be sent", attempts=0
+            )
+        data = None if request.body is None or request.method == "GET" else wire(request.body)
+        with self._counting:
+            self._calls += 1
         unknown = False
         answer = Answer(Ending.NOT_SENT, message="stopped before it was sent", attempts=0)
         for attempt in range(1, self._attempts + 1):
             if self._stop() or not self._pace():
                 break
-            answer = replace(self._attempt(request), attempts=attempt)
-            missing = answer.status == 404 and request.method == "DELETE"
-            if missing and unknown:
-                answer = replace(answer, ending=Ending.DONE)
-            if not _may_be_repeated(request, answer):
-                break
+            if self._before_attempt is not None:
+                self._before_attempt()
+            answer = replace(self._attempt(request, named, data), attempts=attempt)
+            if unknown and request.method == "DELETE" and answer.error_code in _MISSING:
+                answer = replace(answer, ending=Ending.DONE, error_code=None, message="")
             unknown = unknown or answer.ending is Ending.UNKNOWN
-            if attempt == self._attempts or not self._budget():
+            if attempt == self._attempts or not (
+                _may_be_repeated(request, answer) and self._budget()
+            ):
                 break
             if not self._wait(attempt, answer.retry_after):
                 break
-        if unknown and answer.ending is Ending.NOT_SENT:
-            answer = replace(answer, ending=Ending.UNKNOWN)
-        if unknown and answer.ending is Ending.REFUSED and answer.status == 429:
+        unprocessed = answer.ending is Ending.NOT_SENT or answer.status == 429
+        if unknown and unprocessed:
             answer = replace(answer, ending=Ending.UNKNOWN)
         return replace(answer, unknown_before=unknown and answer.ending is not Ending.UNKNOWN)
 
     def _budget(self) -> bool:
-        """A tenth of the requests, at least ten, may be retries: an outage must not be hammered."""
-        self._retries += 1
-        return self._retries <= max(10, self._sent // 10)
+        """Takes one retry. A tenth of the calls, at least ten, may be retries: an outage must not be
+        hammered."""
+        with self._counting:
+            if self._retries >= max(10, self._calls // 10):
+                return False
+            self._retries += 1
+            return True
 
     def _wait(self, attempt: int, retry_after: float | None) -> bool:
         backoff = min(_BACKOFF_CAP, _BACKOFF_BASE * 2 ** (attempt - 1)) * self._random()
@@ -194,18 +221,22 @@ class Client:
         return not self._stop()
 
     def _pace(self) -> bool:
-        """Waits for the next place in the rate; places are evenly spaced, so there is no burst."""
+        """Waits until a gap has passed since the last request of any thread, so there is no burst.
+
+        The lock is held while waiting: a thread that wakes late then delays the next one, instead of
+        letting it follow at once.
+        """
         if not self._gap:
             return True
         with self._pacing:
-            at = max(self._next, self._clock.now())
-            self._next = at + self._gap
-        return self._sleep(at - self._clock.now())
+            go_on = self._sleep(self._next - self._clock.now())
+            if go_on:
+                self._next = self._clock.now() + self._gap
+        return go_on
 
     # --- one attempt -------------------------------------------------------------------------
 
-    def _attempt(self, request: Request) -> Answer:
-        self._sent += 1
+    def _attempt(self, request: Request, named: Mapping[str, str], data: bytes | None) -> Answer:
         headers = {
             **request.headers,
             "Authorization": f"Api-Key {self._key}",
@@ -213,10 +244,8 @@ class Client:
             "Accept-Encoding": "identity",
             "User-Agent": f"reconcile/{__version__}",
         }
-        data = None
-        if request.body is not None and request.method != "GET":
+        if data is not None:
             headers["Content-Type"] = "application/json"
-            data = wire(request.body)
         deadline = _Deadline(self._timeout)
         response = None
         try:
@@ -232,51 +261,38 @@ class Client:
                 )
                 body = _whole_body(response)
             if deadline.passed:
-                return Answer(Ending.UNKNOWN, message="no complete answer within the deadline")
-        except Exception as problem:  # every failure below is one of these two endings
-            return self._failed(problem, deadline)
+                return Answer(Ending.UNKNOWN, message=_LATE)
+        except Exception as problem:  # of requests, urllib3, http.client, ssl, socket: see _failed
+            return _failed(problem, deadline)
         finally:
             if response is not None:
                 response.close()
-        return self._judge(request, response, body)
+        answer = self._judge(request, named, response, body)
+        if answer.ending is Ending.UNKNOWN and 200 <= response.status_code < 300:
+            # Whose answer it was is open, and so is what else is on its way: start afresh.
+            for adapter in self._session.adapters.values():
+                adapter.close()
+        return answer
 
-    def _failed(self, problem: Exception, deadline: _Deadline) -> Answer:
-        cause = _cause(problem)
-        unsent = (
-            urllib3.exceptions.NewConnectionError,
-            urllib3.exceptions.ConnectTimeoutError,
-            urllib3.exceptions.NameResolutionError,
-            urllib3.exceptions.SSLError,
-            urllib3.exceptions.ProxyError,
-        )
-        if isinstance(problem, (requests.exceptions.InvalidHeader, requests.exceptions.InvalidURL)):
-            return Answer(Ending.REFUSED, message="a header or the address cannot be sent")
-        if isinstance(cause, unsent):
-            return Answer(Ending.NOT_SENT, message=f"cannot connect ({type(cause).__name__})")
-        if deadline.passed or isinstance(problem, requests.exceptions.Timeout):
-            return Answer(Ending.UNKNOWN, message="no complete answer within the deadline")
-        return Answer(Ending.UNKNOWN, message=f"the connection broke ({type(cause).__name__})")
-
-    def _judge(self, request: Request, response: Any, body: bytes | None) -> Answer:
+    def _judge(
+        self, request: Request, named: Mapping[str, str], response: Any, body: bytes | None
+    ) -> Answer:
         status = response.status_code
-        request_id = _request_id(response.headers.get("Request-Id"))
+        request_id = self._token(response.headers.get("Request-Id"))
         base = Answer(Ending.UNKNOWN, status=status, request_id=request_id)
         if body is None:
             return replace(base, message=f"status {status} with an incomplete or oversized body")
+        if request.method == "DELETE" and status == 204:
+            return replace(base, ending=Ending.DONE)
         if 200 <= status < 300:
-            if request.method == "DELETE":
-                complete = status == 204 or response.headers.get("Content-Length") is not None
-                ending = Ending.DONE if complete else Ending.UNKNOWN
-                return replace(
-                    base, ending=ending, message="" if complete else "an incomplete answer"
-                )
             data = _profile_data(body)
             if data is None:
                 return replace(base, message=f"status {status} with a body that is not a profile")
-            if not _names(data, request.headers):
+            if not _names(data, named):
                 return replace(base, message="the answer is about another profile")
             return replace(base, ending=Ending.DONE, data=data)
         code, message = _error_body(body)
+        code = self._token(code)
         message = self._safe(message or f"the API answered {status}")
         retry_after = _retry_after(response.headers.get("Retry-After"))
         if status == 429:
@@ -294,10 +310,16 @@ class Client:
         return replace(base, error_code=code, message=message, retry_after=retry_after)
 
     def _safe(self, text: str) -> str:
-        return shown(text.replace(self._key, "(key)"))[:300]
+        return shown(text.replace(self._key, "(key)")[:300])[:300]
+
+    def _token(self, text: str | None) -> str | None:
+        """A short name that the API gave (a code, an id); ``None`` where it does not look like one."""
+        fits = text is not None and _TOKEN.fullmatch(text) and self._key not in text
+        return text if fits else None
 
 
 def _may_be_repeated(request: Request, answer: Answer) -> bool:
+    """Whether another try is safe and may help."""
     match answer.ending:
         case Ending.DONE:
             return False
@@ -306,17 +328,38 @@ def _may_be_repeated(request: Request, answer: Answer) -> bool:
         case Ending.NOT_SENT:
             return True
         case Ending.UNKNOWN:
-            return request.method != "POST"
+            status = answer.status
+            helps = status is None or status in _RETRIED or status < 300
+            return request.method != "POST" and helps
         case _:
             assert_never(answer.ending)
 
 
+def _failed(problem: Exception, deadline: _Deadline) -> Answer:
+    """The ending of an attempt that raised: what counts is whether a byte of the request was written,
+    not the class of the error (a TLS error, say, may come before the request or after it)."""
+    if isinstance(problem, ValueError) and not deadline.written:
+        return Answer(Ending.REFUSED, message="the address cannot be used")
+    name = type(_cause(problem)).__name__
+    if not deadline.written:
+        return Answer(Ending.NOT_SENT, message=f"cannot connect ({name})")
+    if deadline.passed or isinstance(problem, requests.exceptions.Timeout):
+        return Answer(Ending.UNKNOWN, message=_LATE)
+    return Answer(Ending.UNKNOWN, message=f"the connection broke ({name})")
+
+
 class _Deadline:
-    """Shuts the socket of an attempt down when its time is over, however slowly the answer drips."""
+    """Shuts the connection of an attempt down when its time is over, however slowly the answer, or a
+    TLS handshake, drips. Also knows whether a byte of the request was written.
+
+    Name resolution cannot be cut short: it ends by the limits of the system's resolver.
+    """
 
     def __init__(self, seconds: float) -> None:
         self.passed = False
-        self.sock: socket.socket | None = None
+        self.written = False
+        self._lock = threading.Lock()
+        self._socket: socket.socket | None = None
         self._timer = threading.Timer(seconds, self._end)
         self._timer.daemon = True
 
@@ -327,12 +370,32 @@ class _Deadline:
     def __exit__(self, *ended: object) -> None:
         self._timer.cancel()
         _CURRENT.deadline = None
+        with self._lock:
+            self._release()
+
+    def watch(self, sock: socket.socket) -> None:
+        """Holds a duplicate: TLS takes the descriptor away from the socket that it wraps, and a closed
+        one may be another thread's connection by the time it is shut down."""
+        with self._lock:
+            self._release()
+            self._socket = socket.fromfd(sock.fileno(), sock.family, sock.type)
+            if self.passed:
+                self._shut()
+
+    def _release(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
 
     def _end(self) -> None:
-        self.passed = True
-        if self.sock is not None:
+        with self._lock:
+            self.passed = True
+            self._shut()
+
+    def _shut(self) -> None:
+        if self._socket is not None:
             with suppress(OSError):
-                self.sock.shutdown(socket.SHUT_RDWR)
+                self._socket.shutdown(socket.SHUT_RDWR)
 
 
 class _Current(threading.local):
@@ -344,20 +407,66 @@ class _Current(threading.local):
 _CURRENT = _Current()
 
 
+class _Lines:
+    """The stream of an answer, in which a line that ends without a line break is an error.
+
+    ``http.client`` takes the end of the stream for the end of the headers or of the chunks, so that
+    an answer cut there would look complete (reliability 0.4).
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def readline(self, limit: int) -> bytes:
+        line: bytes = self._stream.readline(limit)
+        if not line.endswith(b"\n") and len(line) < limit:
+            raise http.client.IncompleteRead(line)
+        return line
+
+    def read(self, amount: int) -> bytes:
+        if amount < 0:  # a negative chunk size: would read without bound
+            raise http.client.IncompleteRead(b"")
+        got: bytes = self._stream.read(amount)
+        return got
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+class _Response(http.client.HTTPResponse):
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.fp: Any = _Lines(self.fp)
+
+
 class _Watched(HTTPConnection):
-    """Tells the deadline which socket to shut down."""
+    """Tells the deadline of its attempt which socket to shut down, and what has been written."""
 
-    def getresponse(self) -> Any:
+    response_class = _Response
+
+    def _new_conn(self) -> socket.socket:
+        sock = super()._new_conn()
         if _CURRENT.deadline is not None:
-            _CURRENT.deadline.sock = self.sock
-        return super().getresponse()
+            _CURRENT.deadline.watch(sock)
+        return sock
 
-
-class _WatchedTLS(HTTPSConnection):
-    def getresponse(self) -> Any:
+    def connect(self) -> None:
+        super().connect()
         if _CURRENT.deadline is not None:
-            _CURRENT.deadline.sock = self.sock
-        return super().getresponse()
+            _CURRENT.deadline.written = False  # a proxy's CONNECT is not the request
+
+    def send(self, data: Any) -> None:
+        if self.sock is None:
+            self.connect()
+        deadline = _CURRENT.deadline
+        if deadline is not None and not deadline.written:
+            deadline.watch(self.sock)
+            deadline.written = True
+        super().send(data)
+
+
+class _WatchedTLS(_Watched, HTTPSConnection):
+    pass
 
 
 class _Pool(HTTPConnectionPool):
@@ -383,18 +492,22 @@ def _cause(problem: BaseException) -> BaseException:
 
 
 def _whole_body(response: Any) -> bytes | None:
-    """The body, or ``None`` where it cannot be known to be complete (reliability 0.4) or is too long."""
+    """The body, or ``None`` where it cannot be known to be complete (reliability 0.4), is too long, or
+    is encoded although we asked for none."""
     headers = response.headers
-    chunked = "chunked" in headers.get("Transfer-Encoding", "").lower()
-    announced = headers.get("Content-Length")
     if response.status_code == 204:
         return b""
-    if announced is None and not chunked:
+    encoding, announced = headers.get("Transfer-Encoding"), headers.get("Content-Length")
+    if (encoding is None) == (announced is None):  # both together are a smuggler's tool
         return None
-    body: bytes = response.raw.read(_BODY_LIMIT + 1, decode_content=True)
+    if encoding is not None and encoding.strip().lower() != "chunked":
+        return None
+    if headers.get("Content-Encoding", "identity").strip().lower() != "identity":
+        return None
+    body: bytes = response.raw.read(_BODY_LIMIT + 1, decode_content=False)
     if len(body) > _BODY_LIMIT:
         return None
-    if announced is not None and not chunked and announced.strip() != str(len(body)):
+    if announced is not None and announced.strip() != str(len(body)):
         return None
     return body
 
@@ -413,45 +526,62 @@ def _strict(body: bytes) -> Any:
 
 
 def _profile_data(body: bytes) -> ProfileData | None:
+    """The profile of an answer; ``None`` where it is none, or says nothing of its custom attributes
+    (silence must not be taken for "there are none")."""
     try:
         data = _strict(body)["data"]
-        profile_id, customer = data["profile_id"], data.get("customer_user_id")
-        app_id, timestamp = data.get("app_id"), data.get("timestamp")
-        attributes = dict(_attributes(data.get("custom_attributes") or ()))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        optional = [data.get(name) for name in ("app_id", "customer_user_id")]
+        app_id, customer = [None if text is None else _text(text) for text in optional]
+        timestamp = data.get("timestamp")
+        return ProfileData(
+            app_id=app_id,
+            profile_id=_text(data["profile_id"]),
+            customer_user_id=customer,
+            timestamp=timestamp if type(timestamp) is int else None,
+            custom_attributes=_attributes(data["custom_attributes"]),
+        )
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
-    texts_right = isinstance(profile_id, str) and all(
-        value is None or isinstance(value, str) for value in (customer, app_id)
-    )
-    if not texts_right:
-        return None
-    return ProfileData(
-        app_id=app_id,
-        profile_id=profile_id,
-        customer_user_id=customer,
-        timestamp=timestamp if isinstance(timestamp, int) else None,
-        custom_attributes=attributes,
-    )
 
 
-def _attributes(items: Iterable[Any]) -> Iterable[tuple[str, str | float]]:
+def _text(value: Any) -> str:
+    """A text that is not empty and can be written down; raises TypeError or ValueError."""
+    if not isinstance(value, str):
+        raise TypeError
+    if not value.encode("utf-8"):  # which also refuses lone surrogates
+        raise ValueError
+    return value
+
+
+def _attributes(items: Any) -> dict[str, str | float]:
+    """Custom attributes by key; null and ``""`` are absent (adapty-api 4)."""
+    if items is None:
+        return {}
+    if not isinstance(items, list):
+        raise TypeError
+    out: dict[str, str | float] = {}
+    seen: set[str] = set()
     for item in items:
-        key, value = item["key"], item["value"]
-        if not isinstance(key, str):
-            raise TypeError
+        key, value = _text(item["key"]), item["value"]
+        if key in seen:
+            raise ValueError
+        seen.add(key)
         if value is None or value == "":
             continue
         if isinstance(value, str):
-            yield key, value
+            out[key] = _text(value)
         elif isinstance(value, (bool, int, float)) and abs(value) < float("inf"):
-            yield key, float(value) + 0.0
+            out[key] = float(value) + 0.0  # no -0.0
         else:
             raise TypeError
+    return out
 
 
-def _names(data: ProfileData, headers: Mapping[str, str]) -> bool:
-    customer = headers.get("adapty-customer-user-id")
-    profile = headers.get("adapty-profile-id")
+def _names(data: ProfileData, named: Mapping[str, str]) -> bool:
+    """Whether an answer is about the profile that the headers (names in lower case) ask for."""
+    customer, profile = named.get("adapty-customer-user-id"), named.get("adapty-profile-id")
+    if customer is None and profile is None:
+        return False
     return (customer is None or data.customer_user_id == customer) and (
         profile is None or data.profile_id.lower() == profile.lower()
     )
@@ -475,18 +605,17 @@ def _error_body(body: bytes) -> tuple[str | None, str]:
     return code if isinstance(code, str) else None, "; ".join(parts)
 
 
-def _request_id(text: str | None) -> str | None:
-    return text if text and re.fullmatch(r"[A-Za-z0-9-]{1,64}", text) else None
-
-
 def _retry_after(text: str | None) -> float | None:
-    """Seconds, of either form of the header."""
+    """Seconds, of either form of the header; ``None`` for anything else."""
     if text is None:
         return None
-    if re.fullmatch(r"[0-9]{1,9}", text.strip(), re.ASCII):
+    text = text.strip()
+    if re.fullmatch(r"[0-9]+", text, re.ASCII):
         return float(text)
     try:
-        at = parsedate_to_datetime(text).timestamp()
-    except (ValueError, TypeError, OverflowError):
+        at = parsedate_to_datetime(text)
+        if at.tzinfo is None:
+            at = at.replace(tzinfo=UTC)
+        return max(0.0, at.timestamp() - time.time())
+    except (ValueError, TypeError, OverflowError, IndexError):
         return None
-    return max(0.0, at - time.time())

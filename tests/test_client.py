@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
+import ssl
+import subprocess
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from email.utils import formatdate
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from reconciler.client import Answer, Client, Ending
 from reconciler.plan import Request
@@ -41,17 +49,30 @@ def reply(status: int = 200, body: bytes | None = None, **headers: str) -> bytes
 class Server:
     """Answers each request with the next script: bytes, or pieces with pauses between them.
 
-    The connection is closed after a script, unless it is the whole of a well-formed reply.
+    The connection is closed after a script, unless ``keep``. ``greet`` answers without waiting for a
+    request; ``below_tls`` answers as if there were no TLS.
     """
 
-    def __init__(self, *scripts: bytes | Sequence[bytes], keep: bool = False, gap: float = 0.0):
+    def __init__(
+        self,
+        *scripts: bytes | Sequence[bytes],
+        keep: bool = False,
+        gap: float = 0.0,
+        greet: bool = False,
+        tls: ssl.SSLContext | None = None,
+        below_tls: bool = False,
+    ):
         self.scripts = list(scripts)
         self.keep = keep
         self.gap = gap
+        self.greet = greet
+        self.tls = tls
+        self.below_tls = below_tls
         self.received: list[bytes] = []
         self.connections = 0
         self._socket = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+        scheme = "https" if tls else "http"
+        self.url = f"{scheme}://127.0.0.1:{self._socket.getsockname()[1]}"
         self._thread = threading.Thread(target=self._serve, daemon=True)
 
     def __enter__(self) -> Self:
@@ -64,6 +85,12 @@ class Server:
         value: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.shut()
+
+    def shut(self) -> None:
+        """Nobody listens any more."""
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)  # wakes the thread that accepts
         self._socket.close()
 
     def _serve(self) -> None:
@@ -73,18 +100,25 @@ class Server:
             except OSError:
                 return
             self.connections += 1
-            with connection:
-                while (request := self._read(connection)) and self.scripts:
-                    self.received.append(request)
-                    script = self.scripts.pop(0)
-                    try:
-                        for piece in [script] if isinstance(script, bytes) else script:
-                            connection.sendall(piece)
-                            time.sleep(self.gap)
-                    except OSError:
-                        break
-                    if not self.keep:
-                        break
+            with connection, suppress(OSError):
+                self._talk(connection)
+
+    def _talk(self, plain: socket.socket) -> None:
+        connection = plain
+        if self.tls is not None:
+            connection = self.tls.wrap_socket(plain.dup(), server_side=True)
+        with connection:
+            while self.scripts:
+                request = b"" if self.greet else self._read(connection)
+                if not request and not self.greet:
+                    break
+                self.received.append(request)
+                script = self.scripts.pop(0)
+                for piece in [script] if isinstance(script, bytes) else script:
+                    (plain if self.below_tls else connection).sendall(piece)
+                    time.sleep(self.gap)
+                if not self.keep:
+                    break
 
     def _read(self, connection: socket.socket) -> bytes:
         data = b""
@@ -122,8 +156,13 @@ def clock() -> StillClock:
 
 
 def send(server: Server, request: Request = PATCH, **options: Any) -> Answer:
-    settings: dict[str, Any] = {"attempts": 1, "timeout": 5.0, "clock": StillClock()}
-    client = Client(base_url=server.url, key=KEY, random=lambda: 1.0, **{**settings, **options})
+    usual: dict[str, Any] = {
+        "attempts": 1,
+        "timeout": 5.0,
+        "clock": StillClock(),
+        "random": lambda: 1.0,
+    }
+    client = Client(base_url=server.url, key=KEY, **{**usual, **options})
     try:
         return client.send(request)
     finally:
@@ -234,13 +273,13 @@ def test_a_refusal_is_not_retried(status: int) -> None:
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
 def test_a_passing_trouble_is_retried(status: int) -> None:
-    with Server(reply(status, b""), reply()) as server:
+    with Server(reply(status, b""), reply(), keep=True) as server:
         answer = send(server, attempts=4)
     assert (answer.ending, answer.attempts) == (Ending.DONE, 2)
 
 
 def test_retry_after_is_waited_for(clock: StillClock) -> None:
-    with Server(reply(429, b"", Retry_After="7"), reply()) as server:
+    with Server(reply(429, b"", Retry_After="7"), reply(), keep=True) as server:
         send(server, attempts=4, clock=clock)
     assert clock.time == pytest.approx(7)
 
@@ -345,3 +384,315 @@ def test_a_message_holds_neither_the_key_nor_escapes(answered: bytes) -> None:
     assert KEY not in repr(answer)
     assert answer.message.isprintable()
     assert KEY not in repr(Client(base_url=server.url, key=KEY))
+
+
+# --- the edges of an answer -----------------------------------------------------------------------
+
+GONE = b'{"errors": [], "error_code": "profile_does_not_exist", "status_code": 404}'
+
+
+def chunked(body: bytes, end: bytes = b"0\r\n\r\n") -> bytes:
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    return head + b"%x\r\n%s\r\n" % (len(body), body) + end
+
+
+def endings_of_every_cut(whole: bytes, request: Request) -> set[Ending]:
+    cuts = [whole[:cut] for cut in range(len(whole))]
+    with Server(*cuts) as server:
+        return {send(server, request).ending for _ in cuts}
+
+
+def test_an_empty_204_cut_at_any_byte_is_never_done() -> None:
+    whole = b"HTTP/1.1 204 No Content\r\nRequest-Id: 01\r\n\r\n"
+    assert endings_of_every_cut(whole, DELETE) == {Ending.UNKNOWN}
+
+
+def test_a_chunked_reply_cut_at_any_byte_is_never_done() -> None:
+    assert endings_of_every_cut(chunked(profile()), PATCH) == {Ending.UNKNOWN}
+
+
+def test_a_refusal_cut_at_any_byte_is_no_refusal() -> None:
+    assert endings_of_every_cut(reply(404, GONE), PATCH) == {Ending.UNKNOWN}
+
+
+@pytest.mark.parametrize(
+    "answered",
+    [
+        reply(body=profile(custom_attributes=[{"key": "a", "value": 10**400}])),
+        reply(body=profile().replace(b"5}", b"1e999}")),
+        reply(body=profile(custom_attributes=[{"key": "a", "value": "\ud800"}])),
+        reply(body=profile(custom_attributes=[{"key": "a", "value": 1}] * 2)),
+        reply(body=profile(custom_attributes={"a": 1})),
+        reply(body=profile().replace(b"custom_attributes", b"other")),
+        reply(body=profile(profile_id="")),
+        reply(200, Content_Encoding="gzip"),
+        reply(200, Content_Length="5"),
+        reply(200, Transfer_Encoding="chunked"),
+        reply(200, Transfer_Encoding="gzip, chunked"),
+        chunked(profile(), b"-1\r\n"),
+        b"HTTP/1.1 204 No Content\r\n\r\n",
+    ],
+    ids=[
+        "integer beyond floats",
+        "number beyond floats",
+        "half a surrogate pair",
+        "attribute twice",
+        "attributes as a map",
+        "no attributes at all",
+        "empty profile id",
+        "encoded body",
+        "two lengths",
+        "length and chunks",
+        "other transfer encoding",
+        "negative chunk",
+        "204 to a PATCH",
+    ],
+)
+def test_an_answer_that_cannot_be_believed_is_unknown(answered: bytes) -> None:
+    with Server(answered) as server:
+        assert send(server).ending is Ending.UNKNOWN
+
+
+def test_a_web_page_is_no_answer_to_a_delete() -> None:
+    with Server(reply(200, b"<html>welcome</html>")) as server:
+        assert send(server, DELETE).ending is Ending.UNKNOWN
+
+
+def test_a_web_page_as_404_does_not_say_that_a_repeated_delete_is_done() -> None:
+    with Server(b"", reply(404, b"<html>no such page</html>")) as server:
+        assert send(server, DELETE, attempts=4).ending is Ending.REFUSED
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    status=st.sampled_from([200, 400, 404, 429, 500]),
+    body=st.binary(max_size=40)
+    | st.builds(
+        lambda member, value: profile(**{member: value}),
+        st.sampled_from(["app_id", "profile_id", "timestamp", "custom_attributes"]),
+        json_values,
+    )
+    | st.builds(
+        lambda errors, code: json.dumps({"errors": errors, "error_code": code}).encode(),
+        json_values,
+        json_values,
+    ),
+)
+def test_no_answer_whatever_raises(status: int, body: bytes) -> None:
+    with Server(reply(status, body)) as server:
+        assert send(server).message.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("asked", "ending"),
+    [(PROFILE_ID.upper(), Ending.DONE), (PROFILE_ID.replace("3", "4"), Ending.UNKNOWN)],
+)
+def test_a_profile_id_is_compared_without_regard_to_case(asked: str, ending: Ending) -> None:
+    with Server(reply()) as server:
+        assert send(server, Request("GET", PATH, {"adapty-profile-id": asked})).ending is ending
+
+
+def test_a_stray_reply_is_not_taken_for_the_next_profiles() -> None:
+    joe = Request("PATCH", PATH, {"adapty-customer-user-id": "joe"}, {"first_name": "Joe"})
+    right = reply(body=profile(customer_user_id="joe"))
+    with Server([reply(), reply()], right, right, keep=True, gap=0.1) as server:
+        client = Client(base_url=server.url, key=KEY, clock=StillClock())
+        assert client.send(PATCH).ending is Ending.DONE
+        answer = client.send(joe)
+        client.close()
+    assert (answer.ending, answer.data and answer.data.customer_user_id) == (Ending.DONE, "joe")
+    assert (answer.unknown_before, server.connections) == (True, 2)
+
+
+# --- what leaves, and when ------------------------------------------------------------------------
+
+
+def test_cookies_of_the_server_are_not_sent_back() -> None:
+    with Server(reply(Set_Cookie="a=b; Path=/"), reply(), keep=True) as server:
+        client = Client(base_url=server.url, key=KEY)
+        client.send(PATCH)
+        client.send(PATCH)
+        client.close()
+    assert b"cookie" not in server.received[1].lower()
+
+
+@pytest.mark.parametrize("value", ["a\r\nX-Other: b", "a\0", " a", "é", "日本", ""])
+def test_a_header_that_cannot_be_sent_is_refused_without_a_request(value: str) -> None:
+    with Server(reply()) as server:
+        answer = send(server, Request("PATCH", PATH, {"adapty-customer-user-id": value}, {}))
+    assert (answer.ending, answer.attempts, server.received) == (Ending.REFUSED, 0, [])
+
+
+def test_a_key_that_cannot_be_sent_is_not_quoted() -> None:
+    client = Client(base_url="http://127.0.0.1:9", key="secret\nkey")
+    answer = client.send(PATCH)
+    assert answer.ending is Ending.REFUSED
+    assert "secret" not in repr(answer)
+
+
+def test_a_redirect_is_not_sent_again_either() -> None:
+    with Server(*[reply(302, b"", Location="/")] * 4, keep=True) as server:
+        assert send(server, attempts=4).ending is Ending.UNKNOWN
+    assert len(server.received) == 1
+
+
+@pytest.mark.parametrize("code", [KEY, "\x1b[31m", "a b", "x" * 100, 5])
+def test_an_error_code_that_is_none_is_dropped(code: Any) -> None:
+    with Server(reply(400, json.dumps({"errors": [], "error_code": code}).encode())) as server:
+        assert send(server).error_code is None
+
+
+def test_what_is_called_before_an_attempt_is_called_before_every_one() -> None:
+    calls: list[int] = []
+    with Server(*[reply(503, b"")] * 2, reply(), keep=True) as server:
+        send(server, attempts=4, before_attempt=lambda: calls.append(len(server.received)))
+    assert calls == [0, 1, 2]
+
+
+def test_an_unknown_attempt_makes_a_call_unknown_whose_last_attempt_was_not_sent() -> None:
+    def second_attempt_finds_nobody() -> None:
+        if server.received:
+            server.shut()
+
+    with Server(b"") as server:
+        answer = send(server, attempts=2, before_attempt=second_attempt_finds_nobody)
+    assert (answer.ending, answer.attempts) == (Ending.UNKNOWN, 2)
+
+
+# --- waiting --------------------------------------------------------------------------------------
+
+
+def waited(clock: StillClock, *answers: bytes, **options: Any) -> float:
+    with Server(*answers, reply(), keep=True) as server:
+        send(server, attempts=4, clock=clock, **options)
+    return clock.time
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [
+        ("0", 0.5),
+        ("7", 7),
+        ("61", 60),
+        ("9" * 400, 60),
+        ("-5", 0.5),
+        ("1.5", 0.5),
+        ("1e3", 0.5),
+        ("soon", 0.5),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 0.5),
+        ("Wed, 21 Oct 2099 07:28:00 GMT", 60),
+        ("Wed, 21 Oct 99999 07:28:00 GMT", 0.5),
+    ],
+)
+def test_retry_after_in_any_form_gives_a_sane_wait(
+    clock: StillClock, said: str, seconds: float
+) -> None:
+    assert waited(clock, reply(429, b"", Retry_After=said)) == pytest.approx(seconds)
+
+
+def test_retry_after_as_a_date_is_waited_for(clock: StillClock) -> None:
+    date = formatdate(time.time() + 20, usegmt=True)
+    assert 17 < waited(clock, reply(503, b"", Retry_After=date)) <= 20
+
+
+def test_waits_double_from_half_a_second(clock: StillClock) -> None:
+    assert waited(clock, *[reply(503, b"")] * 3) == pytest.approx(0.5 + 1 + 2)
+
+
+def test_waits_are_fully_random(clock: StillClock) -> None:
+    assert waited(clock, *[reply(503, b"")] * 3, random=lambda: 0.0) == 0
+
+
+def test_a_wait_ends_soon_after_the_wish_to_stop(clock: StillClock) -> None:
+    with Server(reply(429, b"", Retry_After="60"), reply(), keep=True) as server:
+        answer = send(server, attempts=4, clock=clock, stop=lambda: clock.time > 1)
+    assert (answer.ending, answer.status, answer.attempts) == (Ending.REFUSED, 429, 1)
+    assert clock.time < 1.3
+
+
+def test_threads_share_one_rate() -> None:
+    with Server(*[reply(429, b"")] * 20, keep=True) as server:
+        server.shut()  # nobody listens: only the pace takes time
+        client = Client(base_url=server.url, key=KEY, rate=100.0, attempts=1)
+        started = time.monotonic()
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(client.send, [PATCH] * 20))
+        client.close()
+    assert time.monotonic() - started >= 0.19
+
+
+# --- TLS ------------------------------------------------------------------------------------------
+
+
+def test_a_tls_handshake_that_drips_ends_at_the_deadline_and_nothing_was_sent() -> None:
+    pieces = [b"\x16\x03\x03\x40\x00", *[b"\x02"] * 100]
+    with Server(pieces, gap=0.1, greet=True) as server:
+        started = time.monotonic()
+        client = Client(
+            base_url=server.url.replace("http:", "https:"), key=KEY, timeout=0.4, attempts=1
+        )
+        answer = client.send(PATCH)
+    assert answer.ending is Ending.NOT_SENT
+    assert time.monotonic() - started < 1.5
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate for 127.0.0.1 and its key, in one file; its own authority."""
+    if shutil.which("openssl") is None:
+        pytest.skip("needs openssl to make a certificate")
+    path = tmp_path_factory.mktemp("tls") / "server.pem"
+    making = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=127.0.0.1"
+    making += f" -addext subjectAltName=IP:127.0.0.1 -keyout {path}.key -out {path}"
+    subprocess.run(making.split(), check=True, capture_output=True)
+    path.write_text(path.read_text() + Path(f"{path}.key").read_text())
+    return path
+
+
+@contextmanager
+def tls_server(certificate: Path, answered: bytes, *, raw: bool = False) -> Iterator[Server]:
+    """Answers over TLS; with ``raw``, below it."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    with Server(*[answered] * 4, tls=context, below_tls=raw) as server:
+        yield server
+
+
+def test_a_trusted_certificate_is_accepted(certificate: Path) -> None:
+    with tls_server(certificate, reply()) as server:
+        assert send(server, ca_bundle=str(certificate)).ending is Ending.DONE
+
+
+def test_an_unknown_certificate_gets_no_request(certificate: Path) -> None:
+    with tls_server(certificate, reply()) as server:
+        assert send(server).ending is Ending.NOT_SENT
+    assert server.received == []
+
+
+def test_a_tls_error_after_the_request_is_unknown_and_a_post_is_not_repeated(
+    certificate: Path,
+) -> None:
+    with tls_server(certificate, b"this is no TLS record", raw=True) as server:
+        answer = send(server, POST, ca_bundle=str(certificate), attempts=4)
+    assert answer.ending is Ending.UNKNOWN
+    assert len(server.received) == 1
+
+
+def test_the_deadline_holds_over_tls(certificate: Path) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    pieces = [bytes([byte]) for byte in reply()]
+    with Server(pieces, gap=0.1, tls=context) as server:
+        started = time.monotonic()
+        answer = send(server, timeout=0.5, ca_bundle=str(certificate))
+    assert answer.ending is Ending.UNKNOWN
+    assert time.monotonic() - started < 2
