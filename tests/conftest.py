@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from reconciler.contract import Contract
 from reconciler.resources import load_contract
+
+settings.register_profile("local", deadline=None, database=None)
+settings.register_profile("ci", deadline=None, database=None, derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "local")
+"""Other examples in every run at a desk; the same ones where a build must tell old from new."""
 
 
 @pytest.fixture(autouse=True)

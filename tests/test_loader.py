@@ -117,7 +117,20 @@ def test_json_is_read_as_json(value: dict[str, Any]) -> None:
     if rules:  # too deep, or a denormal that JSON writes and reads
         assert rules <= {"yaml/too-deep"}
     else:
-        assert json.dumps(documents[0].value) == json.dumps(value).replace("-0.0", "0.0")
+        assert json.dumps(_plain(documents[0].value)) == json.dumps(_plain(value))
+
+
+def _plain(value: Any) -> Any:
+    """A value without negative zeros, which are zero here."""
+    match value:
+        case float():
+            return value + 0.0
+        case list():
+            return [_plain(item) for item in value]
+        case dict():
+            return {key: _plain(item) for key, item in value.items()}
+        case _:
+            return value
 
 
 # --- keys, structure ---
