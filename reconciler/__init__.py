@@ -30,22 +30,20 @@ if TYPE_CHECKING:
         StateRefused,
         UsageError,
     )
+    from reconciler.outcomes import ApplyReport, Drift, Failure, Halt, Outcome, Progress, Result
     from reconciler.plan import (
         Action,
-        ApplyReport,
         Basis,
         Change,
-        Drift,
         FieldChange,
         Hazard,
         Mode,
         Op,
-        Outcome,
         Plan,
         Request,
-        Result,
     )
     from reconciler.planner import Selection
+    from reconciler.protocol import Rate
     from reconciler.state import Export, Fact, Header, Known, Presence, Record
     from reconciler.workspace import Checked, Workspace
 
@@ -55,9 +53,10 @@ _HOMES = {
     "emulator": "Emulator EmulatorServer",
     "errors": "Diagnostic ExitCode InputError Interrupted NotAuthorised ReconcileError Refused "
     "RemoteUnavailable Severity Source StateRefused UsageError",
-    "plan": "Action ApplyReport Basis Change Drift FieldChange Hazard Mode Op Outcome Plan Request "
-    "Result",
+    "outcomes": "ApplyReport Drift Failure Halt Outcome Progress Result",
+    "plan": "Action Basis Change FieldChange Hazard Mode Op Plan Request",
     "planner": "Selection",
+    "protocol": "Rate",
     "state": "Export Fact Header Known Presence Record",
     "workspace": "Checked Workspace",
 }
@@ -76,7 +75,9 @@ __all__ = [
     "ExitCode",
     "Export",
     "Fact",
+    "Failure",
     "FieldChange",
+    "Halt",
     "Hazard",
     "Header",
     "InputError",
@@ -88,6 +89,8 @@ __all__ = [
     "Outcome",
     "Plan",
     "Presence",
+    "Progress",
+    "Rate",
     "ReconcileError",
     "Record",
     "Refused",

@@ -1,19 +1,33 @@
-"""The applier: executes a plan, one change after the other, and loses nothing on the way.
+"""The applier: executes a plan, many profiles at a time, and loses nothing on the way.
 
 Around every request the record of its profile is written twice, durably: before it leaves (what it
 writes is *uncertain* then) and once its outcome is known. A crash at any instant therefore leaves a
 state that says what is uncertain, and the next plan sends just that again.
+
+The life of a change is a flow of `reconciler.engine`: it decides what to write and what to send, and
+the engine does so for many flows at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Protocol, assert_never
+from typing import TypeAlias, assert_never
 
-from reconciler.client import Answer, Ending
+from reconciler.answers import Answer, Ending
+from reconciler.engine import Calls, Engine, Flow, Step, Writes
 from reconciler.errors import Refused
-from reconciler.plan import Action, ApplyReport, Change, Drift, Outcome, Plan, Request, Result
+from reconciler.outcomes import (
+    ApplyReport,
+    Drift,
+    Failure,
+    Halt,
+    Outcome,
+    Progress,
+    Result,
+)
+from reconciler.plan import Action, Change, Plan, Request
 from reconciler.planner import REFUSED_HAZARDS
 from reconciler.profiles import PROFILE_PREFIX, Profile
 from reconciler.protocol import (
@@ -32,27 +46,20 @@ from reconciler.protocol import (
     request_digest,
     standing,
 )
-from reconciler.state import Entry, Header, Known, Presence, Record, Run, differs
+from reconciler.state import INTENT, Entry, Header, Known, Presence, Record, Run, differs
 from reconciler.store import Store, Writer
 
-_MISSING = frozenset({"profile_does_not_exist", "profile_not_found"})
-"""Error codes that say that there is no such profile (adapty-api 6.2, 7.13)."""
-
-
-class Sender(Protocol):
-    """What the applier needs of a client."""
-
-    def send(self, request: Request) -> Answer: ...
+PROBLEMS = 1_000
+"""Results worth a look that a report keeps; all are told as they come."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tools:
     """What the applier is given, so that a test can hold all of it."""
 
-    sender: Sender
+    calls: Calls
     now: Callable[[], float]
     """Unix time in seconds."""
-    sleep: Callable[[float], None]
     stop: Callable[[], bool]
     """Whether the user asked for the end: nothing new starts then."""
     run: str
@@ -61,6 +68,13 @@ class Tools:
     """Seconds that a different value waits after a write of unknown outcome (see `contradicts`)."""
     report: Callable[[Result], None] = field(default=lambda result: None)
     """Told every outcome, once it is durable."""
+    beat: Callable[[Progress], None] = field(default=lambda progress: None)
+    """Told about twice a second how far it is."""
+    in_flight: Callable[[], int] = field(default=lambda: 1)
+    """How many profiles are worth having under way."""
+    away: Callable[[], bool] = field(default=lambda: False)
+    """Whether the API has been away for longer than it is worth waiting."""
+    monotonic: Callable[[], float] = time.monotonic
 
 
 def check_plan(plan: Plan, header: Header, *, environment: str, max_changes: int) -> None:
@@ -86,11 +100,15 @@ def check_plan(plan: Plan, header: Header, *, environment: str, max_changes: int
             f"the plan {over[0].message}",
             hint="Raise the limit in reconcile.yaml if this is meant, or plan a part with --select.",
         )
-    if len(plan.changes) > max_changes:
+    if plan.count > max_changes:
         raise Refused(
-            f"the plan has {len(plan.changes)} changes, above the limit of {max_changes}",
+            f"the plan has {plan.count} changes, above the limit of {max_changes}",
             hint="Allow it with --max-changes, or plan a part with --select.",
         )
+
+
+_Sent: TypeAlias = Generator[Step, Answer | None, Answer]
+_Settled: TypeAlias = Generator[Step, Answer | None, tuple[Result, Record]]
 
 
 class Applier:
@@ -102,60 +120,94 @@ class Applier:
         self._tools = tools
         self._application = store.header().application
         self._requests = 0
-        self._halt: Result | None = None
-        self._not_authorised = False
+        self._halted: Halt | None = None
 
     def apply(self, plan: Plan, *, desired: Mapping[str, Profile]) -> ApplyReport:
-        """Applies the changes of a plan in order, and returns a result for each.
+        """Applies the changes of a plan, beginning in their order, and tells the result of each.
 
         ``desired`` are the profiles of the files by address, as far as they are at hand: labels,
         protection and places are recorded from there, without a line in the plan.
+
+        Raises `Unrecorded` where the state cannot be written.
         """
         tools = self._tools
         started = tools.now()
-        results = []
-        for change in plan.changes:
-            result = self._skipped(change) or self._change(change)
-            results.append(result)
-            tools.report(result)
-        interrupted = tools.stop()
+        recovered = self._recover()
+        tally = _Tally(tools.report)
+        engine = Engine[Result](
+            tools.calls,
+            self._writer,
+            in_flight=tools.in_flight,
+            stop=tools.stop,
+            monotonic=tools.monotonic,
+            beat=lambda: tools.beat(tally.progress(plan.count, engine, self._requests)),
+        )
+        changes = iter(plan.changes)
+        for result in engine.run(self._flow(change) for change in changes):
+            tally.take(result)
+        for change in changes:
+            tally.take(self._skipped(change, Halt.INTERRUPTED))
+        if tools.stop():
+            self._halted = self._halted or Halt.INTERRUPTED
         self._record_declarations(desired.values())
         report = ApplyReport(
             run=tools.run,
-            results=tuple(results),
-            interrupted=interrupted,
-            not_authorised=self._not_authorised,
+            counts=tally.counts,
+            problems=tuple(tally.problems),
+            halt=self._halted,
             requests=self._requests,
             seconds=tools.now() - started,
+            recovered=recovered,
         )
-        if results:
+        if not plan.is_empty:
             outcomes = {outcome.value: count for outcome, count in report.counts.items() if count}
             self._writer.finish(Run(tools.run, started, tools.now(), plan.digest, outcomes))
+        if tally.problem is not None:
+            raise tally.problem
         return report
+
+    def _recover(self) -> int:
+        """Marks what a run that was cut off had under way; returns how many profiles.
+
+        Their requests may have left later than their intents say, so the quiet period begins now.
+        """
+        cut_off = [self._store.record(address) for address in self._store.unsettled()]
+        now = self._tools.now()
+        marked = [
+            replace(record, unknown_at=now)
+            for record in cut_off
+            if record is not None and record.unknown_at is not None
+        ]
+        if marked:
+            entries = [
+                Entry(run=self._tools.run, address=record.address, kind="recovered", at=now)
+                for record in marked
+            ]
+            self._writer.write(put=marked, journal=entries)
+        return len(marked)
 
     # --- one change --------------------------------------------------------------------------
 
-    def _skipped(self, change: Change) -> Result | None:
-        if self._halt is not None:
-            return Result(change.address, change.action, Outcome.SKIPPED, self._halt.reason)
-        if self._tools.stop():
-            return Result(change.address, change.action, Outcome.SKIPPED, "interrupted")
-        return None
-
-    def _change(self, change: Change) -> Result:
+    def _flow(self, change: Change) -> Flow[Result]:
+        halt = self._halt()
+        if halt is not None:
+            return self._skipped(change, halt)
         record = self._record_of(change)
         stand, why = standing(change, record)
         match stand:
             case Standing.ALREADY:
                 return Result(change.address, change.action, Outcome.ALREADY, why)
             case Standing.STALE:
-                return Result(change.address, change.action, Outcome.STALE, why)
+                return Result(
+                    change.address, change.action, Outcome.STALE, why, failure=Failure.STALE
+                )
             case Standing.CURRENT:
                 pass
             case _:
                 assert_never(stand)
-        if change.action is Action.FORGET:
-            return self._forget(change, record)
+        if not change.requests:
+            yield self._forget(change, record)
+            return Result(change.address, change.action, Outcome.APPLIED)
         before = record or Record(
             change.address,
             customer_user_id=change.requests[0].headers.get(CUSTOMER_HEADER),
@@ -165,11 +217,29 @@ class Applier:
         warnings: tuple[str, ...] = ()
         for request in change.requests:
             last = request is change.requests[-1]
-            result, before = self._send(_Step(change, request, before, last))
+            result, before = yield from self._send(_Sending(change, request, before, last))
             if result.outcome is not Outcome.APPLIED:
                 return result
             warnings += result.warnings
         return replace(result, warnings=warnings)
+
+    def _halt(self) -> Halt | None:
+        """Why nothing new may start, if so."""
+        if self._halted is None and self._tools.away():
+            self._halted = Halt.AWAY
+        if self._halted is None and self._tools.stop():
+            return Halt.INTERRUPTED
+        return self._halted
+
+    def _skipped(self, change: Change, halt: Halt) -> Result:
+        return Result(
+            change.address,
+            change.action,
+            Outcome.SKIPPED,
+            halt.value,
+            failure=Failure.HALTED,
+            unavailable=halt is Halt.AWAY,
+        )
 
     def _record_of(self, change: Change) -> Record | None:
         record = self._store.record(change.address)
@@ -178,148 +248,174 @@ class Applier:
             record = self._store.record(f"{PROFILE_PREFIX}{profile_id}")
         return record
 
-    def _forget(self, change: Change, record: Record | None) -> Result:
-        journal = [self._entry(change, "applied")]
+    def _forget(self, change: Change, record: Record | None) -> Step:
+        journal = (self._entry(change, "applied"),)
         if record is not None and change.fields:
             after = _declared_by(change, forgotten(record, change))
-            self._writer.write(put=[after], journal=journal)
-        else:
-            self._writer.write(remove=[change.address], journal=journal)
-        return Result(change.address, change.action, Outcome.APPLIED)
+            return Step(Writes(put=(after,), journal=journal))
+        return Step(Writes(remove=(change.address,), journal=journal))
 
     # --- one request -------------------------------------------------------------------------
 
-    def _send(self, step: _Step) -> tuple[Result, Record]:
+    def _send(self, sending: _Sending) -> _Settled:
         """Sends a request, its fallback where the profile does not exist, and settles the record."""
-        answer = self._attempt(step)
-        if _is_missing(answer) and step.request.fallback is not None:
-            step = replace(
-                step,
-                request=replace(
-                    step.request,
-                    method=step.request.fallback,
-                    body=step.request.body or {},
-                    fallback=None,
-                ),
+        answer = yield from self._attempt(sending)
+        if answer.is_missing and sending.request.fallback is not None:
+            request = replace(
+                sending.request,
+                method=sending.request.fallback,
+                body=sending.request.body or {},
+                fallback=None,
             )
-            answer = self._attempt(step)
-        if answer.ending is Ending.UNKNOWN and step.request.method == "POST":
-            answer = self._after_unknown_post(step, answer)
-        return self._settle(step, answer)
+            sending = replace(sending, request=request)
+            answer = yield from self._attempt(sending)
+        if answer.ending is Ending.UNKNOWN and sending.request.method == "POST":
+            answer = yield from self._after_unknown_post(sending, answer)
+        return (yield from self._settle(sending, answer))
 
-    def _attempt(self, step: _Step) -> Answer:
-        """One call of the client, its intent durable before."""
-        tools, change, request = self._tools, step.change, step.request
-        self._wait_quiet(step)
+    def _attempt(self, sending: _Sending) -> _Sent:
+        """One call, its intent durable before."""
+        record, change, request = sending.record, sending.change, sending.request
+        if contradicts(record, change, request):
+            yield from self._wait_quiet(record)
+        if (halt := self._halt()) is not None:
+            return Answer(Ending.NOT_SENT, message=halt.value, attempts=0)
+        writes = Writes()
         if request.method != "GET":
-            intent = attempted(step.record, change, request, at=tools.now())
-            self._writer.write(
-                put=[intent], journal=[self._entry(change, "intent", request=request)]
-            )
-        self._requests += 1
-        return tools.sender.send(request)
+            intent = attempted(record, change, request, at=self._tools.now())
+            journal = (self._entry(change, INTENT, request=request),)
+            writes = Writes(put=(intent,), journal=journal)
+        return (yield from self._call(request, writes))
 
-    def _after_unknown_post(self, step: _Step, unknown: Answer) -> Answer:
+    def _call(self, request: Request, writes: Writes) -> _Sent:
+        answer = yield Step(writes, request)
+        assert answer is not None
+        self._requests += answer.attempts
+        return answer
+
+    def _after_unknown_post(self, sending: _Sending, unknown: Answer) -> _Sent:
         """An uncertain POST is looked up before it is sent again (adapty-api 6.3)."""
-        if self._tools.stop():
+        if self._halt() is not None:
             return unknown
-        asked = step.request.headers
-        self._requests += 1
-        found = self._tools.sender.send(read(asked.get(CUSTOMER_HEADER), asked.get(PROFILE_HEADER)))
-        if found.ending is not Ending.DONE and not _is_missing(found):
+        named = sending.request.headers
+        looked_up = read(named.get(CUSTOMER_HEADER), named.get(PROFILE_HEADER))
+        found = yield from self._call(looked_up, Writes())
+        if found.ending is not Ending.DONE and not found.is_missing:
             return unknown
-        again = step.request
-        if found.ending is Ending.DONE and step.change.action is Action.CREATE:
+        again = sending.request
+        if found.ending is Ending.DONE and sending.change.action is Action.CREATE:
             if not again.body:
                 return replace(found, unknown_before=True)
             again = replace(again, method="PATCH")
-        self._requests += 1
-        answer = self._tools.sender.send(again)
+        if self._halt() is not None:
+            return unknown
+        answer = yield from self._call(again, Writes())
+        if answer.ending is Ending.NOT_SENT:
+            return unknown
         return replace(answer, unknown_before=True)
 
-    def _wait_quiet(self, step: _Step) -> None:
-        record = step.record
-        if record.unknown_at is None or not contradicts(record, step.change, step.request):
-            return
-        until = record.unknown_at + self._tools.quiet_period
-        while (left := until - self._tools.now()) > 0 and not self._tools.stop():
-            self._tools.sleep(min(left, 0.2))
-            self._writer.renew()
+    def _wait_quiet(self, record: Record) -> Generator[Step, Answer | None, None]:
+        """Waits until an earlier write can no longer land late. No clock that was set back makes this
+        longer than the quiet period."""
+        quiet = self._tools.quiet_period
+        left = (record.unknown_at or 0.0) + quiet - self._tools.now()
+        if left > 0:
+            yield Step(wait=min(left, quiet))
 
-    def _settle(self, step: _Step, answer: Answer) -> tuple[Result, Record]:
+    def _settle(self, sending: _Sending, answer: Answer) -> _Settled:
         """Makes the outcome of a request durable, and says what it was."""
-        change = step.change
         match answer.ending:
             case Ending.DONE:
-                return self._done(step, answer)
+                return (yield from self._done(sending, answer))
             case Ending.UNKNOWN:
                 reason = f"{answer.message}; whether it took effect is unknown"
-                return self._record_outcome(step, answer, Outcome.UNCERTAIN, reason)
-            case Ending.NOT_SENT if self._tools.stop():
-                return self._restore(step, answer, Outcome.SKIPPED, "interrupted")
-            case Ending.NOT_SENT:
-                return self._restore(step, answer, Outcome.FAILED, answer.message)
-            case Ending.REFUSED if _is_missing(answer):
-                return self._missing(step, answer)
-            case Ending.REFUSED:
-                if answer.status in (401, 403):
-                    self._not_authorised = True
-                    self._halt = Result(
-                        change.address, change.action, Outcome.SKIPPED, "the API refused the key"
+                return (
+                    yield from self._uncertain(
+                        sending, answer, Outcome.UNCERTAIN, reason, Failure.UNKNOWN
                     )
-                return self._restore(step, answer, Outcome.FAILED, answer.message)
+                )
+            case Ending.NOT_SENT:
+                halted = answer.attempts == 0 or self._tools.stop()
+                return (
+                    yield from self._restore(
+                        sending,
+                        answer,
+                        Outcome.SKIPPED if halted else Outcome.FAILED,
+                        answer.message,
+                        Failure.HALTED if halted else Failure.NOT_SENT,
+                    )
+                )
+            case Ending.REFUSED if answer.is_missing:
+                return (yield from self._missing(sending, answer))
+            case Ending.REFUSED:
+                failure = Failure.REFUSED
+                if answer.is_unauthorised:
+                    self._halted, failure = Halt.KEY, Failure.UNAUTHORISED
+                elif answer.status == 429:
+                    failure = Failure.RATE_LIMITED
+                return (
+                    yield from self._restore(
+                        sending, answer, Outcome.FAILED, answer.message, failure
+                    )
+                )
             case _:
                 assert_never(answer.ending)
 
-    def _done(self, step: _Step, answer: Answer) -> tuple[Result, Record]:
-        change, request = step.change, step.request
+    def _done(self, sending: _Sending, answer: Answer) -> _Settled:
+        change, request = sending.change, sending.request
         if change.action is Action.DELETE:
-            self._writer.write(
-                remove=[change.address], journal=[self._entry(change, "applied", answer=answer)]
-            )
-            return self._result(step, answer, Outcome.APPLIED, ""), step.record
+            journal = (self._entry(change, "applied", answer=answer),)
+            yield Step(Writes(remove=(change.address,), journal=journal))
+            return self._result(sending, answer, Outcome.APPLIED), sending.record
         assert answer.data is not None
-        if answer.data.app_id and self._application not in (None, answer.data.app_id):
-            reason = "the answer came from another application than the state was made for"
-            self._halt = Result(change.address, change.action, Outcome.SKIPPED, reason)
-            return self._record_outcome(step, answer, Outcome.UNCERTAIN, reason)
+        application = answer.data.app_id
+        if application and self._application not in (None, application):
+            self._halted = Halt.APPLICATION
+            return (
+                yield from self._uncertain(
+                    sending, answer, Outcome.UNCERTAIN, Halt.APPLICATION.value, Failure.APPLICATION
+                )
+            )
         seen = Observed(
             answer.data.profile_id.lower(),
             answer.data.customer_user_id,
             answer.data.custom_attributes,
         )
-        base = self._other_profile(step.record, seen)
+        base = self._other_profile(sending.record, seen)
         after, differences = observed(accepted(base, change, request), seen)
         after = replace(
-            _declared_by(change, forgotten(after, change)) if step.last else after,
+            _declared_by(change, forgotten(after, change)) if sending.last else after,
             address=change.address,
             customer_user_id=request.headers.get(CUSTOMER_HEADER) or after.customer_user_id,
             platform=request.headers.get(PLATFORM_HEADER),
-            unknown_at=step.record.unknown_at,
-            unknown_write=step.record.unknown_write,
+            unknown_at=sending.record.unknown_at,
+            unknown_write=sending.record.unknown_write,
             deleting=False,
         )
         if answer.unknown_before:
-            marked = attempted(step.record, change, request, at=self._tools.now())
+            marked = attempted(sending.record, change, request, at=self._tools.now())
             after = replace(after, unknown_at=marked.unknown_at, unknown_write=marked.unknown_write)
         warnings = [
             f"{difference.path}: the API holds another value than was sent"
             for difference in differences
         ]
-        if base is not step.record:
+        if base is not sending.record:
             warnings.append(
                 "the API knows the customer id under another profile_id: its write-only fields are "
                 "unknown now and will be sent again"
             )
-        moved = [step.record.address] if step.record.address != change.address else []
-        self._writer.write(
-            put=[after],
-            remove=moved,
-            journal=[self._entry(change, "applied", request=request, answer=answer)],
-            application=answer.data.app_id if self._application is None else None,
+        moved = sending.record.address != change.address
+        learned = application if self._application is None else None
+        self._application = self._application or application
+        yield Step(
+            Writes(
+                put=(after,),
+                remove=(sending.record.address,) if moved else (),
+                journal=(self._entry(change, "applied", request=request, answer=answer),),
+                application=learned,
+            )
         )
-        self._application = self._application or answer.data.app_id
-        result = self._result(step, answer, Outcome.APPLIED, "")
+        result = self._result(sending, answer, Outcome.APPLIED)
         return replace(result, warnings=tuple(warnings)), after
 
     def _other_profile(self, record: Record, seen: Observed) -> Record:
@@ -332,65 +428,73 @@ class Applier:
         moved, _ = observed(record, seen)
         return moved
 
-    def _missing(self, step: _Step, answer: Answer) -> tuple[Result, Record]:
-        change = step.change
+    def _missing(self, sending: _Sending, answer: Answer) -> _Settled:
+        change = sending.change
         if change.action is Action.DELETE:
-            self._writer.write(
-                remove=[change.address], journal=[self._entry(change, "already", answer=answer)]
-            )
-            result = self._result(step, answer, Outcome.ALREADY, "it did not exist any more")
-            return result, step.record
+            journal = (self._entry(change, "already", answer=answer),)
+            yield Step(Writes(remove=(change.address,), journal=journal))
+            result = self._result(sending, answer, Outcome.ALREADY, "it did not exist any more")
+            return result, sending.record
         if change.action in (Action.CREATE, Action.LINK):
             reason = "the API knows no profile with this profile_id"
-            return self._restore(step, answer, Outcome.FAILED, reason)
-        after = gone(step.record)
-        self._writer.write(put=[after], journal=[self._entry(change, "failed", answer=answer)])
+            return (
+                yield from self._restore(sending, answer, Outcome.FAILED, reason, Failure.MISSING)
+            )
+        after = gone(sending.record)
+        yield Step(Writes(put=(after,), journal=(self._entry(change, "failed", answer=answer),)))
         reason = "the API says that the profile does not exist"
-        if CUSTOMER_HEADER in step.request.headers:
+        if CUSTOMER_HEADER in sending.request.headers:
             reason += "; the next plan creates it"
-        return self._result(step, answer, Outcome.FAILED, reason), after
+        return self._result(sending, answer, Outcome.FAILED, reason, Failure.MISSING), after
 
     def _restore(
-        self, step: _Step, answer: Answer, outcome: Outcome, reason: str
-    ) -> tuple[Result, Record]:
+        self, sending: _Sending, answer: Answer, outcome: Outcome, reason: str, failure: Failure
+    ) -> _Settled:
         """Nothing took effect (assumed of a refusal: adapty-api 7.36): the record is as before, unless
         an earlier attempt of the same call may still land."""
         if answer.unknown_before:
-            return self._record_outcome(step, answer, outcome, reason)
-        journal = [self._entry(step.change, outcome.value, answer=answer)]
-        known = self._store.record(step.record.address)
-        if step.request.method == "GET" or known is None:
-            self._writer.write(journal=journal)
-        elif _never_recorded(step.record):
-            self._writer.write(remove=[step.record.address], journal=journal)
+            return (yield from self._uncertain(sending, answer, outcome, reason, failure))
+        record = sending.record
+        journal = (self._entry(sending.change, outcome.value, answer=answer),)
+        known = self._store.record(record.address)
+        if sending.request.method == "GET" or known is None:
+            yield Step(Writes(journal=journal))
+        elif _never_recorded(record):
+            yield Step(Writes(remove=(record.address,), journal=journal))
         else:
-            self._writer.write(put=[step.record], journal=journal)
-        return self._result(step, answer, outcome, reason), step.record
+            yield Step(Writes(put=(record,), journal=journal))
+        return self._result(sending, answer, outcome, reason, failure), record
 
-    def _record_outcome(
-        self, step: _Step, answer: Answer, outcome: Outcome, reason: str
-    ) -> tuple[Result, Record]:
-        """The intent stands: the record stays as it was written before the request."""
-        if step.request.method == "GET":
-            outcome = Outcome.FAILED
-        self._writer.write(journal=[self._entry(step.change, outcome.value, answer=answer)])
-        return self._result(step, answer, outcome, reason), step.record
+    def _uncertain(
+        self, sending: _Sending, answer: Answer, outcome: Outcome, reason: str, failure: Failure
+    ) -> _Settled:
+        """The intent stands, and its quiet period begins now, when the request last left."""
+        change, request, record = sending.change, sending.request, sending.record
+        journal = (self._entry(change, outcome.value, answer=answer),)
+        if request.method == "GET":
+            yield Step(Writes(journal=journal))
+            return self._result(sending, answer, Outcome.FAILED, reason, failure), record
+        after = attempted(record, change, request, at=self._tools.now())
+        yield Step(Writes(put=(after,), journal=journal))
+        return self._result(sending, answer, outcome, reason, failure), after
 
-    def _result(self, step: _Step, answer: Answer, outcome: Outcome, reason: str) -> Result:
-        away = answer.ending in (Ending.NOT_SENT, Ending.UNKNOWN) or (answer.status or 0) in (
-            429,
-            500,
-            502,
-            503,
-            504,
-        )
+    def _result(
+        self,
+        sending: _Sending,
+        answer: Answer,
+        outcome: Outcome,
+        reason: str = "",
+        failure: Failure | None = None,
+    ) -> Result:
+        failed = outcome in (Outcome.FAILED, Outcome.UNCERTAIN)
         return Result(
-            step.change.address,
-            step.change.action,
+            sending.change.address,
+            sending.change.action,
             outcome,
             reason,
             answer.request_id,
-            unavailable=away and outcome in (Outcome.FAILED, Outcome.UNCERTAIN),
+            failure=failure,
+            unavailable=failed and answer.is_unavailable,
         )
 
     def _entry(
@@ -438,7 +542,7 @@ class Applier:
 
 
 @dataclass(frozen=True, slots=True)
-class _Step:
+class _Sending:
     """A request of a change, and the record from before it."""
 
     change: Change
@@ -448,8 +552,37 @@ class _Step:
     """Whether the change is complete once this request is."""
 
 
-def _is_missing(answer: Answer) -> bool:
-    return answer.ending is Ending.REFUSED and (answer.error_code or "") in _MISSING
+class _Tally:
+    """Counts outcomes, keeps the first problems, and tells every result.
+
+    A listener that fails must not stop what others trust to go on: its error is kept for the end.
+    """
+
+    def __init__(self, report: Callable[[Result], None]) -> None:
+        self.counts = dict.fromkeys(Outcome, 0)
+        self.problems: list[Result] = []
+        self.problem: Exception | None = None
+        self._report = report
+
+    def take(self, result: Result) -> None:
+        self.counts[result.outcome] += 1
+        if result.needs_a_look and len(self.problems) < PROBLEMS:
+            self.problems.append(result)
+        if self.problem is None:
+            try:
+                self._report(result)
+            except Exception as problem:
+                self.problem = problem
+
+    def progress(self, total: int, engine: Engine[Result], requests: int) -> Progress:
+        bad = (Outcome.FAILED, Outcome.UNCERTAIN, Outcome.STALE)
+        return Progress(
+            total=total,
+            done=sum(self.counts.values()),
+            failed=sum(self.counts[outcome] for outcome in bad),
+            under_way=engine.under_way,
+            requests=requests,
+        )
 
 
 def _never_recorded(record: Record) -> bool:
@@ -470,35 +603,58 @@ def _declared_by(change: Change, record: Record) -> Record:
 # --- refresh -------------------------------------------------------------------------------------
 
 
-def look(
-    records: Iterable[Record], sender: Sender, *, stop: Callable[[], bool]
-) -> Iterable[tuple[Record, Record, Drift, Answer]]:
-    """Reads every record's profile: the record, what it becomes, the drift, and the answer.
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A record, what a look at the API makes of it, and what the API said.
 
     An answer that is neither a profile nor "does not exist" gives drift ``unread`` and the record as
     it was.
     """
-    for record in records:
-        if stop():
-            return
-        if record.presence is Presence.GONE and not (record.customer_user_id or record.profile_id):
-            continue
-        answer = sender.send(read(record.customer_user_id, record.profile_id))
-        if answer.ending is Ending.DONE and answer.data is not None:
-            data = answer.data
-            seen = Observed(data.profile_id.lower(), data.customer_user_id, data.custom_attributes)
-            after, differences = observed(record, seen)
-            kind = "changed" if differences else "same"
-            if record.profile_id not in (None, seen.profile_id):
-                kind = "recreated"
-            blind = sum(
-                1
-                for path, fact in after.facts.items()
-                if not path.startswith("custom_attributes.") and fact.known is not Known.UNKNOWN
-            )
-            yield record, after, Drift(record.address, kind, tuple(differences), blind), answer
-        elif _is_missing(answer):
-            kind = "same" if record.presence is Presence.GONE else "gone"
-            yield record, gone(record), Drift(record.address, kind), answer
-        else:
-            yield record, record, Drift(record.address, "unread"), answer
+
+    before: Record
+    after: Record
+    drift: Drift
+    answer: Answer
+
+
+def look(
+    records: Iterable[Record],
+    calls: Calls,
+    *,
+    writer: Writer | None,
+    stop: Callable[[], bool],
+    in_flight: Callable[[], int],
+) -> Iterator[Look]:
+    """Reads the profiles of records, in any order, and records what it sees if it has a writer."""
+
+    def flow(record: Record) -> Flow[Look]:
+        answer = yield Step(request=read(record.customer_user_id, record.profile_id))
+        assert answer is not None
+        seen = _seen(record, answer)
+        if writer is not None and differs(record, seen.after):
+            yield Step(Writes(put=(seen.after,)))
+        return seen
+
+    named = (record for record in records if record.customer_user_id or record.profile_id)
+    engine = Engine[Look](calls, writer, in_flight=in_flight, stop=stop)
+    return engine.run(map(flow, named))
+
+
+def _seen(record: Record, answer: Answer) -> Look:
+    if answer.is_missing:
+        kind = "same" if record.presence is Presence.GONE else "gone"
+        return Look(record, gone(record), Drift(record.address, kind), answer)
+    if answer.ending is not Ending.DONE or answer.data is None:
+        return Look(record, record, Drift(record.address, "unread"), answer)
+    data = answer.data
+    seen = Observed(data.profile_id.lower(), data.customer_user_id, data.custom_attributes)
+    after, differences = observed(record, seen)
+    kind = "changed" if differences else "same"
+    if record.profile_id not in (None, seen.profile_id):
+        kind = "recreated"
+    blind = sum(
+        1
+        for path, fact in after.facts.items()
+        if not path.startswith("custom_attributes.") and fact.known is not Known.UNKNOWN
+    )
+    return Look(record, after, Drift(record.address, kind, tuple(differences), blind), answer)

@@ -30,7 +30,10 @@ from reconciler.errors import (
 from reconciler.values import shown
 
 if TYPE_CHECKING:
-    from reconciler.plan import ApplyReport, Plan, Result
+    from reconciler.console import Narrator
+    from reconciler.outcomes import ApplyReport
+    from reconciler.plan import Plan
+    from reconciler.protocol import Rate
     from reconciler.workspace import Workspace
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -351,7 +354,7 @@ def _planned(app: _App, workspace: Workspace, options: dict[str, Any]) -> Plan:
 
 
 def _show(
-    app: _App, made: Plan, format_: str, *, rate: float | None, show_requests: bool = False
+    app: _App, made: Plan, format_: str, *, rate: Rate | None, show_requests: bool = False
 ) -> None:
     from reconciler.report import plan_json, plan_text
 
@@ -387,41 +390,42 @@ def show(app: _App, file: Path, format_: str, show_requests: bool) -> None:
 @_plan_options
 @_option(
     "--parallelism",
-    type=click.IntRange(min=1),
-    default=1,
+    type=click.IntRange(1, 1000),
     metavar="N",
-    show_default=True,
-    help="Profiles in flight at a time; this version applies one after the other.",
+    help="The most profiles under way at a time; by default as many as the rate makes use of.",
 )
 @_option(
-    "--rate", metavar="N/min", help="Requests per minute or second, instead of the configured."
+    "--rate",
+    metavar="N/min",
+    help="Requests per minute or second, or auto to learn it; instead of the configured.",
 )
 @_option("--max-changes", type=click.IntRange(min=0), metavar="N", help="Refuse a larger plan.")
 @_option("--digest", metavar="sha256:…", help="Apply only the plan with this digest.")
 @_option("--json", "json_", is_flag=True, help="Print an event stream, one JSON object a line.")
+@_option("--no-progress", is_flag=True, help="No progress bar on a terminal; a line now and then.")
 @click.pass_obj
 def apply(
     app: _App,
     /,
     file: Path | None,
     auto_approve: bool,
-    parallelism: int,
+    parallelism: int | None,
     rate: str | None,
     max_changes: int | None,
     digest: str | None,
     json_: bool,
+    no_progress: bool,
     **options: Any,
 ) -> int:
     """Make it so: apply a saved PLAN, or plan now and apply that."""
-    from reconciler import report
     from reconciler.config import parse_rate
     from reconciler.workspace import read_plan
 
-    per_second = parse_rate(rate) if rate is not None else None
+    given_rate = parse_rate(rate) if rate is not None else None
     if file is not None and any(options.values()):
         raise UsageError("a saved plan is applied as it is: plan options do not go with it")
-    with _signals(app), app.workspace() as workspace:
-        profiles = None
+    narrator = _narrator(app, json_=json_, bar=not no_progress)
+    with _signals(app), _narrated(narrator), app.workspace() as workspace:
         if file is not None:
             made = read_plan(file)
         else:
@@ -430,23 +434,42 @@ def apply(
             made = _planned(app, workspace, options)
         workspace.check(made, max_changes=max_changes)
         _approve(app, workspace, made, auto_approve=auto_approve, digest=digest, json_=json_)
-        if json_:
-            _print(report.apply_version_event())
-
-        def tell(result: Result) -> None:
-            if json_:
-                _print(report.apply_event(result))
-            else:
-                _print(report.result_line(result, color=app.colored(sys.stdout)))
-
+        narrator.begin(made)
         done = workspace.apply(
-            made, max_changes=max_changes, rate=per_second, profiles=profiles, on_result=tell
+            made,
+            max_changes=max_changes,
+            rate=given_rate,
+            parallelism=parallelism,
+            on_result=narrator.result,
+            on_progress=narrator.progress,
         )
-        if json_:
-            _print(report.apply_summary_event(done))
-        elif not made.is_empty:
-            _print(report.apply_text(done, color=app.colored(sys.stdout)))
-        return _code(done, made)
+        code = _code(done, made)
+        narrator.end(done, code)
+    return code if code or not narrator.broken else ExitCode.FAILED
+
+
+def _narrator(app: _App, *, json_: bool, bar: bool) -> Narrator:
+    from reconciler.console import Events, Lines
+
+    if json_:
+        return Events(sys.stdout)
+    terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+    return Lines(
+        sys.stdout,
+        sys.stderr,
+        color=app.colored(sys.stdout),
+        bar=bar and terminal and not os.environ.get("CI"),
+    )
+
+
+@contextmanager
+def _narrated(narrator: Narrator) -> Iterator[None]:
+    """Has the narrator tell its end also where the run ends by an error."""
+    try:
+        yield
+    except ReconcileError as problem:
+        narrator.fail(problem)
+        raise
 
 
 def _approve(
@@ -498,20 +521,24 @@ def _ask(app: _App) -> str:
 
 
 def _code(done: ApplyReport, made: Plan) -> ExitCode:
-    from reconciler.plan import Outcome
+    from reconciler.outcomes import Halt, Outcome
 
     counts = done.counts
-    if done.not_authorised:
-        return ExitCode.NOT_AUTHORISED
-    if done.interrupted:
-        return ExitCode.INTERRUPTED
-    bad = [r for r in done.results if r.outcome in (Outcome.FAILED, Outcome.UNCERTAIN)]
-    if bad:
+    match done.halt:
+        case Halt.KEY:
+            return ExitCode.NOT_AUTHORISED
+        case Halt.APPLICATION:
+            return ExitCode.REFUSED
+        case Halt.INTERRUPTED:
+            return ExitCode.INTERRUPTED
+        case _:
+            pass
+    if done.failed or counts[Outcome.SKIPPED]:
         nothing = not (counts[Outcome.APPLIED] or counts[Outcome.ALREADY])
-        away = nothing and all(result.unavailable for result in bad)
+        away = nothing and all(
+            result.unavailable or result.outcome is Outcome.STALE for result in done.problems
+        )
         return ExitCode.UNAVAILABLE if away else ExitCode.FAILED
-    if counts[Outcome.SKIPPED]:
-        return ExitCode.FAILED
     protected = any(hazard.kind == "protected" for hazard in made.hazards)
     return ExitCode.REFUSED if counts[Outcome.STALE] or protected else ExitCode.DONE
 

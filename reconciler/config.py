@@ -20,6 +20,7 @@ from reconciler.contract import Clear, Dialect
 from reconciler.documents import Document
 from reconciler.errors import Diagnostic, InputError, Source, UsageError, error
 from reconciler.loader import parse_yaml
+from reconciler.protocol import Rate
 from reconciler.resources import load_schema
 from reconciler.validation import did_you_mean, validate_value
 
@@ -27,8 +28,6 @@ FILE_NAME = "reconcile.yaml"
 EMULATOR = "emulator"
 DEFAULT_RATE = 300 / 60
 """Requests per second: what the API allowed when the guide was written (adapty-api 7.25)."""
-AUTO_START = 1.0
-"""Requests per second that ``rate: auto`` begins with."""
 MAX_BYTES = 1024 * 1024
 
 
@@ -73,11 +72,10 @@ class Environment:
     key_env: str | None
     """The variable that holds the secret key; ``None`` for the emulator."""
     dialect: Dialect
-    rate: float | None
-    """Requests per second; ``None`` for no limit. With ``rate_auto`` the one to begin with."""
-    rate_auto: bool
+    rate: Rate
     timeout: float
-    """Seconds: the deadline of a whole call."""
+    """Seconds: the deadline of a whole call, what its rate and a ``Retry-After`` hold it back not
+    counted."""
     quiet_period: float
     """Seconds that a different value waits after a write whose outcome is unknown."""
     delete_attribute_with: Clear
@@ -163,20 +161,23 @@ def load_config(path: Path | None, *, start: Path) -> Config:
     return config
 
 
-def parse_rate(text: str) -> float:
-    """Requests per second of ``N/min``, ``N/s``, or ``auto`` (the rate that it begins with).
+def parse_rate(text: str) -> Rate:
+    """The rate of ``N/min``, ``N/s``, or ``auto``, which learns; ``auto:N/min`` begins there.
 
     Raises UsageError for anything else.
     """
     if text == "auto":
-        return AUTO_START
+        return Rate(DEFAULT_RATE, auto=True)
     match = _RATE(text)
     if match is None:
-        raise UsageError(f'"{text}" is not a rate', hint="Write N/min, N/s or auto.")
-    return int(match["count"]) / (60 if match["unit"] == "min" else 1)
+        raise UsageError(
+            f'"{text}" is not a rate', hint="Write N/min, N/s, auto, or auto:N/min to begin there."
+        )
+    per_second = int(match["count"]) / (60 if match["unit"] == "min" else 1)
+    return Rate(per_second, auto=bool(match["auto"]))
 
 
-_RATE = re.compile(r"(?P<count>[1-9][0-9]{0,6})/(?P<unit>min|s)").fullmatch
+_RATE = re.compile(r"(?P<auto>auto:)?(?P<count>[1-9][0-9]{0,6})/(?P<unit>min|s)").fullmatch
 _SECRET_KEY = re.compile(rb"secret_(?:live|test)_[A-Za-z0-9]", re.IGNORECASE)
 
 
@@ -303,7 +304,7 @@ class _Reading:
                 rule="key-env-missing",
             )
         rate: str | None = api.get("rate")
-        without = None if emulated else DEFAULT_RATE
+        without = Rate(None if emulated else DEFAULT_RATE)
         ca_bundle: str | None = api.get("ca_bundle")
         return Environment(
             name=name,
@@ -311,7 +312,6 @@ class _Reading:
             key_env=key_env,
             dialect=Dialect(api.get("dialect", Dialect.GUIDE)),
             rate=without if rate is None else parse_rate(rate),
-            rate_auto=rate == "auto",
             timeout=float(api.get("timeout", 30)),
             quiet_period=float(api.get("quiet_period", 60)),
             delete_attribute_with=Clear(api.get("delete_attribute_with", Clear.NULL)),

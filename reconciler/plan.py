@@ -1,4 +1,4 @@
-"""What a plan is, what its application results in, and how a plan is written down. Pure.
+"""What a plan is, and how it is written down. Pure.
 
 The digest of a plan covers its canonical JSON line by line (header, changes, footer), so that it can be
 taken while a plan is streamed, and both formats of a plan have the same one.
@@ -140,64 +140,13 @@ class Plan:
         return digest(*_lines(self))
 
     @property
+    def count(self) -> int:
+        """How many changes there are."""
+        return len(self.changes)
+
+    @property
     def is_empty(self) -> bool:
         return not self.changes
-
-
-class Outcome(StrEnum):
-    """What became of a change at apply."""
-
-    APPLIED = "applied"
-    ALREADY = "already"
-    FAILED = "failed"
-    STALE = "stale"
-    UNCERTAIN = "uncertain"
-    SKIPPED = "skipped"
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """The outcome of one change. ``reason`` and ``warnings`` may hold text of the server."""
-
-    address: str
-    action: Action
-    outcome: Outcome
-    reason: str = ""
-    request_id: str | None = None
-    warnings: tuple[str, ...] = ()
-    unavailable: bool = False
-    """Nothing was applied because the remote was away, rather than because it said no."""
-
-
-@dataclass(frozen=True)
-class ApplyReport:
-    """What an apply did, a result for every change of its plan, in the plan's order."""
-
-    run: str
-    results: tuple[Result, ...]
-    interrupted: bool = False
-    not_authorised: bool = False
-    requests: int = 0
-    seconds: float = 0.0
-
-    @cached_property
-    def counts(self) -> Mapping[Outcome, int]:
-        counts = dict.fromkeys(Outcome, 0)
-        for result in self.results:
-            counts[result.outcome] += 1
-        return counts
-
-
-@dataclass(frozen=True, slots=True)
-class Drift:
-    """What `refresh` found for one profile: ``changed``, ``gone``, ``recreated`` (another profile_id
-    under the same customer id: every write-only field is lost) or ``same``."""
-
-    address: str
-    kind: str
-    fields: tuple[FieldChange, ...] = ()
-    unverifiable: int = 0
-    """Managed fields that the API never returns (adapty-api 5.3)."""
 
 
 # --- written down --------------------------------------------------------------------------------

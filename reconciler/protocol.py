@@ -36,6 +36,20 @@ class Sending:
 
 
 @dataclass(frozen=True, slots=True)
+class Rate:
+    """How many requests a second may leave; ``None`` is no limit. With ``auto`` it is where learning
+    begins."""
+
+    per_second: float | None
+    auto: bool = False
+
+    def __str__(self) -> str:
+        if self.per_second is None:
+            return "no rate limit"
+        return f"{self.per_second * 60:g}/min"
+
+
+@dataclass(frozen=True, slots=True)
 class Observed:
     """What an answer says of a profile (adapty-api 5.1): identifiers and all its custom attributes,
     normalised."""
@@ -134,7 +148,8 @@ def attempted(record: Record, change: Change, request: Request, *, at: float) ->
         facts=facts,
         presence=presence,
         unknown_at=at,
-        unknown_write=_values(request),
+        # Of other fields an even earlier write may be on its way.
+        unknown_write={**record.unknown_write, **_values(request)},
     )
 
 

@@ -12,22 +12,20 @@ from math import ceil
 from typing import assert_never
 
 from reconciler.contract import ATTRIBUTES
-from reconciler.errors import Diagnostic, Severity, Source
+from reconciler.errors import Diagnostic, ExitCode, ReconcileError, Severity, Source
+from reconciler.outcomes import ApplyReport, Drift, Halt, Outcome, Progress, Result
 from reconciler.plan import (
     Action,
-    ApplyReport,
     Basis,
     Change,
-    Drift,
     FieldChange,
     Hazard,
     Op,
-    Outcome,
     Plan,
     Request,
-    Result,
     encode,
 )
+from reconciler.protocol import Rate
 from reconciler.state import Fact, Known, Record
 from reconciler.values import Json, quoted, shown
 
@@ -68,13 +66,13 @@ def plan_text(
     plan: Plan,
     *,
     color: bool,
-    rate: float | None = None,
+    rate: Rate | None = None,
     show_requests: bool = False,
     ascii: bool = False,
 ) -> str:
     """A plan as a reviewer reads it: dangers, changes, orphans, totals.
 
-    ``rate`` is in requests per second; ``ascii`` avoids arrows that the output cannot encode.
+    ``ascii`` avoids arrows that the output cannot encode.
     """
     pen = _Pen(color)
     lines = [*_hazard_lines(plan, pen)]
@@ -170,7 +168,7 @@ def _orphan_lines(plan: Plan, pen: _Pen) -> Iterator[str]:
     yield ""
 
 
-def _closing_lines(plan: Plan, pen: _Pen, rate: float | None) -> Iterator[str]:
+def _closing_lines(plan: Plan, pen: _Pen, rate: Rate | None) -> Iterator[str]:
     summary = plan.summary
     environment = f"environment {shown(plan.environment)}, mode {plan.mode}"
     if plan.is_empty:
@@ -196,12 +194,17 @@ def _closing_lines(plan: Plan, pen: _Pen, rate: float | None) -> Iterator[str]:
     yield f"{_count(summary['requests'], 'request')}{_time(summary['requests'], rate)}. {plan.digest}"
 
 
-def _time(requests: int, rate: float | None) -> str:
-    if rate is None:
+def _time(requests: int, rate: Rate | None) -> str:
+    if rate is None or rate.per_second is None:
         return ", no rate limit"
-    seconds = ceil(requests / rate)
-    about = f"{seconds} s" if seconds < 120 else f"{ceil(seconds / 60)} min"
-    return f", about {about} at {rate * 60:g}/min"
+    about = f", about {_duration(requests / rate.per_second)} at {rate}"
+    return about + (" to begin with" if rate.auto else "")
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{ceil(seconds)} s"
+    return f"{ceil(seconds / 60)} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def plan_json(plan: Plan) -> str:
@@ -272,6 +275,7 @@ _OUTCOME_COLORS = {
     Outcome.UNCERTAIN: _RED,
     Outcome.SKIPPED: _YELLOW,
 }
+_MOST_PROBLEMS = 20
 
 
 def result_line(result: Result, *, color: bool) -> str:
@@ -285,40 +289,116 @@ def result_line(result: Result, *, color: bool) -> str:
     return "\n".join([text, *(f"  warning: {shown(warning)}" for warning in result.warnings)])
 
 
-def apply_text(report: ApplyReport, *, color: bool) -> str:
-    """The totals of an apply, and what to do next."""
+def apply_text(report: ApplyReport, *, color: bool, problems: bool = False) -> str:
+    """The totals of an apply, and what to do next; with ``problems`` also what went wrong, at most 20
+    of them."""
     pen = _Pen(color)
     counts = report.counts
-    good = not (counts[Outcome.FAILED] or counts[Outcome.UNCERTAIN] or counts[Outcome.SKIPPED])
+    good = report.is_complete or not (report.failed or counts[Outcome.SKIPPED])
+    lines = list(_problem_lines(report, color=color)) if problems else []
+    skipped = [result for result in report.problems if result.outcome is Outcome.SKIPPED]
+    if skipped:
+        some = ", ".join(shown(result.address) for result in skipped[:3])
+        more = ", ..." if counts[Outcome.SKIPPED] > 3 else ""
+        lines.append(
+            f"{_count(counts[Outcome.SKIPPED], 'change')} not begun, because "
+            f"{shown(skipped[0].reason)}: {some}{more}"
+        )
     head = "Apply complete" if good else "Apply incomplete"
     totals = ", ".join(f"{counts[outcome]} {outcome}" for outcome in Outcome)
-    lines = [f"{pen(head, _BOLD, _GREEN if good else _RED)}: {totals}."]
-    if report.not_authorised:
-        lines.append("The API refused the key. Correct it and apply again.")
-    elif report.interrupted:
-        lines.append("Interrupted: run apply again to go on; what is done is recorded.")
-    elif counts[Outcome.UNCERTAIN] or counts[Outcome.SKIPPED]:
-        lines.append("Run apply again: uncertain writes are sent again, what is done is recorded.")
-    elif counts[Outcome.FAILED]:
-        lines.append("Look at the reasons above, then run apply again.")
-    if counts[Outcome.STALE]:
-        lines.append("Stale changes were not sent: plan again.")
+    lines.append(f"{pen(head, _BOLD, _GREEN if good else _RED)}: {totals}.")
+    if report.recovered:
+        lines.append(
+            f"An earlier apply was cut off; {_count(report.recovered, 'profile')} that it had under way "
+            "counted as uncertain."
+        )
+    lines += _next_steps(report)
     return "\n".join(lines) + "\n"
 
 
-def apply_version_event() -> str:
-    """The first line of the event stream."""
+def _problem_lines(report: ApplyReport, *, color: bool) -> Iterator[str]:
+    shown_ones = [result for result in report.problems if result.outcome is not Outcome.SKIPPED]
+    for result in shown_ones[:_MOST_PROBLEMS]:
+        yield result_line(result, color=color)
+    if len(shown_ones) > _MOST_PROBLEMS:
+        yield f"and {len(shown_ones) - _MOST_PROBLEMS} more that need a look"
+
+
+def _next_steps(report: ApplyReport) -> Iterator[str]:
+    counts = report.counts
+    match report.halt:
+        case Halt.KEY:
+            yield "The API refused the key. Correct it and apply again."
+        case Halt.APPLICATION:
+            yield "The key is of another application than the state. Check --env and the key."
+        case Halt.AWAY:
+            yield "The API is away. Run apply again when it is back; what is done is recorded."
+        case Halt.INTERRUPTED:
+            yield "Interrupted: run apply again to go on; what is done is recorded."
+        case None if counts[Outcome.UNCERTAIN]:
+            yield "Run apply again: uncertain writes are sent again, what is done is recorded."
+        case None if counts[Outcome.FAILED]:
+            yield "Look at the reasons above, then run apply again."
+        case _:
+            pass
+    if counts[Outcome.STALE]:
+        yield "Stale changes were not sent: plan again."
+
+
+def progress_text(progress: Progress, *, seconds: float) -> str:
+    """How far an apply is after so many seconds, as a line."""
+    return f"{progress.done} of {_count(progress.total, 'change')}; {pace_text(progress)}" + (
+        f"; about {_duration(left)} left" if (left := _left(progress, seconds)) is not None else ""
+    )
+
+
+def pace_text(progress: Progress) -> str:
+    """What failed, what is under way, and how fast it goes."""
+    parts = [f"{progress.failed} failed"] if progress.failed else []
+    parts.append(f"{progress.under_way} under way")
+    if progress.rate is not None:
+        parts.append(f"at most {progress.rate * 60:.0f}/min")
+    if progress.waiting_for:
+        parts.append(progress.waiting_for)
+    return ", ".join(parts)
+
+
+def _left(progress: Progress, seconds: float) -> float | None:
+    if not progress.done:
+        return None
+    return (progress.total - progress.done) * seconds / progress.done
+
+
+# The stream of events of `apply --json`: types and members stay, new ones may come.
+
+
+def version_event() -> str:
+    """The first event."""
     return json.dumps({"type": "version", "format_version": 1})
 
 
-def apply_event(result: Result) -> str:
-    """The outcome of a change as a line of the event stream."""
+def start_event(plan: Plan) -> str:
+    """What is about to be applied."""
+    return json.dumps(
+        {
+            "type": "start",
+            "environment": plan.environment,
+            "digest": plan.digest,
+            "changes": plan.count,
+            "requests": plan.summary["requests"],
+        }
+    )
+
+
+def change_event(result: Result) -> str:
+    """The outcome of a change; ``failure`` names the class of what went wrong."""
     return json.dumps(
         {
             "type": "change",
             "address": result.address,
             "action": result.action.value,
             "outcome": result.outcome.value,
+            "failure": result.failure.value if result.failure else None,
             "reason": result.reason,
             "request_id": result.request_id,
             "warnings": list(result.warnings),
@@ -326,16 +406,42 @@ def apply_event(result: Result) -> str:
     )
 
 
-def apply_summary_event(report: ApplyReport) -> str:
-    """The last line of the event stream."""
+def progress_event(progress: Progress, *, seconds: float) -> str:
+    """How far it is."""
+    left = _left(progress, seconds)
+    return json.dumps(
+        {
+            "type": "progress",
+            "total": progress.total,
+            "done": progress.done,
+            "failed": progress.failed,
+            "under_way": progress.under_way,
+            "requests": progress.requests,
+            "rate_per_minute": None if progress.rate is None else round(progress.rate * 60, 3),
+            "waiting_for": progress.waiting_for,
+            "seconds": round(seconds, 3),
+            "seconds_left": None if left is None else round(left, 1),
+        }
+    )
+
+
+def summary_event(
+    report: ApplyReport, code: ExitCode, problem: ReconcileError | None = None
+) -> str:
+    """The last event, also where the run ended by an error."""
     return json.dumps(
         {
             "type": "summary",
             "run": report.run,
             "outcomes": {outcome.value: count for outcome, count in report.counts.items()},
-            "interrupted": report.interrupted,
+            "halt": report.halt.name.lower() if report.halt else None,
+            "interrupted": report.halt is Halt.INTERRUPTED,
             "requests": report.requests,
             "seconds": round(report.seconds, 3),
+            "recovered": report.recovered,
+            "exit_code": int(code),
+            "error": None if problem is None else problem.message,
+            "hint": None if problem is None else problem.hint,
         }
     )
 

@@ -101,6 +101,10 @@ class Header:
     """``app_id`` learned from the first answer (adapty-api 5.1)."""
 
 
+INTENT = "intent"
+"""The kind of a journal entry that precedes its request."""
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One line of the journal: an intent, durable before its request, or an outcome after it."""
@@ -108,7 +112,8 @@ class Entry:
     run: str
     address: str
     kind: str
-    """``intent``, or the outcome: ``applied``, ``failed``, ``uncertain``, ..."""
+    """`INTENT`; or the outcome: ``applied``, ``failed``, ``uncertain``, ...; or ``recovered``, of a
+    profile that an earlier run, cut off, had under way."""
     at: float
     """Unix time in seconds."""
     action: str = ""

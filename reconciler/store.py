@@ -28,7 +28,7 @@ import threading
 import time
 import uuid
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -38,6 +38,7 @@ from typing import Any, Protocol
 from reconciler.errors import ReconcileError, Refused, StateRefused
 from reconciler.state import (
     FORMAT_VERSION,
+    INTENT,
     Entry,
     Export,
     Header,
@@ -203,6 +204,10 @@ class Store(Protocol):
 
     def journal(self, *, run: str | None = None) -> Iterator[Entry]:
         """Entries in the order of writing, of one run or of all."""
+        ...
+
+    def unsettled(self) -> Sequence[str]:
+        """Addresses for which the last run has an intent and no outcome, because it was cut off."""
         ...
 
     def runs(self) -> Iterator[Run]:
@@ -413,6 +418,14 @@ class MemoryStore:
         with self._guard:
             return iter([entry for entry in self._journal if run in (None, entry.run)])
 
+    def unsettled(self) -> Sequence[str]:
+        with self._guard:
+            run = self._journal[-1].run if self._journal else None
+            if any(finished.run == run for finished in self._runs):
+                return []
+            last = {entry.address: entry.kind for entry in self._journal if entry.run == run}
+        return [address for address, kind in sorted(last.items()) if kind == INTENT]
+
     def runs(self) -> Iterator[Run]:
         with self._guard:
             return iter(list(self._runs))
@@ -610,6 +623,17 @@ class SqliteStore:
             run,
         ):
             yield Entry(*row[1:])
+
+    def unsettled(self) -> Sequence[str]:
+        with self._reading() as db:
+            if db is None:
+                return []
+            rows = db.execute(
+                "SELECT address, kind, max(id) FROM journal "
+                "WHERE run = (SELECT run FROM journal ORDER BY id DESC LIMIT 1) "
+                "AND run NOT IN (SELECT run FROM history) GROUP BY address ORDER BY address"
+            ).fetchall()
+        return [address for address, kind, _ in rows if kind == INTENT]
 
     def runs(self) -> Iterator[Run]:
         for row in self._paged(

@@ -6,14 +6,16 @@ This is what library users import and all that the command line uses.
 from __future__ import annotations
 
 import getpass
+import json
 import os
 import random
 import secrets
 import socket
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -30,16 +32,20 @@ from reconciler.errors import (
     Refused,
     RemoteUnavailable,
 )
-from reconciler.plan import ApplyReport, Drift, Plan, Result, from_lines, to_lines
+from reconciler.outcomes import ApplyReport, Drift, Outcome, Progress, Result
+from reconciler.pace import MOST_IN_FLIGHT, Pace, SystemClock
+from reconciler.plan import Plan, Request, from_lines, to_lines
 from reconciler.planner import Options, Selection, make_plan
 from reconciler.profiles import Profile, profile_of
-from reconciler.protocol import Sending
+from reconciler.protocol import Rate, Sending
 from reconciler.resources import load_contract
-from reconciler.state import Export, Record, by_address, decode_export, differs
+from reconciler.state import Export, Record, by_address, decode_export
 from reconciler.store import Holder, SqliteStore, Store, Writer
 
 if TYPE_CHECKING:
-    from reconciler.apply import Sender
+    from reconciler.answers import Answer
+    from reconciler.apply import Look
+    from reconciler.engine import Calls, Unrecorded
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +195,7 @@ class Workspace:
         selection = Selection(tuple(select), tuple(exclude))
         if refresh:
             recorded |= {
-                after.address: after for _, after, _ in self._look(recorded.values(), selection)
+                look.after.address: look.after for look in self._look(recorded.values(), selection)
             }
         environment = self.environment
         made = make_plan(
@@ -234,43 +240,86 @@ class Workspace:
         plan: Plan,
         *,
         max_changes: int | None = None,
-        rate: float | None = None,
+        rate: Rate | None = None,
+        parallelism: int | None = None,
         profiles: Sequence[Profile] | None = None,
         on_result: Callable[[Result], None] = lambda result: None,
+        on_progress: Callable[[Progress], None] = lambda progress: None,
     ) -> ApplyReport:
-        """Applies a plan and returns the outcome of every change.
+        """Applies a plan: ``on_result`` is told the outcome of every change once it is durable, in the
+        thread that called, ``on_progress`` about twice a second how far it is.
 
-        ``rate`` (requests per second) overrides the configured one. ``profiles`` are those of the
-        files, for what is recorded without a line in the plan; without them the files are read if they
-        are valid.
+        ``rate`` overrides the configured one. ``parallelism`` is the most profiles under way at a time;
+        by default as many as the rate, and the time that answers take, make use of. ``profiles`` are
+        those of the files, for what is recorded without a line in the plan; without them the files are
+        read if they are valid.
 
         Raises Refused where nothing may be sent: another environment, lineage or application, a cap, a
-        lock; InputError where the key is missing.
+        lock; InputError where the key is missing; `Unrecorded` where the state could not be written,
+        once a file says what it does not know.
         """
         from reconciler.apply import Applier, Tools
+        from reconciler.engine import Unrecorded
 
         self.check(plan, max_changes=max_changes)
         if profiles is None:
             profiles = self.validate().profiles
         desired = {profile.address: profile for profile in profiles}
         if plan.is_empty and not self._declarations_moved(profiles):
-            return ApplyReport(run="", results=())
+            return ApplyReport(run="", counts=dict.fromkeys(Outcome, 0))
         with ExitStack() as stack:
-            sender: Sender = _Nothing()
-            if any(change.requests for change in plan.changes):
-                sender = stack.enter_context(self._client(rate))
+            needed = any(change.requests for change in plan.changes)
+            connection = stack.enter_context(
+                self._connected(rate, parallelism) if needed else _unconnected()
+            )
+            pace = connection.pace
             writer = stack.enter_context(self._locked("apply"))
             self.check(plan, max_changes=max_changes)
             tools = Tools(
-                sender=sender,
+                calls=connection.calls,
                 now=time.time,
-                sleep=time.sleep,
                 stop=self._stop,
                 run=f"run-{secrets.token_hex(8)}",
                 quiet_period=self.environment.quiet_period,
                 report=on_result,
+                beat=lambda progress: on_progress(
+                    replace(progress, rate=pace.rate, waiting_for=pace.waiting_for())
+                ),
+                in_flight=connection.in_flight,
+                away=lambda: pace.given_up,
             )
-            return Applier(self.store, writer, tools).apply(plan, desired=desired)
+            try:
+                report = Applier(self.store, writer, tools).apply(plan, desired=desired)
+            except Unrecorded as problem:
+                self._save_outcomes(problem)
+                raise
+            return replace(report, rate=pace.rate)
+
+    def _save_outcomes(self, problem: Unrecorded) -> None:
+        """Writes what the state could not take into a file of its own, and says where.
+
+        It holds no values: addresses, outcomes, digests of requests, and the API's Request-Ids.
+        """
+        if not problem.entries:
+            return
+        lines = "".join(json.dumps(asdict(entry)) + "\n" for entry in problem.entries)
+        for folder in (self.environment.state.parent, Path(tempfile.gettempdir())):
+            with suppress(OSError):
+                descriptor, name = tempfile.mkstemp(
+                    dir=folder, prefix=f"{self.environment.name}-outcomes-", suffix=".jsonl"
+                )
+                with open(descriptor, "w", encoding="ascii") as file:
+                    file.write(lines)
+                    file.flush()
+                    os.fsync(file.fileno())
+                count = len(problem.entries)
+                noun = "outcome that it does not know is" if count == 1 else "outcomes are"
+                problem.hint += (
+                    f" Nothing was lost: what was under way counts as uncertain and is sent again. "
+                    f"{count} {noun} in {name}"
+                )
+                return
+        problem.hint += " What was under way counts as uncertain, and is sent again."
 
     def _declarations_moved(self, profiles: Sequence[Profile]) -> bool:
         recorded = by_address(self.store.records())
@@ -290,53 +339,48 @@ class Workspace:
     def refresh(
         self, *, select: Iterable[str] = (), exclude: Iterable[str] = (), record: bool = True
     ) -> list[Drift]:
-        """Reads what the API will tell of every recorded profile, records it, and returns the drift.
+        """Reads what the API will tell of every recorded profile, records it, and returns the drift,
+        by address.
 
         Only identifiers and custom attributes can be seen (adapty-api 5.3).
         """
         selection = Selection(tuple(select), tuple(exclude))
-        drifts = []
         with ExitStack() as stack:
             writer = stack.enter_context(self._locked("refresh")) if self._has_state() else None
-            moved: list[Record] = []
-            for before, after, drift in self._look(list(self.store.records()), selection):
-                drifts.append(drift)
-                if differs(before, after):
-                    moved.append(after)
-                if writer is not None and record and len(moved) >= 100:
-                    writer.write(put=moved)
-                    moved = []
-            if writer is not None and record and moved:
-                writer.write(put=moved)
+            looks = self._look(
+                list(self.store.records()), selection, writer=writer if record else None
+            )
+            drifts = [look.drift for look in looks]
         if self._stop():
             raise Interrupted("interrupted; what was read is recorded")
-        return drifts
+        return sorted(drifts, key=lambda drift: drift.address)
 
     def _has_state(self) -> bool:
         return self.store.header().lineage is not None
 
     def _look(
-        self, records: Iterable[Record], selection: Selection
-    ) -> Iterator[tuple[Record, Record, Drift]]:
+        self, records: Iterable[Record], selection: Selection, *, writer: Writer | None = None
+    ) -> Iterator[Look]:
         from reconciler.apply import look
 
         chosen = [record for record in records if selection.takes(record.address, record.labels)]
         if not chosen:
             return
-        seen = unread = 0
-        with self._client(None) as sender:
-            for before, after, drift, answer in look(chosen, sender, stop=self._stop):
-                if answer.status in (401, 403):
+        with self._connected(None, None) as connection:
+            for seen in look(
+                chosen,
+                connection.calls,
+                writer=writer,
+                stop=lambda: self._stop() or connection.pace.given_up,
+                in_flight=connection.in_flight,
+            ):
+                if seen.answer.is_unauthorised:
                     raise NotAuthorised(
-                        f"the API refused the key: {answer.message}", hint=self._key_hint()
+                        f"the API refused the key: {seen.answer.message}", hint=self._key_hint()
                     )
-                unread += drift.kind == "unread"
-                seen += 1
-                if unread == seen == 3:
-                    raise RemoteUnavailable(
-                        f"the API does not answer: {answer.message}", hint="Try again later."
-                    )
-                yield before, after, drift
+                yield seen
+            if connection.pace.given_up:
+                raise RemoteUnavailable("the API does not answer", hint="Try again later.")
 
     # --- the state by hand -------------------------------------------------------------------
 
@@ -399,8 +443,9 @@ class Workspace:
     # --- the API -----------------------------------------------------------------------------
 
     @contextmanager
-    def _client(self, rate: float | None) -> Iterator[Sender]:
+    def _connected(self, rate: Rate | None, parallelism: int | None) -> Iterator[_Connection]:
         from reconciler.client import Client
+        from reconciler.engine import DaemonExecutor, ExecutorCalls
 
         environment = self.environment
         with ExitStack() as stack:
@@ -408,6 +453,7 @@ class Workspace:
                 from reconciler.emulator import Emulator, EmulatorServer
 
                 emulator = Emulator(dialect=environment.dialect.value, db=environment.emulator_db)
+                stack.callback(emulator.close)
                 url, key = stack.enter_context(EmulatorServer(emulator)).url, "emulator"
             else:
                 url, key = environment.url, self._key()
@@ -422,7 +468,8 @@ class Workspace:
                 stop=self._stop,
             )
             stack.callback(client.close)
-            yield client
+            executor = stack.enter_context(DaemonExecutor(parallelism or MOST_IN_FLIGHT))
+            yield _Connection(ExecutorCalls(executor, client.send), client.pace, parallelism)
 
     def _key(self) -> str:
         name = self.environment.key_env or ""
@@ -442,11 +489,30 @@ class Workspace:
         )
 
 
-class _Nothing:
-    """The sender of an apply that has nothing to send."""
+@dataclass(frozen=True, slots=True)
+class _Connection:
+    """Calls of the API, the pace at which they leave, and how many may be under way at most."""
 
-    def send(self, request: object) -> Any:
+    calls: Calls
+    pace: Pace
+    parallelism: int | None
+
+    def in_flight(self) -> int:
+        return self.pace.in_flight(self.parallelism)
+
+
+@contextmanager
+def _unconnected() -> Iterator[_Connection]:
+    """The connection of an apply that has nothing to send: it needs neither a key nor an API."""
+    from reconciler.engine import DaemonExecutor, ExecutorCalls
+
+    def send(request: Request) -> Answer:
         raise AssertionError("nothing was to be sent")
+
+    with DaemonExecutor(1) as executor:
+        yield _Connection(
+            ExecutorCalls(executor, send), Pace(Rate(None), clock=SystemClock()), None
+        )
 
 
 def _invalid(diagnostics: Sequence[Diagnostic]) -> InputError:

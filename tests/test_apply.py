@@ -8,9 +8,11 @@ import pytest
 
 from reconciler.apply import check_plan
 from reconciler.errors import Refused
-from reconciler.plan import Action, ApplyReport, Outcome, Plan
+from reconciler.outcomes import Halt, Outcome
+from reconciler.plan import Action, Plan
 from reconciler.state import Known, Presence
 from tests.worlds import (
+    Applied,
     Crash,
     World,
     away,
@@ -26,7 +28,7 @@ JANE = {"customer_user_id": "jane", "first_name": "Jane", "custom_attributes": {
 JOE = {"customer_user_id": "joe", "first_name": "Joe"}
 
 
-def outcomes(report: ApplyReport) -> list[Outcome]:
+def outcomes(report: Applied) -> list[Outcome]:
     return [result.outcome for result in report.results]
 
 
@@ -76,9 +78,9 @@ def test_one_failing_profile_does_not_stop_the_others() -> None:
 def test_a_refused_key_stops_the_run() -> None:
     world = World()
     world.wire.faults[0] = refused_key
-    report = world.reach(JANE, JOE)
-    assert outcomes(report) == [Outcome.FAILED, Outcome.SKIPPED]
-    assert report.not_authorised
+    applied = world.reach(JANE, JOE)
+    assert outcomes(applied) == [Outcome.FAILED, Outcome.SKIPPED]
+    assert applied.report.halt is Halt.KEY
     assert list(world.store.records()) == []
 
 
@@ -231,9 +233,9 @@ def test_interrupted_it_starts_nothing_new() -> None:
     world = World()
     plan = world.plan(JANE, JOE)
     world.stopping = True
-    report = world.apply(plan)
-    assert report.interrupted
-    assert outcomes(report) == [Outcome.SKIPPED, Outcome.SKIPPED]
+    applied = world.apply(plan)
+    assert applied.report.halt is Halt.INTERRUPTED
+    assert outcomes(applied) == [Outcome.SKIPPED, Outcome.SKIPPED]
     assert world.wire.sent == []
 
 

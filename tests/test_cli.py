@@ -147,8 +147,8 @@ def test_a_digest_that_is_not_the_plans_is_refused(place: Place) -> None:
 def test_with_json_there_is_nothing_but_json_on_stdout(place: Place) -> None:
     lines = place.run("apply", "--auto-approve", "--json").splitlines()
     events = [json.loads(line) for line in lines]
-    assert [event["type"] for event in events] == ["version", "change", "summary"]
-    assert (events[1]["address"], events[1]["outcome"]) == ("jane", "applied")
+    assert [event["type"] for event in events] == ["version", "start", "change", "summary"]
+    assert (events[2]["address"], events[2]["outcome"]) == ("jane", "applied")
 
 
 def test_invalid_files_end_with_3_and_send_nothing(place: Place) -> None:

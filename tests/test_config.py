@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from reconciler.config import (
-    AUTO_START,
     TEMPLATE,
     Config,
     Count,
@@ -20,6 +19,7 @@ from reconciler.config import (
 )
 from reconciler.contract import Clear, Dialect
 from reconciler.errors import Diagnostic, ExitCode, InputError, UsageError
+from reconciler.protocol import Rate
 
 LOCAL = "version: 1\nenvironments:\n  local:\n    api: {url: emulator}\n"
 KEY = "secret_live_AbCdEfGh.0123456789abcdef0123456789abcdef"
@@ -65,7 +65,7 @@ def test_the_template_is_a_working_configuration(
     assert (live.url, live.key_env, live.rate) == (
         "https://api.adapty.io",
         "ADAPTY_SECRET_KEY",
-        5.0,
+        Rate(5.0),
     )
     assert (live.state, live.confirm) == (tmp_path / ".reconcile" / "production.db", True)
 
@@ -83,12 +83,7 @@ def test_the_emulator_needs_no_key_and_has_no_rate_limit(
     load: Callable[[str], Config], tmp_path: Path
 ) -> None:
     local = load(LOCAL).environment("local")
-    assert (local.url, local.key_env, local.rate, local.rate_auto) == (
-        "emulator",
-        None,
-        None,
-        False,
-    )
+    assert (local.url, local.key_env, local.rate) == ("emulator", None, Rate(None))
     assert local.emulator_db == tmp_path / ".reconcile" / "emulator.db"
     assert local.state == tmp_path / ".reconcile" / "local.db"
 
@@ -117,7 +112,7 @@ def test_every_setting_arrives(load: Callable[[str], Config], tmp_path: Path) ->
     assert (live.url, live.dialect, live.rate) == (
         "https://api.example.com/prefix",
         Dialect.OPENAPI,
-        7.0,
+        Rate(7.0),
     )
     assert (live.timeout, live.quiet_period) == (2.5, 0.0)
     assert (live.delete_attribute_with, live.send_ip_country_always) == (Clear.EMPTY, True)
@@ -127,7 +122,12 @@ def test_every_setting_arrives(load: Callable[[str], Config], tmp_path: Path) ->
 
 def test_a_rate_of_auto_starts_low(load: Callable[[str], Config]) -> None:
     live = load(production("rate: auto")).environment(None)
-    assert (live.rate_auto, live.rate) == (True, AUTO_START)
+    assert live.rate == Rate(300 / 60, auto=True)
+
+
+def test_a_rate_of_auto_may_be_told_where_to_start(load: Callable[[str], Config]) -> None:
+    live = load(production("rate: auto:1200/min")).environment(None)
+    assert live.rate == Rate(20.0, auto=True)
 
 
 @pytest.mark.parametrize(
@@ -143,10 +143,12 @@ def test_the_only_environment_is_the_default_one(load: Callable[[str], Config]) 
 
 @pytest.mark.parametrize(("text", "rate"), [("300/min", 5.0), ("1/min", 1 / 60), ("8/s", 8.0)])
 def test_a_rate_is_requests_per_second(text: str, rate: float) -> None:
-    assert parse_rate(text) == rate
+    assert parse_rate(text) == Rate(rate)
 
 
-@pytest.mark.parametrize("text", ["", "5", "0/s", "-1/s", "5/h", "1.5/s", "٣/s", "5/s\n"])
+@pytest.mark.parametrize(
+    "text", ["", "5", "0/s", "-1/s", "5/h", "auto:", "auto:0/s", "autos", "1.5/s", "٣/s", "5/s\n"]
+)
 def test_anything_else_is_no_rate(text: str) -> None:
     with pytest.raises(UsageError):
         parse_rate(text)

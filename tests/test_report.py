@@ -12,21 +12,9 @@ from hypothesis import strategies as st
 
 from reconciler import report
 from reconciler.errors import Source, error, warning
-from reconciler.plan import (
-    Action,
-    ApplyReport,
-    Basis,
-    Change,
-    Drift,
-    FieldChange,
-    Hazard,
-    Mode,
-    Op,
-    Outcome,
-    Plan,
-    Request,
-    Result,
-)
+from reconciler.outcomes import ApplyReport, Drift, Outcome, Result
+from reconciler.plan import Action, Basis, Change, FieldChange, Hazard, Mode, Op, Plan, Request
+from reconciler.protocol import Rate
 from reconciler.state import Fact, Known, Record
 
 PATH = "/api/v2/server-side-api/profile/"
@@ -72,7 +60,7 @@ def test_a_plan_in_full() -> None:
         unchanged=98,
         hazards=(Hazard("max_delete", "1 deletion of 2 recorded, above max_delete"),),
     )
-    text = report.plan_text(plan, color=False, rate=5.0)
+    text = report.plan_text(plan, color=False, rate=Rate(5.0))
     assert re.sub("sha256:[0-9a-f]{64}", "DIGEST", text) == (
         "! 1 deletion of 2 recorded, above max_delete\n"
         "! old: no undo\n"
@@ -134,7 +122,7 @@ def test_the_last_line_says_how_long_it_takes(
 ) -> None:
     request = Request("PATCH", PATH, {}, {})
     plan = plan_of(changed(requests=(request,) * number))
-    last = report.plan_text(plan, color=False, rate=rate).splitlines()[-1]
+    last = report.plan_text(plan, color=False, rate=Rate(rate)).splitlines()[-1]
     assert last.startswith(expected)
 
 
@@ -162,12 +150,12 @@ def test_an_outcome_names_the_request_where_it_went_wrong() -> None:
 
 
 def test_the_end_of_an_apply_says_what_to_do() -> None:
-    results = (
-        Result("a", Action.UPDATE, Outcome.APPLIED),
-        Result("b", Action.UPDATE, Outcome.UNCERTAIN),
-        Result("c", Action.UPDATE, Outcome.STALE),
-    )
-    assert report.apply_text(ApplyReport("run", results), color=False) == (
+    counts = dict.fromkeys(Outcome, 0) | {
+        Outcome.APPLIED: 1,
+        Outcome.UNCERTAIN: 1,
+        Outcome.STALE: 1,
+    }
+    assert report.apply_text(ApplyReport("run", counts), color=False) == (
         "Apply incomplete: 1 applied, 0 already, 0 failed, 1 stale, 1 uncertain, 0 skipped.\n"
         "Run apply again: uncertain writes are sent again, what is done is recorded.\n"
         "Stale changes were not sent: plan again.\n"
@@ -219,7 +207,7 @@ def _renderings(text: str) -> list[str]:
         report.diagnostics_text([error("rule", text, source, hint=text)], color=False),
         report.diagnostics_json([error("rule", text, source, hint=text)]),
         report.result_line(result, color=False),
-        report.apply_event(result),
+        report.change_event(result),
         report.drift_text([Drift(text, "changed", (field,), 1)], color=False),
         report.drift_json([Drift(text, "changed", (field,), 1)]),
         report.record_text(record, color=False),
@@ -242,4 +230,4 @@ def test_a_value_cannot_make_a_line_of_its_own(text: str) -> None:
 @given(HOSTILE)
 def test_json_reads_back_as_it_was(text: str) -> None:
     result = Result(text, Action.UPDATE, Outcome.APPLIED, text)
-    assert json.loads(report.apply_event(result))["address"] == text
+    assert json.loads(report.change_event(result))["address"] == text

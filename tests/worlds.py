@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from reconciler.answers import Answer, Ending, ProfileData
 from reconciler.apply import Applier, Tools
-from reconciler.client import Answer, Ending, ProfileData
 from reconciler.documents import Document
 from reconciler.emulator import Emulator
 from reconciler.errors import Source
-from reconciler.plan import ApplyReport, Plan, Request
+from reconciler.outcomes import ApplyReport, Result
+from reconciler.plan import Plan, Request
 from reconciler.planner import Options, make_plan
 from reconciler.profiles import Profile, profile_of
 from reconciler.resources import load_contract
@@ -137,6 +139,31 @@ def crash_after(carry: Callable[[], Answer]) -> Answer:
     raise Crash
 
 
+@dataclass(frozen=True)
+class Applied:
+    """What an apply said: its report, and the results in the order in which they were told."""
+
+    report: ApplyReport
+    results: list[Result]
+
+
+class SerialCalls:
+    """Calls that end before anything else begins; waiting moves the clock of the world."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self._ended: list[tuple[int, Answer]] = []
+
+    def begin(self, ticket: int, request: Request) -> None:
+        self._ended.append((ticket, self.world.wire.send(request)))
+
+    def ended(self, timeout: float) -> list[tuple[int, Answer]]:
+        if not self._ended:
+            self.world.now += timeout
+        ended, self._ended = self._ended, []
+        return ended
+
+
 @dataclass
 class World:
     """An environment without files and network."""
@@ -145,6 +172,7 @@ class World:
     store: Store = field(default_factory=lambda: MemoryStore())
     now: float = 1_000_000.0
     stopping: bool = False
+    runs: Iterator[int] = field(default_factory=itertools.count)
 
     def __post_init__(self) -> None:
         self.emulator = Emulator(dialect=self.dialect, clock=lambda: self.now)
@@ -161,23 +189,23 @@ class World:
         assert isinstance(made, Plan), made
         return made
 
-    def apply(self, plan: Plan, *values: dict[str, Any], quiet_period: float = 60.0) -> ApplyReport:
-        def sleep(seconds: float) -> None:
-            self.now += seconds
-
+    def apply(self, plan: Plan, *values: dict[str, Any], quiet_period: float = 60.0) -> Applied:
+        results: list[Result] = []
         tools = Tools(
-            sender=self.wire,
+            calls=SerialCalls(self),
             now=lambda: self.now,
-            sleep=sleep,
             stop=lambda: self.stopping,
-            run="run-test",
+            run=f"run-{next(self.runs)}",
             quiet_period=quiet_period,
+            report=results.append,
+            monotonic=lambda: self.now,
         )
         holder = Holder("tester", "here", 1, "test")
         with self.store.lock(holder, now=lambda: self.now) as writer:
             desired = {profile.address: profile for profile in profiles_of(values, self.dialect)}
-            return Applier(self.store, writer, tools).apply(plan, desired=desired)
+            report = Applier(self.store, writer, tools).apply(plan, desired=desired)
+        return Applied(report, results)
 
-    def reach(self, *values: dict[str, Any], **options: Any) -> ApplyReport:
+    def reach(self, *values: dict[str, Any], **options: Any) -> Applied:
         """Plan and apply."""
         return self.apply(self.plan(*values, **options), *values)
