@@ -147,6 +147,9 @@ def _ascii(stream: TextIO) -> bool:
     return False
 
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
 @contextmanager
 def _signals(app: _App) -> Iterator[None]:
     """First SIGINT, SIGTERM or SIGHUP: nothing new starts. Second: out at once."""
@@ -157,8 +160,7 @@ def _signals(app: _App) -> Iterator[None]:
         app.stopping.append(number)
         _say("stopping: what is under way is finished and saved; once more to leave at once")
 
-    watched = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, handle) for number in watched}
+    before = {number: signal.signal(number, handle) for number in _SIGNALS}
     try:
         yield
     finally:
@@ -506,18 +508,22 @@ def _approve(
             "there is no terminal to ask at, and --auto-approve was not given; nothing was sent"
         )
     name = shown(workspace.environment.name)
-    _write(sys.stderr, f'Apply these changes to "{name}"? Only "yes" is accepted: ')
-    answer = _ask(app)
+    answer = _ask(app, f'Apply these changes to "{name}"? Only "yes" is accepted: ')
     if answer != "yes":
         raise Refused("not approved; nothing was sent")
 
 
-def _ask(app: _App) -> str:
-    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+def _ask(app: _App, question: str) -> str:
+    """Asks at the terminal. A signal ends the waiting, instead of being noted for later."""
+    before = {number: signal.signal(number, signal.default_int_handler) for number in _SIGNALS}
     try:
+        if app.stopping:
+            raise KeyboardInterrupt
+        _write(sys.stderr, question)
         return sys.stdin.readline().strip()
     finally:
-        signal.signal(signal.SIGINT, previous)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _code(done: ApplyReport, made: Plan) -> ExitCode:

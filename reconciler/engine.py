@@ -121,6 +121,7 @@ class Engine(Generic[R]):
         self._called: dict[int, tuple[Flow[R], Request]] = {}
         self._waiting: list[tuple[float, Flow[R]]] = []
         self._tickets = 0
+        self._problem: Exception | None = None
         self._stopped: float | None = None
         self._wrote = monotonic()
         self._beaten = monotonic()
@@ -134,7 +135,8 @@ class Engine(Generic[R]):
         """Runs flows to their ends, and gives their results in the order in which these became
         durable. Flows are begun in their order, and only as many as are worth it.
 
-        Raises Unrecorded where the state cannot be written, once everything under way has ended.
+        Raises Unrecorded where the state cannot be written, and what a flow or their source raised;
+        in either case once everything under way has ended.
         """
         source = iter(flows)
         while True:
@@ -143,6 +145,8 @@ class Engine(Generic[R]):
                 yield from self._turn()
             elif self._called or self._waiting:
                 self._take_in()
+            elif self._problem is not None:
+                raise self._problem
             else:
                 return
             self._keep_up()
@@ -154,7 +158,14 @@ class Engine(Generic[R]):
             return
         room = self._in_flight() - len(self._called) - len(self._ready)
         for _ in range(room):
-            if self._stop() or (flow := next(source, None)) is None:
+            if self._problem is not None or self._stop():
+                return
+            try:
+                flow = next(source, None)
+            except Exception as problem:  # such as a saved plan that was altered meanwhile
+                self._problem = problem
+                return
+            if flow is None:
                 return
             self._ready.append((flow, None))
 
@@ -168,6 +179,8 @@ class Engine(Generic[R]):
                 steps.append((flow, flow.send(answer)))
             except StopIteration as ended:
                 results.append(ended.value)
+            except Exception as problem:  # such as a record that is damaged
+                self._problem = self._problem or problem
         failure = None
         try:
             self._take(steps)

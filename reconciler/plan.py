@@ -1,20 +1,23 @@
 """What a plan is, and how it is written down. Pure.
 
-The digest of a plan covers its canonical JSON line by line (header, changes, footer), so that it can be
-taken while a plan is streamed, and both formats of a plan have the same one.
+A plan may have more changes than fit into memory, so it is written and read as a stream of lines
+(header, a line a change, footer). Its digest covers these lines as they are written; both formats of a
+plan have the same one.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
-from typing import Any
+from hashlib import blake2b, sha256
+from itertools import chain, islice
+from typing import Any, Protocol
 
 from reconciler.errors import Refused, Source
-from reconciler.values import FieldPath, Json, Scalar, digest
+from reconciler.values import FieldPath, Json, Scalar
 
 FORMAT_VERSION = 1
 
@@ -107,6 +110,37 @@ class Change:
     protect: bool = False
 
 
+class Changes(Protocol):
+    """Changes in the order of their addresses, which can be gone through as often as wanted.
+
+    A tuple is one. Those of a large or a saved plan are decoded from its lines each time, one after
+    the other: hold on to none of them where there may be many.
+    """
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Change]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What is known of a plan before its first change: what it is for, and which state it is from."""
+
+    environment: str
+    mode: Mode
+    lineage: str | None
+    serial: int
+    application: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What is known of a plan once its changes have gone by."""
+
+    summary: Mapping[str, int]
+    digest: str
+
+
 @dataclass(frozen=True)
 class Plan:
     """The ordered changes plus lineage, serial and digest. Changes are ordered by address."""
@@ -116,28 +150,37 @@ class Plan:
     lineage: str | None
     serial: int
     application: str | None
-    changes: tuple[Change, ...]
+    changes: Changes
     orphans: tuple[str, ...]
     unchanged: int
     hazards: tuple[Hazard, ...] = ()
     """Dangers of the plan as a whole: caps, deleting everything."""
+    totals: Totals | None = field(default=None, compare=False, repr=False)
+    """Given where the changes were counted as they went by; worked out on first use otherwise."""
+
+    @property
+    def head(self) -> Head:
+        return Head(self.environment, self.mode, self.lineage, self.serial, self.application)
 
     @cached_property
+    def _totals(self) -> Totals:
+        if self.totals is not None:
+            return self.totals
+        writing = Writing(self.head)
+        for change in self.changes:
+            writing.change(change)
+        writing.footer(self.orphans, self.hazards, self.unchanged)
+        return writing.totals
+
+    @property
     def summary(self) -> Mapping[str, int]:
         """Changes by action, unchanged profiles, orphans, and requests (one for a change with a
         fallback)."""
-        counts = dict.fromkeys((action.value for action in Action), 0)
-        for change in self.changes:
-            counts[change.action.value] += 1
-        return counts | {
-            "unchanged": self.unchanged,
-            "orphans": len(self.orphans),
-            "requests": sum(len(change.requests) for change in self.changes),
-        }
+        return self._totals.summary
 
-    @cached_property
+    @property
     def digest(self) -> str:
-        return digest(*_lines(self))
+        return self._totals.digest
 
     @property
     def count(self) -> int:
@@ -146,77 +189,243 @@ class Plan:
 
     @property
     def is_empty(self) -> bool:
-        return not self.changes
+        return not len(self.changes)
 
 
 # --- written down --------------------------------------------------------------------------------
 
 
-def encode(plan: Plan) -> dict[str, Json]:
-    """A plan as one JSON object: schema ``plan.schema.json``."""
-    header, *changes, footer = _lines(plan)
-    return {**header, "changes": changes, **footer, "digest": plan.digest}
+class Writing:
+    """A plan being written down. It counts and digests what goes by, and keeps none of it.
+
+    The three kinds of line are asked for in their order; each ends with a newline. Members keep their
+    order, so that a body read back is sent in the very order that was shown.
+    """
+
+    totals: Totals
+    """After the footer."""
+
+    def __init__(self, head: Head) -> None:
+        self._actions = dict.fromkeys((action.value for action in Action), 0)
+        self._requests = 0
+        self.header = _line(_encode_head(head))
+        self._sha = sha256(self.header.encode("ascii"))
+
+    def change(self, change: Change) -> str:
+        line = _line(_encode_change(change))
+        self.passed(change, line)
+        return line
+
+    def passed(self, change: Change, line: str) -> None:
+        """Take note of a line that was written before."""
+        self._sha.update(line.encode("utf-8", "surrogatepass"))
+        self._actions[change.action.value] += 1
+        self._requests += len(change.requests)
+
+    def footer(self, orphans: Iterable[str], hazards: Iterable[Hazard], unchanged: int) -> str:
+        named = list(orphans)
+        summary = self._actions | {
+            "unchanged": unchanged,
+            "orphans": len(named),
+            "requests": self._requests,
+        }
+        footer: dict[str, Json] = {
+            "orphans": named,
+            "hazards": [_encode_hazard(hazard) for hazard in hazards],
+            "summary": summary,
+        }
+        self._sha.update(_line(footer).encode("ascii"))
+        self.totals = Totals(summary, f"sha256:{self._sha.hexdigest()}")
+        return _line({**footer, "digest": self.totals.digest})
 
 
 def to_lines(plan: Plan) -> Iterator[str]:
-    """A plan as JSON Lines: a header, a line per change, a footer. Each ends with a newline.
+    """A plan as JSON Lines: a header, a line per change, a footer. Each ends with a newline."""
+    writing = Writing(plan.head)
+    yield writing.header
+    for change in plan.changes:
+        yield writing.change(change)
+    yield writing.footer(plan.orphans, plan.hazards, plan.unchanged)
 
-    Members keep their order, so that a body read back is sent in the very order that was shown.
-    """
-    header, *changes, footer = _lines(plan)
-    for line in (header, *changes, {**footer, "digest": plan.digest}):
-        yield json.dumps(line, separators=(",", ":"), allow_nan=False) + "\n"
+
+def encode(plan: Plan) -> dict[str, Json]:
+    """A plan as one JSON object: schema ``plan.schema.json``."""
+    header, *changes, footer = (json.loads(line) for line in to_lines(plan))
+    return {**header, "changes": changes, **footer}
 
 
 def from_lines(lines: Iterable[str]) -> Plan:
-    """The plan that `to_lines` wrote, or the one object that `encode` made, its digest checked.
+    """The plan that `to_lines` wrote, or the one object that `encode` made, in memory.
 
     Raises Refused for a plan that is truncated, altered, of a newer format, or no plan at all.
     """
-    text = list(lines)
+    changes: list[Change] = []
+    plan = _checked(lines, lambda change, line: changes.append(change))
+    return replace(plan, changes=tuple(changes))
+
+
+def from_stream(lines: Callable[[], Iterable[str]]) -> Plan:
+    """The same plan, its changes decoded anew each time that they are gone through.
+
+    ``lines`` gives the lines from the first one on, as often as it is called. All of them are checked
+    here, once; of each change a digest is kept, so that going through the changes later yields what
+    was checked or raises Refused.
+    """
+    marks = bytearray()
+    plan = _checked(lines(), lambda change, line: marks.extend(_mark(line)))
+    return replace(plan, changes=Stream(lines, len(marks) // _MARK, bytes(marks)))
+
+
+class Stream:
+    """Changes on the lines of a plan that is kept elsewhere."""
+
+    def __init__(
+        self, lines: Callable[[], Iterable[str]], count: int, marks: bytes | None = None
+    ) -> None:
+        self._lines = lines
+        self._count = count
+        self._marks = marks
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[Change]:
+        lines = _whole(self._lines())
+        if _holds_all(next(lines, "")):
+            lines = _lines_of(self._lines())
+            next(lines)
+        marks, seen = self._marks, 0
+        for line in islice(lines, self._count):
+            if marks is not None and marks[seen * _MARK : (seen + 1) * _MARK] != _mark(line):
+                break
+            seen += 1
+            yield _decode_change(json.loads(line))
+        if seen != self._count:
+            raise Refused("the plan was altered while it was in use", hint="Plan again with --out.")
+
+
+_MARK = 16
+"""Bytes of a digest that tells one line from another."""
+
+
+def _mark(line: str) -> bytes:
+    return blake2b(line.encode("utf-8", "surrogatepass"), digest_size=_MARK).digest()
+
+
+def _checked(lines: Iterable[str], found: Callable[[Change, str], None]) -> Plan:
+    """A plan without its changes, each of which is given to ``found`` with its line."""
     try:
-        parsed = _parse(text)
-        version = parsed[0].get("format_version")
+        read = _lines_of(lines)
+        first = next(read)
+        header = json.loads(first)
+        version = header.get("format_version")
         if isinstance(version, int) and version > FORMAT_VERSION:
             raise Refused(
                 f"the plan has format {version}, this program reads up to {FORMAT_VERSION}",
                 hint="Upgrade reconcile, or plan again.",
             )
-        if version != FORMAT_VERSION or "digest" not in parsed[-1]:
-            raise Refused(
-                "the plan is truncated, or it is not a plan", hint="Plan again with --out."
-            )
-        written = parsed[-1].pop("digest")
-        plan = _decode(parsed)
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
+        if version != FORMAT_VERSION:
+            raise Refused("this is not a plan", hint="Plan again with --out.")
+        head = _decode_head(header)
+        writing = Writing(head)
+        last = next(read)
+        for line in read:
+            change = _decode_change(json.loads(last))
+            writing.passed(change, last)
+            found(change, last)
+            last = line
+        footer = json.loads(last)
+        if "digest" not in footer:
+            raise Refused("the plan is truncated", hint="Plan again with --out.")
+        plan = Plan(
+            environment=head.environment,
+            mode=head.mode,
+            lineage=head.lineage,
+            serial=head.serial,
+            application=head.application,
+            changes=(),
+            orphans=tuple(footer["orphans"]),
+            unchanged=footer["summary"]["unchanged"],
+            hazards=_decode_hazards(footer["hazards"]),
+        )
+        footer_line = writing.footer(plan.orphans, plan.hazards, plan.unchanged)
+        intact = first == writing.header and last == footer_line
+    except _NOT_A_PLAN:
         raise Refused(
             "this is not a plan that reconcile wrote", hint="Plan again with --out."
         ) from None
-    if digest(*parsed) != written or plan.digest != written:
+    if not intact:
         raise Refused(
             "the plan was altered after it was written: its digest does not match",
             hint="Plan again, and apply what was reviewed.",
         )
-    return plan
+    return replace(plan, totals=writing.totals)
 
 
-def _lines(plan: Plan) -> list[dict[str, Json]]:
-    header: dict[str, Json] = {
+_NOT_A_PLAN = (
+    *(ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError),
+    *(StopIteration, RuntimeError),  # too few lines: here, and inside of a generator
+)
+
+
+def _lines_of(lines: Iterable[str]) -> Iterator[str]:
+    """The lines of a plan in either format. Only the one object is taken into memory."""
+    read = _whole(lines)
+    first = next(read, "")
+    if not _holds_all(first):
+        yield first
+        yield from read
+        return
+    data = json.loads("".join(chain([first], read)))
+    footer = {name: data.pop(name) for name in ("orphans", "hazards", "summary", "digest")}
+    changes = data.pop("changes")
+    for part in (data, *changes, footer):
+        yield _line(part)
+
+
+def _whole(lines: Iterable[str]) -> Iterator[str]:
+    """Lines that hold something, each ended by one newline."""
+    return (f"{text}\n" for line in lines if (text := line.strip(" \t\r\n")))
+
+
+def _holds_all(first: str) -> bool:
+    """Whether a first line begins the one object, rather than being the header."""
+    try:
+        data = json.loads(first)
+    except ValueError:
+        return True
+    return isinstance(data, dict) and "changes" in data
+
+
+_line_of = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+
+
+def _line(data: Json) -> str:
+    return _line_of(data) + "\n"
+
+
+def _encode_head(head: Head) -> dict[str, Json]:
+    return {
         "format_version": FORMAT_VERSION,
-        "environment": plan.environment,
-        "mode": plan.mode.value,
+        "environment": head.environment,
+        "mode": head.mode.value,
         "state": {
-            "lineage": plan.lineage,
-            "serial": plan.serial,
-            "application": plan.application,
+            "lineage": head.lineage,
+            "serial": head.serial,
+            "application": head.application,
         },
     }
-    footer: dict[str, Json] = {
-        "orphans": list(plan.orphans),
-        "hazards": [_encode_hazard(hazard) for hazard in plan.hazards],
-        "summary": dict(plan.summary),
-    }
-    return [header, *(_encode_change(change) for change in plan.changes), footer]
+
+
+def _decode_head(data: dict[str, Any]) -> Head:
+    state = data["state"]
+    return Head(
+        data["environment"],
+        Mode(data["mode"]),
+        state["lineage"],
+        state["serial"],
+        state["application"],
+    )
 
 
 def _encode_change(change: Change) -> dict[str, Json]:
@@ -260,31 +469,6 @@ def _encode_request(request: Request) -> dict[str, Json]:
     if request.fallback is not None:
         data["fallback"] = request.fallback
     return data
-
-
-def _parse(text: list[str]) -> list[dict[str, Any]]:
-    whole = [line for line in text if line.strip()]
-    first = json.loads(whole[0]) if len(whole) > 1 and whole[0].rstrip().endswith("}") else None
-    if first is not None:
-        return [first, *(json.loads(line) for line in whole[1:])]
-    data = json.loads("".join(text))
-    footer = {key: data.pop(key) for key in ("orphans", "hazards", "summary", "digest")}
-    return [data, *data.pop("changes"), footer]
-
-
-def _decode(lines: list[dict[str, Any]]) -> Plan:
-    header, *changes, footer = lines
-    return Plan(
-        environment=header["environment"],
-        mode=Mode(header["mode"]),
-        lineage=header["state"]["lineage"],
-        serial=header["state"]["serial"],
-        application=header["state"]["application"],
-        changes=tuple(_decode_change(data) for data in changes),
-        orphans=tuple(footer["orphans"]),
-        unchanged=footer["summary"]["unchanged"],
-        hazards=_decode_hazards(footer["hazards"]),
-    )
 
 
 def _decode_hazards(data: Any) -> tuple[Hazard, ...]:

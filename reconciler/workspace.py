@@ -28,13 +28,13 @@ from reconciler.errors import (
     InputError,
     Interrupted,
     NotAuthorised,
-    ReconcileError,
     Refused,
     RemoteUnavailable,
 )
 from reconciler.outcomes import ApplyReport, Drift, Outcome, Progress, Result
 from reconciler.pace import MOST_IN_FLIGHT, Pace, SystemClock
-from reconciler.plan import Plan, Request, from_lines, to_lines
+from reconciler.plan import Plan, Request
+from reconciler.planfile import read_plan, write_plan
 from reconciler.planner import Options, Selection, make_plan
 from reconciler.profiles import Profile, profile_of
 from reconciler.protocol import Rate, Sending
@@ -526,38 +526,6 @@ def _user() -> str:
         return getpass.getuser()
     except (KeyError, OSError):
         return "unknown"
-
-
-def read_plan(path: Path) -> Plan:
-    """The saved plan in a file, its digest checked.
-
-    Raises Refused for what is not an intact plan, ReconcileError where it cannot be read.
-    """
-    try:
-        text = path.read_text("utf-8")
-    except UnicodeDecodeError:
-        raise Refused(f"{path} is not a plan", hint="Plan again with --out.") from None
-    except OSError as problem:
-        raise ReconcileError(f"cannot read the plan {path}: {problem.strerror}") from None
-    return from_lines(text.splitlines())
-
-
-def write_plan(plan: Plan, path: Path) -> None:
-    """Saves a plan as JSON Lines, mode 0600, all or nothing.
-
-    Raises ReconcileError where it cannot be written.
-    """
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with open(descriptor, "w", encoding="ascii") as file:
-            file.writelines(to_lines(plan))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except OSError as problem:
-        partial.unlink(missing_ok=True)
-        raise ReconcileError(f"cannot write the plan {path}: {problem.strerror}") from None
 
 
 __all__ = ["Checked", "Workspace", "find", "read_plan", "write_plan"]

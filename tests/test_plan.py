@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from reconciler.errors import Refused
-from reconciler.plan import Plan, encode, from_lines, to_lines
+from reconciler.errors import ReconcileError, Refused
+from reconciler.plan import Change, Plan, encode, from_lines, to_lines
+from reconciler.planfile import read_plan, write_plan
 from reconciler.resources import load_schema
 from reconciler.state import Export, decode_export, encode_export
 from tests.worlds import World
@@ -122,3 +127,78 @@ def test_a_change_that_is_dropped_is_noticed() -> None:
 
 def test_an_empty_plan_has_a_digest_too() -> None:
     assert World().plan().digest.startswith("sha256:")
+
+
+# --- as a stream ---------------------------------------------------------------------------------
+
+
+def test_a_saved_plan_is_the_same_plan_and_can_be_gone_through_again(tmp_path: Path) -> None:
+    path = tmp_path / "saved.plan"
+    write_plan(PLAN, path)
+    again = read_plan(path)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert [*again.changes] == [*again.changes] == [*PLAN.changes]
+    assert len(again.changes) == len(PLAN.changes)
+    assert (again.digest, again.summary) == (PLAN.digest, PLAN.summary)
+    assert [*to_lines(again)] == [*to_lines(PLAN)]
+
+
+def test_two_passes_over_a_saved_plan_do_not_disturb_each_other(tmp_path: Path) -> None:
+    write_plan(PLAN, tmp_path / "saved.plan")
+    changes = read_plan(tmp_path / "saved.plan").changes
+    assert [(a, b) for a, b in zip(changes, changes, strict=True)] == [(c, c) for c in PLAN.changes]
+
+
+def test_the_one_object_is_read_from_a_file_too(tmp_path: Path) -> None:
+    path = tmp_path / "plan.json"
+    path.write_text(json.dumps(encode(PLAN), indent=2), "utf-8")
+    again = read_plan(path)
+    assert ([*again.changes], again.digest) == ([*PLAN.changes], PLAN.digest)
+
+
+def test_another_file_put_in_the_place_of_a_checked_plan_is_not_looked_at(tmp_path: Path) -> None:
+    path = tmp_path / "saved.plan"
+    write_plan(PLAN, path)
+    again = read_plan(path)
+    write_plan(replace(PLAN, changes=()), path)
+    assert [*again.changes] == [*PLAN.changes]
+
+
+def test_a_plan_altered_after_its_check_gives_no_altered_change(tmp_path: Path) -> None:
+    path = tmp_path / "saved.plan"
+    write_plan(PLAN, path)
+    again = read_plan(path)
+    second = list(PLAN.changes)[1].address
+    with path.open("r+b") as file:
+        content = file.read()
+        file.seek(content.index(f'"address":"{second}"'.encode()) + len('"address":"'))
+        file.write(b"X")
+    given: list[Change] = []
+    with pytest.raises(Refused, match="altered while it was in use"):
+        given.extend(again.changes)
+    assert given == [*PLAN.changes][:1]
+
+
+def test_a_plan_cut_off_after_its_check_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "saved.plan"
+    write_plan(PLAN, path)
+    again = read_plan(path)
+    os.truncate(path, 500)
+    with pytest.raises(Refused, match="altered while it was in use"):
+        list(again.changes)
+
+
+def test_a_plan_may_come_through_a_pipe(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_text, args=(LINES,))
+    writer.start()
+    assert read_plan(pipe) == PLAN
+    writer.join()
+
+
+def test_a_plan_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(ReconcileError, match="cannot write the plan"):
+        write_plan(PLAN, tmp_path / "taken")
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]

@@ -1,0 +1,78 @@
+"""Saved plans: written as they are made, read again line by line, never in memory as a whole."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+import weakref
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from reconciler.errors import ReconcileError, Refused
+from reconciler.plan import Plan, from_lines, from_stream, to_lines
+
+_BLOCK = 1 << 18
+_LARGEST_PIPE = 64 * 1024 * 1024
+"""Bytes of a plan that comes through a pipe, which is taken into memory."""
+
+
+def read_plan(path: Path) -> Plan:
+    """The saved plan in a file, checked in whole; its changes are decoded when they are gone through.
+
+    The file stays open: another one put in its place is not looked at, and a line that is altered
+    afterwards is refused before its change is given out.
+
+    Raises Refused for what is not an intact plan, ReconcileError where it cannot be read.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return from_stream(_Lines(descriptor))
+        with open(descriptor, "rb") as pipe:
+            content = pipe.read(_LARGEST_PIPE + 1)
+        if len(content) > _LARGEST_PIPE:
+            raise Refused(f"{path} is too large to be read as a plan", hint="Give a file.")
+        return from_lines(content.decode("utf-8").split("\n"))
+    except UnicodeDecodeError:
+        raise Refused(f"{path} is not a plan", hint="Plan again with --out.") from None
+    except OSError as problem:
+        raise ReconcileError(f"cannot read the plan {path}: {problem.strerror}") from None
+
+
+def write_plan(plan: Plan, path: Path) -> None:
+    """Saves a plan as JSON Lines, mode 0600, all or nothing.
+
+    Raises ReconcileError where it cannot be written.
+    """
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with open(descriptor, "w", encoding="ascii") as file:
+            file.writelines(to_lines(plan))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError as problem:
+        raise ReconcileError(f"cannot write the plan {path}: {problem.strerror}") from None
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+class _Lines:
+    """The lines of an open file, from the first one on at every call. Closes it in the end."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        weakref.finalize(self, os.close, descriptor)
+
+    def __call__(self) -> Iterator[str]:
+        offset, rest = 0, b""
+        while block := os.pread(self._descriptor, _BLOCK, offset):
+            offset += len(block)
+            *lines, rest = (rest + block).split(b"\n")
+            for line in lines:
+                yield line.decode("utf-8")
+        yield rest.decode("utf-8")
