@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import TypeAlias, assert_never
 
 from reconciler.answers import Answer, Ending
@@ -49,6 +50,7 @@ from reconciler.protocol import (
 from reconciler.state import INTENT, Entry, Header, Known, Presence, Record, Run, differs
 from reconciler.store import Store, Writer
 
+_TOGETHER = 64
 PROBLEMS = 1_000
 """Results worth a look that a report keeps; all are told as they come."""
 
@@ -121,6 +123,7 @@ class Applier:
         self._application = store.header().application
         self._requests = 0
         self._halted: Halt | None = None
+        self._recovered: dict[str, int] = {}
 
     def apply(self, plan: Plan, *, desired: Mapping[str, Profile]) -> ApplyReport:
         """Applies the changes of a plan, beginning in their order, and tells the result of each.
@@ -132,7 +135,7 @@ class Applier:
         """
         tools = self._tools
         started = tools.now()
-        recovered = self._recover()
+        self._recover()
         tally = _Tally(tools.report)
         engine = Engine[Result](
             tools.calls,
@@ -142,10 +145,10 @@ class Applier:
             monotonic=tools.monotonic,
             beat=lambda: tools.beat(tally.progress(plan.count, engine, self._requests)),
         )
-        changes = iter(plan.changes)
-        for result in engine.run(self._flow(change) for change in changes):
+        changes = iter(self._with_records(plan.changes))
+        for result in engine.run(self._flow(change, record) for change, record in changes):
             tally.take(result)
-        for change in changes:
+        for change, _ in changes:
             tally.take(self._skipped(change, Halt.INTERRUPTED))
         if tools.stop():
             self._halted = self._halted or Halt.INTERRUPTED
@@ -157,7 +160,7 @@ class Applier:
             halt=self._halted,
             requests=self._requests,
             seconds=tools.now() - started,
-            recovered=recovered,
+            recovered=len(self._recovered),
         )
         if not plan.is_empty:
             outcomes = {outcome.value: count for outcome, count in report.counts.items() if count}
@@ -166,17 +169,18 @@ class Applier:
             raise tally.problem
         return report
 
-    def _recover(self) -> int:
-        """Marks what a run that was cut off had under way; returns how many profiles.
+    def _recover(self) -> None:
+        """Marks what a run that was cut off had under way.
 
-        Their requests may have left later than their intents say, so the quiet period begins now.
+        Its requests may have left later than their intents say, so the quiet period begins now. The
+        revisions from before are kept, since a plan may have been made from them.
         """
-        cut_off = [self._store.record(address) for address in self._store.unsettled()]
+        cut_off = self._store.records_of(self._store.unsettled())
         now = self._tools.now()
         marked = [
             replace(record, unknown_at=now)
-            for record in cut_off
-            if record is not None and record.unknown_at is not None
+            for record in cut_off.values()
+            if record.unknown_at is not None
         ]
         if marked:
             entries = [
@@ -184,15 +188,32 @@ class Applier:
                 for record in marked
             ]
             self._writer.write(put=marked, journal=entries)
-        return len(marked)
+            self._recovered = {record.address: record.revision for record in marked}
 
     # --- one change --------------------------------------------------------------------------
 
-    def _flow(self, change: Change) -> Flow[Result]:
+    def _with_records(self, changes: Iterable[Change]) -> Iterator[tuple[Change, Record | None]]:
+        """The changes, each with the record of its profile, read for many at once.
+
+        Nobody else writes while we hold the lock, and a profile has one change; so a record stays true
+        until its change begins.
+        """
+        source = iter(changes)
+        while some := list(islice(source, _TOGETHER)):
+            records = self._store.records_of([change.address for change in some])
+            for change in some:
+                record = records.get(change.address)
+                if record is not None and record.address in self._recovered:
+                    record = replace(record, revision=self._recovered[record.address])
+                yield change, record
+
+    def _flow(self, change: Change, record: Record | None) -> Flow[Result]:
         halt = self._halt()
         if halt is not None:
             return self._skipped(change, halt)
-        record = self._record_of(change)
+        if record is None and change.action is Action.LINK:
+            profile_id = change.requests[-1].headers[PROFILE_HEADER]
+            record = self._store.record(f"{PROFILE_PREFIX}{profile_id}")
         stand, why = standing(change, record)
         match stand:
             case Standing.ALREADY:
@@ -240,13 +261,6 @@ class Applier:
             failure=Failure.HALTED,
             unavailable=halt is Halt.AWAY,
         )
-
-    def _record_of(self, change: Change) -> Record | None:
-        record = self._store.record(change.address)
-        if record is None and change.action is Action.LINK:
-            profile_id = change.requests[-1].headers[PROFILE_HEADER]
-            record = self._store.record(f"{PROFILE_PREFIX}{profile_id}")
-        return record
 
     def _forget(self, change: Change, record: Record | None) -> Step:
         journal = (self._entry(change, "applied"),)
@@ -411,7 +425,7 @@ class Applier:
             Writes(
                 put=(after,),
                 remove=(sending.record.address,) if moved else (),
-                journal=(self._entry(change, "applied", request=request, answer=answer),),
+                journal=(self._entry(change, "applied", answer=answer),),
                 application=learned,
             )
         )

@@ -98,7 +98,8 @@ class Client:
         self._proxies = None if proxy is None else {"http": proxy, "https": proxy}
         # An adapter alone, without a session: no cookies, no redirects, nothing of the environment
         # (proxies, .netrc), and less than half of the time.
-        self._adapter = _Adapter(ca_bundle)
+        secure = any(url.startswith("https:") for url in (base_url, proxy or ""))
+        self._adapter = _Adapter(_tls(ca_bundle) if secure else None)
         self._watchdog = _Watchdog(stop)
         self.pace = Pace(
             rate if isinstance(rate, Rate) else Rate(rate),
@@ -525,8 +526,8 @@ _POOLS = {"http": _Pool, "https": _PoolTLS}
 class _Adapter(HTTPAdapter):
     """Watched connections, straight or through a proxy, over one TLS context."""
 
-    def __init__(self, ca_bundle: str | None) -> None:
-        self._context = _tls(ca_bundle)
+    def __init__(self, context: ssl.SSLContext | None) -> None:
+        self._context = context
         super().__init__(max_retries=0, pool_maxsize=MOST_IN_FLIGHT)
 
     def init_poolmanager(self, *args: Any, **extra: Any) -> None:

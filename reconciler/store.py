@@ -28,7 +28,7 @@ import threading
 import time
 import uuid
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -201,6 +201,10 @@ class Store(Protocol):
         ...
 
     def record(self, address: str) -> Record | None: ...
+
+    def records_of(self, addresses: Collection[str]) -> dict[str, Record]:
+        """The records of some addresses, as far as there are any, read at once."""
+        ...
 
     def journal(self, *, run: str | None = None) -> Iterator[Entry]:
         """Entries in the order of writing, of one run or of all."""
@@ -414,6 +418,11 @@ class MemoryStore:
         row = self._rows.get(address)
         return _record(*row) if row else None
 
+    def records_of(self, addresses: Collection[str]) -> dict[str, Record]:
+        with self._guard:
+            rows = {address: self._rows.get(address) for address in addresses}
+        return {address: _record(*row) for address, row in rows.items() if row}
+
     def journal(self, *, run: str | None = None) -> Iterator[Entry]:
         with self._guard:
             return iter([entry for entry in self._journal if run in (None, entry.run)])
@@ -601,18 +610,14 @@ class SqliteStore:
             last, condition = rows[-1][0], ">"
 
     def record(self, address: str) -> Record | None:
-        try:
-            address.encode("utf-8")
-        except UnicodeEncodeError:
-            return None
+        return self.records_of([address]).get(address)
+
+    def records_of(self, addresses: Collection[str]) -> dict[str, Record]:
         with self._reading() as db:
             if db is None:
-                return None
-            row = db.execute(
-                "SELECT address, revision, body, checksum FROM record WHERE address = ?",
-                (address,),
-            ).fetchone()
-        return self._decoded(row) if row else None
+                return {}
+            (rows,) = db.execute(_RECORDS, (json.dumps(list(addresses)),)).fetchone()
+        return {row[0]: self._decoded(row) for row in json.loads(rows)}
 
     def journal(self, *, run: str | None = None) -> Iterator[Entry]:
         # A condition of its own for one run, so that its index is used.
@@ -739,15 +744,19 @@ class SqliteStore:
                     yield copy
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """One durable write, or none. IMMEDIATE: a read that turns into a write cannot wait."""
+    def _transaction(self, *, trusted: bool = False) -> Iterator[sqlite3.Connection]:
+        """One durable write, or none. IMMEDIATE: a read that turns into a write cannot wait.
+
+        ``trusted`` is for a writer, who compares token and format in a statement of its own.
+        """
         with self._guard, self._translated():
-            db = self._connection()
+            db = self._db if trusted and self._db is not None else self._connection()
             if db is None:
                 raise self._vanished()
             db.execute("BEGIN IMMEDIATE")
             try:
-                self._version_of(db)
+                if not trusted:
+                    self._version_of(db)
                 yield db
                 # SQLite alone would go on committing into an unlinked file.
                 if self._identity() != self._file:
@@ -917,7 +926,7 @@ class SqliteStore:
     def _decoded(self, row: tuple[str, int, str, int]) -> Record:
         address, revision, body, checksum = row
         try:
-            if _checksum(address, revision, body) != checksum:
+            if _checksum(address, body) + revision != checksum:
                 raise self._damaged()
             return _record(body, revision)
         except (ValueError, TypeError, AttributeError, RecursionError):
@@ -991,7 +1000,8 @@ class SqliteStore:
             case sqlite3.SQLITE_FULL:
                 return _disk_full(name)
             case sqlite3.SQLITE_READONLY:
-                return _read_only(name)
+                moved = problem.sqlite_errorcode == sqlite3.SQLITE_READONLY_DBMOVED
+                return self._vanished() if moved else _read_only(name)
             case sqlite3.SQLITE_IOERR:
                 return ReconcileError(
                     f"the disk failed on the state {name} ({problem.sqlite_errorname})",
@@ -1043,18 +1053,29 @@ class _SqliteWriter:
         self._lock_id = lock_id
         self._token = token
         self._clock = clock
+        self._header: Header | None = None
+        """As this writer left it. Nobody else can have written while its token is the newest."""
 
     @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        """A transaction that only the holder of the newest token gets into."""
-        with self._store._transaction() as db:
-            renewed = db.execute(
-                "UPDATE lock SET expires = ? WHERE id = ? AND ? = (SELECT token FROM meta)",
-                (self._clock() + LEASE, self._lock_id, self._token),
+    def _writing(self) -> Iterator[tuple[sqlite3.Connection, Header]]:
+        """A transaction that only the holder of the newest token gets into, and the header so far.
+
+        Statements are few and take many rows each: between two of them other threads may run, and a
+        busy interpreter comes back late (a commit took ten times as long among sixteen of them).
+        """
+        with self._store._transaction(trusted=True) as db:
+            if self._header is None:
+                self._header = _header(db)
+            now = self._clock()
+            held = db.execute(
+                "UPDATE lock SET expires = ? WHERE id = ? AND ? = (SELECT token FROM meta) "
+                "AND (SELECT user_version FROM pragma_user_version) <= ?",
+                (now + LEASE, self._lock_id, self._token, self._store._version),
             )
-            if renewed.rowcount != 1:
+            if held.rowcount != 1:
+                self._store._version_of(db)
                 raise LockLost
-            yield db
+            yield db, self._header
 
     def write(
         self,
@@ -1066,40 +1087,27 @@ class _SqliteWriter:
     ) -> Header:
         store = self._store
         bodies, removed, entries = _bodies(put), list(remove), list(journal)
-        with self._writing() as db:
-            header = _written(_header(db), store._environment, application, store._new_id)
-            db.executemany(
-                "DELETE FROM record WHERE address = ?", ((address,) for address in removed)
-            )
+        with self._writing() as (db, old):
+            header = _written(old, store._environment, application, store._new_id)
+            if removed:
+                db.execute(
+                    "DELETE FROM record WHERE address IN (SELECT value FROM json_each(?))",
+                    (json.dumps(removed),),
+                )
             # The serial is above every revision given so far, so a new row repeats none.
-            _put_rows(
-                db,
-                (
-                    (address, revision + 1 if revision else header.serial, body)
-                    for address, body, revision in _changed(db, bodies)
-                ),
-            )
-            db.executemany(
-                "INSERT INTO journal (run, address, kind, at, action, request, detail) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (
-                    (
-                        entry.run,
-                        entry.address,
-                        entry.kind,
-                        entry.at,
-                        entry.action,
-                        entry.request,
-                        entry.detail,
-                    )
-                    for entry in entries
-                ),
-            )
+            if bodies:
+                rows = [
+                    (address, body, _checksum(address, body)) for address, body in bodies.items()
+                ]
+                db.execute(_PUT, {"serial": header.serial, "rows": json.dumps(rows)})
+            if entries:
+                db.execute(_JOURNAL, (json.dumps([_row(entry) for entry in entries]),))
             _put_header(db, header)
+        self._header = header
         return header
 
     def finish(self, run: Run) -> None:
-        with self._writing() as db:
+        with self._writing() as (db, _):
             db.execute(
                 "INSERT INTO history (run, started, finished, digest, outcomes) "
                 "VALUES (?, ?, ?, ?, ?)",
@@ -1109,9 +1117,7 @@ class _SqliteWriter:
     def replace(self, export: Export, *, force: bool = False) -> Header:
         store = self._store
         bodies = _bodies(export.records)
-        given = {record.address: record for record in export.records}
-        with self._writing() as db:
-            old = _header(db)
+        with self._writing() as (db, old):
             header = _pushed(
                 old,
                 export.header,
@@ -1119,31 +1125,28 @@ class _SqliteWriter:
                 force=force,
                 new_id=store._new_id,
             )
-            gone = [
-                row
-                for row in db.execute("SELECT address FROM record").fetchall()
-                if row[0] not in bodies
-            ]
-            db.executemany("DELETE FROM record WHERE address = ?", gone)
-            _put_rows(
-                db,
+            stored = dict(db.execute("SELECT address, body FROM record").fetchall())
+            db.executemany(
+                "DELETE FROM record WHERE address = ?",
+                [(address,) for address, body in stored.items() if bodies.get(address) != body],
+            )
+            empty = old.lineage is None
+            db.executemany(
+                "INSERT INTO record (address, revision, body, checksum) VALUES (?, ?, ?, ?)",
                 (
-                    (
-                        address,
-                        _pushed_revision(
-                            given[address], empty=old.lineage is None, serial=header.serial
-                        ),
-                        body,
-                    )
-                    for address, body, _ in _changed(db, bodies)
+                    (record.address, revision, body, _checksum(record.address, body) + revision)
+                    for record in export.records
+                    if stored.get(record.address) != (body := bodies[record.address])
+                    for revision in [_pushed_revision(record, empty=empty, serial=header.serial)]
                 ),
             )
             _put_header(db, header)
+        self._header = header
         return header
 
     def backup(self) -> Path | None:
-        with self._writing() as db:
-            return self._store._backup(db, self._clock()) if _header(db).lineage else None
+        with self._writing() as (db, header):
+            return self._store._backup(db, self._clock()) if header.lineage else None
 
     def renew(self) -> None:
         with self._writing():
@@ -1203,30 +1206,44 @@ def _held(db: sqlite3.Connection) -> tuple[Lock, str | None] | None:
     return Lock(lock_id, Holder(user, host, pid, command, ci), since, expires), process
 
 
-def _changed(
-    db: sqlite3.Connection, bodies: Mapping[str, str]
-) -> Iterator[tuple[str, str, int | None]]:
-    """Address and body of each record that is not stored just so, with the stored revision."""
-    for address, body in bodies.items():
-        row = db.execute(
-            "SELECT revision, body FROM record WHERE address = ?", (address,)
-        ).fetchone()
-        if row is None or row[1] != body:
-            yield address, body, row[0] if row else None
+_PUT = """
+INSERT INTO record (address, revision, body, checksum)
+SELECT json_extract(value, '$[0]'), :serial, json_extract(value, '$[1]'),
+    json_extract(value, '$[2]') + :serial
+FROM json_each(:rows) WHERE true
+ON CONFLICT (address) DO UPDATE SET revision = record.revision + 1, body = excluded.body,
+    checksum = excluded.checksum - excluded.revision + record.revision + 1
+WHERE record.body <> excluded.body
+"""
+_JOURNAL = """
+INSERT INTO journal (run, address, kind, at, action, request, detail)
+SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
+    json_extract(value, '$[3]'), json_extract(value, '$[4]'), json_extract(value, '$[5]'),
+    json_extract(value, '$[6]')
+FROM json_each(?)
+"""
+_RECORDS = """
+SELECT json_group_array(json_array(address, revision, body, checksum))
+FROM record WHERE address IN (SELECT value FROM json_each(?))
+"""
 
 
-def _put_rows(db: sqlite3.Connection, rows: Iterable[tuple[str, int, str]]) -> None:
-    db.executemany(
-        "INSERT INTO record (address, revision, body, checksum) VALUES (?, ?, ?, ?) "
-        "ON CONFLICT (address) DO UPDATE SET revision = excluded.revision, body = excluded.body, "
-        "checksum = excluded.checksum",
-        ((*row, _checksum(*row)) for row in rows),
+def _row(entry: Entry) -> tuple[str | float, ...]:
+    return (
+        entry.run,
+        entry.address,
+        entry.kind,
+        entry.at,
+        entry.action,
+        entry.request,
+        entry.detail,
     )
 
 
-def _checksum(address: str, revision: int, body: str) -> int:
-    """Of one row: `PRAGMA quick_check` sees a broken tree, but not a flipped letter in a value."""
-    return zlib.crc32(f"{address}\n{revision}\n{body}".encode())
+def _checksum(address: str, body: str) -> int:
+    """Of one row, whose revision is added to it: `PRAGMA quick_check` sees a broken tree, but not a
+    flipped letter in a value."""
+    return zlib.crc32(f"{address}\n{body}".encode())
 
 
 def _sync_folder(folder: Path) -> None:
