@@ -145,6 +145,14 @@ def normalise(path: FieldPath, value: Scalar | None) -> Scalar | None:
     return value
 
 
+def ways_out(path: FieldPath) -> str:
+    """What can be done about a field that the API cannot clear."""
+    return (
+        "Put the value back, set another value, or leave it out and list "
+        f"`{path}` under meta.forget: it is no longer managed then, and stays as it is at the API."
+    )
+
+
 def length(text: str) -> int:
     """UTF-16 units or code points, whichever is more (adapty-api 4.2)."""
     return max(len(text), len(text.encode("utf-16-le", "surrogatepass")) // 2)

@@ -28,6 +28,7 @@ from reconciler.contract import (
     Field,
     length,
     profile_schema,
+    ways_out,
 )
 from reconciler.documents import Document, Path
 from reconciler.errors import Diagnostic, Source, error, warning
@@ -693,11 +694,7 @@ def _written_as_float(name: str, content: float, document: Document) -> Diagnost
 
 
 def _ways_out(field: Field) -> str:
-    forget = INSTALLATION if field.path == DEVICE_ID else field.path
-    return (
-        "Put its value back, set another value, or remove the line and list "
-        f"`{forget}` under meta.forget to stop managing it."
-    )
+    return ways_out(INSTALLATION if field.path == DEVICE_ID else field.path)
 
 
 def _other_dialect(contract: Contract, path: str) -> Dialect | None:

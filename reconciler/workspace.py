@@ -212,7 +212,7 @@ class Workspace:
                     environment.delete_attribute_with, environment.send_ip_country_always
                 ),
                 max_changes=environment.max_changes,
-                allows_deletes=environment.max_delete.allows,
+                max_delete=environment.max_delete,
             ),
         )
         if isinstance(made, list):
