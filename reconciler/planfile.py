@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from reconciler.errors import ReconcileError, Refused
+from reconciler.errors import InputError, ReconcileError, Refused
 from reconciler.plan import Plan, from_lines, from_stream, to_lines
 
 _BLOCK = 1 << 18
@@ -24,7 +24,7 @@ def read_plan(path: Path) -> Plan:
     The file stays open: another one put in its place is not looked at, and a line that is altered
     afterwards is refused before its change is given out.
 
-    Raises Refused for what is not an intact plan, ReconcileError where it cannot be read.
+    Raises Refused for what is not an intact plan, InputError where it cannot be read.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -38,14 +38,16 @@ def read_plan(path: Path) -> Plan:
     except UnicodeDecodeError:
         raise Refused(f"{path} is not a plan", hint="Plan again with --out.") from None
     except OSError as problem:
-        raise ReconcileError(f"cannot read the plan {path}: {problem.strerror}") from None
+        raise InputError(f"cannot read the plan {path}: {problem.strerror}") from None
 
 
 def write_plan(plan: Plan, path: Path) -> None:
     """Saves a plan as JSON Lines, mode 0600, all or nothing.
 
-    Raises ReconcileError where it cannot be written.
+    Raises InputError for what names no file, ReconcileError where it cannot be written.
     """
+    if not path.name:
+        raise InputError(f"cannot write the plan to {path}: give the name of a file")
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
