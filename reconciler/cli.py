@@ -458,7 +458,9 @@ def apply(
             made = read_plan(file)
         else:
             if options.pop("refresh"):
-                workspace.refresh(select=options["select"], exclude=options["exclude"])
+                workspace.refresh(
+                    select=options["select"], exclude=options["exclude"], complete=True
+                )
             made, profiles = _planned(app, workspace, options)
         workspace.check(made, max_changes=max_changes)
         if not json_:

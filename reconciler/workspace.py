@@ -20,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from reconciler.config import Config, Environment, find, load_config
+from reconciler.config import EMULATOR, Config, Environment, find, load_config
 from reconciler.contract import Contract
 from reconciler.documents import Document
 from reconciler.errors import (
@@ -188,15 +188,16 @@ class Workspace:
         Touches neither state nor files, and makes no network call unless ``refresh``, which reads the
         recorded profiles first and records nothing. ``profiles`` spares reading the files again.
 
-        Raises InputError for invalid files and for what the API cannot do.
+        Raises InputError for invalid files and for what the API cannot do, ReconcileError where a
+        profile could not be read.
         """
         desired = self.desired() if profiles is None else profiles
         recorded = by_address(self.store.records())
         selection = Selection(tuple(select), tuple(exclude))
         if refresh:
-            recorded |= {
-                look.after.address: look.after for look in self._look(recorded.values(), selection)
-            }
+            looks = list(self._look(recorded.values(), selection))
+            _refuse_unread([look.drift for look in looks])
+            recorded |= {look.after.address: look.after for look in looks}
         environment = self.environment
         made = make_plan(
             desired,
@@ -224,7 +225,8 @@ class Workspace:
     def check(self, plan: Plan, *, max_changes: int | None = None) -> None:
         """Whether a plan may be applied here at all; ``max_changes`` overrides the configured limit.
 
-        Raises Refused for another environment, lineage or application, and above a cap.
+        Raises Refused for another environment, lineage or application, and above a cap; InputError
+        where the key is missing.
         """
         from reconciler.apply import check_plan
 
@@ -234,6 +236,8 @@ class Workspace:
             environment=self.environment.name,
             max_changes=self.environment.max_changes if max_changes is None else max_changes,
         )
+        if plan.summary["requests"] and self.environment.url != EMULATOR:
+            self._key()
 
     def apply(
         self,
@@ -337,12 +341,19 @@ class Workspace:
     # --- looking -----------------------------------------------------------------------------
 
     def refresh(
-        self, *, select: Iterable[str] = (), exclude: Iterable[str] = (), record: bool = True
+        self,
+        *,
+        select: Iterable[str] = (),
+        exclude: Iterable[str] = (),
+        record: bool = True,
+        complete: bool = False,
     ) -> list[Drift]:
         """Reads what the API will tell of every recorded profile, records it, and returns the drift,
         by address.
 
         Only identifiers and custom attributes can be seen (adapty-api 5.3).
+
+        Raises ReconcileError where a profile could not be read and it was to be ``complete``.
         """
         selection = Selection(tuple(select), tuple(exclude))
         with ExitStack() as stack:
@@ -353,6 +364,8 @@ class Workspace:
             drifts = [look.drift for look in looks]
         if self._stop():
             raise Interrupted("interrupted; what was read is recorded")
+        if complete:
+            _refuse_unread(drifts)
         return sorted(drifts, key=lambda drift: drift.address)
 
     def _has_state(self) -> bool:
@@ -366,6 +379,7 @@ class Workspace:
         chosen = [record for record in records if selection.takes(record.address, record.labels)]
         if not chosen:
             return
+        application = self.store.header().application
         with self._connected(None, None) as connection:
             for seen in look(
                 chosen,
@@ -377,6 +391,12 @@ class Workspace:
                 if seen.answer.is_unauthorised:
                     raise NotAuthorised(
                         f"the API refused the key: {seen.answer.message}", hint=self._key_hint()
+                    )
+                told = seen.answer.data.app_id if seen.answer.data else None
+                if application and told and told != application:
+                    raise Refused(
+                        "the API answered for another application than the state was made for",
+                        hint="Check --env and the key.",
                     )
                 yield seen
             if connection.pace.given_up:
@@ -449,7 +469,7 @@ class Workspace:
 
         environment = self.environment
         with ExitStack() as stack:
-            if environment.url == "emulator":
+            if environment.url == EMULATOR:
                 from reconciler.emulator import Emulator, EmulatorServer
 
                 emulator = Emulator(dialect=environment.dialect.value, db=environment.emulator_db)
@@ -512,6 +532,16 @@ def _unconnected() -> Iterator[_Connection]:
     with DaemonExecutor(1) as executor:
         yield _Connection(
             ExecutorCalls(executor, send), Pace(Rate(None), clock=SystemClock()), None
+        )
+
+
+def _refuse_unread(drifts: Sequence[Drift]) -> None:
+    unread = sorted(drift.address for drift in drifts if drift.kind == "unread")
+    if unread:
+        raise ReconcileError(
+            f"{len(unread)} of {len(drifts)} profiles could not be read, {unread[0]} for one; "
+            "nothing was planned",
+            hint="See `reconcile refresh`, or plan without --refresh.",
         )
 
 
