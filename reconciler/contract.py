@@ -300,7 +300,11 @@ _META: dict[str, Any] = {
         "labels": {
             "description": "Names to select profiles by: --select label:NAME.",
             "type": "array",
-            "items": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,63}$"},
+            "items": {
+                "description": "A label has 1 to 63 letters, digits, dashes, periods or underscores.",
+                "type": "string",
+                "pattern": "^[A-Za-z0-9._-]{1,63}$",
+            },
             "uniqueItems": True,
         },
         "protect": {
@@ -310,7 +314,10 @@ _META: dict[str, Any] = {
         "forget": {
             "description": "Stop managing these field paths: nothing is sent, what the API holds stays.",
             "type": "array",
-            "items": {"type": "string"},
+            "items": {
+                "description": "A path like `birthday`, `custom_attributes.tier` or `installation_meta`.",
+                "type": "string",
+            },
             "uniqueItems": True,
         },
     },
