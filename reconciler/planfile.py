@@ -8,10 +8,13 @@ import stat
 import weakref
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 from reconciler.errors import InputError, ReconcileError, Refused
-from reconciler.plan import Plan, from_lines, from_stream, to_lines
+from reconciler.plan import Conforms, Plan, from_lines, from_stream, to_lines
+from reconciler.resources import load_schema
+from reconciler.validation import verdict_of
 
 _BLOCK = 1 << 18
 _LARGEST_PIPE = 64 * 1024 * 1024
@@ -29,12 +32,12 @@ def read_plan(path: Path) -> Plan:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         if stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return from_stream(_Lines(descriptor))
+            return from_stream(_Lines(descriptor), _conforms())
         with open(descriptor, "rb") as pipe:
             content = pipe.read(_LARGEST_PIPE + 1)
         if len(content) > _LARGEST_PIPE:
             raise Refused(f"{path} is too large to be read as a plan", hint="Give a file.")
-        return from_lines(content.decode("utf-8").split("\n"))
+        return from_lines(content.decode("utf-8").split("\n"), _conforms())
     except UnicodeDecodeError:
         raise Refused(f"{path} is not a plan", hint="Plan again with --out.") from None
     except OSError as problem:
@@ -61,6 +64,16 @@ def write_plan(plan: Plan, path: Path) -> None:
     finally:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
+
+
+@cache
+def _conforms() -> Conforms:
+    schema = load_schema("plan.schema")
+    verdicts = {
+        kind: verdict_of({"$ref": f"#/$defs/{kind}", "$defs": schema["$defs"]})
+        for kind in ("header", "change", "footer")
+    }
+    return lambda kind, data: verdicts[kind](data)
 
 
 class _Lines:

@@ -28,8 +28,11 @@ from reconciler.errors import (
     InputError,
     Interrupted,
     NotAuthorised,
+    ReconcileError,
     Refused,
     RemoteUnavailable,
+    Source,
+    StateRefused,
 )
 from reconciler.outcomes import ApplyReport, Drift, Outcome, Progress, Result
 from reconciler.pace import MOST_IN_FLIGHT, Pace, SystemClock
@@ -38,8 +41,8 @@ from reconciler.planfile import read_plan, write_plan
 from reconciler.planner import Options, Selection, make_plan
 from reconciler.profiles import Profile, profile_of
 from reconciler.protocol import Rate, Sending
-from reconciler.resources import load_contract
-from reconciler.state import Export, Record, by_address, decode_export
+from reconciler.resources import load_contract, load_schema
+from reconciler.state import FORMAT_VERSION, Export, Record, by_address, decode_export
 from reconciler.store import Holder, SqliteStore, Store, Writer
 
 if TYPE_CHECKING:
@@ -429,6 +432,8 @@ class Workspace:
 
         Raises StateRefused for anything that is not an export of this lineage and environment.
         """
+        if isinstance(data, dict) and data.get("format_version") == FORMAT_VERSION:
+            _refuse_malformed(data)
         export = decode_export(data)
         if export.header.environment not in (None, self.environment.name):
             raise Refused(
@@ -532,6 +537,17 @@ def _unconnected() -> Iterator[_Connection]:
     with DaemonExecutor(1) as executor:
         yield _Connection(
             ExecutorCalls(executor, send), Pace(Rate(None), clock=SystemClock()), None
+        )
+
+
+def _refuse_malformed(data: dict[str, Any]) -> None:
+    from reconciler.validation import validate_value
+
+    export = Document(data, Source("the export"), {})
+    flaws = validate_value(export, load_schema("state.schema"), prefix="state")
+    if flaws:
+        raise StateRefused(
+            f"this is not a state export: {flaws[0].message}", hint="Give an unedited export."
         )
 
 

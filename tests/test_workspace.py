@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from reconciler import InputError, ReconcileError, Refused, Workspace
+from reconciler import InputError, ReconcileError, Refused, StateRefused, Workspace
 from reconciler.emulator import Answer, Emulator, EmulatorServer
 
 KEYS = {"SECRET_KEY": "secret_live_abcdefgh.0123456789abcdef0123456789abcdef"}
@@ -83,3 +83,25 @@ def test_answers_of_another_application_are_not_taken_for_drift(tmp_path: Path) 
             place.plan(refresh=True)
         with pytest.raises(Refused, match="another application"):
             place.refresh()
+
+
+@pytest.mark.parametrize(
+    ("facts", "message"),
+    [
+        ({"first_name": {"known": "value", "value": [1]}}, "first_name"),
+        ({"first_name": {"known": "perhaps"}}, "perhaps"),
+        (5, "facts"),
+    ],
+)
+def test_an_export_that_has_not_its_form_is_refused_by_what_is_wrong(
+    tmp_path: Path, facts: Any, message: str
+) -> None:
+    with workspace(tmp_path, "http://127.0.0.1:9") as place:
+        data: dict[str, Any] = {
+            "format_version": 1, "lineage": "x", "serial": 1, "environment": "remote",
+            "application": None,
+            "profiles": [{"address": "a", "presence": "present", "revision": 1, "facts": facts}],
+        }  # fmt: skip
+        with pytest.raises(StateRefused, match=message):
+            place.import_state(data, force=True)
+        assert place.export().records == ()
