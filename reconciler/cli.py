@@ -7,6 +7,7 @@ commands, so that ``--help`` and ``--version`` cost what importing click costs.
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from reconciler.console import Narrator
     from reconciler.outcomes import ApplyReport
     from reconciler.plan import Plan
+    from reconciler.profiles import Profile
     from reconciler.protocol import Rate
     from reconciler.workspace import Workspace
 
@@ -61,7 +63,8 @@ class _App:
             return self.color == "always"
         if os.environ.get("NO_COLOR"):
             return False
-        if any(os.environ.get(name, "0") != "0" for name in ("FORCE_COLOR", "CLICOLOR_FORCE")):
+        forced = (os.environ.get(name, "") for name in ("FORCE_COLOR", "CLICOLOR_FORCE"))
+        if any(value not in ("", "0") for value in forced):
             return True
         return stream.isatty() and os.environ.get("TERM") != "dumb"
 
@@ -71,6 +74,7 @@ class _Door(click.Group):
 
     def main(self, *args: Any, **extra: Any) -> NoReturn:
         extra["standalone_mode"] = False
+        _open_streams()
         try:
             code = super().main(*args, **extra)
         except click.exceptions.NoArgsIsHelpError as problem:
@@ -98,6 +102,15 @@ class _Door(click.Group):
             _say(f"error: {shown(where + (problem.strerror or type(problem).__name__))}")
             code = ExitCode.FAILED
         _leave(int(code or 0))
+
+
+def _open_streams() -> None:
+    """Gives closed standard streams a place to go, before a file can take their descriptors: text
+    for the user must never land in the state."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            mode = "r" if name == "stdin" else "w"
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
 
 
 def _leave(code: int) -> NoReturn:
@@ -164,8 +177,8 @@ def _signals(app: _App) -> Iterator[None]:
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, previous in before.items():
+            signal.signal(number, previous)
 
 
 # --- options -------------------------------------------------------------------------------------
@@ -226,6 +239,9 @@ def _plan_options(command: Command) -> Command:
     return command
 
 
+_show_requests = _option("--show-requests", is_flag=True, help="Print the exact requests.")
+
+
 @click.group(cls=_Door, context_settings=HELP)
 @click.version_option(__version__, prog_name="reconcile")
 @_option("--config", metavar="FILE", help="The configuration; by default found upwards from here.")
@@ -275,12 +291,14 @@ def init(folder: Path) -> None:
         (profiles / "jane.yaml").write_text(example, "utf-8")
         _print(f"wrote {shown(str(profiles / 'jane.yaml'))}")
     ignore = folder / ".gitignore"
-    present = ignore.read_text("utf-8").splitlines() if ignore.exists() else []
-    missing = [line for line in (".reconcile/", "*.plan") if line not in present]
+    present = ignore.read_bytes() if ignore.exists() else b""
+    missing = [line for line in (b".reconcile/", b"*.plan") if line not in present.splitlines()]
     if missing:
-        ignore.write_text("\n".join([*present, *missing]) + "\n", "utf-8")
+        separator = b"" if present.endswith((b"\n", b"\r")) or not present else b"\n"
+        ignore.write_bytes(present + separator + b"\n".join(missing) + b"\n")
         _print(f"wrote {shown(str(ignore))}")
-    _print("next: reconcile plan")
+    there = "" if folder.resolve() == Path.cwd() else f"cd {shlex.quote(str(folder))} && "
+    _print(f"next: {shown(there)}reconcile plan")
 
 
 @main.command()
@@ -309,7 +327,7 @@ def validate(app: _App, paths: Sequence[Path], format_: str) -> int:
 @_format("text", "json")
 @_plan_options
 @_option("--detailed-exitcode", is_flag=True, help="Exit with 2 when there are changes.")
-@_option("--show-requests", is_flag=True, help="Print the exact requests.")
+@_show_requests
 @click.pass_obj
 def plan(
     app: _App,
@@ -324,7 +342,7 @@ def plan(
     from reconciler.workspace import write_plan
 
     with _signals(app), app.workspace() as workspace:
-        made = _planned(app, workspace, options)
+        made, _ = _planned(app, workspace, options)
         rate = workspace.environment.rate
     if out is not None:
         write_plan(made, out)
@@ -337,8 +355,10 @@ def plan(
     return ExitCode.CHANGES if pending else ExitCode.DONE
 
 
-def _planned(app: _App, workspace: Workspace, options: dict[str, Any]) -> Plan:
-    """The plan of the files; their warnings go to stderr."""
+def _planned(
+    app: _App, workspace: Workspace, options: dict[str, Any]
+) -> tuple[Plan, Sequence[Profile]]:
+    """The plan of the files, and their profiles; warnings go to stderr."""
     from reconciler.errors import InputError
     from reconciler.report import diagnostics_text
 
@@ -352,7 +372,10 @@ def _planned(app: _App, workspace: Workspace, options: dict[str, Any]) -> Plan:
     made = workspace.plan(profiles=checked.profiles, **options)
     if app.stopping:
         raise Interrupted("interrupted; nothing was planned")
-    return made
+    selecting = options["select"] or options["exclude"]
+    if selecting and made.is_empty and not (made.unchanged or made.orphans):
+        _say("warning: --select and --exclude leave no profile")
+    return made, checked.profiles
 
 
 def _show(
@@ -377,7 +400,7 @@ def _show(
 @main.command()
 @click.argument("file", metavar="PLAN", type=click.Path(path_type=Path))
 @_format("text", "json")
-@_option("--show-requests", is_flag=True, help="Print the exact requests.")
+@_show_requests
 @click.pass_obj
 def show(app: _App, file: Path, format_: str, show_requests: bool) -> None:
     """Print a saved plan."""
@@ -390,6 +413,7 @@ def show(app: _App, file: Path, format_: str, show_requests: bool) -> None:
 @click.argument("file", metavar="[PLAN]", required=False, type=click.Path(path_type=Path))
 @_option("--auto-approve", is_flag=True, help="Do not ask.")
 @_plan_options
+@_show_requests
 @_option(
     "--parallelism",
     type=click.IntRange(1, 1000),
@@ -411,6 +435,7 @@ def apply(
     /,
     file: Path | None,
     auto_approve: bool,
+    show_requests: bool,
     parallelism: int | None,
     rate: str | None,
     max_changes: int | None,
@@ -428,20 +453,27 @@ def apply(
         raise UsageError("a saved plan is applied as it is: plan options do not go with it")
     narrator = _narrator(app, json_=json_, bar=not no_progress)
     with _signals(app), _narrated(narrator), app.workspace() as workspace:
+        profiles: Sequence[Profile] | None = None
         if file is not None:
             made = read_plan(file)
         else:
             if options.pop("refresh"):
-                workspace.refresh(select=options["select"], exclude=options["exclude"])
-            made = _planned(app, workspace, options)
+                workspace.refresh(
+                    select=options["select"], exclude=options["exclude"], complete=True
+                )
+            made, profiles = _planned(app, workspace, options)
         workspace.check(made, max_changes=max_changes)
-        _approve(app, workspace, made, auto_approve=auto_approve, digest=digest, json_=json_)
+        if not json_:
+            rate_shown = workspace.environment.rate if given_rate is None else given_rate
+            _show(app, made, "text", rate=rate_shown, show_requests=show_requests)
+        _approve(app, workspace, made, auto_approve=auto_approve, digest=digest)
         narrator.begin(made)
         done = workspace.apply(
             made,
             max_changes=max_changes,
             rate=given_rate,
             parallelism=parallelism,
+            profiles=profiles,
             on_result=narrator.result,
             on_progress=narrator.progress,
         )
@@ -481,9 +513,8 @@ def _approve(
     *,
     auto_approve: bool,
     digest: str | None,
-    json_: bool,
 ) -> None:
-    """Shows the plan and asks; the only accepted answer is ``yes``.
+    """Asks, where it was not approved before; the only accepted answer is ``yes``.
 
     Raises Refused where the digest is another one, or nobody can be asked.
     """
@@ -492,8 +523,6 @@ def _approve(
             f"the plan has digest {made.digest}, not the one that was given",
             hint="Plan again, have it reviewed, and apply with its digest.",
         )
-    if not json_:
-        _show(app, made, "text", rate=workspace.environment.rate)
     if made.is_empty:
         return
     if auto_approve:
@@ -521,6 +550,9 @@ def _ask(app: _App, question: str) -> str:
             raise KeyboardInterrupt
         _write(sys.stderr, question)
         return sys.stdin.readline().strip()
+    except KeyboardInterrupt:
+        _say("")
+        raise Interrupted("interrupted; nothing was sent") from None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -642,7 +674,7 @@ def state_push(app: _App, file: Path, force: bool) -> None:
         content = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
         data = json.loads(content.decode("utf-8"))
     except OSError as problem:
-        raise ReconcileError(f"cannot read {file}: {problem.strerror}") from None
+        raise InputError(f"cannot read {file}: {problem.strerror}") from None
     except (ValueError, RecursionError):
         raise Refused("this is not a state export: it is not JSON") from None
     with app.workspace() as workspace:

@@ -13,13 +13,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 from urllib.parse import urlsplit
 
 from reconciler.contract import Clear, Dialect
 from reconciler.documents import Document
 from reconciler.errors import Diagnostic, InputError, Source, UsageError, error
 from reconciler.loader import parse_yaml
+from reconciler.planner import Cap, Count, Share
 from reconciler.protocol import Rate
 from reconciler.resources import load_schema
 from reconciler.validation import did_you_mean, validate_value
@@ -29,37 +30,6 @@ EMULATOR = "emulator"
 DEFAULT_RATE = 300 / 60
 """Requests per second: what the API allowed when the guide was written (adapty-api 7.25)."""
 MAX_BYTES = 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Count:
-    """A cap on deletions as a number of profiles."""
-
-    profiles: int
-
-    def allows(self, count: int, recorded: int) -> bool:
-        """Whether ``count`` of ``recorded`` profiles may be deleted."""
-        return count <= self.profiles
-
-    def __str__(self) -> str:
-        return str(self.profiles)
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """A cap on deletions as a whole percentage of the recorded profiles."""
-
-    percent: int
-
-    def allows(self, count: int, recorded: int) -> bool:
-        """Whether ``count`` of ``recorded`` profiles may be deleted."""
-        return count * 100 <= recorded * self.percent
-
-    def __str__(self) -> str:
-        return f"{self.percent}%"
-
-
-Cap: TypeAlias = Count | Share
 
 
 @dataclass(frozen=True, slots=True)

@@ -145,6 +145,14 @@ def normalise(path: FieldPath, value: Scalar | None) -> Scalar | None:
     return value
 
 
+def ways_out(path: FieldPath) -> str:
+    """What can be done about a field that the API cannot clear."""
+    return (
+        "Put the value back, set another value, or leave it out and list "
+        f"`{path}` under meta.forget: it is no longer managed then, and stays as it is at the API."
+    )
+
+
 def length(text: str) -> int:
     """UTF-16 units or code points, whichever is more (adapty-api 4.2)."""
     return max(len(text), len(text.encode("utf-16-le", "surrogatepass")) // 2)
@@ -292,7 +300,11 @@ _META: dict[str, Any] = {
         "labels": {
             "description": "Names to select profiles by: --select label:NAME.",
             "type": "array",
-            "items": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,63}$"},
+            "items": {
+                "description": "A label has 1 to 63 letters, digits, dashes, periods or underscores.",
+                "type": "string",
+                "pattern": "^[A-Za-z0-9._-]{1,63}$",
+            },
             "uniqueItems": True,
         },
         "protect": {
@@ -302,7 +314,10 @@ _META: dict[str, Any] = {
         "forget": {
             "description": "Stop managing these field paths: nothing is sent, what the API holds stays.",
             "type": "array",
-            "items": {"type": "string"},
+            "items": {
+                "description": "A path like `birthday`, `custom_attributes.tier` or `installation_meta`.",
+                "type": "string",
+            },
             "uniqueItems": True,
         },
     },

@@ -14,7 +14,7 @@ from enum import StrEnum
 from functools import cached_property
 from hashlib import blake2b, sha256
 from itertools import chain, islice
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from reconciler.errors import Refused, Source
 from reconciler.values import FieldPath, Json, Scalar
@@ -254,17 +254,23 @@ def encode(plan: Plan) -> dict[str, Json]:
     return {**header, "changes": changes, **footer}
 
 
-def from_lines(lines: Iterable[str]) -> Plan:
+Conforms: TypeAlias = Callable[[str, Any], bool]
+"""Whether a ``header``, ``change`` or ``footer`` (named first) has the form that its schema gives it."""
+
+
+def from_lines(lines: Iterable[str], conforms: Conforms = lambda kind, data: True) -> Plan:
     """The plan that `to_lines` wrote, or the one object that `encode` made, in memory.
+
+    A digest can be made by anybody, so what comes from outside is to pass ``conforms``.
 
     Raises Refused for a plan that is truncated, altered, of a newer format, or no plan at all.
     """
     changes: list[Change] = []
-    plan = _checked(lines, lambda change, line: changes.append(change))
+    plan = _checked(lines, conforms, lambda change, line: changes.append(change))
     return replace(plan, changes=tuple(changes))
 
 
-def from_stream(lines: Callable[[], Iterable[str]]) -> Plan:
+def from_stream(lines: Callable[[], Iterable[str]], conforms: Conforms) -> Plan:
     """The same plan, its changes decoded anew each time that they are gone through.
 
     ``lines`` gives the lines from the first one on, as often as it is called. All of them are checked
@@ -272,7 +278,7 @@ def from_stream(lines: Callable[[], Iterable[str]]) -> Plan:
     was checked or raises Refused.
     """
     marks = bytearray()
-    plan = _checked(lines(), lambda change, line: marks.extend(_mark(line)))
+    plan = _checked(lines(), conforms, lambda change, line: marks.extend(_mark(line)))
     return replace(plan, changes=Stream(lines, len(marks) // _MARK, bytes(marks)))
 
 
@@ -312,8 +318,17 @@ def _mark(line: str) -> bytes:
     return blake2b(line.encode("utf-8", "surrogatepass"), digest_size=_MARK).digest()
 
 
-def _checked(lines: Iterable[str], found: Callable[[Change, str], None]) -> Plan:
+def _checked(
+    lines: Iterable[str], conforms: Conforms, found: Callable[[Change, str], None]
+) -> Plan:
     """A plan without its changes, each of which is given to ``found`` with its line."""
+
+    def read_as(kind: str, line: str) -> Any:
+        data = json.loads(line)
+        if not conforms(kind, data):
+            raise ValueError
+        return data
+
     try:
         read = _lines_of(lines)
         first = next(read)
@@ -326,17 +341,18 @@ def _checked(lines: Iterable[str], found: Callable[[Change, str], None]) -> Plan
             )
         if version != FORMAT_VERSION:
             raise Refused("this is not a plan", hint="Plan again with --out.")
-        head = _decode_head(header)
+        head = _decode_head(read_as("header", first))
         writing = Writing(head)
         last = next(read)
         for line in read:
-            change = _decode_change(json.loads(last))
+            change = _decode_change(read_as("change", last))
             writing.passed(change, last)
             found(change, last)
             last = line
         footer = json.loads(last)
         if "digest" not in footer:
             raise Refused("the plan is truncated", hint="Plan again with --out.")
+        footer = read_as("footer", last)
         plan = Plan(
             environment=head.environment,
             mode=head.mode,

@@ -6,11 +6,20 @@ a reviewer must know about it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from typing import TypeAlias
 
-from reconciler.contract import ATTRIBUTES, IP_COUNTRY, Clear, Contract
+from reconciler.contract import (
+    ATTRIBUTES,
+    DEVICE_ID,
+    INSTALLATION,
+    IP_COUNTRY,
+    Clear,
+    Contract,
+    ways_out,
+)
 from reconciler.errors import Diagnostic, Source, error
 from reconciler.plan import Action, Basis, Change, FieldChange, Hazard, Mode, Op, Plan, Request
 from reconciler.profiles import Profile
@@ -19,11 +28,38 @@ from reconciler.state import Fact, Header, Known, Presence, Record
 from reconciler.values import FieldPath, Json, Scalar, same
 
 _ATTRIBUTE = f"{ATTRIBUTES}."
+_MEMBER = f"{INSTALLATION}."
 
-WAYS_OUT = (
-    "Put the value back, set another value, or list the path under meta.forget "
-    "(it stays as it is at the API, and is no longer managed)."
-)
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """A cap on deletions as a number of profiles."""
+
+    profiles: int
+
+    def allows(self, count: int, recorded: int) -> bool:
+        """Whether ``count`` of ``recorded`` profiles may be deleted."""
+        return count <= self.profiles
+
+    def __str__(self) -> str:
+        return str(self.profiles)
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A cap on deletions as a whole percentage of the recorded profiles."""
+
+    percent: int
+
+    def allows(self, count: int, recorded: int) -> bool:
+        """Whether ``count`` of ``recorded`` profiles may be deleted."""
+        return count * 100 <= recorded * self.percent
+
+    def __str__(self) -> str:
+        return f"{self.percent}%"
+
+
+Cap: TypeAlias = Count | Share
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +94,8 @@ class Options:
     sending: Sending = field(default_factory=Sending)
     max_changes: int | None = None
     """More changes than this is a hazard that apply refuses."""
-    allows_deletes: Callable[[int, int], bool] = field(default=lambda deletes, recorded: True)
-    """Whether so many deletions are within the cap, given the number of recorded profiles."""
+    max_delete: Cap = Share(100)
+    """More deletions than this is a hazard that apply refuses."""
 
 
 def make_plan(
@@ -75,16 +111,15 @@ def make_plan(
     ``desired`` are valid profiles with distinct addresses, in any order; ``recorded`` is keyed by
     address. Orphans stay untouched unless ``options.prune``.
     """
-    by_profile_id = {record.profile_id: record for record in recorded.values() if record.profile_id}
+    known = _Known.of(recorded)
     changes: list[Change] = []
     diagnostics: list[Diagnostic] = []
     claimed: set[str] = set()
     unchanged = 0
     for profile in sorted(desired, key=lambda profile: profile.address):
-        match = _match(profile, recorded, by_profile_id)
+        match = known.match(profile)
         if isinstance(match, Diagnostic):
             diagnostics.append(match)
-            claimed |= _addresses(profile, by_profile_id)
             continue
         if match is not None:
             claimed.add(match.address)
@@ -106,10 +141,10 @@ def make_plan(
         if address not in claimed and options.selection.takes(address, record.labels)
     ]
     orphans.sort(key=lambda record: record.address)
-    removed = [record for record in orphans if options.prune and not record.protect]
-    changes.extend(_removal(record) for record in removed)
+    left = [record for record in orphans if record.protect or not options.prune]
+    if options.prune:
+        changes.extend(_removal(record) for record in orphans if not record.protect)
     changes.sort(key=lambda change: change.address)
-    left = [record for record in orphans if record not in removed] if removed else orphans
     return Plan(
         environment=options.environment,
         mode=Mode.PRUNE if options.prune else Mode.ADDITIVE,
@@ -120,41 +155,72 @@ def make_plan(
         orphans=tuple(record.address for record in left),
         unchanged=unchanged,
         hazards=(
-            *_caps(changes, len(recorded), options),
+            *_caps(changes, recorded.values(), options),
             *(_protected(left) if options.prune else ()),
         ),
     )
 
 
-def _match(
-    profile: Profile, recorded: Mapping[str, Record], by_profile_id: Mapping[str, Record]
-) -> Record | Diagnostic | None:
-    """The record of a profile: by address, else by profile id (to be linked)."""
-    record = recorded.get(profile.address)
-    known = by_profile_id.get(profile.profile_id) if profile.profile_id else None
-    if record is None:
-        if known is not None and known.customer_user_id not in (None, profile.customer_user_id):
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """The recorded profiles by all that can name them."""
+
+    by_address: Mapping[str, Record]
+    by_profile_id: Mapping[str, Record]
+    by_learned_customer: Mapping[str, Record]
+    """Those declared by their profile id alone, whose customer id an answer told."""
+
+    @classmethod
+    def of(cls, recorded: Mapping[str, Record]) -> _Known:
+        present = [record for record in recorded.values() if record.profile_id]
+        return cls(
+            recorded,
+            {record.profile_id: record for record in present if record.profile_id},
+            {
+                record.customer_user_id: record
+                for record in present
+                if record.customer_user_id not in (None, record.address)
+            },
+        )
+
+    def match(self, profile: Profile) -> Record | Diagnostic | None:
+        """The record of a profile: by its address; else one to be linked, by the other identifier."""
+        record = self.by_address.get(profile.address)
+        if record is None:
+            return self._to_be_linked(profile)
+        conflict = (
+            profile.profile_id and record.profile_id and profile.profile_id != record.profile_id
+        )
+        if conflict and record.presence is Presence.PRESENT:
             return _identity(
                 profile,
-                f"profile {profile.profile_id} is recorded under another customer id",
-                "A link cannot be undone through the API: keep the customer_user_id of "
-                f"{known.address}.",
+                f"{profile.address} is recorded as profile {record.profile_id}, "
+                f"the file says {profile.profile_id}",
+                "Take profile_id out of the file, or correct it.",
             )
-        return known
-    conflict = profile.profile_id and record.profile_id and profile.profile_id != record.profile_id
-    if conflict and record.presence is Presence.PRESENT:
-        return _identity(
-            profile,
-            f"{profile.address} is recorded as profile {record.profile_id}, "
-            f"the file says {profile.profile_id}",
-            "Take profile_id out of the file, or correct it.",
-        )
-    return record
+        return record
 
-
-def _addresses(profile: Profile, by_profile_id: Mapping[str, Record]) -> set[str]:
-    known = by_profile_id.get(profile.profile_id or "")
-    return {profile.address} | ({known.address} if known else set())
+    def _to_be_linked(self, profile: Profile) -> Record | Diagnostic | None:
+        by_customer = self.by_learned_customer.get(profile.customer_user_id or "")
+        if profile.profile_id is None:
+            return by_customer
+        record = self.by_profile_id.get(profile.profile_id)
+        if record is not None and record.customer_user_id not in (None, profile.customer_user_id):
+            return _identity(
+                profile,
+                f"profile {profile.profile_id} is recorded with the customer id "
+                f"{record.customer_user_id}",
+                "A link cannot be undone through the API: write `customer_user_id: "
+                f"{record.customer_user_id}`.",
+            )
+        if by_customer is not None and by_customer is not record:
+            return _identity(
+                profile,
+                f"the customer id {profile.customer_user_id} is recorded for profile "
+                f"{by_customer.profile_id}",
+                "Take profile_id out of the file, or correct it.",
+            )
+        return record
 
 
 def _identity(profile: Profile, message: str, hint: str) -> Diagnostic:
@@ -173,8 +239,7 @@ class _ProfilePlanner:
     def plan(self) -> Change | None | list[Diagnostic]:
         action = self._action()
         fields = [change for path in self._paths() if (change := self._decide(path, action))]
-        diagnostics = [d for change in fields if (d := self._unclearable(change))]
-        if diagnostics:
+        if diagnostics := list(self._refusals(fields)):
             return diagnostics
         sent = [change for change in fields if change.op is not Op.FORGET]
         if action is Action.UPDATE and not sent:
@@ -197,6 +262,8 @@ class _ProfilePlanner:
 
     def _action(self) -> Action:
         record, profile = self.record, self.profile
+        if record is not None and record.address != profile.address:
+            return Action.LINK
         if profile.customer_user_id and profile.profile_id:
             linked = record is not None and record.customer_user_id == profile.customer_user_id
             if not linked or record is None or record.profile_id is None:
@@ -224,7 +291,8 @@ class _ProfilePlanner:
                 return None
             return self._change(path, Op.SET, after, line=line)
         if fact is not None and fact.known is Known.CLEARED:
-            return self._change(path, Op.CLEAR, None, line=line) if again else None
+            sent = again and self._can_clear(path)
+            return self._change(path, Op.CLEAR, None, line=line) if sent else None
         if declared or (fact is not None and fact.known is not Known.UNKNOWN):
             return self._change(path, Op.CLEAR, None, line=line)
         return None
@@ -236,46 +304,50 @@ class _ProfilePlanner:
         before, basis = _before(fact)
         return FieldChange(path, op, before, after, basis, line)
 
-    def _unclearable(self, change: FieldChange) -> Diagnostic | None:
-        if change.op is not Op.CLEAR:
-            return None
-        source = Source(self.profile.source.file, change.line or self.profile.source.line)
-        if not self.contract.knows(change.path):
-            return error(
-                "plan/unknown-field",
-                f"{change.path} is recorded for {self.profile.address}, but the "
-                f"{self.contract.dialect} dialect does not know it",
-                source,
-                hint="List the path under meta.forget, or use the dialect that wrote it.",
-            )
-        member = change.path.startswith("installation_meta.")
-        never = self.contract.field(change.path).clear is Clear.NEVER
-        if never or (member and "installation_meta.device_id" not in self.profile.values):
-            return error(
+    def _can_clear(self, path: FieldPath) -> bool:
+        """Whether the API can clear a field; members of installation_meta go with a device_id."""
+        if _is_member(path) and self.profile.values.get(DEVICE_ID) is None:
+            return False
+        return self.contract.knows(path) and self.contract.field(path).clear is not Clear.NEVER
+
+    def _refusals(self, fields: Sequence[FieldChange]) -> Iterator[Diagnostic]:
+        """What the API cannot do of the field changes. An installation is one finding."""
+        address, source = self.profile.address, self.profile.source
+        impossible = [f.path for f in fields if f.op is Op.CLEAR and not self._can_clear(f.path)]
+        for path in impossible:
+            if not self.contract.knows(path):
+                yield error(
+                    "plan/unknown-field",
+                    f"{path} is recorded for {address}, but the {self.contract.dialect} dialect "
+                    "does not know it",
+                    source,
+                    hint=f"List `{path}` under meta.forget, or use the dialect that wrote it.",
+                )
+        known = [path for path in impossible if self.contract.knows(path)]
+        for path in dict.fromkeys(INSTALLATION if _is_member(path) else path for path in known):
+            yield error(
                 "profile/cannot-clear",
-                f"{change.path} of {self.profile.address} is set and no longer declared, "
-                "and the API cannot clear it",
+                f"{path} of {address} is set and no longer declared, and the API cannot clear it",
                 source,
-                hint=WAYS_OUT,
+                hint=ways_out(path),
             )
-        return None
 
     def _requests(self, action: Action, sent: list[FieldChange]) -> tuple[Request, ...]:
         profile = self.profile
         if action is Action.FORGET:
             return ()
-        both = action is Action.LINK
-        named = headers(
-            profile.customer_user_id,
-            profile.profile_id if both or not profile.customer_user_id else None,
-            profile.platform,
-        )
         if action is Action.LINK:
-            first = headers(None, profile.profile_id, profile.platform)
+            first = headers(None, self._profile_id(), profile.platform)
+            both = headers(profile.customer_user_id, self._profile_id(), profile.platform)
             return (
                 *(Request("PATCH", PATH, first, self._body(part)) for part in self._early(sent)),
-                Request("POST", PATH, named, self._body(self._late(sent))),
+                Request("POST", PATH, both, self._body(self._late(sent))),
             )
+        named = headers(
+            profile.customer_user_id,
+            None if profile.customer_user_id else profile.profile_id,
+            profile.platform,
+        )
         fallback = "POST" if action is Action.CREATE and profile.customer_user_id else None
         if not sent:
             return (Request("GET", PATH, named, fallback=fallback),)
@@ -283,6 +355,9 @@ class _ProfilePlanner:
             *(Request("PATCH", PATH, named, self._body(part)) for part in self._early(sent)),
             Request("PATCH", PATH, named, self._body(self._late(sent)), fallback),
         )
+
+    def _profile_id(self) -> str | None:
+        return self.profile.profile_id or (self.record.profile_id if self.record else None)
 
     def _body(self, fields: Sequence[FieldChange]) -> dict[str, Json]:
         return body(fields, self.profile.values, self.contract, self.options.sending)
@@ -317,7 +392,7 @@ class _ProfilePlanner:
             yield Hazard(
                 "link",
                 f"links customer id {self.profile.customer_user_id} to profile "
-                f"{self.profile.profile_id}; the API has no way to undo it",
+                f"{self._profile_id()}; the API has no way to undo it",
             )
         device = sends_new_device(sent)
         if device is not None and not (
@@ -368,7 +443,9 @@ class _ProfilePlanner:
             case Action.LINK:
                 return "given a customer id: linked to its profile"
             case _:
-                return _counted(fields, self.options.reassert)
+                changed = {change.path for change in fields}
+                unchanged = sum(1 for path in self.profile.values if path not in changed)
+                return _counted(fields, unchanged, reassert=self.options.reassert)
 
 
 def _before(fact: Fact | None) -> tuple[Scalar | None, Basis]:
@@ -383,13 +460,18 @@ def _is_attribute(change: FieldChange) -> bool:
     return change.path.startswith(_ATTRIBUTE)
 
 
-def _counted(fields: Sequence[FieldChange], reassert: bool) -> str:
+def _is_member(path: FieldPath) -> bool:
+    return path.startswith(_MEMBER)
+
+
+def _counted(fields: Sequence[FieldChange], unchanged: int, *, reassert: bool) -> str:
     parts = [
         f"{count} to {op}" for op in Op if (count := sum(1 for change in fields if change.op is op))
     ]
     uncertain = sum(1 for change in fields if change.basis is Basis.UNCERTAIN)
     text = ("reasserted: " if reassert else "") + ", ".join(parts)
-    return text + (f" ({uncertain} uncertain after an unknown outcome)" if uncertain else "")
+    text += f" ({uncertain} uncertain after an unknown outcome)" if uncertain else ""
+    return text + (f"; {unchanged} unchanged" if unchanged else "")
 
 
 def _removal(record: Record) -> Change:
@@ -401,7 +483,8 @@ def _removal(record: Record) -> Change:
             source=record.source,
             revision=record.revision,
         )
-    named = headers(record.customer_user_id, None if record.customer_user_id else record.profile_id)
+    anonymous = record.address != record.customer_user_id
+    named = headers(None, record.profile_id) if anonymous else headers(record.address, None)
     return Change(
         record.address,
         Action.DELETE,
@@ -423,13 +506,19 @@ REFUSED_HAZARDS = frozenset({"max_changes", "max_delete", "delete_everything"})
 """Hazards of a whole plan that apply refuses."""
 
 
-def _caps(changes: Sequence[Change], recorded: int, options: Options) -> Iterator[Hazard]:
+def _caps(
+    changes: Sequence[Change], recorded: Collection[Record], options: Options
+) -> Iterator[Hazard]:
     deletes = sum(1 for change in changes if change.action is Action.DELETE)
     if options.max_changes is not None and len(changes) > options.max_changes:
         yield Hazard(
-            "max_changes", f"{len(changes)} changes, above max_changes {options.max_changes}"
+            "max_changes", f"makes {len(changes)} changes, above max_changes {options.max_changes}"
         )
-    if deletes and deletes == recorded:
+    if deletes and deletes == sum(1 for record in recorded if record.presence is not Presence.GONE):
         yield Hazard("delete_everything", "deletes every recorded profile")
-    if deletes and not options.allows_deletes(deletes, recorded):
-        yield Hazard("max_delete", f"{deletes} deletions of {recorded} recorded, above max_delete")
+    if not options.max_delete.allows(deletes, len(recorded)):
+        yield Hazard(
+            "max_delete",
+            f"deletes {deletes} of {len(recorded)} recorded profiles, above max_delete "
+            f"{options.max_delete}",
+        )

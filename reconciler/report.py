@@ -593,5 +593,5 @@ def _keyed(value: Json) -> Json:
 def _side(value: object) -> str:
     if type(value).__name__ == "NotPresent":
         return "absent"
-    text = shown(json.dumps(value, default=str))
+    text = shown(json.dumps(value, default=str, ensure_ascii=False))
     return text if len(text) <= 120 else text[:117] + "..."

@@ -28,6 +28,7 @@ from reconciler.contract import (
     Field,
     length,
     profile_schema,
+    ways_out,
 )
 from reconciler.documents import Document, Path
 from reconciler.errors import Diagnostic, Source, error, warning
@@ -61,7 +62,7 @@ def validate_value(
     The rules are ``<prefix>/unknown-field``, ``/type``, ``/value`` and ``/missing-field``. A schema
     with ``"writeOnly": true`` marks a value that is never quoted. No reference leaves the schema.
     """
-    if _compiled(schema)(document.value):
+    if verdict_of(schema)(document.value):
         return []
     return sorted(
         (
@@ -121,8 +122,9 @@ _FORMATS: dict[str, Callable[[object], bool]] = {
 }
 
 
-def _compiled(schema: Mapping[str, Any]) -> Callable[[Any], bool]:
-    """The verdict on a value. What cannot be JSON (keys that are not text, say) is refused."""
+def verdict_of(schema: Mapping[str, Any]) -> Callable[[Any], bool]:
+    """The verdict of a JSON Schema (2020-12) on values, compiled once. What cannot be JSON (keys that
+    are not text, say) is refused."""
     import jsonschema_rs
 
     is_valid = jsonschema_rs.Draft202012Validator(
@@ -140,7 +142,7 @@ def _compiled(schema: Mapping[str, Any]) -> Callable[[Any], bool]:
 
 @cache
 def _matches(pattern: str) -> Callable[[Any], bool]:
-    return _compiled({"pattern": pattern})
+    return verdict_of({"pattern": pattern})
 
 
 @cache
@@ -450,7 +452,7 @@ class _Checker:
     def __init__(self, contract: Contract) -> None:
         self.contract = contract
         self.schema = profile_schema(contract)
-        self.is_valid = _compiled(self.schema)
+        self.is_valid = verdict_of(self.schema)
         self.warned = {
             path: usual for path, field in contract.fields.items() if (usual := self._usual(field))
         }
@@ -693,11 +695,7 @@ def _written_as_float(name: str, content: float, document: Document) -> Diagnost
 
 
 def _ways_out(field: Field) -> str:
-    forget = INSTALLATION if field.path == DEVICE_ID else field.path
-    return (
-        "Put its value back, set another value, or remove the line and list "
-        f"`{forget}` under meta.forget to stop managing it."
-    )
+    return ways_out(INSTALLATION if field.path == DEVICE_ID else field.path)
 
 
 def _other_dialect(contract: Contract, path: str) -> Dialect | None:

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from reconciler.config import Config, Environment, find, load_config
+from reconciler.config import EMULATOR, Config, Environment, find, load_config
 from reconciler.contract import Contract
 from reconciler.documents import Document
 from reconciler.errors import (
@@ -28,8 +28,11 @@ from reconciler.errors import (
     InputError,
     Interrupted,
     NotAuthorised,
+    ReconcileError,
     Refused,
     RemoteUnavailable,
+    Source,
+    StateRefused,
 )
 from reconciler.outcomes import ApplyReport, Drift, Outcome, Progress, Result
 from reconciler.pace import MOST_IN_FLIGHT, Pace, SystemClock
@@ -38,8 +41,8 @@ from reconciler.planfile import read_plan, write_plan
 from reconciler.planner import Options, Selection, make_plan
 from reconciler.profiles import Profile, profile_of
 from reconciler.protocol import Rate, Sending
-from reconciler.resources import load_contract
-from reconciler.state import Export, Record, by_address, decode_export
+from reconciler.resources import load_contract, load_schema
+from reconciler.state import FORMAT_VERSION, Export, Record, by_address, decode_export
 from reconciler.store import Holder, SqliteStore, Store, Writer
 
 if TYPE_CHECKING:
@@ -188,15 +191,16 @@ class Workspace:
         Touches neither state nor files, and makes no network call unless ``refresh``, which reads the
         recorded profiles first and records nothing. ``profiles`` spares reading the files again.
 
-        Raises InputError for invalid files and for what the API cannot do.
+        Raises InputError for invalid files and for what the API cannot do, ReconcileError where a
+        profile could not be read.
         """
         desired = self.desired() if profiles is None else profiles
         recorded = by_address(self.store.records())
         selection = Selection(tuple(select), tuple(exclude))
         if refresh:
-            recorded |= {
-                look.after.address: look.after for look in self._look(recorded.values(), selection)
-            }
+            looks = list(self._look(recorded.values(), selection))
+            _refuse_unread([look.drift for look in looks])
+            recorded |= {look.after.address: look.after for look in looks}
         environment = self.environment
         made = make_plan(
             desired,
@@ -212,7 +216,7 @@ class Workspace:
                     environment.delete_attribute_with, environment.send_ip_country_always
                 ),
                 max_changes=environment.max_changes,
-                allows_deletes=environment.max_delete.allows,
+                max_delete=environment.max_delete,
             ),
         )
         if isinstance(made, list):
@@ -224,7 +228,8 @@ class Workspace:
     def check(self, plan: Plan, *, max_changes: int | None = None) -> None:
         """Whether a plan may be applied here at all; ``max_changes`` overrides the configured limit.
 
-        Raises Refused for another environment, lineage or application, and above a cap.
+        Raises Refused for another environment, lineage or application, and above a cap; InputError
+        where the key is missing.
         """
         from reconciler.apply import check_plan
 
@@ -234,6 +239,8 @@ class Workspace:
             environment=self.environment.name,
             max_changes=self.environment.max_changes if max_changes is None else max_changes,
         )
+        if plan.summary["requests"] and self.environment.url != EMULATOR:
+            self._key()
 
     def apply(
         self,
@@ -337,12 +344,19 @@ class Workspace:
     # --- looking -----------------------------------------------------------------------------
 
     def refresh(
-        self, *, select: Iterable[str] = (), exclude: Iterable[str] = (), record: bool = True
+        self,
+        *,
+        select: Iterable[str] = (),
+        exclude: Iterable[str] = (),
+        record: bool = True,
+        complete: bool = False,
     ) -> list[Drift]:
         """Reads what the API will tell of every recorded profile, records it, and returns the drift,
         by address.
 
         Only identifiers and custom attributes can be seen (adapty-api 5.3).
+
+        Raises ReconcileError where a profile could not be read and it was to be ``complete``.
         """
         selection = Selection(tuple(select), tuple(exclude))
         with ExitStack() as stack:
@@ -353,6 +367,8 @@ class Workspace:
             drifts = [look.drift for look in looks]
         if self._stop():
             raise Interrupted("interrupted; what was read is recorded")
+        if complete:
+            _refuse_unread(drifts)
         return sorted(drifts, key=lambda drift: drift.address)
 
     def _has_state(self) -> bool:
@@ -366,6 +382,7 @@ class Workspace:
         chosen = [record for record in records if selection.takes(record.address, record.labels)]
         if not chosen:
             return
+        application = self.store.header().application
         with self._connected(None, None) as connection:
             for seen in look(
                 chosen,
@@ -377,6 +394,12 @@ class Workspace:
                 if seen.answer.is_unauthorised:
                     raise NotAuthorised(
                         f"the API refused the key: {seen.answer.message}", hint=self._key_hint()
+                    )
+                told = seen.answer.data.app_id if seen.answer.data else None
+                if application and told and told != application:
+                    raise Refused(
+                        "the API answered for another application than the state was made for",
+                        hint="Check --env and the key.",
                     )
                 yield seen
             if connection.pace.given_up:
@@ -409,6 +432,8 @@ class Workspace:
 
         Raises StateRefused for anything that is not an export of this lineage and environment.
         """
+        if isinstance(data, dict) and data.get("format_version") == FORMAT_VERSION:
+            _refuse_malformed(data)
         export = decode_export(data)
         if export.header.environment not in (None, self.environment.name):
             raise Refused(
@@ -449,7 +474,7 @@ class Workspace:
 
         environment = self.environment
         with ExitStack() as stack:
-            if environment.url == "emulator":
+            if environment.url == EMULATOR:
                 from reconciler.emulator import Emulator, EmulatorServer
 
                 emulator = Emulator(dialect=environment.dialect.value, db=environment.emulator_db)
@@ -512,6 +537,27 @@ def _unconnected() -> Iterator[_Connection]:
     with DaemonExecutor(1) as executor:
         yield _Connection(
             ExecutorCalls(executor, send), Pace(Rate(None), clock=SystemClock()), None
+        )
+
+
+def _refuse_malformed(data: dict[str, Any]) -> None:
+    from reconciler.validation import validate_value
+
+    export = Document(data, Source("the export"), {})
+    flaws = validate_value(export, load_schema("state.schema"), prefix="state")
+    if flaws:
+        raise StateRefused(
+            f"this is not a state export: {flaws[0].message}", hint="Give an unedited export."
+        )
+
+
+def _refuse_unread(drifts: Sequence[Drift]) -> None:
+    unread = sorted(drift.address for drift in drifts if drift.kind == "unread")
+    if unread:
+        raise ReconcileError(
+            f"{len(unread)} of {len(drifts)} profiles could not be read, {unread[0]} for one; "
+            "nothing was planned",
+            hint="See `reconcile refresh`, or plan without --refresh.",
         )
 
 

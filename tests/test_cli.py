@@ -358,8 +358,88 @@ def test_killed_at_any_moment_the_next_run_converges(place: Place, seed: int) ->
     api.close()
 
 
-def at_terminal(place: Place, typed: bytes, *arguments: str) -> tuple[int, str]:
-    """Runs the program at a terminal, types when it asks, and returns its code and output."""
+def shell(place: Place, command: str, **env: str) -> str:
+    """Runs a line of shell in which ``$R`` is the program; returns both streams."""
+    done = subprocess.run(
+        ["bash", "-c", command],
+        cwd=place.folder,
+        env={**_clean(), "PYTHONPATH": str(ROOT), "R": f"{sys.executable} -m reconciler", **env},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert "Traceback" not in done.stdout, done.stdout
+    return done.stdout
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_standard_streams_harm_nothing(place: Place, closed: str) -> None:
+    assert shell(place, f"$R apply --auto-approve {closed}; echo code $?").endswith("code 0\n")
+    assert "No changes." in place.run("plan", "--detailed-exitcode")
+
+
+def test_a_reader_that_goes_away_does_not_stop_the_apply(place: Place) -> None:
+    many = [f"customer_user_id: u{index}\nfirst_name: U\n" for index in range(20)]
+    place.write("profiles/many.yaml", "---\n".join(many))
+    out = shell(place, "$R apply --auto-approve --json | head -1; echo code ${PIPESTATUS[0]}")
+    assert out.endswith("code 1\n")
+    assert "No changes." in place.run("plan", "--detailed-exitcode")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "colored"),
+    [
+        ("FORCE_COLOR", "1", True),
+        ("FORCE_COLOR", "", False),
+        ("FORCE_COLOR", "0", False),
+        ("CLICOLOR_FORCE", "1", True),
+    ],
+)
+def test_colour_can_be_forced(place: Place, name: str, value: str, colored: bool) -> None:
+    assert ("\x1b[" in place.run("plan", **{name: value})) is colored
+    assert "\x1b[" not in place.run("plan", **{name: value, "NO_COLOR": "1"})
+
+
+def test_init_leaves_what_gitignore_holds(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    (tmp_path / ".gitignore").write_bytes(b"caf\xe9\n*.plan")
+    place.run("init")
+    assert (tmp_path / ".gitignore").read_bytes() == b"caf\xe9\n*.plan\n.reconcile/\n"
+
+
+def test_init_of_another_folder_says_where_to_go(tmp_path: Path) -> None:
+    assert Place(tmp_path).run("init", "a b").endswith("next: cd 'a b' && reconcile plan\n")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("apply", "--auto-approve", "no.plan"),
+        ("apply", "--auto-approve", "."),
+        ("show", "no.plan"),
+        ("plan", "--out", ""),
+        ("state", "push", "no.json"),
+    ],
+)
+def test_a_file_that_is_not_there_is_invalid_input(place: Place, arguments: tuple[str]) -> None:
+    place.run(*arguments, code=3)
+
+
+def test_apply_shows_the_requests_when_asked(place: Place) -> None:
+    assert '"first_name": "Jane"' in place.run("apply", "--show-requests", code=6)
+    assert '"first_name": "Jane"' not in place.run("apply", code=6)
+
+
+def test_a_selection_of_nothing_is_noticed(place: Place) -> None:
+    place.run("plan", "--select", "jane*")
+    assert "warning" not in place.err
+    place.run("plan", "--select", "jame*")
+    assert "leave no profile" in place.err
+
+
+def at_terminal(place: Place, typed: bytes | signal.Signals, *arguments: str) -> tuple[int, str]:
+    """Runs the program at a terminal, types (or signals) when it asks, and returns its code and
+    output."""
     pid, master = pty.fork()
     if pid == 0:
         os.chdir(place.folder)
@@ -377,7 +457,10 @@ def at_terminal(place: Place, typed: bytes, *arguments: str) -> tuple[int, str]:
         output += more
         if not asked and b'Only "yes" is accepted' in output:
             asked = True
-            os.write(master, typed)
+            if isinstance(typed, signal.Signals):
+                os.kill(pid, typed)
+            else:
+                os.write(master, typed)
     _, status = os.waitpid(pid, 0)
     os.close(master)
     return os.waitstatus_to_exitcode(status), output.decode()
@@ -390,11 +473,13 @@ def at_terminal(place: Place, typed: bytes, *arguments: str) -> tuple[int, str]:
         (b"y\n", 6, "not approved"),
         (b"\n", 6, "not approved"),
         (b"\x04", 6, "not approved"),
-        (b"\x03", 130, "interrupted"),
+        (b"\x03", 130, "interrupted; nothing was sent"),
+        (signal.SIGTERM, 130, "interrupted; nothing was sent"),
+        (signal.SIGHUP, 130, "interrupted; nothing was sent"),
     ],
 )
 def test_at_a_terminal_only_yes_is_accepted(
-    place: Place, typed: bytes, code: int, expected: str
+    place: Place, typed: bytes | signal.Signals, code: int, expected: str
 ) -> None:
     ended, output = at_terminal(place, typed, "apply")
     assert (ended, expected in output) == (code, True), output

@@ -11,14 +11,13 @@ import pytest
 from reconciler.config import (
     TEMPLATE,
     Config,
-    Count,
-    Share,
     find,
     load_config,
     parse_rate,
 )
 from reconciler.contract import Clear, Dialect
 from reconciler.errors import Diagnostic, ExitCode, InputError, UsageError
+from reconciler.planner import Count
 from reconciler.protocol import Rate
 
 LOCAL = "version: 1\nenvironments:\n  local:\n    api: {url: emulator}\n"
@@ -152,24 +151,6 @@ def test_a_rate_is_requests_per_second(text: str, rate: float) -> None:
 def test_anything_else_is_no_rate(text: str) -> None:
     with pytest.raises(UsageError):
         parse_rate(text)
-
-
-@pytest.mark.parametrize(
-    ("cap", "count", "recorded", "allowed"),
-    [
-        (Share(25), 1, 4, True),
-        (Share(25), 2, 7, False),
-        (Share(0), 0, 5, True),
-        (Share(100), 5, 5, True),
-        (Share(29), 29, 100, True),
-        (Count(3), 3, 3, True),
-        (Count(3), 4, 1000, False),
-    ],
-)
-def test_a_cap_allows_up_to_itself(
-    cap: Share | Count, count: int, recorded: int, allowed: bool
-) -> None:
-    assert cap.allows(count, recorded) is allowed
 
 
 # --- where it is ---------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import json
 import os
 import threading
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,64 @@ def test_a_change_that_is_dropped_is_noticed() -> None:
 
 def test_an_empty_plan_has_a_digest_too() -> None:
     assert World().plan().digest.startswith("sha256:")
+
+
+# --- forged ---------------------------------------------------------------------------------------
+
+WHERE = {
+    "headers": ("requests", 0, "headers"),
+    "header": ("requests", 0, "headers", "adapty-customer-user-id"),
+    "another header": ("requests", 0, "headers", "Authorization"),
+    "method": ("requests", 0, "method"),
+    "path": ("requests", 0, "path"),
+    "body": ("requests", 0, "body"),
+    "attributes": ("requests", 0, "body", "custom_attributes"),
+    "address": ("address",),
+    "hazards": ("hazards",),
+    "labels": ("labels",),
+    "revision": ("revision",),
+    "source": ("source",),
+    "after": ("fields", 0, "after"),
+}
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ("headers", []),
+        ("headers", {}),
+        ("header", 5),
+        ("header", "a\r\nX-Y: z"),
+        ("another header", "Api-Key x"),
+        ("method", "PUT"),
+        ("path", "/api/v2/server-side-api/purchase/profile/grant/access-level/"),
+        ("body", "x"),
+        ("attributes", 5),
+        ("address", 5),
+        ("hazards", [{"kind": 1, "message": 2}]),
+        ("labels", "abc"),
+        ("revision", "1"),
+        ("source", {"file": 5, "line": "x"}),
+        ("after", [1]),
+    ],
+)
+def test_a_digest_does_not_make_a_plan_of_what_has_not_its_form(
+    tmp_path: Path, place: str, value: Any
+) -> None:
+    """What has the wrong type would otherwise end up in the state, and make it unreadable."""
+    lines = [json.loads(line) for line in LINES.splitlines()]
+    *way, last = WHERE[place]
+    spot: Any = next(line for line in lines[1:-1] if line["fields"] and line["requests"])
+    for step in way:
+        spot = spot[step]
+    spot[last] = value
+    del lines[-1]["digest"]
+    text = [json.dumps(line, separators=(",", ":")) + "\n" for line in lines]
+    lines[-1]["digest"] = f"sha256:{sha256(''.join(text).encode()).hexdigest()}"
+    path = tmp_path / "forged.plan"
+    path.write_text("".join([*text[:-1], json.dumps(lines[-1], separators=(",", ":")) + "\n"]))
+    with pytest.raises(Refused, match="not a plan that reconcile wrote"):
+        read_plan(path)
 
 
 # --- as a stream ---------------------------------------------------------------------------------

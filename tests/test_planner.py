@@ -10,7 +10,7 @@ import pytest
 from reconciler.contract import Clear, Contract, normalise
 from reconciler.errors import Diagnostic, Source
 from reconciler.plan import Action, Basis, Change, Op, Plan
-from reconciler.planner import Options, Selection, make_plan
+from reconciler.planner import Cap, Count, Options, Selection, Share, make_plan
 from reconciler.profiles import Profile, address_of
 from reconciler.protocol import Sending
 from reconciler.resources import load_contract
@@ -152,6 +152,27 @@ def test_what_the_guide_cannot_clear_is_an_error_that_names_three_ways_out(path:
     assert "meta.forget" in finding.hint
 
 
+def test_an_installation_that_is_no_longer_declared_is_one_finding() -> None:
+    facts = {
+        "installation_meta.device_id": Fact.of(DEVICE),
+        "installation_meta.locale": Fact.of("en"),
+    }
+    made = plan_of(profile(), recorded=(record(facts=facts),))
+    assert isinstance(made, list)
+    (finding,) = made
+    assert str(finding.source) == "profiles/jane.yaml:1:1"
+    assert "list `installation_meta` under meta.forget" in finding.hint
+
+
+@pytest.mark.parametrize("path", ["birthday", "installation_meta.locale", "att_status"])
+def test_reassert_does_not_clear_again_what_cannot_be_cleared(path: str) -> None:
+    facts = {path: CLEARED, "first_name": Fact.of("Jane")}
+    made = plan_of(
+        profile(values={"first_name": "Jane"}), recorded=(record(facts=facts),), reassert=True
+    )
+    assert body_of(made) == {"first_name": "Jane"}
+
+
 def test_the_openapi_dialect_clears_a_birthday_by_null() -> None:
     made = plan_of(
         profile(),
@@ -279,6 +300,42 @@ def test_a_customer_id_for_a_recorded_anonymous_profile_is_a_link() -> None:
     assert made.orphans == ()
 
 
+@pytest.mark.parametrize("profile_id", [PROFILE_ID, None])
+def test_a_customer_id_that_an_answer_told_finds_the_anonymous_profile(
+    profile_id: str | None,
+) -> None:
+    known = record(
+        f"profile:{PROFILE_ID}", {"first_name": Fact.of("Jane")}, customer_user_id="jane"
+    )
+    made = plan_of(profile(values={"first_name": "Jane"}, profile_id=profile_id), recorded=(known,))
+    change = only(made)
+    assert (change.address, change.action) == ("jane", Action.LINK)
+    assert change.requests[0].headers == {
+        "adapty-customer-user-id": "jane",
+        "adapty-profile-id": PROFILE_ID,
+    }
+    assert isinstance(made, Plan)
+    assert made.orphans == ()
+
+
+@pytest.mark.parametrize(
+    ("declared", "known_as", "hint"),
+    [
+        ({"profile_id": PROFILE_ID}, "ann", "write `customer_user_id: ann`"),
+        ({"profile_id": DEVICE}, "jane", "Take profile_id out"),
+        ({"profile_id": PROFILE_ID, "customer_user_id": None}, "ann", "`customer_user_id: ann`"),
+    ],
+)
+def test_another_identity_than_the_recorded_one_is_an_error(
+    declared: dict[str, Any], known_as: str, hint: str
+) -> None:
+    known = record(f"profile:{PROFILE_ID}x", customer_user_id=known_as)
+    made = plan_of(profile(**declared), recorded=(known,))
+    assert isinstance(made, list)
+    assert [finding.rule for finding in made] == ["profile/identity"]
+    assert hint in made[0].hint
+
+
 def test_a_linked_profile_is_updated_by_its_customer_id_alone() -> None:
     made = plan_of(
         profile(values={"first_name": "Jane"}, profile_id=PROFILE_ID), recorded=(record(),)
@@ -314,6 +371,46 @@ def test_deleting_everything_is_a_hazard() -> None:
     made = plan_of(profile("a"), recorded=(record("b"),), prune=True)
     assert isinstance(made, Plan)
     assert "delete_everything" in {hazard.kind for hazard in made.hazards}
+
+
+@pytest.mark.parametrize(
+    ("cap", "count", "recorded", "allowed"),
+    [
+        (Share(25), 1, 4, True),
+        (Share(25), 2, 7, False),
+        (Share(0), 0, 5, True),
+        (Share(100), 5, 5, True),
+        (Share(29), 29, 100, True),
+        (Count(3), 3, 3, True),
+        (Count(3), 4, 1000, False),
+    ],
+)
+def test_a_cap_allows_up_to_itself(cap: Cap, count: int, recorded: int, allowed: bool) -> None:
+    assert cap.allows(count, recorded) is allowed
+
+
+def test_a_plan_over_the_cap_says_how_far() -> None:
+    recorded = tuple(record(name, profile_id=name) for name in "abcd")
+    made = plan_of(profile("a"), profile("b"), recorded=recorded, prune=True, max_delete=Share(25))
+    assert isinstance(made, Plan)
+    assert [hazard.message for hazard in made.hazards] == [
+        "deletes 2 of 4 recorded profiles, above max_delete 25%"
+    ]
+
+
+def test_what_is_gone_does_not_make_the_last_profile_deletable() -> None:
+    recorded = (record("b", profile_id="b"), record("c", presence=Presence.GONE, profile_id=None))
+    made = plan_of(profile("a"), recorded=recorded, prune=True)
+    assert isinstance(made, Plan)
+    assert [hazard.kind for hazard in made.hazards] == ["delete_everything"]
+
+
+def test_an_anonymous_profile_is_deleted_by_what_declared_it() -> None:
+    """A customer id that an answer told may be another profile's by now."""
+    anonymous = record(f"profile:{PROFILE_ID}", customer_user_id="learned")
+    made = plan_of(profile("a"), recorded=(record("a", profile_id="a"), anonymous), prune=True)
+    (request,) = only(made).requests
+    assert request.headers == {"adapty-profile-id": PROFILE_ID}
 
 
 def test_a_gone_profile_is_created_again_with_all_its_fields() -> None:

@@ -178,6 +178,10 @@ def test_a_difference_of_states_is_by_address() -> None:
     )
 
 
+def test_a_difference_shows_letters_as_they_are() -> None:
+    assert report.difference_text({"a": "Zoë"}, {"a": "Ann"}) == 'root[\'a\']: "Zoë" -> "Ann"\n'
+
+
 HOSTILE = st.text(
     alphabet=st.sampled_from("\x1b\x9b\r\n\x00\x07\u202e\u2066\u200b\u2028\ufeff\ud800a[31m:"),
     min_size=1,

@@ -18,12 +18,12 @@ from reconciler.errors import Diagnostic, Severity, Source
 from reconciler.loader import load_text
 from reconciler.resources import load_contract, load_schema
 from reconciler.validation import (
-    _compiled,
     _explaining,
     _tame,
     did_you_mean,
     validate_documents,
     validate_value,
+    verdict_of,
 )
 
 UUID = "3fa85f64-5717-4562-b3fc-2c963f66afa6"
@@ -207,8 +207,8 @@ def test_no_attributes_is_not_mentioning_them(empty: str) -> None:
                 "profile/cannot-clear",
                 "a.yaml:2:1",
                 "`birthday` cannot be cleared: the API does not accept null for it",
-                "Put its value back, set another value, or remove the line and list `birthday` "
-                "under meta.forget to stop managing it.",
+                "Put the value back, set another value, or leave it out and list `birthday` under "
+                "meta.forget: it is no longer managed then, and stays as it is at the API.",
             ),
         ),
         (
@@ -571,7 +571,7 @@ def mutated(draw: st.DrawFn) -> Any:
 @given(value=mutated())
 def test_both_engines_give_the_same_verdict(dialect: Dialect, value: Any) -> None:
     schema = profile_schema(load_contract(dialect.value))
-    assert _compiled(schema)(value) is _explaining()(schema).is_valid(_tame(value))
+    assert verdict_of(schema)(value) is _explaining()(schema).is_valid(_tame(value))
 
 
 @pytest.mark.parametrize(
@@ -595,13 +595,13 @@ def test_both_engines_give_the_same_verdict(dialect: Dialect, value: Any) -> Non
 )
 def test_both_engines_enforce_a_format(name: str, text: str, valid: bool) -> None:
     schema = {"format": name}
-    assert [_compiled(schema)(text), _explaining()(schema).is_valid(text)] == [valid, valid]
+    assert [verdict_of(schema)(text), _explaining()(schema).is_valid(text)] == [valid, valid]
 
 
 @pytest.mark.parametrize("pattern", [r"^[^@\s]+@[^@\s]+$", r"^[!-~]+$", r"^(?!profile:)[!-~]+$"])
 def test_both_engines_read_a_pattern_alike_for_every_character(pattern: str) -> None:
     schema = {"pattern": pattern}
-    compiled, explaining = _compiled(schema), _explaining()(schema)
+    compiled, explaining = verdict_of(schema), _explaining()(schema)
     texts = [f"a{chr(code)}@b{tail}" for code in range(0x3100) for tail in ("", chr(code))]
     assert [text for text in texts if compiled(text) is not explaining.is_valid(text)] == []
 
@@ -611,7 +611,7 @@ def test_both_engines_read_a_pattern_alike_for_every_character(pattern: str) -> 
 def test_no_document_crashes_and_every_refused_one_has_an_error(value: Any) -> None:
     contract = load_contract()
     found = validate_documents([document(value)], contract)
-    if not _compiled(profile_schema(contract))(value):
+    if not verdict_of(profile_schema(contract))(value):
         assert any(item.is_error for item in found)
 
 

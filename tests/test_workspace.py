@@ -1,0 +1,107 @@
+"""The façade, over real files, a real state and an emulator over HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reconciler import InputError, ReconcileError, Refused, StateRefused, Workspace
+from reconciler.emulator import Answer, Emulator, EmulatorServer
+
+KEYS = {"SECRET_KEY": "secret_live_abcdefgh.0123456789abcdef0123456789abcdef"}
+JANE = "customer_user_id: jane\nfirst_name: Jane\ncustom_attributes: {tier: gold}\n"
+
+
+class Moody(Emulator):
+    """Refuses to be read for the customer ids in ``silent``."""
+
+    silent: frozenset[str] = frozenset()
+
+    def handle(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        *,
+        peer_ip: str = "127.0.0.1",
+    ) -> Answer:
+        named = {name.lower(): value for name, value in headers.items()}
+        if method == "GET" and named.get("adapty-customer-user-id") in self.silent:
+            path = "/nowhere/"
+        return super().handle(method, path, headers, body, peer_ip=peer_ip)
+
+
+def workspace(folder: Path, url: str, **options: Any) -> Workspace:
+    (folder / "profiles").mkdir(exist_ok=True)
+    (folder / "profiles" / "jane.yaml").write_text(JANE, "utf-8")
+    (folder / "reconcile.yaml").write_text(
+        f"version: 1\nenvironments:\n  remote: {{api: {{url: '{url}', key_env: SECRET_KEY}}}}\n",
+        "utf-8",
+    )
+    return Workspace.open(start=folder, **{"environ": KEYS, **options})
+
+
+def test_a_missing_key_is_known_before_anybody_is_asked(tmp_path: Path) -> None:
+    with workspace(tmp_path, "http://127.0.0.1:9", environ={}) as place:
+        made = place.plan()
+        with pytest.raises(InputError, match="SECRET_KEY"):
+            place.check(made)
+
+
+def test_a_refresh_that_cannot_read_a_profile_plans_nothing(tmp_path: Path) -> None:
+    api = Moody()
+    with EmulatorServer(api) as server, workspace(tmp_path, server.url) as place:
+        place.apply(place.plan())
+        api.silent = frozenset({"jane"})
+        with pytest.raises(ReconcileError, match="1 of 1 profiles could not be read, jane"):
+            place.plan(refresh=True)
+        with pytest.raises(ReconcileError, match="could not be read"):
+            place.refresh(complete=True)
+        assert [drift.kind for drift in place.refresh()] == ["unread"]
+
+
+def test_answers_of_another_application_are_not_taken_for_drift(tmp_path: Path) -> None:
+    with EmulatorServer(Emulator()) as server, workspace(tmp_path, server.url) as place:
+        place.apply(place.plan())
+    other = Emulator()
+    with EmulatorServer(other) as server, workspace(tmp_path, server.url) as place:
+        other.handle(
+            "POST",
+            "/api/v2/server-side-api/profile/",
+            {
+                "adapty-customer-user-id": "jane",
+                "Authorization": "Api-Key k",
+                "Content-Type": "application/json",
+            },
+            b"{}",
+        )
+        with pytest.raises(Refused, match="another application"):
+            place.plan(refresh=True)
+        with pytest.raises(Refused, match="another application"):
+            place.refresh()
+
+
+@pytest.mark.parametrize(
+    ("facts", "message"),
+    [
+        ({"first_name": {"known": "value", "value": [1]}}, "first_name"),
+        ({"first_name": {"known": "perhaps"}}, "perhaps"),
+        (5, "facts"),
+    ],
+)
+def test_an_export_that_has_not_its_form_is_refused_by_what_is_wrong(
+    tmp_path: Path, facts: Any, message: str
+) -> None:
+    with workspace(tmp_path, "http://127.0.0.1:9") as place:
+        data: dict[str, Any] = {
+            "format_version": 1, "lineage": "x", "serial": 1, "environment": "remote",
+            "application": None,
+            "profiles": [{"address": "a", "presence": "present", "revision": 1, "facts": facts}],
+        }  # fmt: skip
+        with pytest.raises(StateRefused, match=message):
+            place.import_state(data, force=True)
+        assert place.export().records == ()
