@@ -1,6 +1,37 @@
-"""``python -m reconciler`` is ``reconcile``."""
+"""The program: ``reconcile``, and ``python -m reconciler``."""
 
-from reconciler.cli import main
+from __future__ import annotations
+
+import os
+import signal
+from types import FrameType
+from typing import NoReturn
+
+_INTERRUPTED = 130
+
+
+def main() -> NoReturn:
+    """Runs the command line and ends the process.
+
+    A signal ends it with 130 from the first moment on, before anything that takes time is imported,
+    and after the last. It ends without the interpreter's own farewell, which would wait for calls
+    that nobody waits for any more, and stumble over streams that are gone.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupted)
+    from reconciler.cli import main as command
+
+    code: object = None
+    try:
+        command()
+    except SystemExit as ended:
+        code = ended.code
+    os._exit(code if isinstance(code, int) else 1)
+
+
+def _interrupted(number: int, frame: FrameType | None) -> NoReturn:
+    os._exit(_INTERRUPTED)
+
 
 if __name__ == "__main__":
     main()

@@ -11,7 +11,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -114,14 +114,14 @@ def _open_streams() -> None:
 
 
 def _leave(code: int) -> NoReturn:
-    """Ends the process; a stream that cannot take its last bytes turns success into failure."""
+    """Ends the program; a stream that could not take everything turns success into failure."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except (OSError, ValueError):
-            code = code or ExitCode.FAILED
-            with open(os.devnull, "w") as nowhere:
-                os.dup2(nowhere.fileno(), stream.fileno())
+            _BROKEN.add(stream)
+    if not _BROKEN.isdisjoint((sys.stdout, sys.stderr)):
+        code = code or ExitCode.FAILED
     sys.exit(code)
 
 
@@ -136,6 +136,10 @@ def _tell(problem: ReconcileError) -> None:
         _say(f"  {shown(problem.hint)}")
 
 
+_BROKEN: set[TextIO] = set()
+"""Streams that could not take what was written to them."""
+
+
 def _say(text: str) -> None:
     """Prints to stderr; whatever that stream cannot encode is escaped."""
     _write(sys.stderr, text + "\n")
@@ -147,9 +151,13 @@ def _print(text: str) -> None:
 
 
 def _write(stream: TextIO, text: str) -> None:
+    """Writes what the stream can encode. One that fails stops nothing: `_leave` notices."""
     encoding = stream.encoding or "ascii"
-    stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
-    stream.flush()
+    try:
+        stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        stream.flush()
+    except (OSError, ValueError):  # ValueError: it was closed
+        _BROKEN.add(stream)
 
 
 def _ascii(stream: TextIO) -> bool:
@@ -160,6 +168,7 @@ def _ascii(stream: TextIO) -> bool:
     return False
 
 
+_STOPPING = b"stopping: what is under way is finished and saved; once more to leave at once\n"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -171,7 +180,8 @@ def _signals(app: _App) -> Iterator[None]:
         if app.stopping:
             os._exit(ExitCode.INTERRUPTED)
         app.stopping.append(number)
-        _say("stopping: what is under way is finished and saved; once more to leave at once")
+        with suppress(OSError):  # not through the stream, which may be in the middle of a write
+            os.write(2, _STOPPING)
 
     before = {number: signal.signal(number, handle) for number in _SIGNALS}
     try:

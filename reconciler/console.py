@@ -189,6 +189,7 @@ class _Bar:
             TextColumn("{task.fields[note]}", markup=False),
             console=self._console,
             transient=True,
+            auto_refresh=False,
             redirect_stdout=False,
             redirect_stderr=False,
         )
@@ -197,7 +198,9 @@ class _Bar:
 
     def show(self, progress: Progress) -> None:
         note = report.pace_text(progress)
-        self._bar.update(self._task, completed=progress.done, total=progress.total, note=note)
+        self._bar.update(
+            self._task, completed=progress.done, total=progress.total, note=note, refresh=True
+        )
 
     def above(self, line: str, out: _Stream) -> None:
         """Writes a line; above the bar where both share a terminal."""
