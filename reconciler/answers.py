@@ -16,7 +16,6 @@ from typing import Any
 
 from reconciler.plan import Request
 from reconciler.protocol import CUSTOMER_HEADER, PROFILE_HEADER
-from reconciler.values import shown
 
 MISSING = frozenset({"profile_does_not_exist", "profile_not_found"})
 """Error codes that say that there is no such profile (adapty-api 6.2, 7.13)."""
@@ -46,8 +45,8 @@ class ProfileData:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The ending of a call. ``message`` is safe to print and holds neither the key nor our values,
-    except as far as the API quotes them."""
+    """The ending of a call. ``message`` may be the API's own text, and so is untrusted; it holds
+    neither the key nor our values, except as far as the API quotes them."""
 
     ending: Ending
     status: int | None = None
@@ -118,7 +117,7 @@ def judge(
         base,
         ending=Ending.REFUSED if 400 <= status < 500 else Ending.UNKNOWN,
         error_code=code or ("rate_limited" if status == 429 else None),
-        message=shown(said.replace(key, "(key)")[:300])[:300],
+        message=said.replace(key, "(key)")[:300],
         retry_after=_retry_after(headers.get("Retry-After"), now),
     )
 

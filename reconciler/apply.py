@@ -16,7 +16,8 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TypeAlias, assert_never
 
-from reconciler.answers import Answer, Ending
+from reconciler.answers import Answer, Ending, ProfileData
+from reconciler.contract import ATTRIBUTES, INSTALLATION
 from reconciler.engine import Calls, Engine, Flow, Step, Writes
 from reconciler.errors import Refused
 from reconciler.outcomes import (
@@ -44,6 +45,7 @@ from reconciler.protocol import (
     gone,
     observed,
     read,
+    read_recorded,
     request_digest,
     standing,
 )
@@ -98,9 +100,12 @@ def check_plan(plan: Plan, header: Header, *, environment: str, max_changes: int
         raise Refused("the plan was made for another application", hint="Plan again.")
     over = [hazard for hazard in plan.hazards if hazard.kind in REFUSED_HAZARDS - {"max_changes"}]
     if over:
+        everything = over[0].kind == "delete_everything"
         raise Refused(
             f"the plan {over[0].message}",
-            hint="Raise the limit in reconcile.yaml if this is meant, or plan a part with --select.",
+            hint="No setting allows that: keep a profile, or delete the last ones by other means."
+            if everything
+            else "Raise the limit in reconcile.yaml if this is meant, or plan a part with --select.",
         )
     if plan.count > max_changes:
         raise Refused(
@@ -362,18 +367,37 @@ class Applier:
             case Ending.REFUSED if answer.is_missing:
                 return (yield from self._missing(sending, answer))
             case Ending.REFUSED:
-                failure = Failure.REFUSED
-                if answer.is_unauthorised:
-                    self._halted, failure = Halt.KEY, Failure.UNAUTHORISED
-                elif answer.status == 429:
-                    failure = Failure.RATE_LIMITED
-                return (
-                    yield from self._restore(
-                        sending, answer, Outcome.FAILED, answer.message, failure
-                    )
-                )
+                return (yield from self._refused(sending, answer))
             case _:
                 assert_never(answer.ending)
+
+    def _refused(self, sending: _Sending, answer: Answer) -> _Settled:
+        reason, failure = answer.message, Failure.REFUSED
+        body = sending.request.body or {}
+        if answer.is_unauthorised:
+            self._halted, failure = Halt.KEY, Failure.UNAUTHORISED
+        elif answer.status == 429:
+            failure = Failure.RATE_LIMITED
+        elif answer.status == 400:
+            if INSTALLATION not in body:
+                reason += (
+                    " (if nothing else explains it: later documents of the API call "
+                    "installation_meta required)"
+                )
+            if ATTRIBUTES in body:
+                sending = yield from self._look_again(sending)
+        return (yield from self._restore(sending, answer, Outcome.FAILED, reason, failure))
+
+    def _look_again(self, sending: _Sending) -> Generator[Step, Answer | None, _Sending]:
+        """What can be seen of a profile after a refusal, since nobody documents that a request which
+        is refused has no effect at all (adapty-api 7.36)."""
+        if self._halt() is not None or not sending.record.exists:
+            return sending
+        found = yield from self._call(read_recorded(sending.record), Writes())
+        if found.ending is not Ending.DONE or found.data is None:
+            return sending
+        after, _ = observed(sending.record, _observation(found.data))
+        return replace(sending, record=after)
 
     def _done(self, sending: _Sending, answer: Answer) -> _Settled:
         change, request = sending.change, sending.request
@@ -390,11 +414,7 @@ class Applier:
                     sending, answer, Outcome.UNCERTAIN, Halt.APPLICATION.value, Failure.APPLICATION
                 )
             )
-        seen = Observed(
-            answer.data.profile_id.lower(),
-            answer.data.customer_user_id,
-            answer.data.custom_attributes,
-        )
+        seen = _observation(answer.data)
         base = self._other_profile(sending.record, seen)
         after, differences = observed(accepted(base, change, request), seen)
         after = replace(
@@ -635,17 +655,28 @@ def look(
     records: Iterable[Record],
     calls: Calls,
     *,
+    application: str | None,
     writer: Writer | None,
     stop: Callable[[], bool],
     in_flight: Callable[[], int],
 ) -> Iterator[Look]:
-    """Reads the profiles of records, in any order, and records what it sees if it has a writer."""
+    """Reads the profiles of records, in any order, and records what it sees if it has a writer; but
+    not that a profile is gone, which may also mean that the key is one of another application.
+
+    Raises Refused where an answer names another application than the recorded one.
+    """
 
     def flow(record: Record) -> Flow[Look]:
-        answer = yield Step(request=read(record.customer_user_id, record.profile_id))
+        answer = yield Step(request=read_recorded(record))
         assert answer is not None
+        told = answer.data.app_id if answer.data else None
+        if None not in (application, told) and told != application:
+            raise Refused(
+                "the API answered for another application than the state was made for",
+                hint="Check --env and the key.",
+            )
         seen = _seen(record, answer)
-        if writer is not None and differs(record, seen.after):
+        if writer is not None and not answer.is_missing and differs(record, seen.after):
             yield Step(Writes(put=(seen.after,)))
         return seen
 
@@ -654,14 +685,19 @@ def look(
     return engine.run(map(flow, named))
 
 
+def _observation(data: ProfileData) -> Observed:
+    return Observed(
+        data.profile_id.lower(), data.customer_user_id, data.custom_attributes, data.timestamp
+    )
+
+
 def _seen(record: Record, answer: Answer) -> Look:
     if answer.is_missing:
         kind = "same" if record.presence is Presence.GONE else "gone"
         return Look(record, gone(record), Drift(record.address, kind), answer)
     if answer.ending is not Ending.DONE or answer.data is None:
         return Look(record, record, Drift(record.address, "unread"), answer)
-    data = answer.data
-    seen = Observed(data.profile_id.lower(), data.customer_user_id, data.custom_attributes)
+    seen = _observation(answer.data)
     after, differences = observed(record, seen)
     kind = "changed" if differences else "same"
     if record.profile_id not in (None, seen.profile_id):

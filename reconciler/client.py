@@ -33,7 +33,7 @@ from reconciler.errors import InputError
 from reconciler.pace import MOST_IN_FLIGHT, Clock, Pace, SystemClock, Verdict
 from reconciler.plan import Request
 from reconciler.protocol import Rate
-from reconciler.values import Json, shown
+from reconciler.values import Json
 
 GRACE = 5.0
 """Seconds that requests under way still have once the user wants to stop."""
@@ -278,7 +278,7 @@ def _failed(problem: Exception, attempt: _Attempt) -> Answer:
         return Answer(Ending.NOT_SENT, message=f"cannot connect ({name})")
     if attempt.passed or isinstance(problem, requests.exceptions.Timeout):
         return Answer(Ending.UNKNOWN, message=_LATE)
-    return Answer(Ending.UNKNOWN, message=f"the connection broke ({shown(name)})")
+    return Answer(Ending.UNKNOWN, message=f"the connection broke ({name})")
 
 
 def _cause(problem: BaseException) -> BaseException:

@@ -6,6 +6,7 @@ renders one.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -13,6 +14,7 @@ from typing import assert_never
 
 from reconciler.contract import ATTRIBUTES, DEVICE_ID, INSTALLATION, IP_COUNTRY, Clear, Contract
 from reconciler.plan import Action, Basis, Change, FieldChange, Op, Request
+from reconciler.profiles import PROFILE_PREFIX
 from reconciler.state import Fact, Known, Presence, Record
 from reconciler.values import FieldPath, Json, Scalar, digest, same
 
@@ -52,11 +54,12 @@ class Rate:
 @dataclass(frozen=True, slots=True)
 class Observed:
     """What an answer says of a profile (adapty-api 5.1): identifiers and all its custom attributes,
-    normalised."""
+    normalised. ``timestamp`` is in milliseconds, and only orders answers (adapty-api 6.4)."""
 
     profile_id: str
     customer_user_id: str | None
     custom_attributes: Mapping[str, Scalar]
+    timestamp: int | None = None
 
 
 # --- requests ------------------------------------------------------------------------------------
@@ -78,6 +81,13 @@ def read(customer_user_id: str | None, profile_id: str | None) -> Request:
     """The request that reads a profile, by its customer id where it has one."""
     named = headers(customer_user_id, None if customer_user_id else profile_id)
     return Request("GET", PATH, named)
+
+
+def read_recorded(record: Record) -> Request:
+    """The request that reads a recorded profile by what it was declared with: a customer id that the
+    API told of an anonymous one may be another profile's by now."""
+    anonymous = record.address == f"{PROFILE_PREFIX}{record.profile_id}"
+    return read(None if anonymous else record.customer_user_id, record.profile_id)
 
 
 def body(
@@ -313,8 +323,12 @@ def observed(record: Record, seen: Observed) -> tuple[Record, list[FieldChange]]
     """The record with what an answer says of it, and where the answer differs from the record.
 
     The answer is believed: another ``profile_id`` means another profile, of which nothing but the
-    returned attributes is known (adapty-api 2.3, 7.32).
+    returned attributes is known (adapty-api 2.3, 7.32). Unless it is older than one seen before, of
+    the same profile (adapty-api 7.33).
     """
+    same_profile = record.profile_id in (None, seen.profile_id)
+    if same_profile and (seen.timestamp or math.inf) < (record.timestamp or 0):
+        return replace(record, presence=Presence.PRESENT), []
     facts = dict(record.facts)
     if record.profile_id is not None and record.profile_id != seen.profile_id:
         facts = {
@@ -342,6 +356,7 @@ def observed(record: Record, seen: Observed) -> tuple[Record, list[FieldChange]]
             customer_user_id=seen.customer_user_id or record.customer_user_id,
             presence=Presence.PRESENT,
             unmanaged=tuple(sorted(seen.custom_attributes.keys() - managed)),
+            timestamp=seen.timestamp,
         ),
         differences,
     )

@@ -82,6 +82,8 @@ class Record:
     """What that write asked for, so that repeating it need not wait out the quiet period."""
     deleting: bool = False
     """A delete was attempted and its outcome is unknown."""
+    timestamp: int | None = None
+    """Of the newest answer about it, in milliseconds; only orders answers (adapty-api 6.4)."""
     revision: int = 0
 
     @property
@@ -143,8 +145,9 @@ class Export:
 
 
 def differs(a: Record | None, b: Record) -> bool:
-    """Whether two records of a profile say different things (revisions aside)."""
-    return a is None or replace(a, revision=0) != replace(b, revision=0)
+    """Whether two records of a profile say different things: revisions aside, and times of answers,
+    which differ every time."""
+    return a is None or replace(a, revision=b.revision, timestamp=b.timestamp) != b
 
 
 # --- as JSON -------------------------------------------------------------------------------------
@@ -180,6 +183,7 @@ def encode_record(record: Record) -> dict[str, Json]:
         "unknown_at": record.unknown_at,
         "unknown_write": dict(sorted(record.unknown_write.items())),
         "deleting": record.deleting,
+        "timestamp": record.timestamp,
         "revision": record.revision,
     }
     told = {
@@ -217,6 +221,7 @@ def _decode_record(data: Mapping[str, Json]) -> Record:
     }
     source = data.get("source")
     unknown_at = data.get("unknown_at")
+    timestamp = data.get("timestamp")
     return Record(
         address=_text(data["address"]),
         customer_user_id=_text_or_none(data.get("customer_user_id")),
@@ -236,6 +241,7 @@ def _decode_record(data: Mapping[str, Json]) -> Record:
         unknown_at=float(str(unknown_at)) if unknown_at is not None else None,
         unknown_write=dict(_scalars(data.get("unknown_write"))),
         deleting=bool(data.get("deleting", False)),
+        timestamp=int(str(timestamp)) if timestamp is not None else None,
         revision=int(str(data.get("revision", 0))),
     )
 

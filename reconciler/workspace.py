@@ -13,6 +13,7 @@ import secrets
 import socket
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
@@ -364,7 +365,15 @@ class Workspace:
             looks = self._look(
                 list(self.store.records()), selection, writer=writer if record else None
             )
-            drifts = [look.drift for look in looks]
+            drifts = []
+            gone = []
+            for look in looks:
+                drifts.append(look.drift)
+                if look.drift.kind == "gone":
+                    gone.append(look.after)
+            if gone and writer is not None and record:
+                writer.backup()
+                writer.write(put=gone)
         if self._stop():
             raise Interrupted("interrupted; what was read is recorded")
         if complete:
@@ -382,11 +391,12 @@ class Workspace:
         chosen = [record for record in records if selection.takes(record.address, record.labels)]
         if not chosen:
             return
-        application = self.store.header().application
+        kinds: Counter[str] = Counter()
         with self._connected(None, None) as connection:
             for seen in look(
                 chosen,
                 connection.calls,
+                application=self.store.header().application,
                 writer=writer,
                 stop=lambda: self._stop() or connection.pace.given_up,
                 in_flight=connection.in_flight,
@@ -395,15 +405,15 @@ class Workspace:
                     raise NotAuthorised(
                         f"the API refused the key: {seen.answer.message}", hint=self._key_hint()
                     )
-                told = seen.answer.data.app_id if seen.answer.data else None
-                if application and told and told != application:
-                    raise Refused(
-                        "the API answered for another application than the state was made for",
-                        hint="Check --env and the key.",
-                    )
+                kinds[seen.drift.kind] += 1
                 yield seen
             if connection.pace.given_up:
                 raise RemoteUnavailable("the API does not answer", hint="Try again later.")
+        if kinds["gone"] == kinds.total() > 1:
+            raise Refused(
+                f"the API knows none of the {kinds['gone']} recorded profiles; nothing was recorded",
+                hint="Check --env and the key: it may be the key of another application.",
+            )
 
     # --- the state by hand -------------------------------------------------------------------
 

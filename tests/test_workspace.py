@@ -64,9 +64,37 @@ def test_a_refresh_that_cannot_read_a_profile_plans_nothing(tmp_path: Path) -> N
         assert [drift.kind for drift in place.refresh()] == ["unread"]
 
 
+def test_a_profile_that_is_gone_is_recorded_so_and_backed_up(tmp_path: Path) -> None:
+    api = Emulator()
+    with EmulatorServer(api) as server, workspace(tmp_path, server.url) as place:
+        (tmp_path / "profiles" / "joe.yaml").write_text("customer_user_id: joe\nfirst_name: Joe\n")
+        place.apply(place.plan())
+        key = {"Authorization": "Api-Key k", "adapty-customer-user-id": "joe"}
+        api.handle("DELETE", "/api/v2/server-side-api/profile/", key, b"")
+        kinds = {drift.address: drift.kind for drift in place.refresh()}
+        assert kinds == {"jane": "same", "joe": "gone"}
+        assert [change.address for change in place.plan().changes] == ["joe"]
+        assert list((tmp_path / ".reconcile").glob("*.backup-*"))
+
+
+def test_where_no_profile_is_known_any_more_nothing_is_recorded(tmp_path: Path) -> None:
+    with EmulatorServer(Emulator()) as server, workspace(tmp_path, server.url) as place:
+        (tmp_path / "profiles" / "joe.yaml").write_text("customer_user_id: joe\nfirst_name: Joe\n")
+        place.apply(place.plan())
+        before = place.export()
+    with EmulatorServer(Emulator()) as server, workspace(tmp_path, server.url) as place:
+        (tmp_path / "profiles" / "joe.yaml").write_text("customer_user_id: joe\nfirst_name: Joe\n")
+        with pytest.raises(Refused, match="knows none of the 2 recorded profiles"):
+            place.refresh()
+        with pytest.raises(Refused, match="knows none"):
+            place.plan(refresh=True)
+        assert place.export() == before
+
+
 def test_answers_of_another_application_are_not_taken_for_drift(tmp_path: Path) -> None:
     with EmulatorServer(Emulator()) as server, workspace(tmp_path, server.url) as place:
         place.apply(place.plan())
+        before = next(place.store.records()).facts
     other = Emulator()
     with EmulatorServer(other) as server, workspace(tmp_path, server.url) as place:
         other.handle(
@@ -83,6 +111,7 @@ def test_answers_of_another_application_are_not_taken_for_drift(tmp_path: Path) 
             place.plan(refresh=True)
         with pytest.raises(Refused, match="another application"):
             place.refresh()
+        assert [record.facts for record in place.store.records()] == [before]
 
 
 @pytest.mark.parametrize(
