@@ -209,7 +209,7 @@ class Client:
     def _attempt(
         self, request: Request, prepared: requests.PreparedRequest, seconds: float
     ) -> Answer:
-        attempt = _Attempt(seconds, self.pace)
+        attempt = _Attempt(seconds, self.pace, has_body=prepared.body is not None)
         response = None
         try:
             with self._watchdog.watching(attempt):
@@ -321,10 +321,12 @@ class _Attempt:
     by the limits of the system's resolver.
     """
 
-    def __init__(self, seconds: float, pace: Pace) -> None:
+    def __init__(self, seconds: float, pace: Pace, *, has_body: bool) -> None:
         self.ends = time.monotonic() + seconds
         self.passed = False
         self.written = False
+        self._head: bytes | None = None
+        self._has_body = has_body
         self._pace = pace
         self._left = False
         self._lock = threading.Lock()
@@ -339,17 +341,20 @@ class _Attempt:
             if self.passed:
                 self._shut()
 
-    def writing(self, sock: socket.socket) -> None:
-        """The request's first byte is about to be written."""
-        self.watch(sock)
-        self.written = True
+    def write(self, data: bytes, sock: socket.socket, send: Callable[[bytes], None]) -> None:
+        """Writes the request, its head and body together: so that it leaves at one moment, which the
+        pace is told of, and in one packet."""
+        if self._has_body and self._head is None:
+            self._head = data
+            return
+        if not self.written:
+            self.watch(sock)
+            self.written = True
+            data = (self._head or b"") + data
+        send(data)
         if not self._left:
             self._left = True
             self._pace.wrote()
-
-    def tunnelled(self) -> None:
-        """What was written was a proxy's CONNECT, and not the request."""
-        self.written = False
 
     def shut(self) -> None:
         with self._lock:
@@ -484,9 +489,10 @@ class _Response(http.client.HTTPResponse):
 
 
 class _Watched(HTTPConnection):
-    """Tells the attempt which socket to shut down, and when it was written to."""
+    """Tells the attempt which socket to shut down, and has it write the request."""
 
     response_class = _Response
+    _connecting = False
 
     def _new_conn(self) -> socket.socket:
         sock = super()._new_conn()
@@ -495,17 +501,20 @@ class _Watched(HTTPConnection):
         return sock
 
     def connect(self) -> None:
-        super().connect()
-        if _CURRENT.attempt is not None:
-            _CURRENT.attempt.tunnelled()
+        self._connecting = True  # what is sent meanwhile is a proxy's CONNECT
+        try:
+            super().connect()
+        finally:
+            self._connecting = False
 
     def send(self, data: Any) -> None:
         if self.sock is None:
             self.connect()
         attempt = _CURRENT.attempt
-        if attempt is not None and not attempt.written:
-            attempt.writing(self.sock)
-        super().send(data)
+        if attempt is None or self._connecting:
+            super().send(data)
+        else:
+            attempt.write(data, self.sock, super().send)
 
 
 class _WatchedTLS(_Watched, HTTPSConnection):
