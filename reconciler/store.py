@@ -57,6 +57,8 @@ BUSY = 10.0
 """Seconds to wait for another process's transaction; ours take milliseconds."""
 BACKUPS = 10
 """How many backups are kept beside a state file."""
+RUNS = 100
+"""How many finished runs the journal reaches back."""
 _PAGE = 10_000
 _LARGEST = 2**53
 """Serials above this are refused: not every JSON reader keeps them exactly."""
@@ -161,7 +163,8 @@ class Writer(Protocol):
         ...
 
     def finish(self, run: Run) -> None:
-        """Add a line to the history. The serial stays."""
+        """Add a line to the history, and let go of the journal of runs before the newest hundred. The
+        serial stays."""
         ...
 
     def replace(self, export: Export, *, force: bool = False) -> Header:
@@ -516,6 +519,10 @@ class _MemoryWriter:
     def finish(self, run: Run) -> None:
         with self._writing() as store:
             store._runs.append(run)
+            if len(store._runs) >= RUNS:
+                oldest = store._runs[-RUNS].run
+                runs = [entry.run for entry in store._journal]
+                del store._journal[: runs.index(oldest) if oldest in runs else 0]
 
     def replace(self, export: Export, *, force: bool = False) -> Header:
         bodies = _bodies(export.records)
@@ -1112,6 +1119,11 @@ class _SqliteWriter:
                 "INSERT INTO history (run, started, finished, digest, outcomes) "
                 "VALUES (?, ?, ?, ?, ?)",
                 (run.run, run.started, run.finished, run.digest, canonical(dict(run.outcomes))),
+            )
+            db.execute(
+                "DELETE FROM journal WHERE id < (SELECT min(id) FROM journal WHERE run = "
+                "(SELECT run FROM history ORDER BY id DESC LIMIT 1 OFFSET ?))",
+                (RUNS - 1,),
             )
 
     def replace(self, export: Export, *, force: bool = False) -> Header:

@@ -146,6 +146,40 @@ def test_more_records_than_one_page_come_once_each(
     assert [record.address for record in store.records()] == addresses
 
 
+def test_the_journal_reaches_back_a_hundred_runs(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reconciler.store.RUNS", 3)
+    with store.lock(US) as writer:
+        for number in range(5):
+            writer.write(journal=[entry(f"run-{number}"), entry(f"run-{number}", kind="applied")])
+            writer.finish(Run(f"run-{number}", 1.0, 2.0, "sha256:0", {"applied": 1}))
+        writer.write(journal=[entry("run-5")])
+    assert [each.run for each in store.journal()] == [
+        "run-2", "run-2", "run-3", "run-3", "run-4", "run-4", "run-5",
+    ]  # fmt: skip
+    assert len(list(store.runs())) == 5
+
+
+def test_unsettled_is_what_the_last_run_began_and_did_not_end(store: Store) -> None:
+    assert list(store.unsettled()) == []
+    with store.lock(US) as writer:
+        writer.write(journal=[entry("run-1", "a"), entry("run-1", "b")])
+        writer.write(journal=[entry("run-1", "a", "applied")])
+        assert list(store.unsettled()) == ["b"]
+        writer.finish(Run("run-1", 1.0, 2.0, "sha256:0", {}))
+        assert list(store.unsettled()) == []
+        writer.write(journal=[entry("run-2", "c")])
+        assert list(store.unsettled()) == ["c"]
+
+
+def test_records_of_some_addresses_are_read_together(store: Store) -> None:
+    put(store, JANE, ZOE)
+    found = store.records_of(["qa-zoe", "nobody"])
+    assert found == {"qa-zoe": replace(ZOE, revision=1)}
+    assert store.records_of([]) == {}
+
+
 def test_more_journal_than_one_page_comes_once_each(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
