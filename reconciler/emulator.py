@@ -5,50 +5,65 @@ fact sheet's defaults (adapty-api 7), and shares neither the normaliser nor the 
 planner: a mistake there must not be repeated here. Answers hold what the real API returns and
 nothing else; what was written but is never returned is seen through `Emulator.profiles` only.
 
-`Emulator` is the API without HTTP, `EmulatorServer` puts it on a loopback port, and `Faults` stands
-between the two and misbehaves on request.
+`Emulator` is the API without HTTP, and `EmulatorServer` puts it on a loopback port, with faults
+between the two on request.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import ipaddress
 import json
+import math
 import os
-import random
 import re
-import socket
 import sqlite3
-import struct
-import sys
 import threading
 import time
 import uuid
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date
-from enum import StrEnum
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import Any, NoReturn, Protocol, Self, assert_never
+from typing import Any, NoReturn, Protocol, Self, TypeAlias
 
 from reconciler.errors import ReconcileError, Refused, UsageError
+from reconciler.faults import (
+    Course,
+    Fault,
+    FaultKind,
+    Faults,
+    on_the_wire,
+    parse_fault,
+    retry_after,
+    split_faults,
+)
+from reconciler.loopback import MAX_BODY, Answer, End, Loopback, Reply, Request, in_thread
 from reconciler.resources import load_schema
+from reconciler.traffic import (
+    IDENTIFIERS,
+    RateLimit,
+    RateMode,
+    Received,
+    Sent,
+    Traffic,
+    Violation,
+    refuse_constant,
+)
 from reconciler.values import Json, canonical
 
 PROFILE_PATH = "/api/v2/server-side-api/profile/"
 DEBUG_PATH = "/debug/profiles/"
-MAX_BODY = 1 << 20
-"""Bytes of a request body; more is answered with 413. (Assumed: nobody documents a limit.)"""
+FAULT_HEADER = "emulator-fault"
 
 _LOG_SIZE = 10_000
-_METHODS = "GET, POST, PATCH, DELETE"
+_METHODS = ("GET", "POST", "PATCH", "DELETE")
 _UUID = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
-_AUTHORIZATION = re.compile(r"Api-Key (?!public_live_)([!-~]+)")
 _ADVERTISING = ("idfa", "idfv", "advertising_id")
 _NOBODY_KNOWS = "ZZ"
 """The country of a loopback address: a code that ISO 3166-1 will never assign."""
@@ -69,30 +84,6 @@ class Switches:
     """Empty access lists are answered as null (7.23)."""
     country_from_request: bool = True
     """A write without ip_country takes the country from the sender's address (7.26)."""
-    rate_limit: int | None = None
-    """Requests a minute for each key; beyond it 429 (7.25)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A response as it goes over the wire."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Received:
-    """A request that arrived, for the log: header names in lower case, without the key; ``body``
-    parsed, or text where it was not JSON; ``status`` what the API answered, 0 for a connection
-    that a fault closed first."""
-
-    method: str
-    path: str
-    headers: Mapping[str, str]
-    body: Json
-    status: int
 
 
 class _Rejected(Exception):
@@ -153,6 +144,19 @@ class _Profile:
     country: str | None = None
     country_source: str | None = None
     timestamp: int = 0
+
+    def copy(self) -> _Profile:
+        """Another one, to be changed and perhaps thrown away."""
+        return _Profile(
+            self.profile_id,
+            self.customer_user_id,
+            dict(self.fields),
+            dict(self.attributes),
+            {device: dict(members) for device, members in self.installations.items()},
+            self.country,
+            self.country_source,
+            self.timestamp,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -399,23 +403,82 @@ _PATIENCE = 30.0
 """Seconds to wait for another process that is writing."""
 
 
-class _Store:
-    """Profiles in SQLite: in memory, or in a file that several processes may share.
+class _Store(Protocol):
+    """Where profiles are kept. Callers see that one thread at a time uses it."""
+
+    def app_id(self, wanted: str | None, new_id: Callable[[], uuid.UUID]) -> str:
+        """The application's id: the one wanted, or kept, or new."""
+
+    def writing(self) -> contextlib.AbstractContextManager[None]:
+        """All or nothing; committed when it ends."""
+
+    def by_profile(self, profile_id: str) -> _Profile | None: ...
+
+    def by_customer(self, customer_user_id: str) -> _Profile | None: ...
+
+    def all(self) -> list[_Profile]: ...
+
+    def put(self, profile: _Profile) -> None: ...
+
+    def remove(self, profile_id: str) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class _Memory:
+    """Profiles that live as long as the process. A request puts or removes once, at its end, so there
+    is nothing to roll back."""
+
+    def __init__(self) -> None:
+        self._profiles: dict[str, _Profile] = {}
+        self._customers: dict[str, str] = {}
+
+    def app_id(self, wanted: str | None, new_id: Callable[[], uuid.UUID]) -> str:
+        return wanted or str(new_id())
+
+    def writing(self) -> contextlib.AbstractContextManager[None]:
+        return _NOTHING_TO_COMMIT
+
+    def by_profile(self, profile_id: str) -> _Profile | None:
+        found = self._profiles.get(profile_id)
+        return found and found.copy()
+
+    def by_customer(self, customer_user_id: str) -> _Profile | None:
+        return self.by_profile(self._customers.get(customer_user_id, ""))
+
+    def all(self) -> list[_Profile]:
+        return [profile.copy() for profile in self._profiles.values()]
+
+    def put(self, profile: _Profile) -> None:
+        self._profiles[profile.profile_id] = profile.copy()
+        if profile.customer_user_id is not None:
+            self._customers[profile.customer_user_id] = profile.profile_id
+
+    def remove(self, profile_id: str) -> None:
+        customer = self._profiles.pop(profile_id).customer_user_id
+        if customer is not None:
+            del self._customers[customer]
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+
+_NOTHING_TO_COMMIT = contextlib.nullcontext()
+
+
+class _Database:
+    """Profiles in an SQLite file that several processes may share.
 
     Nothing is cached, so each request sees what another process wrote.
     """
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
         try:
-            if path is not None:
-                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
             self._sql = sqlite3.connect(
-                ":memory:" if path is None else path,
-                timeout=_PATIENCE,
-                isolation_level=None,
-                check_same_thread=False,
+                path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False
             )
         except (OSError, sqlite3.Error, ValueError) as problem:
             self._refuse(problem)
@@ -439,8 +502,7 @@ class _Store:
     def _prepare(self) -> None:
         with self._transaction("BEGIN"):
             self._check_owner()
-        if self._path is not None:
-            self._write_ahead()
+        self._write_ahead()
         with self.writing():
             if self._check_owner():
                 return
@@ -486,7 +548,6 @@ class _Store:
         return bool(tables)
 
     def writing(self) -> contextlib.AbstractContextManager[None]:
-        """All or nothing; committed when it ends."""
         return self._transaction("BEGIN IMMEDIATE")
 
     @contextlib.contextmanager
@@ -550,8 +611,10 @@ def _decode(profile_id: str, customer_user_id: str | None, content: str) -> _Pro
 class Emulator:
     """The API without HTTP: requests in, answers out. Safe to call from several threads.
 
-    ``keys`` are the accepted secret keys (any, unless given). ``clock`` gives seconds since the
-    epoch; ``locate`` the country of a sender's address.
+    ``keys`` are the accepted secret keys (any, unless given). ``clock`` gives seconds since the epoch,
+    ``monotonic`` those of the log; ``locate`` the country of a sender's address. ``log_file`` gets a
+    line of JSON for each request before its answer is sent, ``log_size`` is how many are kept in
+    memory. A subclass may override `handle`, and wait in it.
     """
 
     def __init__(
@@ -562,7 +625,12 @@ class Emulator:
         keys: frozenset[str] | None = None,
         debug: bool = False,
         app_id: str | None = None,
+        rate_limits: Sequence[RateLimit] = (),
+        rate_mode: RateMode = RateMode.REFUSE,
+        log_file: Path | None = None,
+        log_size: int = _LOG_SIZE,
         clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
         new_id: Callable[[], uuid.UUID] = uuid.uuid4,
         locate: Callable[[str], str] = lambda ip: _NOBODY_KNOWS,
         switches: Switches | None = None,
@@ -576,18 +644,44 @@ class Emulator:
             )
         self._switches = switches or Switches()
         self._judge = _Judge.of(data, dialect, self._switches)
-        self._keys = keys
-        self._debug = debug
+        self._accepted = keys
+        self.debug = debug
         self._clock = clock
+        self._monotonic = monotonic
         self._new_id = new_id
         self._locate = locate
         self._lock = threading.RLock()
         self._told: dict[str, int] = {}
-        self._recent: dict[str, deque[float]] = {}
-        self._store = _Store(db)
+        self._effects = 0
+        self._store: _Store = _Memory() if db is None else _Database(db)
         self.app_id = self._store.app_id(app_id, new_id)
-        self.log: deque[Received] = deque(maxlen=_LOG_SIZE)
-        """The last requests, oldest first, without keys."""
+        self._traffic = Traffic(
+            accepted=keys,
+            limits=rate_limits,
+            mode=rate_mode,
+            file=log_file,
+            size=log_size,
+            monotonic=monotonic,
+        )
+
+    @property
+    def log(self) -> deque[Received]:
+        """The last requests, in the order of their arrival."""
+        return self._traffic.log
+
+    @property
+    def violations(self) -> deque[Violation]:
+        """The last requests above the rate."""
+        return self._traffic.violations
+
+    @property
+    def log_problem(self) -> str | None:
+        """Why the log file ends early, if it does."""
+        return self._traffic.problem
+
+    def rates(self) -> dict[str, Json]:
+        """The limits, what was reached, and the requests above them, as the debug view has it."""
+        return self._traffic.rates()
 
     def handle(
         self,
@@ -597,34 +691,46 @@ class Emulator:
         body: bytes,
         *,
         peer_ip: str = "127.0.0.1",
+        received: Received | None = None,
     ) -> Answer:
-        """Judge a request and carry it out; what is written is durable before this returns."""
-        names = {name.lower(): value.strip() for name, value in headers.items()}
+        """Judge a request and carry it out; what is written is durable before this returns.
+
+        ``received`` is its entry in the log, if the caller made one and will conclude it.
+        """
+        if self.debug and path.startswith("/debug/"):
+            return self._debug_view(method, path)
+        entry = received or self.receive(method, path, headers, body)
         try:
-            answer = self._route(method, path.partition("?")[0], names, body, peer_ip)
+            answer = self._route(entry, peer_ip)
         except _Rejected as rejected:
             answer = _error(rejected)
         except sqlite3.Error as problem:
             answer = _error(_Rejected(500, "internal_error", f"emulator database: {problem}"))
-        self.record(method, path, headers, body, status=answer.status)
+        entry.status, entry.answer = answer.status, answer
+        if received is None:
+            self.conclude(entry, answer)
         return answer
 
-    def record(
-        self, method: str, path: str, headers: Mapping[str, str], body: bytes, *, status: int
-    ) -> None:
-        """Add a request to the log, without its key."""
-        secret = {"authorization", "proxy-authorization", "cookie"}
-        shown = {
-            name.lower(): "(hidden)" if name.lower() in secret else value
-            for name, value in headers.items()
-        }
-        parsed: Json = None
-        if body:
-            try:
-                parsed = json.loads(body)
-            except (ValueError, RecursionError):
-                parsed = body.decode("utf-8", "replace")
-        self.log.append(Received(method, path, MappingProxyType(shown), parsed, status))
+    def receive(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Received:
+        """Note that a request arrived: its entry in the log, which then goes on to `handle`."""
+        return self._traffic.receive(method, path, headers, body)
+
+    def conclude(self, received: Received, answer: Answer | None, sent: Sent = Sent.ANSWER) -> None:
+        """Note what a request is about to be answered; without an answer, that it is not."""
+        received.sent = sent
+        if answer is not None:
+            received.status, received.answer = answer.status, answer
+        self._traffic.conclude(received)
+
+    def land(self, received: Received, *, peer_ip: str = "127.0.0.1") -> None:
+        """Have a request take effect that was concluded before."""
+        again = replace(received, faults=())
+        self.handle(
+            again.method, again.path, again.headers, again.raw, peer_ip=peer_ip, received=again
+        )
+        received.late_status = again.status
+        received.effect, received.effect_at = again.effect, again.effect_at
+        self._traffic.landed(received)
 
     def profiles(self) -> list[dict[str, Any]]:
         """Everything that was written, by customer id and profile id; what is cleared is absent."""
@@ -660,23 +766,36 @@ class Emulator:
             self._store.put(profile)
         return profile.profile_id
 
+    def somebody_else(self, received: Received) -> Answer:
+        """A true answer, but about another profile than a request asks for."""
+        customer, profile_id = (received.headers.get(name, "") for name in IDENTIFIERS)
+        with self._lock:
+            others = [
+                each
+                for each in self._store.all()
+                if each.customer_user_id != customer and each.profile_id != profile_id.lower()
+            ]
+            other = others[0] if others else _Profile(str(self._new_id()), "somebody-else")
+            other.timestamp = self._timestamp(other)
+        return _answer(200, {"data": self._shown(other)})
+
     def close(self) -> None:
-        """Release the database. Requests after this are answered with 500."""
+        """Release the database. With one, requests after this are answered with 500."""
         with self._lock:
             self._store.close()
 
     # --- a request ---
 
-    def _route(
-        self, method: str, path: str, headers: Mapping[str, str], body: bytes, peer_ip: str
-    ) -> Answer:
-        if self._debug and path == DEBUG_PATH:
-            return self._debug_view(method)
-        if path != PROFILE_PATH:
+    def _route(self, received: Received, peer_ip: str) -> Answer:
+        method, headers = received.method, received.headers
+        if received.path.partition("?")[0] != PROFILE_PATH:
             raise _Rejected(404, "not_found", "Not found.")
-        self._authenticate(headers.get("authorization", ""))
-        if method not in _METHODS.split(", "):
-            raise _not_allowed(method, _METHODS)
+        if not received.authenticated:
+            raise _not_authenticated()
+        if received.above_rate is not None:
+            self._refuse_above_rate(received.above_rate)
+        if method not in _METHODS:
+            raise _not_allowed(method, ", ".join(_METHODS))
         customer, profile_id = self._identifiers(headers)
         match method:
             case "GET":
@@ -684,54 +803,61 @@ class Emulator:
                     profile = self._find(customer, profile_id)
                     profile.timestamp = self._timestamp(profile)
             case "DELETE":
-                with self._lock, self._store.writing():
-                    profile = self._find(customer, profile_id)
-                    self._store.remove(profile.profile_id)
-                    self._told.pop(profile.profile_id, None)
+                with self._lock:
+                    with self._store.writing():
+                        profile = self._find(customer, profile_id)
+                        self._store.remove(profile.profile_id)
+                        self._told.pop(profile.profile_id, None)
+                    self._take_effect(received)
                 return _answer(204)
             case _:
-                parsed = _parse(headers.get("content-type", ""), body)
-                with self._lock, self._store.writing():
-                    find = self._find if method == "PATCH" else self._find_or_create
-                    profile = find(customer, profile_id)
-                    self._judge.apply(parsed, profile)
-                    self._move(profile, parsed, peer_ip)
-                    profile.timestamp = self._timestamp(profile)
-                    self._store.put(profile)
+                parsed = _parse(headers.get("content-type", ""), received.raw)
+                find = self._find if method == "PATCH" else self._find_or_create
+                with self._lock:
+                    with self._store.writing():
+                        profile = find(customer, profile_id)
+                        self._judge.apply(parsed, profile)
+                        self._move(profile, parsed, peer_ip)
+                        profile.timestamp = self._timestamp(profile)
+                        self._store.put(profile)
+                    self._take_effect(received)
         return _answer(200, {"data": self._shown(profile)})
 
-    def _debug_view(self, method: str) -> Answer:
-        match method:
-            case "GET":
-                return _answer(200, self.profiles())
-            case "POST":
-                return _answer(200, {"profile_id": self.add_anonymous()})
-            case _:
-                raise _not_allowed(method, "GET, POST")
+    def _refuse_above_rate(self, wait: float) -> None:
+        mode = self._traffic.mode
+        if mode is not RateMode.RECORD:
+            hint = {"Retry-After": str(max(1, math.ceil(wait)))}
+            headers = hint if mode is RateMode.REFUSE else {}
+            raise _Rejected(429, "rate_limited", "Too many requests", headers=headers)
 
-    def _authenticate(self, authorization: str) -> None:
-        match = _AUTHORIZATION.fullmatch(authorization)
-        if match is None or (self._keys is not None and match[1] not in self._keys):
-            raise _not_authenticated()
-        limit = self._switches.rate_limit
-        if limit is None:
-            return
-        now = self._clock()
-        with self._lock:
-            recent = self._recent.setdefault(match[1], deque())
-            while recent and recent[0] <= now - 60:
-                recent.popleft()
-            if len(recent) >= limit:
-                wait = str(max(1, round(recent[0] + 60 - now)) if recent else 60)
-                raise _Rejected(
-                    429, "rate_limited", "Too many requests", headers={"Retry-After": wait}
-                )
-            recent.append(now)
+    def _take_effect(self, received: Received) -> None:
+        """Under the lock, so that the numbers follow the order of the writes."""
+        self._effects += 1
+        received.effect, received.effect_at = self._effects, self._monotonic()
+
+    def _debug_view(self, method: str, path: str) -> Answer:
+        place, _, query = path.partition("?")
+        match place, method:
+            case "/debug/profiles/", "GET":
+                return _answer(200, self.profiles())
+            case "/debug/profiles/", "POST":
+                return _answer(200, {"profile_id": self.add_anonymous()})
+            case "/debug/profiles/", _:
+                return _error(_not_allowed(method, "GET, POST"))
+            case "/debug/log/", "GET":
+                after = re.fullmatch(r"after=([0-9]{1,15})", query)
+                number = int(after[1]) if after else 0
+                return _answer(200, self._traffic.view(number))
+            case "/debug/rates/", "GET":
+                return _answer(200, self.rates())
+            case (("/debug/log/" | "/debug/rates/"), _):
+                return _error(_not_allowed(method, "GET"))
+            case _:
+                return _error(_Rejected(404, "not_found", "Not found."))
 
     def _identifiers(self, headers: Mapping[str, str]) -> tuple[str, str]:
         """Customer id and profile id, ``""`` for none; one of them is there."""
-        customer = headers.get("adapty-customer-user-id", "")
-        profile_id = headers.get("adapty-profile-id", "")
+        customer, profile_id = (headers.get(name, "") for name in IDENTIFIERS)
         if not customer and not profile_id:
             raise _not_authenticated()
         errors = _Errors()
@@ -808,7 +934,7 @@ def _parse(content_type: str, body: bytes) -> Json:
         message = f'Unsupported media type "{content_type}" in request.'
         raise _Rejected(415, "unsupported_media_type", message)
     try:
-        parsed: Json = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)
+        parsed: Json = _STANDARD.decode(body.decode("utf-8"))
     except RecursionError:
         raise _Rejected(400, "parse_error", "JSON parse error - nested too deeply") from None
     except ValueError as problem:
@@ -816,8 +942,7 @@ def _parse(content_type: str, body: bytes) -> Json:
     return parsed
 
 
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"Out of range float values are not JSON compliant: {name}")
+_STANDARD = json.JSONDecoder(parse_constant=refuse_constant)
 
 
 def _not_authenticated() -> _Rejected:
@@ -856,149 +981,31 @@ def _error(rejected: _Rejected) -> Answer:
     return _answer(rejected.status, body, rejected.headers)
 
 
-# --- faults --------------------------------------------------------------------------------------
-
-
-class FaultKind(StrEnum):
-    """What goes wrong."""
-
-    LATENCY = "latency"
-    STATUS = "status"
-    RESET_BEFORE = "reset-before"
-    RESET_AFTER = "reset-after"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fault:
-    """One misbehaviour and when it happens: of the requests with ``method``, each ``every``-th,
-    with probability ``rate``, ``times`` at most."""
-
-    kind: FaultKind
-    seconds: float = 0.0
-    status: int = 0
-    retry_after: str | None = None
-    rate: float = 1.0
-    every: int = 1
-    times: int | None = None
-    method: str | None = None
-
-
-def parse_fault(text: str) -> Fault:
-    """A fault from ``latency=SECONDS``, ``status=CODE`` (or ``CODE``), ``reset-before`` or
-    ``reset-after``, followed by any of ``:rate=P``, ``:every=N``, ``:times=N``, ``:method=M`` and,
-    of a status, ``:retry-after=TEXT``.
-
-    Raises UsageError on anything else.
-    """
-    first, *rest = text.split(":")
-    name, _, value = first.partition("=")
-    if first.isdecimal():
-        name, value = FaultKind.STATUS.value, first
-    try:
-        made: dict[str, Any] = {"kind": FaultKind(name)}
-        if name == FaultKind.LATENCY:
-            made["seconds"] = _within(float(value), 0, 3600)
-        elif name == FaultKind.STATUS:
-            made["status"] = int(_within(int(value), 400, 599))
-        elif value:
-            raise ValueError
-        for option in rest:
-            key, _, value = option.partition("=")
-            match key:
-                case "rate":
-                    made[key] = _within(float(value), 0, 1)
-                case "every" | "times":
-                    made[key] = int(_within(int(value), 1, 1_000_000_000))
-                case "method" if value in _METHODS.split(", "):
-                    made[key] = value
-                case "retry-after" if made["kind"] is FaultKind.STATUS and value.isprintable():
-                    made["retry_after"] = value
-                case _:
-                    raise ValueError
-    except ValueError:
-        raise UsageError(
-            f"{text!r} is not a fault",
-            hint="for example latency=0.1, status=503:rate=0.1, 429:retry-after=1:every=5, "
-            "reset-before:times=1, reset-after:method=PATCH",
-        ) from None
-    return Fault(**made)
-
-
-def _within(number: float, least: float, most: float) -> float:
-    if not least <= number <= most:
-        raise ValueError
-    return number
-
-
-class FaultHook(Protocol):
-    """Stands between the connection and the API."""
-
-    def around(self, method: str, answer: Callable[[], Answer]) -> Answer | None:
-        """The answer to send; None closes the connection instead. Calls ``answer`` at most once;
-        the request takes effect only if it does."""
-
-
-class Faults:
-    """Faults in their order; the same seed and the same sequence of requests misbehave alike."""
-
-    def __init__(
-        self,
-        faults: Sequence[Fault],
-        *,
-        seed: int = 0,
-        sleep: Callable[[float], object] = time.sleep,
-    ) -> None:
-        self._faults = tuple(faults)
-        self._random = random.Random(seed)
-        self._sleep = sleep
-        self._lock = threading.Lock()
-        self._seen = [0] * len(faults)
-        self._struck = [0] * len(faults)
-
-    def around(self, method: str, answer: Callable[[], Answer]) -> Answer | None:
-        with self._lock:
-            striking = [each for index, each in enumerate(self._faults) if self._hit(index, method)]
-        for fault in striking:
-            match fault.kind:
-                case FaultKind.LATENCY:
-                    self._sleep(fault.seconds)
-                case FaultKind.STATUS:
-                    return _injected(fault)
-                case FaultKind.RESET_BEFORE:
-                    return None
-                case FaultKind.RESET_AFTER:
-                    answer()
-                    return None
-                case _:
-                    assert_never(fault.kind)
-        return answer()
-
-    def _hit(self, index: int, method: str) -> bool:
-        fault = self._faults[index]
-        if fault.method not in (None, method) or self._struck[index] == fault.times:
-            return False
-        self._seen[index] += 1
-        if self._seen[index] % fault.every or self._random.random() >= fault.rate:
-            return False
-        self._struck[index] += 1
-        return True
-
-
-def _injected(fault: Fault) -> Answer:
-    code = "rate_limited" if fault.status == 429 else "injected_fault"
-    headers = {} if fault.retry_after is None else {"Retry-After": fault.retry_after}
-    return _error(_Rejected(fault.status, code, "Injected by the emulator", headers=headers))
-
-
 # --- HTTP ----------------------------------------------------------------------------------------
 
 
-class EmulatorServer:
-    """Serves an emulator on a port of 127.0.0.1 (0 takes a free one) from background threads.
+class FaultHook(Protocol):
+    """Stands between the connection and the API. It runs in a thread of its own and may wait."""
 
-    A context manager: leaving it closes the port and every connection. The emulator stays usable,
-    so what was written can be looked at afterwards. Entering raises UsageError where the port is
-    taken.
+    def around(self, received: Received, answer: Callable[[], Answer]) -> Answer | Reply | None:
+        """The answer to send, or a reply byte by byte; None resets the connection instead. Calls
+        ``answer`` at most once; the request takes effect only if it does."""
+
+
+FaultChooser: TypeAlias = Callable[[Received], Iterable[Fault]]
+"""Which faults strike a request. It must not wait."""
+
+
+class EmulatorServer:
+    """Serves an emulator on a port of 127.0.0.1 (0 takes a free one) from a background thread.
+
+    ``faults`` are those that strike: several that are set, and may be changed while it runs; a function
+    that chooses some for each request; or a hook. With ``header_faults`` a request may bring its own.
+    ``seed`` makes chance repeatable.
+
+    A context manager: leaving it closes the port and every connection, and forgets requests that were
+    still to land. The emulator stays usable, so what was written can be looked at afterwards. Entering
+    raises UsageError where the port is taken.
     """
 
     def __init__(
@@ -1006,22 +1013,32 @@ class EmulatorServer:
         emulator: Emulator,
         *,
         port: int = 0,
-        faults: Sequence[Fault] | FaultHook = (),
+        faults: Iterable[Fault] | Faults | FaultChooser | FaultHook = (),
         seed: int = 0,
+        header_faults: bool = False,
     ) -> None:
         self.emulator = emulator
+        self.faults = faults if isinstance(faults, Faults) else Faults(seed=seed)
         self._wanted = port
-        self._faults: FaultHook = (
-            Faults(faults, seed=seed) if isinstance(faults, Sequence) else faults
-        )
-        self._server: _Server | None = None
+        self._away = 0.0
+        self._loopback: Loopback | None = None
+        choose: FaultChooser | None = None
+        hook: FaultHook | None = None
+        if isinstance(faults, Faults):
+            pass
+        elif isinstance(faults, Iterable):
+            for fault in faults:
+                self.set_fault(fault)
+        elif callable(faults):
+            choose = faults
+        else:
+            hook = faults
+        self._front = _Front(self, choose=choose, hook=hook, header_faults=header_faults)
 
     @property
     def port(self) -> int:
         """The port it listens on."""
-        if self._server is None:
-            raise RuntimeError("the emulator is not running")
-        return int(self._server.server_address[1])
+        return self._running.port
 
     @property
     def url(self) -> str:
@@ -1030,24 +1047,20 @@ class EmulatorServer:
 
     def start(self) -> Self:
         try:
-            server = _Server(self._wanted, self.emulator, self._faults)
+            self._loopback = Loopback(self._front, port=self._wanted)
         except OSError as problem:
             raise UsageError(
                 f"the emulator cannot listen on port {self._wanted}: {problem.strerror}",
                 hint="give another port, or 0 for a free one",
             ) from None
-        self._server = server
-        threading.Thread(
-            target=server.serve_forever, args=(0.02,), name="emulator", daemon=True
-        ).start()
+        self.faults.start()
+        self._loopback.start(away=self._away)
         return self
 
     def stop(self) -> None:
-        if self._server is not None:
-            self._server.shutdown()
-            self._server.server_close()
-            self._server.drop_connections()
-            self._server = None
+        if self._loopback is not None:
+            self._loopback.stop()
+            self._loopback = None
 
     def __enter__(self) -> Self:
         return self.start()
@@ -1060,140 +1073,252 @@ class EmulatorServer:
     ) -> None:
         self.stop()
 
+    # --- at run time ---
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False
-    request_queue_size = 128
-
-    def __init__(self, port: int, emulator: Emulator, faults: FaultHook) -> None:
-        self.emulator = emulator
-        self.faults = faults
-        self._open: set[socket.socket] = set()
-        self._open_lock = threading.Lock()
-        super().__init__(("127.0.0.1", port), _Handler)
-
-    def server_bind(self) -> None:
-        """Without HTTPServer's look-up of the host name, which may take seconds."""
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.socket.bind(self.server_address)
-        self.server_address = self.socket.getsockname()
-        self.server_name, self.server_port = "127.0.0.1", self.server_address[1]
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        with self._open_lock:
-            self._open.add(request)
-        super().process_request(request, client_address)
-
-    def shutdown_request(self, request: Any) -> None:
-        with self._open_lock:
-            self._open.discard(request)
-        super().shutdown_request(request)
-
-    def drop_connections(self) -> None:
-        with self._open_lock:
-            for each in self._open:
-                with contextlib.suppress(OSError):
-                    each.shutdown(socket.SHUT_RDWR)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Clients that go away are their own business; anything else is a mistake of ours."""
-        if not isinstance(sys.exception(), OSError | ValueError):
-            super().handle_error(request, client_address)
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-    server: _Server
-
-    def handle_one_request(self) -> None:
-        try:
-            self.raw_requestline = self.rfile.readline(65537)
-            if not self.raw_requestline:
-                self.close_connection = True
-                return
-            if len(self.raw_requestline) > 65536:
-                self.requestline = self.request_version = self.command = ""
-                self.send_error(414)
-                return
-            if not self.parse_request():
-                return
-            body = self._body()
-            if body is not None:
-                self._serve(body)
-        except OSError:
-            self.close_connection = True
-
-    def _body(self) -> bytes | None:
-        """The request's body; None once it was answered with an error, or if it is incomplete."""
-        lengths = set(self.headers.get_all("Content-Length", ["0"]))
-        length = lengths.pop()
-        if "Transfer-Encoding" in self.headers:
-            self.send_error(411, "Content-Length is required")
-        elif lengths or not (length.isascii() and length.isdecimal() and len(length) < 19):
-            self.send_error(400, "bad Content-Length")
-        elif int(length) > MAX_BODY:
-            self._drain(int(length))
-            self.send_error(413, f"a request body has at most {MAX_BODY} bytes")
+    def set_fault(self, fault: Fault) -> int | None:
+        """Sets one more fault; returns its number, to clear it by. An outage without conditions begins
+        at once (or as soon as the server does) and has none."""
+        if fault.kind is not FaultKind.OUTAGE or fault.is_conditional:
+            return self.faults.add(fault)
+        if self._loopback is None:
+            self._away = fault.seconds
         else:
-            body = self.rfile.read(int(length))
-            if len(body) == int(length):
-                return body
-            self.close_connection = True
+            self.outage(fault.seconds)
         return None
 
-    def _drain(self, length: int) -> None:
-        """Read on, within reason: a client that is still sending would never see the answer."""
-        left = min(length, 64 * MAX_BODY)
-        while left > 0 and (chunk := self.rfile.read(min(left, MAX_BODY))):
-            left -= len(chunk)
+    def outage(self, seconds: float) -> None:
+        """From now on resets every connection and refuses new ones, for so many seconds."""
+        self._running.cut_off(seconds)
 
-    def _serve(self, body: bytes) -> None:
-        headers: dict[str, str] = {}
-        for name, value in self.headers.items():
-            key = name.lower()
-            headers[key] = f"{headers[key]},{value}" if key in headers else value
-        emulator = self.server.emulator
-        request = (self.command, self.path, headers, body)
-        handled = False
+    def settle(self, timeout: float) -> bool:
+        """Waits until every request has landed that was to land late; False if the timeout (seconds)
+        came first."""
+        deadline = time.monotonic() + timeout
+        while self._front.late:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.005)
+        return True
 
-        def answer() -> Answer:
-            nonlocal handled
-            handled = True
-            return emulator.handle(*request, peer_ip=self.client_address[0])
+    @property
+    def _running(self) -> Loopback:
+        if self._loopback is None:
+            raise RuntimeError("the emulator is not running")
+        return self._loopback
 
-        given = self.server.faults.around(self.command, answer)
-        if not handled:
-            emulator.record(*request, status=given.status if given else 0)
-        if given is None:
-            self._reset()
-        else:
-            self._send(given)
 
-    def _send(self, answer: Answer) -> None:
-        # One write: a second small segment would wait for the client's delayed acknowledgement.
-        lines = [f"HTTP/1.1 {answer.status} {self.responses.get(answer.status, ('',))[0]}"]
-        lines += [f"{name}: {value}" for name, value in answer.headers.items()]
-        if self.close_connection:
-            lines.append("Connection: close")
-        head = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", "replace")
-        self.wfile.write(head if self.command == "HEAD" else head + answer.body)
+class _Front:
+    """Answers the requests of a server, in the thread of its loopback: the emulator's answer, or what
+    faults make of it."""
 
-    def _reset(self) -> None:
-        """Close so that the client sees a reset rather than an orderly end."""
-        linger = struct.pack("ii", 1, 0)
-        with contextlib.suppress(OSError):
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-        self.close_connection = True
-        self.connection.close()
+    def __init__(
+        self,
+        server: EmulatorServer,
+        *,
+        choose: FaultChooser | None,
+        hook: FaultHook | None,
+        header_faults: bool,
+    ) -> None:
+        self._server = server
+        self._emulator = server.emulator
+        self._choose = choose
+        self._hook = hook
+        self._header_faults = header_faults
+        self._blocks = type(server.emulator).handle is not Emulator.handle
+        self.late: set[asyncio.Task[None]] = set()
+        """The requests that are still to land."""
 
-    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """The standard library's complaints about malformed HTTP, in the API's error body."""
-        self.close_connection = True
-        said = message or self.responses.get(code, ("error",))[0]
-        status = code if code in (411, 413, 414, 431) else 400
-        self._send(_error(_Rejected(status, "bad_request", said)))
+    def serve(self, request: Request) -> bytes | Callable[[], Awaitable[Reply]]:
+        emulator = self._emulator
+        if emulator.debug and request.path.startswith("/debug/"):
+            return _written(request, self._debug(request))
+        received = emulator.receive(request.method, request.path, request.headers, request.body)
+        try:
+            received.faults = self._striking(received)
+        except UsageError as problem:
+            answer = _error(_Rejected(400, "bad_fault", problem.message, source=FAULT_HEADER))
+            emulator.conclude(received, answer, Sent.ALTERED)
+            return _written(request, answer)
+        if received.faults or self._blocks or self._hook is not None:
+            return lambda: self._reply(request, received)
+        answer = self._handle(request, received)
+        emulator.conclude(received, answer)
+        return _written(request, answer)
 
-    def log_message(self, format: str, *args: Any) -> None:
-        """Nothing: the emulator's log is `Emulator.log`."""
+    def malformed(self, status: int, message: str) -> bytes:
+        answer = _error(_Rejected(status, "bad_request", message))
+        return answer.head("Connection: close") + answer.body
+
+    def _striking(self, received: Received) -> tuple[Fault, ...]:
+        striking: tuple[Fault, ...] = ()
+        if self._server.faults:
+            striking = self._server.faults.strike(received.method, received.address)
+        if self._choose is not None:
+            striking += tuple(self._choose(received))
+        if self._header_faults and FAULT_HEADER in received.headers:
+            brought = [parse_fault(text) for text in split_faults(received.headers[FAULT_HEADER])]
+            for fault in brought:
+                if fault.is_conditional:
+                    raise UsageError(f"{fault} has conditions, but is for this request alone")
+            striking += tuple(brought)
+        return striking
+
+    def _handle(self, request: Request, received: Received) -> Answer:
+        return self._emulator.handle(
+            request.method,
+            request.path,
+            request.headers,
+            request.body,
+            peer_ip=request.peer_ip,
+            received=received,
+        )
+
+    async def _reply(self, request: Request, received: Received) -> Reply:
+        course = Course.of(received.faults)
+        if course.wait:
+            await asyncio.sleep(course.wait)
+        given: Answer | Reply | None = None
+        if course.takes_effect:
+            given = await self._carried_out(request, received)
+        if course.lag:
+            await asyncio.sleep(course.lag)
+        for fault in received.faults:
+            if fault.kind is FaultKind.OUTAGE:
+                self._server.outage(fault.seconds)
+        if course.late is not None:
+            self._land(received, request.peer_ip, course.late)
+        return self._told(request, received, course, given)
+
+    async def _carried_out(self, request: Request, received: Received) -> Answer | Reply | None:
+        hook = self._hook
+        if hook is not None:
+            return await in_thread(
+                lambda: hook.around(received, lambda: self._handle(request, received))
+            )
+        if self._blocks:
+            return await in_thread(lambda: self._handle(request, received))
+        return self._handle(request, received)
+
+    def _land(self, received: Received, peer_ip: str, seconds: float) -> None:
+        async def later() -> None:
+            await asyncio.sleep(seconds)
+            if self._blocks:
+                await in_thread(lambda: self._emulator.land(received, peer_ip=peer_ip))
+            else:
+                self._emulator.land(received, peer_ip=peer_ip)
+
+        task = asyncio.get_running_loop().create_task(later())
+        self.late.add(task)
+        task.add_done_callback(self.late.discard)
+
+    def _told(
+        self, request: Request, received: Received, course: Course, given: Answer | Reply | None
+    ) -> Reply:
+        """The reply to a request, which is concluded by it."""
+        if isinstance(given, Reply):
+            self._emulator.conclude(received, None, Sent.ALTERED)
+            return given
+        silence = course.silence()
+        if silence is None and given is None and course.takes_effect:
+            silence = Reply((), End.RESET)  # a hook said so
+        if silence is not None:
+            self._emulator.conclude(received, given, Sent.NOTHING)
+            return silence
+        answer = (
+            _injected(course.instead, given, request.path) or given or _answer(200, {"data": {}})
+        )
+        as_it_is = answer is received.answer and not course.alter
+        self._emulator.conclude(received, answer, Sent.ANSWER if as_it_is else Sent.ALTERED)
+        return on_the_wire(
+            answer,
+            course.alter,
+            close=not request.keep_alive,
+            head_only=request.method == "HEAD",
+            other=lambda: self._emulator.somebody_else(received),
+        )
+
+    # --- the debug endpoint ---
+
+    def _debug(self, request: Request) -> Answer:
+        host = request.headers.get("host", "").partition(":")[0]
+        if host not in ("127.0.0.1", "localhost", "") or "origin" in request.headers:
+            # A page in a browser must not get here, whatever name it gives this machine.
+            return _error(_Rejected(403, "forbidden", "only for programs on this machine"))
+        place = re.fullmatch(r"/debug/faults/(?:([0-9]{1,15})/?)?", request.path)
+        try:
+            if place is not None:
+                return self._debug_faults(request, int(place[1]) if place[1] else None)
+        except UsageError as problem:
+            return _error(_Rejected(400, "bad_fault", problem.message))
+        except _Rejected as rejected:
+            return _error(rejected)
+        return self._emulator.handle(request.method, request.path, request.headers, request.body)
+
+    def _debug_faults(self, request: Request, number: int | None) -> Answer:
+        match request.method:
+            case "DELETE" if number is not None:
+                if not self._server.faults.remove(number):
+                    raise _Rejected(404, "not_found", f"no fault {number} is set")
+            case _ if number is not None:
+                raise _not_allowed(request.method, "DELETE")
+            case "GET":
+                pass
+            case "POST":
+                lines = request.body.decode("utf-8", "replace").splitlines()
+                for fault in [parse_fault(line.strip()) for line in lines if line.strip()]:
+                    self._server.set_fault(fault)
+            case "DELETE":
+                self._server.faults.clear()
+            case _:
+                raise _not_allowed(request.method, "GET, POST, DELETE")
+        shown: list[Json] = [
+            {"id": each.id, "fault": str(each.fault), "seen": each.seen, "struck": each.struck}
+            for each in self._server.faults.entries()
+        ]
+        return _answer(200, shown)
+
+
+def _written(request: Request, answer: Answer) -> bytes:
+    head = answer.head() if request.keep_alive else answer.head("Connection: close")
+    return head if request.method == "HEAD" else head + answer.body
+
+
+def _injected(fault: Fault | None, given: Answer | None, path: str) -> Answer | None:
+    """What a fault answers in the API's place."""
+    if fault is None:
+        return None
+    if fault.kind is FaultKind.REDIRECT:
+        return _answer(fault.status, None, {"Location": fault.text or path})
+    status = int(fault.text) if fault.kind is FaultKind.LATE else fault.status
+    if status in (204, 205, 304):
+        return _answer(status)
+    if status < 300:
+        return replace(given or _answer(200, {"data": {}}), status=status)
+    code = fault.code or ("rate_limited" if status == 429 else "injected_fault")
+    headers = {}
+    if fault.retry_after is not None:
+        headers["Retry-After"] = retry_after(fault.retry_after, time.time())
+    return _error(_Rejected(status, code, "Injected by the emulator", headers=headers))
+
+
+__all__ = [
+    "DEBUG_PATH",
+    "FAULT_HEADER",
+    "MAX_BODY",
+    "PROFILE_PATH",
+    "Answer",
+    "Emulator",
+    "EmulatorServer",
+    "Fault",
+    "FaultChooser",
+    "FaultHook",
+    "FaultKind",
+    "Faults",
+    "RateLimit",
+    "RateMode",
+    "Received",
+    "Sent",
+    "Switches",
+    "Violation",
+    "parse_fault",
+]

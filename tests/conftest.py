@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
 
 from reconciler.contract import Contract
+from reconciler.emulator import Emulator, EmulatorServer
 from reconciler.resources import load_contract
+from tests.wire import Api
 
 settings.register_profile("local", deadline=None, database=None)
 settings.register_profile("ci", deadline=None, database=None, derandomize=True)
@@ -41,3 +44,19 @@ def write(tmp_path: Path) -> Callable[[str, str], Path]:
         return path
 
     return write_file
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., Api]]:
+    """Puts an emulator on a port; the arguments are those of EmulatorServer."""
+    opened: list[Api] = []
+
+    def start(emulator: Emulator | None = None, **options: Any) -> Api:
+        opened.append(Api(EmulatorServer(emulator or Emulator(), **options).start()))
+        return opened[-1]
+
+    yield start
+    for api in opened:
+        api.connection.close()
+        api.server.stop()
+        api.emulator.close()

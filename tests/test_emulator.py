@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import multiprocessing
 import re
@@ -11,9 +10,8 @@ import sqlite3
 import stat
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, field
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
@@ -25,18 +23,15 @@ from hypothesis import strategies as st
 from reconciler.emulator import (
     DEBUG_PATH,
     PROFILE_PATH,
+    Answer,
     Emulator,
     EmulatorServer,
-    Fault,
-    FaultKind,
-    Faults,
     Switches,
-    parse_fault,
 )
 from reconciler.errors import ReconcileError, Refused, UsageError
 from reconciler.resources import load_schema
+from tests.wire import KEY, Api
 
-KEY = "secret_live_12345678.abcdefghijklmnopqrstuvwxyz012345"
 DEVICE = "3fa85f64-5717-4562-b3fc-2c963f66afa6"
 NOBODY = "00000000-0000-4000-8000-000000000000"
 
@@ -55,110 +50,6 @@ NOT_FOUND = {
     "error_code": "profile_does_not_exist",
     "status_code": 404,
 }
-
-
-@dataclass
-class Reply:
-    status: int
-    headers: dict[str, str]
-    raw: bytes
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.raw)
-
-    @property
-    def data(self) -> Any:
-        assert self.status == 200, self.raw
-        return self.json["data"]
-
-    @property
-    def attributes(self) -> dict[str, Any]:
-        return {each["key"]: each["value"] for each in self.data["custom_attributes"]}
-
-    @property
-    def code(self) -> str:
-        return str(self.json["error_code"])
-
-    @property
-    def sources(self) -> list[str | None]:
-        return [each["source"] for each in self.json["errors"]]
-
-
-@dataclass
-class Api:
-    """A client with one kept connection and no manners of its own."""
-
-    server: EmulatorServer
-    connection: http.client.HTTPConnection = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=10)
-
-    @property
-    def emulator(self) -> Emulator:
-        return self.server.emulator
-
-    def raw(
-        self,
-        method: str,
-        path: str = PROFILE_PATH,
-        *,
-        headers: dict[str, str] | None = None,
-        body: bytes | None = None,
-    ) -> Reply:
-        self.connection.request(method, path, body, headers or {})
-        response = self.connection.getresponse()
-        return Reply(response.status, dict(response.getheaders()), response.read())
-
-    def send(
-        self,
-        method: str,
-        body: Any = None,
-        *,
-        user: str | None = "jane",
-        profile: str | None = None,
-        platform: str | None = None,
-    ) -> Reply:
-        headers = {
-            "Authorization": f"Api-Key {KEY}",
-            "adapty-customer-user-id": user,
-            "adapty-profile-id": profile,
-            "adapty-platform": platform,
-            "Content-Type": None if body is None else "application/json",
-        }
-        return self.raw(
-            method,
-            headers={name: value for name, value in headers.items() if value is not None},
-            body=None if body is None else json.dumps(body).encode(),
-        )
-
-    def create(self, body: Any = None, *, user: str = "jane") -> str:
-        reply = self.send("POST", {} if body is None else body, user=user)
-        return str(reply.data["profile_id"])
-
-    def patch(self, body: Any) -> Reply:
-        return self.send("PATCH", body)
-
-    def stored(self, user: str = "jane") -> dict[str, Any]:
-        found = [each for each in self.emulator.profiles() if each["customer_user_id"] == user]
-        assert len(found) == 1
-        return found[0]
-
-
-@pytest.fixture
-def serve() -> Iterator[Callable[..., Api]]:
-    opened: list[Api] = []
-
-    def start(emulator: Emulator | None = None, **options: Any) -> Api:
-        opened.append(Api(EmulatorServer(emulator or Emulator(), **options).start()))
-        return opened[-1]
-
-    yield start
-    for api in opened:
-        api.connection.close()
-        api.server.stop()
-        api.emulator.close()
 
 
 @pytest.fixture(params=["guide", "openapi"])
@@ -882,17 +773,6 @@ def test_lists_can_be_null(serve: Callable[..., Api]) -> None:
     assert (data["access_levels"], data["custom_attributes"]) == (None, [])
 
 
-def test_the_rate_limit_answers_429_until_a_minute_has_passed(serve: Callable[..., Api]) -> None:
-    now = [1000.0]
-    api = serve(Emulator(switches=Switches(rate_limit=2), clock=lambda: now[0]))
-    assert [api.send("GET").status for _ in range(3)] == [404, 404, 429]
-    now[0] += 50
-    reply = api.send("GET")
-    assert (reply.status, reply.code, reply.headers["Retry-After"]) == (429, "rate_limited", "10")
-    now[0] += 10
-    assert api.send("GET").status == 404
-
-
 def test_an_unknown_dialect_is_a_usage_error() -> None:
     with pytest.raises(UsageError, match="no dialect klingon"):
         Emulator(dialect="klingon")
@@ -927,15 +807,17 @@ def test_content_is_equal_for_equal_writes_in_another_order() -> None:
     assert written("a") != written("b")
 
 
-def test_the_log_holds_requests_but_never_a_key(api: Api) -> None:
-    api.create({"first_name": "Jane"})
-    api.raw("GET", headers={"Authorization": f"Bearer {KEY}"})
-    post, get = api.emulator.log
-    assert (post.method, post.path, post.status) == ("POST", PROFILE_PATH, 200)
-    assert post.body == {"first_name": "Jane"}
-    assert post.headers["adapty-customer-user-id"] == "jane"
-    assert (get.status, get.body) == (401, None)
-    assert KEY not in repr(api.emulator.log)
+def test_without_debug_there_is_no_debug_view(api: Api) -> None:
+    for place in ("profiles", "log", "rates", "faults"):
+        assert api.raw("GET", f"/debug/{place}/").status == 404
+
+
+@pytest.mark.parametrize("headers", [{"Host": "evil.example"}, {"Origin": "https://evil.example"}])
+def test_the_debug_view_is_not_for_pages_in_a_browser(
+    serve: Callable[..., Api], headers: dict[str, str]
+) -> None:
+    api = serve(Emulator(debug=True))
+    assert api.raw("GET", DEBUG_PATH, headers=headers).status == 403
 
 
 # --- persistence ---------------------------------------------------------------------------------
@@ -1059,6 +941,27 @@ def test_many_connections_write_at_once_without_losing_anything(api: Api) -> Non
     assert api.stored("shared")["custom_attributes"] == {f"w{n}": 14.0 for n in range(8)}
 
 
+def test_an_emulator_that_waits_holds_nobody_else_up(serve: Callable[..., Api]) -> None:
+    together = threading.Barrier(3)
+
+    class Waiting(Emulator):
+        def handle(self, *args: Any, **options: Any) -> Answer:
+            together.wait(10)
+            return super().handle(*args, **options)
+
+    api = serve(Waiting())
+    statuses: list[int] = []
+    threads = [
+        threading.Thread(target=lambda: statuses.append(Api(api.server).send("POST", {}).status))
+        for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert statuses == [200, 200, 200]
+
+
 def test_leaving_the_server_closes_kept_connections_and_the_port() -> None:
     with EmulatorServer(Emulator()) as server:
         api = Api(server)
@@ -1083,89 +986,3 @@ def test_serving_prints_nothing(api: Api, capfd: pytest.CaptureFixture[str]) -> 
         raw.sendall(b"nonsense\r\n\r\n")
         raw.recv(65536)
     assert capfd.readouterr() == ("", "")
-
-
-# --- faults --------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("text", "fault"),
-    [
-        ("latency=0.1", Fault(kind=FaultKind.LATENCY, seconds=0.1)),
-        ("status=503:rate=0.1", Fault(kind=FaultKind.STATUS, status=503, rate=0.1)),
-        (
-            "429:retry-after=1:every=5",
-            Fault(kind=FaultKind.STATUS, status=429, retry_after="1", every=5),
-        ),
-        ("reset-before:times=1", Fault(kind=FaultKind.RESET_BEFORE, times=1)),
-        ("reset-after:method=PATCH", Fault(kind=FaultKind.RESET_AFTER, method="PATCH")),
-    ],
-)
-def test_a_fault_is_read(text: str, fault: Fault) -> None:
-    assert parse_fault(text) == fault
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["", "chaos", "latency", "latency=-1", "latency=nan", "status=200", "status=x", "503=1",
-     "503:rate=2", "503:rate=nan", "503:every=0", "503:times=0", "503:method=PUT", "503:colour=1",
-     "latency=1:retry-after=1", "reset-before=1", "503:", "503:retry-after=1\r\nX: y"],
-)  # fmt: skip
-def test_a_bad_fault_is_a_usage_error(text: str) -> None:
-    with pytest.raises(UsageError, match="is not a fault"):
-        parse_fault(text)
-
-
-def test_an_injected_status_takes_no_effect_and_carries_retry_after(
-    serve: Callable[..., Api],
-) -> None:
-    api = serve(faults=[parse_fault("429:retry-after=1:every=2")])
-    api.create()
-    reply = api.patch({"first_name": "Jane"})
-    assert (reply.status, reply.code, reply.headers["Retry-After"]) == (429, "rate_limited", "1")
-    assert api.stored()["fields"] == {}
-    assert [each.status for each in api.emulator.log] == [200, 429]
-    assert api.patch({"first_name": "Jane"}).status == 200
-
-
-@pytest.mark.parametrize(("kind", "effect"), [("reset-before", 0), ("reset-after", 1)])
-def test_a_reset_happens_before_or_after_the_effect(
-    serve: Callable[..., Api], kind: str, effect: int
-) -> None:
-    api = serve(faults=[parse_fault(f"{kind}:times=1:method=POST")])
-    with pytest.raises(ConnectionError):
-        api.send("POST", {})
-    assert len(api.emulator.profiles()) == effect
-    assert [each.status for each in api.emulator.log] == [200 * effect]
-    api.connection.close()
-    assert api.send("POST", {}).status == 200
-
-
-def test_a_reset_is_not_an_orderly_end_of_the_connection(serve: Callable[..., Api]) -> None:
-    api = serve(faults=[parse_fault("reset-before")])
-    with socket.create_connection(("127.0.0.1", api.server.port), timeout=5) as raw:
-        raw.sendall(b"GET / HTTP/1.1\r\n\r\n")
-        with pytest.raises(ConnectionResetError):
-            raw.recv(1)
-
-
-def test_faults_repeat_with_the_same_seed() -> None:
-    emulator = Emulator()
-
-    def run(seed: int) -> list[int]:
-        faults = Faults([parse_fault("503:rate=0.5")], seed=seed)
-        answers = [
-            faults.around("GET", lambda: emulator.handle("GET", "/x/", {}, b"")) for _ in range(40)
-        ]
-        return [answer.status for answer in answers if answer]
-
-    assert run(1) == run(1) != run(2)
-    assert set(run(1)) == {404, 503}
-
-
-def test_latency_waits_and_then_answers() -> None:
-    waited: list[float] = []
-    faults = Faults([parse_fault("latency=0.25")], sleep=waited.append)
-    answer = faults.around("GET", lambda: Emulator().handle("GET", "/x/", {}, b""))
-    assert answer is not None
-    assert (waited, answer.status) == ([0.25], 404)
