@@ -709,6 +709,17 @@ def state_unlock(app: _App, lock_id: str) -> None:
 @_option("--port", type=click.IntRange(0, 65535), default=0, help="The port; 0 takes a free one.")
 @_option("--db", metavar="FILE", type=click.Path(path_type=Path), help="Keep profiles here.")
 @_option("--fault", multiple=True, metavar="FAULT", help="A fault on request: docs/emulator.md.")
+@_option("--seed", type=int, default=0, show_default=True, help="What chance begins with.")
+@_option("--header-faults", is_flag=True, help="Let requests bring faults: emulator-fault.")
+@_option("--rate-limit", multiple=True, metavar="N/s|N/min", help="The most requests of a key.")
+@_option(
+    "--rate-mode",
+    type=click.Choice(["refuse", "bare", "record"]),
+    default="refuse",
+    show_default=True,
+    help="Above it: 429, 429 without Retry-After, or nothing. It is recorded in any case.",
+)
+@_option("--log", metavar="FILE", type=click.Path(path_type=Path), help="Append requests here.")
 @_option(
     "--dialect",
     type=click.Choice(["guide", "openapi"]),
@@ -716,22 +727,42 @@ def state_unlock(app: _App, lock_id: str) -> None:
     show_default=True,
     help="Which version of the API's contract to judge by.",
 )
-@_option("--debug", is_flag=True, help="Show what was written at /debug/profiles/.")
+@_option("--debug", is_flag=True, help="Show and change its inside at /debug/.")
 @click.pass_obj
 def emulator(
-    app: _App, port: int, db: Path | None, fault: Sequence[str], dialect: str, debug: bool
+    app: _App,
+    port: int,
+    db: Path | None,
+    fault: Sequence[str],
+    seed: int,
+    header_faults: bool,
+    rate_limit: Sequence[str],
+    rate_mode: str,
+    log: Path | None,
+    dialect: str,
+    debug: bool,
 ) -> int:
     """Run the local API, on 127.0.0.1, until interrupted."""
     from time import sleep
 
-    from reconciler.emulator import Emulator, EmulatorServer, parse_fault
+    from reconciler.emulator import Emulator, EmulatorServer, RateLimit, RateMode, parse_fault
 
-    api = Emulator(dialect=dialect, db=db, debug=debug)
     faults = [parse_fault(text) for text in fault]
-    with _signals(app), EmulatorServer(api, port=port, faults=faults) as server:
+    api = Emulator(
+        dialect=dialect,
+        db=db,
+        debug=debug,
+        rate_limits=[RateLimit.parse(text) for text in rate_limit],
+        rate_mode=RateMode(rate_mode),
+        log_file=log,
+    )
+    server = EmulatorServer(api, port=port, faults=faults, seed=seed, header_faults=header_faults)
+    with _signals(app), server:
         _print(f"listening on {server.url}")
         while not app.stopping:
             sleep(0.1)
+            if api.log_problem is not None:
+                raise ReconcileError(api.log_problem)
     return ExitCode.INTERRUPTED
 
 
