@@ -9,13 +9,15 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from reconciler.emulator import Emulator, EmulatorServer
+from reconciler.emulator import Answer, Emulator, EmulatorServer, Received
 
 ROOT = Path(__file__).parent.parent
 KEY = "secret_live_abcdefgh.0123456789abcdef0123456789abcdef"
@@ -305,15 +307,23 @@ def test_interrupted_it_saves_and_says_what_was_not_done(
 
 
 def test_two_applies_at_once_leave_one_waiting_outside(place: Place) -> None:
-    many = [f"customer_user_id: u{index}\nfirst_name: U\n" for index in range(150)]
-    place.write("profiles/many.yaml", "---\n".join(many))
-    first = place.start("apply", "--auto-approve", "--json")
-    assert first.stdout is not None
-    first.stdout.readline()
-    first.stdout.readline()
-    place.run("apply", "--auto-approve", code=6)
-    assert "state unlock" in place.err
-    first.communicate(timeout=60)
+    go_on = threading.Event()
+
+    class Held:
+        def around(self, received: Received, answer: Callable[[], Answer]) -> Answer:
+            go_on.wait(60)
+            return answer()
+
+    with EmulatorServer(Emulator(), faults=Held()) as server:
+        place.write("reconcile.yaml", config_for(server.url).replace("timeout: 2", "timeout: 60"))
+        first = place.start("apply", "--auto-approve", "--json", SECRET_KEY=KEY)
+        while not server.emulator.log:
+            assert first.poll() is None
+            time.sleep(0.01)
+        place.run("apply", "--auto-approve", code=6, SECRET_KEY=KEY)
+        go_on.set()
+        assert "state unlock" in place.err
+        first.communicate(timeout=60)
     assert first.returncode == 0
 
 
