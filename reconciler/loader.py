@@ -33,8 +33,16 @@ from yaml.events import (
 )
 
 from reconciler import documents
-from reconciler.documents import Document
+from reconciler.documents import Document, Place
 from reconciler.errors import Diagnostic, ReconcileError, Severity, Source
+from reconciler.plain import (
+    LOOK_CLOSER,
+    WORDS,
+    is_ambiguous,
+    is_number,
+    json_number,
+    read_plain,
+)
 from reconciler.values import Json
 
 CParser: Any
@@ -54,7 +62,6 @@ MAX_FILE = 64 * 1024 * 1024
 MAX_FINDINGS = 20
 """Invisible characters reported one by one in a file; the last one says how many there were."""
 
-Place: TypeAlias = tuple[int, int]
 Node: TypeAlias = "dict[str, Any] | list[Any]"
 
 
@@ -67,33 +74,7 @@ class Loaded:
     files: int
 
 
-# --- scalars -------------------------------------------------------------------------------------
-
-_WORDS: dict[str, bool | None] = {"": None, "~": None, "null": None, "true": True, "false": False}
-_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?").fullmatch
-
-# With one of these begins every plain scalar that is not text, here or for another tool.
-_LOOK_CLOSER = frozenset(["", *"~-+.0123456789nNtTfFyYoO=<"])
-
-_OTHER_WORDS = frozenset(
-    [
-        *("yes", "Yes", "YES", "no", "No", "NO", "on", "On", "ON", "off", "Off", "OFF"),
-        *("y", "Y", "n", "N", "True", "TRUE", "False", "FALSE", "Null", "NULL", "=", "<<"),
-    ]
-)
-# YAML 1.1's types (yaml.org/type) and the core schema of YAML 1.2.2, section 10.3.2.
-_OTHER_FORMS = re.compile(
-    r"""
-      [-+]?(?:[0-9][0-9_]*(?:\.[0-9_]*)?|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?   # +1 007 1_0 1. .5
-    | [-+]?0(?:b[01_]+|o[0-7_]+|x[0-9a-fA-F_]+)
-    | [-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?                         # base 60: 12:30
-    | [-+]?\.(?:inf|Inf|INF) | \.(?:nan|NaN|NAN)
-    | [0-9]{4}-[0-9]{1,2}-[0-9]{1,2}
-      (?:(?:[Tt]|[ \t]+)[0-9]{1,2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]*)?
-         (?:[ \t]*(?:Z|[-+][0-9]{1,2}(?::?[0-9]{2})?))?)?
-    """,
-    re.VERBOSE,
-).fullmatch
+# --- characters ----------------------------------------------------------------------------------
 
 # Controls, line breaks that editors do not show, direction marks, and characters without a width.
 _ALWAYS = (
@@ -150,6 +131,19 @@ def load_text(data: bytes, file: str) -> tuple[list[Document], list[Diagnostic]]
         except Exception as problem:  # PyYAML also raises ValueError, MemoryError and others
             reading.syntax(problem)
     return reading.documents, reading.diagnostics
+
+
+def load_quickly(data: bytes, file: str) -> tuple[list[Document], list[Diagnostic]]:
+    """The same, without the places of list items where nothing is wrong with the file."""
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError:
+        return load_text(data, file)
+    if not (_PERHAPS_INVISIBLE.search(text) and _INVISIBLE.search(text)):
+        found = read_plain(text, file)
+        if found is not None:
+            return found, []
+    return load_text(data, file)
 
 
 def parse_yaml(data: bytes, file: str) -> tuple[Document | None, list[Diagnostic]]:
@@ -307,7 +301,7 @@ class _Reading:
         data = self.data
         # Whether there may be anchors, tags, escapes or long scalars at all; mostly not.
         unusual = len(data) > MAX_SCALAR or any(mark in data for mark in (b"&", b"!", b"\\"))
-        look_closer = _LOOK_CLOSER
+        look_closer = LOOK_CLOSER
         scalar_event, mapping_start, mapping_end = ScalarEvent, MappingStartEvent, MappingEndEvent
         max_nodes = MAX_NODES
 
@@ -475,7 +469,7 @@ class _Reading:
     def _plain_key(self, text: str, place: Place) -> str | _Slot:
         if text == "<<":
             return _Slot.MERGE
-        if text in _WORDS or _NUMBER(text):
+        if text in WORDS or is_number(text):
             short = _short(text)
             self.error(
                 "yaml/non-string-key",
@@ -484,7 +478,7 @@ class _Reading:
                 hint=f'Put it in quotes: "{short}".' if text else "Write one before the `:`.",
             )
             return _Slot.DISCARD
-        if text in _OTHER_WORDS or _OTHER_FORMS(text):
+        if is_ambiguous(text):
             self._ambiguous(text, place)
         return text
 
@@ -507,11 +501,11 @@ class _Reading:
 
     def _plain(self, text: str, event: Any) -> Json:
         """What a plain scalar is that may be more than text."""
-        if text in _WORDS:
-            return _WORDS[text]
-        if _NUMBER(text):
-            number = _number(text)
-            if number is None:
+        if text in WORDS:
+            return WORDS[text]
+        if is_number(text):
+            value = json_number(text)
+            if value is None:
                 self.error(
                     "yaml/number-range",
                     f"the number {_short(text)} is beyond the range of a float",
@@ -519,8 +513,8 @@ class _Reading:
                     hint="If it is text, such as an id, put it in quotes.",
                 )
                 return 0
-            return number
-        if text in _OTHER_WORDS or _OTHER_FORMS(text):
+            return value
+        if is_ambiguous(text):
             self._ambiguous(text, _start(event))
         return text
 
@@ -734,18 +728,6 @@ def _utf_16_or_32(data: bytes) -> str:
     if head.count(0) == 3:
         return "UTF-32"
     return "UTF-16" if len(head) > 1 and (head[0] == 0) != (head[1] == 0) else ""
-
-
-def _number(text: str) -> int | float | None:
-    """JSON's number, or ``None`` where no float comes near it. There is one zero."""
-    number = float(text)
-    if number in (float("inf"), float("-inf")):
-        return None
-    if number == 0.0:
-        if any(digit in "123456789" for digit in re.split("[eE]", text)[0]):
-            return None
-        number = 0.0
-    return number if any(mark in text for mark in ".eE") else int(text)
 
 
 def _measure(item: Node) -> tuple[int, int]:
