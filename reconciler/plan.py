@@ -14,7 +14,7 @@ from enum import StrEnum
 from functools import cached_property
 from hashlib import blake2b, sha256
 from itertools import chain, islice
-from typing import Any, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from reconciler.errors import Refused, Source
 from reconciler.values import FieldPath, Json, Scalar
@@ -56,8 +56,7 @@ class Mode(StrEnum):
     PRUNE = "prune"
 
 
-@dataclass(frozen=True, slots=True)
-class FieldChange:
+class FieldChange(NamedTuple):
     """``before`` is ``None`` for a field that was cleared or never known: see ``basis``."""
 
     path: FieldPath

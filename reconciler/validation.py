@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from difflib import get_close_matches
-from functools import cache
+from functools import cache, lru_cache
 from math import isfinite
 from typing import Any
 
@@ -433,18 +433,6 @@ def _place(path: Path) -> str:
 
 # --- one profile ---------------------------------------------------------------------------------
 
-_CHECKERS: dict[int, tuple[Contract, _Checker]] = {}
-
-
-def _checker(contract: Contract) -> _Checker:
-    """The compiled checks of a contract, made once. (A contract is not hashable.)"""
-    held = _CHECKERS.get(id(contract))
-    if held is None:
-        if len(_CHECKERS) >= 8:
-            _CHECKERS.clear()
-        held = _CHECKERS[id(contract)] = (contract, _Checker(contract))
-    return held[1]
-
 
 class _Checker:
     """The checks of one document under a contract."""
@@ -758,6 +746,12 @@ def _declared(value: Mapping[str, Any]) -> Iterator[str]:
                 yield from (f"{INSTALLATION}.{member}" for member in content)
         elif name != "meta":
             yield name
+
+
+@lru_cache(maxsize=8)
+def _checker(contract: Contract) -> _Checker:
+    """The compiled checks of a contract, made once."""
+    return _Checker(contract)
 
 
 # --- several profiles ----------------------------------------------------------------------------
