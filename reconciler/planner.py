@@ -132,7 +132,8 @@ def make_plan(
         for address, profile in profiles.items()
         if address not in recorded
     )
-    planner = Planner(contract, options, links)
+    planner = Planner(contract, options)
+    planner.link(links)
     changes = [
         change
         for address in sorted(profiles.keys() | recorded.keys())
@@ -221,13 +222,13 @@ class Links:
 class Planner:
     """Plans address by address, so that neither profiles nor records nor changes need be held."""
 
-    def __init__(self, contract: Contract, options: Options, links: Links) -> None:
+    def __init__(self, contract: Contract, options: Options) -> None:
         self.diagnostics: list[Diagnostic] = []
         """Errors that prevent the plan; what was planned all the same is to be thrown away."""
         self.unchanged = 0
         self._contract = contract
         self._options = options
-        self._links = links
+        self._links = Links()
         self._orphans: list[str] = []
         self._protected: list[str] = []
         self._recorded = 0
@@ -258,6 +259,10 @@ class Planner:
             return planned
         self.diagnostics += planned
         return None
+
+    def link(self, links: Links) -> None:
+        """Take note of records that profiles may be under another address, before any is planned."""
+        self._links = links
 
     def settled(self, count: int) -> None:
         """Take note of profiles that are known to be as recorded, without looking at them."""

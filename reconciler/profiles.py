@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from json import JSONEncoder, loads
 from typing import Any
 
 from reconciler.contract import ATTRIBUTES, INSTALLATION, Contract, normalise
@@ -73,6 +74,66 @@ def profile_of(document: Document, contract: Contract) -> Profile:
             path: places.get(place_of.get(place, place), here)[0] for path, place in layout.places
         },
     )
+
+
+# --- packed --------------------------------------------------------------------------------------
+
+
+def pack(profile: Profile) -> tuple[str, str]:
+    """A profile as two texts of JSON: what many have in common (its paths, and on which lines after
+    its first one they stand), and the rest. The name of its file is left out."""
+    first = profile.source.line
+    layout = _packed_layout(
+        tuple(profile.values), tuple([profile.lines[path] - first for path in profile.values])
+    )
+    return layout, _dumps(
+        [
+            first,
+            profile.source.column,
+            profile.customer_user_id,
+            profile.profile_id,
+            profile.platform,
+            profile.protect,
+            profile.labels,
+            sorted(profile.forget),
+            *profile.values.values(),
+        ]
+    )
+
+
+def unpack(layout: str, body: str, file: str) -> Profile:
+    """The reverse of `pack`."""
+    paths, offsets = _unpacked_layout(layout)
+    first, column, customer, profile_id, platform, protect, labels, forget, *values = loads(body)
+    return Profile(
+        address=address_of(customer, profile_id),
+        customer_user_id=customer,
+        profile_id=profile_id,
+        platform=platform,
+        values=dict(zip(paths, values, strict=True)),
+        forget=frozenset(forget),
+        protect=protect,
+        labels=tuple(labels),
+        source=Source(file, first, column),
+        lines=dict(zip(paths, [first + offset for offset in offsets], strict=True)),
+    )
+
+
+_dumps = JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+
+
+@lru_cache(maxsize=4096)
+def _packed_layout(paths: tuple[FieldPath, ...], offsets: tuple[int, ...]) -> str:
+    return _dumps([paths, offsets])
+
+
+@lru_cache(maxsize=4096)
+def _unpacked_layout(layout: str) -> tuple[tuple[FieldPath, ...], tuple[int, ...]]:
+    paths, offsets = loads(layout)
+    return tuple(paths), tuple(offsets)
+
+
+# --- from documents ------------------------------------------------------------------------------
 
 
 def _attributes(content: Any) -> tuple[Mapping[str, Any], Mapping[Path, Path]]:
