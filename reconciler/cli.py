@@ -10,10 +10,11 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import monotonic
 from types import FrameType
 from typing import IO, TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
 
@@ -21,6 +22,7 @@ import click
 
 from reconciler import __version__
 from reconciler.errors import (
+    Diagnostic,
     ExitCode,
     InputError,
     Interrupted,
@@ -36,11 +38,35 @@ if TYPE_CHECKING:
     from reconciler.plan import Plan
     from reconciler.profiles import Profile
     from reconciler.protocol import Rate
-    from reconciler.workspace import Workspace
+    from reconciler.workspace import Told, Workspace
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+class _Progress:
+    """Says on a terminal how far the reading and planning is, once that takes longer than a second."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._next = monotonic() + 1
+        self._shown = False
+        self._wanted = stream.isatty() and os.environ.get("TERM") != "dumb"
+
+    def __call__(self, told: Told) -> None:
+        now = monotonic()
+        if self._wanted and now >= self._next:
+            self._next = now + 0.1
+            of = "" if told.total is None else f" of {told.total:,}"
+            self._shown = True
+            _write(self._stream, f"\r\x1b[K{told.doing}: {told.done:,}{of}")
+
+    def clear(self) -> None:
+        """Takes away what stands on the terminal."""
+        if self._shown:
+            self._shown = False
+            _write(self._stream, "\r\x1b[K")
 
 
 @dataclass
@@ -52,10 +78,19 @@ class _App:
     color: str = "auto"
     stopping: list[int] = field(default_factory=list)
 
-    def workspace(self) -> Workspace:
-        from reconciler.workspace import Workspace
+    progress: _Progress = field(default_factory=lambda: _Progress(sys.stderr))
 
-        return Workspace.open(self.config, self.env, stop=lambda: bool(self.stopping))
+    def workspace(self, *, cache: bool = True) -> Workspace:
+        from reconciler.workspace import Workspace, processes
+
+        return Workspace.open(
+            self.config,
+            self.env,
+            stop=lambda: bool(self.stopping),
+            tell=self.progress,
+            pool=processes,
+            cache=cache,
+        )
 
     def colored(self, stream: IO[Any]) -> bool:
         """``--color``, then NO_COLOR, FORCE_COLOR and CLICOLOR_FORCE, then whether it is a terminal."""
@@ -226,6 +261,13 @@ def _selection(command: Command) -> Command:
     )(command)
 
 
+_no_cache = _option(
+    "--no-cache",
+    is_flag=True,
+    help="Read every file, also those that did not change since they were read last.",
+)
+
+
 def _plan_options(command: Command) -> Command:
     for option in (
         _selection,
@@ -336,6 +378,7 @@ def validate(app: _App, paths: Sequence[Path], format_: str) -> int:
 @_option("--out", metavar="FILE", type=click.Path(path_type=Path), help="Save the plan for apply.")
 @_format("text", "json")
 @_plan_options
+@_no_cache
 @_option("--detailed-exitcode", is_flag=True, help="Exit with 2 when there are changes.")
 @_show_requests
 @click.pass_obj
@@ -344,19 +387,16 @@ def plan(
     /,
     out: Path | None,
     format_: str,
+    no_cache: bool,
     detailed_exitcode: bool,
     show_requests: bool,
     **options: Any,
 ) -> int:
     """Show what apply would change."""
-    from reconciler.workspace import write_plan
-
-    with _signals(app), app.workspace() as workspace:
-        made, _ = _planned(app, workspace, options)
+    with _signals(app), app.workspace(cache=not no_cache) as workspace:
+        made, _ = _planned(app, workspace, options, out=out)
         rate = workspace.environment.rate
-    if out is not None:
-        write_plan(made, out)
-    _show(app, made, format_, rate=rate, show_requests=show_requests)
+        _show(app, made, format_, rate=rate, show_requests=show_requests)
     if out is not None and format_ == "text":
         _say(
             f"saved to {shown(str(out))}; apply exactly this with: reconcile apply {shown(str(out))}"
@@ -366,26 +406,24 @@ def plan(
 
 
 def _planned(
-    app: _App, workspace: Workspace, options: dict[str, Any]
-) -> tuple[Plan, Sequence[Profile]]:
+    app: _App, workspace: Workspace, options: dict[str, Any], *, out: Path | None = None
+) -> tuple[Plan, Iterable[Profile]]:
     """The plan of the files, and their profiles; warnings go to stderr."""
-    from reconciler.errors import InputError
-    from reconciler.report import diagnostics_text
 
-    checked = workspace.validate()
-    if not checked.valid:
-        raise InputError(
-            "the profile files are not valid; nothing was planned", diagnostics=checked.diagnostics
-        )
-    if checked.diagnostics:
-        _say(diagnostics_text(checked.diagnostics, color=app.colored(sys.stderr)).rstrip("\n"))
-    made = workspace.plan(profiles=checked.profiles, **options)
+    def tell(findings: Sequence[Diagnostic]) -> None:
+        from reconciler.report import diagnostics_text
+
+        app.progress.clear()
+        _say(diagnostics_text(findings, color=app.colored(sys.stderr)).rstrip("\n"))
+
+    made = workspace.plan(out=out, on_findings=tell, **options)
+    app.progress.clear()
     if app.stopping:
         raise Interrupted("interrupted; nothing was planned")
     selecting = options["select"] or options["exclude"]
     if selecting and made.is_empty and not (made.unchanged or made.orphans):
         _say("warning: --select and --exclude leave no profile")
-    return made, checked.profiles
+    return made, workspace.declared
 
 
 def _show(
@@ -463,7 +501,7 @@ def apply(
         raise UsageError("a saved plan is applied as it is: plan options do not go with it")
     narrator = _narrator(app, json_=json_, bar=not no_progress)
     with _signals(app), _narrated(narrator), app.workspace() as workspace:
-        profiles: Sequence[Profile] | None = None
+        profiles: Iterable[Profile] | None = None
         if file is not None:
             made = read_plan(file)
         else:

@@ -6,9 +6,10 @@ and display share, and the profile schema that editors and the validator use.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
 from reconciler.values import FieldPath, Json, Scalar
@@ -48,9 +49,9 @@ class Field:
     assumed: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Contract:
-    """One dialect of the contract. Build it with `Contract.of`."""
+    """One dialect of the contract. Build it with `Contract.of`; two are the same if they are one."""
 
     dialect: Dialect
     fields: Mapping[FieldPath, Field]
@@ -117,16 +118,21 @@ class Contract:
     def ordered(self, paths: Iterable[FieldPath]) -> list[FieldPath]:
         """Paths in the order of a request body: standard fields, custom attributes by key,
         installation_meta; paths that this dialect does not know come last."""
-        position = {path: index for index, path in enumerate(self.fields)}
-        standard = sum(1 for path in position if "." not in path)
+        return sorted(paths, key=_order(self))
 
-        def key(path: FieldPath) -> tuple[int, str]:
-            if path.startswith("custom_attributes."):
-                return (standard, path)
-            index = position.get(path, len(position) + 1)
-            return (index if index < standard else index + 1, path)
 
-        return sorted(paths, key=key)
+@lru_cache
+def _order(contract: Contract) -> Callable[[FieldPath], tuple[int, str]]:
+    position = {path: index for index, path in enumerate(contract.fields)}
+    standard = sum(1 for path in position if "." not in path)
+
+    def key(path: FieldPath) -> tuple[int, str]:
+        if path.startswith("custom_attributes."):
+            return (standard, path)
+        index = position.get(path, len(position) + 1)
+        return (index if index < standard else index + 1, path)
+
+    return key
 
 
 def normalise(path: FieldPath, value: Scalar | None) -> Scalar | None:

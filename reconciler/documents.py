@@ -10,6 +10,8 @@ from reconciler.values import Json
 
 Path: TypeAlias = tuple[str | int, ...]
 """Where a node is: keys of mappings, and positions in lists from 0. ``()`` is the root."""
+Place: TypeAlias = tuple[int, int]
+"""A line and a column, from 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +25,7 @@ class Document:
 
     value: dict[str, Json]
     source: Source
-    places: dict[Path, tuple[int, int]]
+    places: dict[Path, Place]
 
     def at(self, path: Path) -> Source:
         """Where ``path`` is, or its nearest ancestor that has a place; so never nowhere."""

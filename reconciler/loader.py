@@ -13,7 +13,8 @@ import os
 import re
 import stat
 import unicodedata
-from collections.abc import Callable, Iterator
+from array import array
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from itertools import islice
@@ -33,8 +34,16 @@ from yaml.events import (
 )
 
 from reconciler import documents
-from reconciler.documents import Document
+from reconciler.documents import Document, Place
 from reconciler.errors import Diagnostic, ReconcileError, Severity, Source
+from reconciler.plain import (
+    LOOK_CLOSER,
+    WORDS,
+    is_ambiguous,
+    is_number,
+    json_number,
+    read_plain,
+)
 from reconciler.values import Json
 
 CParser: Any
@@ -54,7 +63,6 @@ MAX_FILE = 64 * 1024 * 1024
 MAX_FINDINGS = 20
 """Invisible characters reported one by one in a file; the last one says how many there were."""
 
-Place: TypeAlias = tuple[int, int]
 Node: TypeAlias = "dict[str, Any] | list[Any]"
 
 
@@ -67,33 +75,7 @@ class Loaded:
     files: int
 
 
-# --- scalars -------------------------------------------------------------------------------------
-
-_WORDS: dict[str, bool | None] = {"": None, "~": None, "null": None, "true": True, "false": False}
-_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?").fullmatch
-
-# With one of these begins every plain scalar that is not text, here or for another tool.
-_LOOK_CLOSER = frozenset(["", *"~-+.0123456789nNtTfFyYoO=<"])
-
-_OTHER_WORDS = frozenset(
-    [
-        *("yes", "Yes", "YES", "no", "No", "NO", "on", "On", "ON", "off", "Off", "OFF"),
-        *("y", "Y", "n", "N", "True", "TRUE", "False", "FALSE", "Null", "NULL", "=", "<<"),
-    ]
-)
-# YAML 1.1's types (yaml.org/type) and the core schema of YAML 1.2.2, section 10.3.2.
-_OTHER_FORMS = re.compile(
-    r"""
-      [-+]?(?:[0-9][0-9_]*(?:\.[0-9_]*)?|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?   # +1 007 1_0 1. .5
-    | [-+]?0(?:b[01_]+|o[0-7_]+|x[0-9a-fA-F_]+)
-    | [-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?                         # base 60: 12:30
-    | [-+]?\.(?:inf|Inf|INF) | \.(?:nan|NaN|NAN)
-    | [0-9]{4}-[0-9]{1,2}-[0-9]{1,2}
-      (?:(?:[Tt]|[ \t]+)[0-9]{1,2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]*)?
-         (?:[ \t]*(?:Z|[-+][0-9]{1,2}(?::?[0-9]{2})?))?)?
-    """,
-    re.VERBOSE,
-).fullmatch
+# --- characters ----------------------------------------------------------------------------------
 
 # Controls, line breaks that editors do not show, direction marks, and characters without a width.
 _ALWAYS = (
@@ -150,6 +132,19 @@ def load_text(data: bytes, file: str) -> tuple[list[Document], list[Diagnostic]]
         except Exception as problem:  # PyYAML also raises ValueError, MemoryError and others
             reading.syntax(problem)
     return reading.documents, reading.diagnostics
+
+
+def load_quickly(data: bytes, file: str) -> tuple[list[Document], list[Diagnostic]]:
+    """The same, without the places of list items where nothing is wrong with the file."""
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError:
+        return load_text(data, file)
+    if not (_PERHAPS_INVISIBLE.search(text) and _INVISIBLE.search(text)):
+        found = read_plain(text, file)
+        if found is not None:
+            return found, []
+    return load_text(data, file)
 
 
 def parse_yaml(data: bytes, file: str) -> tuple[Document | None, list[Diagnostic]]:
@@ -307,7 +302,7 @@ class _Reading:
         data = self.data
         # Whether there may be anchors, tags, escapes or long scalars at all; mostly not.
         unusual = len(data) > MAX_SCALAR or any(mark in data for mark in (b"&", b"!", b"\\"))
-        look_closer = _LOOK_CLOSER
+        look_closer = LOOK_CLOSER
         scalar_event, mapping_start, mapping_end = ScalarEvent, MappingStartEvent, MappingEndEvent
         max_nodes = MAX_NODES
 
@@ -475,7 +470,7 @@ class _Reading:
     def _plain_key(self, text: str, place: Place) -> str | _Slot:
         if text == "<<":
             return _Slot.MERGE
-        if text in _WORDS or _NUMBER(text):
+        if text in WORDS or is_number(text):
             short = _short(text)
             self.error(
                 "yaml/non-string-key",
@@ -484,7 +479,7 @@ class _Reading:
                 hint=f'Put it in quotes: "{short}".' if text else "Write one before the `:`.",
             )
             return _Slot.DISCARD
-        if text in _OTHER_WORDS or _OTHER_FORMS(text):
+        if is_ambiguous(text):
             self._ambiguous(text, place)
         return text
 
@@ -507,11 +502,11 @@ class _Reading:
 
     def _plain(self, text: str, event: Any) -> Json:
         """What a plain scalar is that may be more than text."""
-        if text in _WORDS:
-            return _WORDS[text]
-        if _NUMBER(text):
-            number = _number(text)
-            if number is None:
+        if text in WORDS:
+            return WORDS[text]
+        if is_number(text):
+            value = json_number(text)
+            if value is None:
                 self.error(
                     "yaml/number-range",
                     f"the number {_short(text)} is beyond the range of a float",
@@ -519,8 +514,8 @@ class _Reading:
                     hint="If it is text, such as an id, put it in quotes.",
                 )
                 return 0
-            return number
-        if text in _OTHER_WORDS or _OTHER_FORMS(text):
+            return value
+        if is_ambiguous(text):
             self._ambiguous(text, _start(event))
         return text
 
@@ -736,18 +731,6 @@ def _utf_16_or_32(data: bytes) -> str:
     return "UTF-16" if len(head) > 1 and (head[0] == 0) != (head[1] == 0) else ""
 
 
-def _number(text: str) -> int | float | None:
-    """JSON's number, or ``None`` where no float comes near it. There is one zero."""
-    number = float(text)
-    if number in (float("inf"), float("-inf")):
-        return None
-    if number == 0.0:
-        if any(digit in "123456789" for digit in re.split("[eE]", text)[0]):
-            return None
-        number = 0.0
-    return number if any(mark in text for mark in ".eE") else int(text)
-
-
 def _measure(item: Node) -> tuple[int, int]:
     """How many nodes a finished value has, keys included, and how many levels of collections."""
     size, height = 0, 0
@@ -800,24 +783,45 @@ _ENDINGS = (".yaml", ".yml")
 def load(root: Path, *, display: Callable[[Path], str] | None = None) -> Loaded:
     """Every document below a folder (hidden files and folders aside), or those of one file.
 
-    ``display`` gives the name that a file has in messages and sources; by default its path, with
-    slashes. A name that is not UTF-8 is shown with escapes.
+    ``display`` gives the name that a file or folder has in messages and sources; by default its path,
+    with slashes. A name that is not UTF-8 is shown with escapes.
 
     Raises ReconcileError when PyYAML lacks libyaml.
     """
-    walk = _Walk(str(root), display)
-    walk.run()
+    walk = Walk(root, display)
+    files = [
+        (listing.path(index).split(os.sep), listing.opened(index), listing.shown(index))
+        for listing in walk.listings()
+        for index in range(len(listing.names))
+    ]
     found: list[Document] = []
-    for path, name in walk.files:
-        try:
-            data = _read(path)
-        except _Unusable as problem:
-            walk.report(problem.rule, problem.message, name, hint=problem.hint)
-            continue
-        documents_, diagnostics = load_text(data, name)
-        found += documents_
-        walk.diagnostics += diagnostics
-    return Loaded(tuple(found), tuple(walk.diagnostics), len(walk.files))
+    diagnostics = walk.diagnostics
+    for _, path, name in sorted(files):
+        match read_file(path, name):
+            case Diagnostic() as problem:
+                diagnostics.append(problem)
+            case data, _:
+                documents_, problems = load_text(data, name)
+                found += documents_
+                diagnostics += problems
+    return Loaded(tuple(found), tuple(diagnostics), len(files))
+
+
+Stamp: TypeAlias = tuple[int, int, int, int]
+"""Size, time of change and of status change in nanoseconds, inode: what tells a file from another."""
+STAMP = 4
+"""Numbers of a stamp."""
+
+
+def read_file(path: str, name: str) -> tuple[bytes, Stamp] | Diagnostic:
+    """The content of a file, and the stamp that it had before it was read; or why it cannot be read.
+
+    ``name`` is what it is called in messages.
+    """
+    try:
+        return _read(path)
+    except _Unusable as problem:
+        return Diagnostic(Severity.ERROR, problem.rule, problem.message, Source(name), problem.hint)
 
 
 class _Unusable(Exception):
@@ -852,8 +856,11 @@ def _not_regular(mode: int) -> _Unusable:
     )
 
 
-def _read(path: str) -> bytes:
-    """The bytes of a regular file within the limit. Never waits: not on a pipe, not on a device."""
+def _read(path: str) -> tuple[bytes, Stamp]:
+    """The bytes of a regular file within the limit, and the stamp that it had before they were read.
+
+    Never waits: not on a pipe, not on a device.
+    """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     except (OSError, ValueError) as problem:
@@ -875,37 +882,63 @@ def _read(path: str) -> bytes:
         os.close(fd)
     if size > MAX_FILE:
         raise _Unusable("file/too-large", _TOO_LARGE, "Split it into several files.")
-    return b"".join(chunks)
+    return b"".join(chunks), _stamp(status)
 
 
-class _Walk:
-    """The files to read below a root, sorted by path, and what is wrong on the way."""
+def _stamp(status: os.stat_result) -> Stamp:
+    return (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino & _SIGNED)
 
-    def __init__(self, root: str, display: Callable[[Path], str] | None) -> None:
-        self.root = root
-        self.display = display
-        self.files: list[tuple[str, str]] = []
-        """What to open, and its name in messages."""
+
+_SIGNED = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The profile files in one folder, in no particular order, and their stamps one after another."""
+
+    folder: str
+    prefix: str
+    """Of the names of its files in messages."""
+    names: list[str]
+    stamps: array[int]
+    links: dict[str, str]
+    """The real paths of files that are links."""
+
+    def path(self, index: int) -> str:
+        return os.path.join(self.folder, self.names[index])
+
+    def opened(self, index: int) -> str:
+        """What is to be opened."""
+        return self.links.get(self.names[index]) or self.path(index)
+
+    def shown(self, index: int) -> str:
+        return self.prefix + _readable(self.names[index])
+
+
+def _readable(name: str) -> str:
+    if name.isascii():
+        return name
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+class Walk:
+    """The files to read below a root, folder by folder, and what is wrong on the way."""
+
+    def __init__(self, root: Path, display: Callable[[Path], str] | None = None) -> None:
+        self._root = str(root)
+        self._display = display
         self.diagnostics: list[Diagnostic] = []
 
-    def name(self, path: str) -> str:
-        name = self.display(Path(path)) if self.display else Path(path).as_posix()
-        return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-    def report(
-        self, rule: str, message: str, name: str, *, hint: str, severity: Severity = Severity.ERROR
-    ) -> None:
-        self.diagnostics.append(Diagnostic(severity, rule, message, Source(name), hint))
-
-    def run(self) -> None:
-        root = self.root
+    def listings(self) -> Iterator[Listing]:
+        """Folders that hold files to read; to be gone through once."""
+        root = self._root
         try:
             status = os.stat(root)
         except FileNotFoundError:
-            self.report(
+            self._report(
                 "file/missing",
                 "there is no such file or folder",
-                self.name(root),
+                self._name(root),
                 hint="Check the path; `reconcile init` makes a profiles folder. "
                 "A missing folder is never read as a wish to delete.",
             )
@@ -913,66 +946,104 @@ class _Walk:
         except (OSError, ValueError) as problem:
             self._unusable(root, _unreadable(problem, "path"))
             return
-        if not stat.S_ISDIR(status.st_mode):
-            if stat.S_ISREG(status.st_mode):
-                self.files.append((os.path.realpath(root), self.name(root)))
-            else:
-                self._unusable(root, _not_regular(status.st_mode))
-            return
-        self._folders()
-        if not self.files and not any(item.is_error for item in self.diagnostics):
-            self.report(
-                "file/no-profiles",
-                "the folder holds no profile file",
-                self.name(root),
-                hint="Put *.yaml or *.yml files into it; an empty folder is never read "
-                "as a wish to delete.",
-            )
+        if stat.S_ISDIR(status.st_mode):
+            found = False
+            for listing in self._folders():
+                found = True
+                yield listing
+            if not found and not any(item.is_error for item in self.diagnostics):
+                self._report(
+                    "file/no-profiles",
+                    "the folder holds no profile file",
+                    self._name(root),
+                    hint="Put *.yaml or *.yml files into it; an empty folder is never read "
+                    "as a wish to delete.",
+                )
+        elif stat.S_ISREG(status.st_mode):
+            folder, name = os.path.split(root)
+            prefix = self._name(root).removesuffix(_readable(name))
+            links = {name: os.path.realpath(root)}
+            yield Listing(folder, prefix, [name], array("q", _stamp(status)), links)
+        else:
+            self._unusable(root, _not_regular(status.st_mode))
 
-    def _folders(self) -> None:
-        inside = os.path.join(os.path.realpath(self.root), "")
-        found: list[tuple[list[str], str, str]] = []
-        folders = [self.root]
+    def _folders(self) -> Iterator[Listing]:
+        inside = os.path.join(os.path.realpath(self._root), "")
+        folders = [self._root]
         while folders:
             folder = folders.pop()
             try:
                 with os.scandir(folder) as entries:
-                    listing = sorted(entries, key=lambda entry: entry.name)
+                    listing = self._listing(folder, entries, folders, inside)
             except OSError as problem:
                 self._unusable(folder, _unreadable(problem, "folder"))
-                continue
-            for entry in listing:
-                name = entry.name
-                if name.startswith("."):
-                    continue
-                try:
-                    if entry.is_symlink():
-                        target = self._link(entry.path, inside, is_profile=name.endswith(_ENDINGS))
-                        if target is not None:
-                            found.append((entry.path.split(os.sep), target, entry.path))
-                    elif entry.is_dir(follow_symlinks=False):
-                        folders.append(entry.path)
-                    elif name.endswith(_ENDINGS):
-                        if not entry.is_file(follow_symlinks=False):
-                            raise _not_regular(entry.stat(follow_symlinks=False).st_mode)
-                        found.append((entry.path.split(os.sep), entry.path, entry.path))
-                    elif name.lower().endswith(_ENDINGS):
-                        self.report(
-                            "file/ending",
-                            "this file is not read: its ending is not in lower case",
-                            self.name(entry.path),
-                            hint="Rename it to end in .yaml or .yml.",
-                            severity=Severity.WARNING,
-                        )
-                except _Unusable as problem:
-                    self._unusable(entry.path, problem)
-                except OSError as problem:
-                    self._unusable(entry.path, _unreadable(problem, "file"))
-        found.sort()
-        self.files = [(path, self.name(shown)) for _, path, shown in found]
+            else:
+                if listing.names:
+                    yield listing
 
-    def _link(self, path: str, inside: str, *, is_profile: bool) -> str | None:
-        """The real path of the file that a link names, or ``None`` where it is not to be read."""
+    def _listing(
+        self, folder: str, entries: Iterable[os.DirEntry[str]], folders: list[str], inside: str
+    ) -> Listing:
+        """One folder; those within it are added to ``folders``."""
+        names: list[str] = []
+        stamps = array("q")
+        links: dict[str, str] = {}
+        for entry in entries:
+            name = entry.name
+            if name[0] == ".":
+                continue
+            try:
+                if entry.is_file(follow_symlinks=False):
+                    if name.endswith(_ENDINGS):
+                        status = entry.stat(follow_symlinks=False)
+                    else:
+                        self._ending(name, entry.path)
+                        continue
+                elif entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+                    continue
+                elif entry.is_symlink():
+                    link = self._link(entry.path, inside, is_profile=name.endswith(_ENDINGS))
+                    if link is None:
+                        continue
+                    links[name], status = link
+                elif name.endswith(_ENDINGS):
+                    raise _not_regular(entry.stat(follow_symlinks=False).st_mode)
+                else:
+                    self._ending(name, entry.path)
+                    continue
+            except _Unusable as problem:
+                self._unusable(entry.path, problem)
+            except OSError as problem:
+                self._unusable(entry.path, _unreadable(problem, "file"))
+            else:
+                names.append(name)
+                stamps.extend(
+                    (
+                        status.st_size,
+                        status.st_mtime_ns,
+                        status.st_ctime_ns,
+                        status.st_ino & _SIGNED,
+                    )
+                )
+        shown = self._name(folder) if names else ""
+        prefix = "" if shown in ("", ".") else os.path.join(shown, "")
+        return Listing(folder, prefix, names, stamps, links)
+
+    def _ending(self, name: str, path: str) -> None:
+        if name.lower().endswith(_ENDINGS):
+            self._report(
+                "file/ending",
+                "this file is not read: its ending is not in lower case",
+                self._name(path),
+                hint="Rename it to end in .yaml or .yml.",
+                severity=Severity.WARNING,
+            )
+
+    def _link(
+        self, path: str, inside: str, *, is_profile: bool
+    ) -> tuple[str, os.stat_result] | None:
+        """The real path and status of the file that a link names, unless it is not to be read."""
         try:
             status = os.stat(path)
         except OSError as problem:
@@ -987,10 +1058,10 @@ class _Walk:
                 "Repair or remove it: what cannot be read is never taken as absent.",
             ) from None
         if stat.S_ISDIR(status.st_mode):
-            self.report(
+            self._report(
                 "file/link-folder",
                 "this link to a folder is not followed",
-                self.name(path),
+                self._name(path),
                 hint="Move the folder here; if it holds no profiles, nothing is missing.",
                 severity=Severity.WARNING,
             )
@@ -1006,7 +1077,15 @@ class _Walk:
             )
         if not stat.S_ISREG(status.st_mode):
             raise _not_regular(status.st_mode)
-        return real
+        return real, status
+
+    def _name(self, path: str) -> str:
+        return _readable(self._display(Path(path)) if self._display else Path(path).as_posix())
 
     def _unusable(self, path: str, problem: _Unusable) -> None:
-        self.report(problem.rule, problem.message, self.name(path), hint=problem.hint)
+        self._report(problem.rule, problem.message, self._name(path), hint=problem.hint)
+
+    def _report(
+        self, rule: str, message: str, name: str, *, hint: str, severity: Severity = Severity.ERROR
+    ) -> None:
+        self.diagnostics.append(Diagnostic(severity, rule, message, Source(name), hint))

@@ -14,7 +14,7 @@ from enum import StrEnum
 from functools import cached_property
 from hashlib import blake2b, sha256
 from itertools import chain, islice
-from typing import Any, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from reconciler.errors import Refused, Source
 from reconciler.values import FieldPath, Json, Scalar
@@ -56,8 +56,7 @@ class Mode(StrEnum):
     PRUNE = "prune"
 
 
-@dataclass(frozen=True, slots=True)
-class FieldChange:
+class FieldChange(NamedTuple):
     """``before`` is ``None`` for a field that was cleared or never known: see ``basis``."""
 
     path: FieldPath
@@ -212,7 +211,7 @@ class Writing:
         self._sha = sha256(self.header.encode("ascii"))
 
     def change(self, change: Change) -> str:
-        line = _line(_encode_change(change))
+        line = line_of(change)
         self.passed(change, line)
         return line
 
@@ -237,6 +236,11 @@ class Writing:
         self._sha.update(_line(footer).encode("ascii"))
         self.totals = Totals(summary, f"sha256:{self._sha.hexdigest()}")
         return _line({**footer, "digest": self.totals.digest})
+
+
+def line_of(change: Change) -> str:
+    """A change as a line of a plan."""
+    return _line(_encode_change(change))
 
 
 def to_lines(plan: Plan) -> Iterator[str]:
@@ -278,12 +282,12 @@ def from_stream(lines: Callable[[], Iterable[str]], conforms: Conforms) -> Plan:
     was checked or raises Refused.
     """
     marks = bytearray()
-    plan = _checked(lines(), conforms, lambda change, line: marks.extend(_mark(line)))
+    plan = _checked(lines(), conforms, lambda change, line: marks.extend(mark(line)))
     return replace(plan, changes=Stream(lines, len(marks) // _MARK, bytes(marks)))
 
 
 class Stream:
-    """Changes on the lines of a plan that is kept elsewhere."""
+    """Changes on the lines of a plan that is kept elsewhere; ``marks`` are those of the lines."""
 
     def __init__(
         self, lines: Callable[[], Iterable[str]], count: int, marks: bytes | None = None
@@ -302,7 +306,7 @@ class Stream:
             next(lines)
         marks, seen = self._marks, 0
         for line in islice(lines, self._count):
-            if marks is not None and marks[seen * _MARK : (seen + 1) * _MARK] != _mark(line):
+            if marks is not None and marks[seen * _MARK : (seen + 1) * _MARK] != mark(line):
                 break
             seen += 1
             yield _decode_change(json.loads(line))
@@ -314,7 +318,8 @@ _MARK = 16
 """Bytes of a digest that tells one line from another."""
 
 
-def _mark(line: str) -> bytes:
+def mark(line: str) -> bytes:
+    """What tells a line of a plan from every other."""
     return blake2b(line.encode("utf-8", "surrogatepass"), digest_size=_MARK).digest()
 
 

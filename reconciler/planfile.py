@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import stat
+import tempfile
 import weakref
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
+from types import TracebackType
+from typing import Self, TextIO
 
 from reconciler.errors import InputError, ReconcileError, Refused
-from reconciler.plan import Conforms, Plan, from_lines, from_stream, to_lines
+from reconciler.plan import (
+    Change,
+    Changes,
+    Conforms,
+    Hazard,
+    Head,
+    Plan,
+    Stream,
+    Totals,
+    Writing,
+    from_lines,
+    from_stream,
+    line_of,
+    mark,
+    to_lines,
+)
 from reconciler.resources import load_schema
 from reconciler.validation import verdict_of
 
@@ -49,9 +68,7 @@ def write_plan(plan: Plan, path: Path) -> None:
 
     Raises InputError for what names no file, ReconcileError where it cannot be written.
     """
-    if not path.name:
-        raise InputError(f"cannot write the plan to {path}: give the name of a file")
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    partial = _partial(path)
     try:
         descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with open(descriptor, "w", encoding="ascii") as file:
@@ -66,6 +83,13 @@ def write_plan(plan: Plan, path: Path) -> None:
             partial.unlink(missing_ok=True)
 
 
+def _partial(path: Path) -> Path:
+    """What a file is called until all of it is written."""
+    if not path.name:
+        raise InputError(f"cannot write the plan to {path}: give the name of a file")
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+
+
 @cache
 def _conforms() -> Conforms:
     schema = load_schema("plan.schema")
@@ -74,6 +98,120 @@ def _conforms() -> Conforms:
         for kind in ("header", "change", "footer")
     }
     return lambda kind, data: verdicts[kind](data)
+
+
+_MOST_HELD = 5_000
+"""Changes of a plan that are held in memory; of a larger one, none is."""
+
+
+class PlanWriter:
+    """Takes the changes of a plan as they are made, and saves them on the way if they are to be saved
+    or are many. A context manager: without `finish`, nothing is left."""
+
+    def __init__(self, head: Head, out: Path | None, *, folder: Path) -> None:
+        """``folder`` is where a plan that is not saved may be kept for as long as it is in use.
+
+        Raises InputError for what names no file, ReconcileError where the plan cannot be written.
+        """
+        self._writing = Writing(head)
+        self._out = out
+        self._folder = folder
+        self._held: list[Change] = []
+        self._marks = bytearray()
+        self.count = 0
+        self._file: TextIO | None = None
+        self._partial: Path | None = None
+
+    def __enter__(self) -> Self:
+        if self._out is not None:
+            with self._translated():
+                self._partial = _partial(self._out)
+                self._start(
+                    os.open(self._partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+                )
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._file is not None:
+            with suppress(OSError):
+                self._file.close()
+        if self._partial is not None:
+            with suppress(OSError):
+                self._partial.unlink(missing_ok=True)
+
+    def add(self, change: Change) -> None:
+        line = self._writing.change(change)
+        self.count += 1
+        self._marks += mark(line)
+        if self._file is not None:
+            self._write(line)
+        if self.count <= _MOST_HELD:
+            self._held.append(change)
+        elif self._held:
+            self._spill(line)
+
+    def _spill(self, line: str) -> None:
+        """From now on the changes are in a file only."""
+        if self._file is None:
+            with self._translated():
+                self._start(_unnamed(self._folder))
+            for held in self._held:
+                self._write(line_of(held))
+            self._write(line)
+        self._held.clear()
+
+    def finish(
+        self, orphans: Iterable[str], hazards: Iterable[Hazard], unchanged: int
+    ) -> tuple[Changes, Totals]:
+        """The changes, and what is known of them now; the plan is saved if it was to be."""
+        footer = self._writing.footer(orphans, hazards, unchanged)
+        changes: Changes = tuple(self._held)
+        file = self._file
+        if file is not None:
+            self._write(footer)
+            with self._translated():
+                file.flush()
+                if len(self._held) != self.count:
+                    lines = _Lines(os.dup(file.fileno()))
+                    changes = Stream(lines, self.count, bytes(self._marks))
+                if self._partial is not None and self._out is not None:
+                    os.fsync(file.fileno())
+                    os.replace(self._partial, self._out)
+        return changes, self._writing.totals
+
+    def _start(self, descriptor: int) -> None:
+        self._file = os.fdopen(descriptor, "w", encoding="ascii", newline="\n")
+        self._write(self._writing.header)
+
+    def _write(self, line: str) -> None:
+        assert self._file is not None
+        with self._translated():
+            self._file.write(line)
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as problem:
+            where = self._out or "that is too large for memory"
+            raise ReconcileError(f"cannot write the plan {where}: {problem.strerror}") from None
+
+
+def _unnamed(folder: Path) -> int:
+    """A file that is gone once it is closed, whatever happens."""
+    for place in (folder, None):
+        try:
+            descriptor, name = tempfile.mkstemp(dir=place, prefix=".plan-")
+        except OSError:
+            continue
+        os.unlink(name)
+        return descriptor
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 class _Lines:

@@ -6,7 +6,7 @@ a reviewer must know about it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TypeAlias
@@ -21,7 +21,20 @@ from reconciler.contract import (
     ways_out,
 )
 from reconciler.errors import Diagnostic, Source, error
-from reconciler.plan import Action, Basis, Change, FieldChange, Hazard, Mode, Op, Plan, Request
+from reconciler.plan import (
+    Action,
+    Basis,
+    Change,
+    Changes,
+    FieldChange,
+    Hazard,
+    Head,
+    Mode,
+    Op,
+    Plan,
+    Request,
+    Totals,
+)
 from reconciler.profiles import Profile
 from reconciler.protocol import PATH, Sending, body, headers, sends_new_device
 from reconciler.state import Fact, Header, Known, Presence, Record
@@ -109,83 +122,66 @@ def make_plan(
     """The plan that takes the recorded profiles to the desired ones, or the errors that prevent it.
 
     ``desired`` are valid profiles with distinct addresses, in any order; ``recorded`` is keyed by
-    address. Orphans stay untouched unless ``options.prune``.
+    address. Orphans stay untouched unless ``options.prune``. `Planner` does the same without holding
+    everything in memory.
     """
-    known = _Known.of(recorded)
-    changes: list[Change] = []
-    diagnostics: list[Diagnostic] = []
-    claimed: set[str] = set()
-    unchanged = 0
-    for profile in sorted(desired, key=lambda profile: profile.address):
-        match = known.match(profile)
-        if isinstance(match, Diagnostic):
-            diagnostics.append(match)
-            continue
-        if match is not None:
-            claimed.add(match.address)
-        if not options.selection.takes(profile.address, profile.labels):
-            continue
-        planned = _ProfilePlanner(profile, match, contract, options).plan()
-        match planned:
-            case Change():
-                changes.append(planned)
-            case None:
-                unchanged += 1
-            case findings:
-                diagnostics.extend(findings)
-    if diagnostics:
-        return sorted(diagnostics, key=Diagnostic.sort_key)
-    orphans = [
-        record
-        for address, record in recorded.items()
-        if address not in claimed and options.selection.takes(address, record.labels)
-    ]
-    orphans.sort(key=lambda record: record.address)
-    left = [record for record in orphans if record.protect or not options.prune]
-    if options.prune:
-        changes.extend(_removal(record) for record in orphans if not record.protect)
-    changes.sort(key=lambda change: change.address)
-    return Plan(
-        environment=options.environment,
-        mode=Mode.PRUNE if options.prune else Mode.ADDITIVE,
-        lineage=header.lineage,
-        serial=header.serial,
-        application=header.application,
-        changes=tuple(changes),
-        orphans=tuple(record.address for record in left),
-        unchanged=unchanged,
-        hazards=(
-            *_caps(changes, recorded.values(), options),
-            *(_protected(left) if options.prune else ()),
-        ),
+    profiles = {profile.address: profile for profile in desired}
+    links = Links.of(recorded.values())
+    links.claim(
+        (profile.customer_user_id, profile.profile_id)
+        for address, profile in profiles.items()
+        if address not in recorded
     )
+    planner = Planner(contract, options)
+    planner.link(links)
+    changes = [
+        change
+        for address in sorted(profiles.keys() | recorded.keys())
+        if (change := planner.plan(profiles.get(address), recorded.get(address)))
+    ]
+    if planner.diagnostics:
+        return sorted(planner.diagnostics, key=Diagnostic.sort_key)
+    return planner.finish(header, tuple(changes))
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
-    """The recorded profiles by all that can name them."""
+class Links:
+    """Recorded profiles by the identifiers that are not their address: a profile that is not recorded
+    under its address may be one of them."""
 
-    by_address: Mapping[str, Record]
-    by_profile_id: Mapping[str, Record]
-    by_learned_customer: Mapping[str, Record]
+    by_profile_id: Mapping[str, Record] = field(default_factory=dict)
+    by_learned_customer: Mapping[str, Record] = field(default_factory=dict)
     """Those declared by their profile id alone, whose customer id an answer told."""
+    claimed: set[str] = field(default_factory=set)
+    """Addresses of the recorded profiles that are wanted under another one, and so are no orphans."""
 
     @classmethod
-    def of(cls, recorded: Mapping[str, Record]) -> _Known:
-        present = [record for record in recorded.values() if record.profile_id]
-        return cls(
-            recorded,
-            {record.profile_id: record for record in present if record.profile_id},
-            {
-                record.customer_user_id: record
-                for record in present
-                if record.customer_user_id not in (None, record.address)
-            },
-        )
+    def of(cls, recorded: Iterable[Record]) -> Links:
+        by_profile_id: dict[str, Record] = {}
+        by_learned_customer: dict[str, Record] = {}
+        for record in recorded:
+            if record.profile_id:
+                by_profile_id[record.profile_id] = record
+                if record.customer_user_id not in (None, record.address):
+                    by_learned_customer[record.customer_user_id or ""] = record
+        return cls(by_profile_id, by_learned_customer)
 
-    def match(self, profile: Profile) -> Record | Diagnostic | None:
-        """The record of a profile: by its address; else one to be linked, by the other identifier."""
-        record = self.by_address.get(profile.address)
+    def claim(self, unrecorded: Iterable[tuple[str | None, str | None]]) -> None:
+        """Take note of the customer id and profile id of profiles that are not recorded under their
+        address."""
+        for customer_user_id, profile_id in unrecorded:
+            record = self._named(customer_user_id, profile_id)
+            if record is not None:
+                self.claimed.add(record.address)
+
+    def _named(self, customer_user_id: str | None, profile_id: str | None) -> Record | None:
+        if profile_id is None:
+            return self.by_learned_customer.get(customer_user_id or "")
+        return self.by_profile_id.get(profile_id)
+
+    def match(self, profile: Profile, record: Record | None) -> Record | Diagnostic | None:
+        """The record of a profile: that of its address; else one to be linked, by the other
+        identifier."""
         if record is None:
             return self._to_be_linked(profile)
         conflict = (
@@ -201,10 +197,10 @@ class _Known:
         return record
 
     def _to_be_linked(self, profile: Profile) -> Record | Diagnostic | None:
-        by_customer = self.by_learned_customer.get(profile.customer_user_id or "")
+        record = self._named(profile.customer_user_id, profile.profile_id)
         if profile.profile_id is None:
-            return by_customer
-        record = self.by_profile_id.get(profile.profile_id)
+            return record
+        by_customer = self.by_learned_customer.get(profile.customer_user_id or "")
         if record is not None and record.customer_user_id not in (None, profile.customer_user_id):
             return _identity(
                 profile,
@@ -223,245 +219,390 @@ class _Known:
         return record
 
 
+class Planner:
+    """Plans address by address, so that neither profiles nor records nor changes need be held."""
+
+    def __init__(self, contract: Contract, options: Options) -> None:
+        self.diagnostics: list[Diagnostic] = []
+        """Errors that prevent the plan; what was planned all the same is to be thrown away."""
+        self.unchanged = 0
+        self._contract = contract
+        self._options = options
+        self._links = Links()
+        self._orphans: list[str] = []
+        self._protected: list[str] = []
+        self._recorded = 0
+        self._present = 0
+        self._deletes = 0
+
+    def plan(self, profile: Profile | None, record: Record | None) -> Change | None:
+        """The change of one address, given what the files and the state say of it, or ``None``.
+
+        To be called for every address that either of them knows, in their order.
+        """
+        if record is not None:
+            self._recorded += 1
+            self._present += record.presence is not Presence.GONE
+        if profile is None:
+            return None if record is None else self._orphan(record)
+        match = self._links.match(profile, record)
+        if isinstance(match, Diagnostic):
+            self.diagnostics.append(match)
+            return None
+        if not self._options.selection.takes(profile.address, profile.labels):
+            return None
+        planned = _decided(profile, match, self._contract, self._options)
+        if planned is None:
+            self.unchanged += 1
+            return None
+        if isinstance(planned, Change):
+            return planned
+        self.diagnostics += planned
+        return None
+
+    def link(self, links: Links) -> None:
+        """Take note of records that profiles may be under another address, before any is planned."""
+        self._links = links
+
+    def settled(self, count: int) -> None:
+        """Take note of profiles that are known to be as recorded, without looking at them."""
+        self._recorded += count
+        self._present += count
+        self.unchanged += count
+
+    def _orphan(self, record: Record) -> Change | None:
+        options = self._options
+        if record.address in self._links.claimed or not options.selection.takes(
+            record.address, record.labels
+        ):
+            return None
+        if options.prune and not record.protect:
+            change = _removal(record)
+            self._deletes += change.action is Action.DELETE
+            return change
+        self._orphans.append(record.address)
+        if options.prune:
+            self._protected.append(record.address)
+        return None
+
+    def hazards(self, changes: int) -> tuple[Hazard, ...]:
+        """Dangers of the plan as a whole, which has so many changes."""
+        return (*self._caps(changes), *_kept(self._protected))
+
+    def _caps(self, changes: int) -> Iterator[Hazard]:
+        deletes, options = self._deletes, self._options
+        if options.max_changes is not None and changes > options.max_changes:
+            yield Hazard(
+                "max_changes", f"makes {changes} changes, above max_changes {options.max_changes}"
+            )
+        if deletes and deletes == self._present:
+            yield Hazard("delete_everything", "deletes every recorded profile")
+        if not options.max_delete.allows(deletes, self._recorded):
+            yield Hazard(
+                "max_delete",
+                f"deletes {deletes} of {self._recorded} recorded profiles, above max_delete "
+                f"{options.max_delete}",
+            )
+
+    def head(self, header: Header) -> Head:
+        mode = Mode.PRUNE if self._options.prune else Mode.ADDITIVE
+        return Head(
+            self._options.environment, mode, header.lineage, header.serial, header.application
+        )
+
+    def finish(self, header: Header, changes: Changes, totals: Totals | None = None) -> Plan:
+        """The plan, once every address has been asked for; ``changes`` are those that `plan` gave."""
+        head = self.head(header)
+        return Plan(
+            environment=head.environment,
+            mode=head.mode,
+            lineage=head.lineage,
+            serial=head.serial,
+            application=head.application,
+            changes=changes,
+            orphans=self.orphans,
+            unchanged=self.unchanged,
+            hazards=self.hazards(len(changes)),
+            totals=totals,
+        )
+
+    @property
+    def orphans(self) -> tuple[str, ...]:
+        return tuple(self._orphans)
+
+
 def _identity(profile: Profile, message: str, hint: str) -> Diagnostic:
     return error("profile/identity", message, profile.source, hint=hint)
 
 
-@dataclass(frozen=True, slots=True)
-class _ProfilePlanner:
-    """Decides about one profile."""
+def _decided(
+    profile: Profile, record: Record | None, contract: Contract, options: Options
+) -> Change | None | list[Diagnostic]:
+    """The change of one profile, or the errors that prevent it."""
+    action = _action(profile, record)
+    again = options.reassert or action is Action.CREATE
+    fields = _fields(profile, record, contract, again=again)
+    if diagnostics := [*_refusals(fields, profile, contract)]:
+        return diagnostics
+    sent = [change for change in fields if change.op is not Op.FORGET]
+    if action is Action.UPDATE and not sent:
+        if not fields:
+            return None
+        action = Action.FORGET
+    steps = _Steps(profile, record, contract, sent)
+    requests = () if action is Action.FORGET else steps.requests(action, options.sending)
+    return Change(
+        address=profile.address,
+        action=action,
+        reason=_reason(action, profile, record, fields, reassert=options.reassert),
+        fields=tuple(fields),
+        requests=requests,
+        hazards=tuple(steps.hazards(action, requests)),
+        source=Source(profile.source.file, profile.source.line),
+        revision=record.revision if record else None,
+        labels=profile.labels,
+        protect=profile.protect,
+    )
 
-    profile: Profile
-    record: Record | None
-    contract: Contract
-    options: Options
 
-    def plan(self) -> Change | None | list[Diagnostic]:
-        action = self._action()
-        fields = [change for path in self._paths() if (change := self._decide(path, action))]
-        if diagnostics := list(self._refusals(fields)):
-            return diagnostics
-        sent = [change for change in fields if change.op is not Op.FORGET]
-        if action is Action.UPDATE and not sent:
-            if not fields:
-                return None
-            action = Action.FORGET
-        requests = self._requests(action, sent)
-        return Change(
-            address=self.profile.address,
-            action=action,
-            reason=self._reason(action, fields),
-            fields=tuple(fields),
-            requests=requests,
-            hazards=tuple(self._hazards(action, sent, requests)),
-            source=Source(self.profile.source.file, self.profile.source.line),
-            revision=self.record.revision if self.record else None,
-            labels=self.profile.labels,
-            protect=self.profile.protect,
-        )
-
-    def _action(self) -> Action:
-        record, profile = self.record, self.profile
-        if record is not None and record.address != profile.address:
+def _action(profile: Profile, record: Record | None) -> Action:
+    if record is not None and record.address != profile.address:
+        return Action.LINK
+    if profile.customer_user_id and profile.profile_id:
+        linked = record is not None and record.customer_user_id == profile.customer_user_id
+        if not linked or record is None or record.profile_id is None:
             return Action.LINK
-        if profile.customer_user_id and profile.profile_id:
-            linked = record is not None and record.customer_user_id == profile.customer_user_id
-            if not linked or record is None or record.profile_id is None:
-                return Action.LINK
-        if record is None or not record.exists:
-            return Action.CREATE
-        return Action.UPDATE
+    if record is None or not record.exists:
+        return Action.CREATE
+    return Action.UPDATE
 
-    def _paths(self) -> list[FieldPath]:
-        facts = self.record.facts if self.record else {}
-        return self.contract.ordered({*self.profile.values, *facts})
 
-    def _decide(self, path: FieldPath, action: Action) -> FieldChange | None:
-        """The table of what happens to a field."""
-        fact = self.record.facts.get(path) if self.record else None
-        declared = path in self.profile.values
-        after = self.profile.values.get(path)
-        line = self.profile.lines.get(path)
-        if path in self.profile.forget:
-            return self._change(path, Op.FORGET, None, line=line) if fact else None
-        again = self.options.reassert or action is Action.CREATE
-        if declared and after is not None:
+_NO_FACTS: Mapping[FieldPath, Fact] = {}
+
+
+def _fields(
+    profile: Profile, record: Record | None, contract: Contract, *, again: bool
+) -> list[FieldChange]:
+    """What happens to every field, in the order of a request body.
+
+    ``again``: what is settled is sent all the same.
+    """
+    facts = _NO_FACTS if record is None else record.facts
+    values, lines, forget = profile.values, profile.lines, profile.forget
+    paths: Iterable[FieldPath] = values
+    if not facts.keys() <= values.keys():
+        paths = contract.ordered({*values, *facts})
+    found = []
+    for path in paths:
+        fact, after = facts.get(path), values.get(path)
+        if forget and path in forget:
+            if fact is not None:
+                found.append(_changed(path, Op.FORGET, None, fact, lines))
+        elif after is not None:
             settled = fact is not None and fact.known is Known.VALUE and same(fact.value, after)
-            if settled and not again:
-                return None
-            return self._change(path, Op.SET, after, line=line)
-        if fact is not None and fact.known is Known.CLEARED:
-            sent = again and self._can_clear(path)
-            return self._change(path, Op.CLEAR, None, line=line) if sent else None
-        if declared or (fact is not None and fact.known is not Known.UNKNOWN):
-            return self._change(path, Op.CLEAR, None, line=line)
-        return None
+            if again or not settled:
+                found.append(_changed(path, Op.SET, after, fact, lines))
+        elif fact is not None and fact.known is Known.CLEARED:
+            if again and _can_clear(path, profile, contract):
+                found.append(_changed(path, Op.CLEAR, None, fact, lines))
+        elif path in values or (fact is not None and fact.known is not Known.UNKNOWN):
+            found.append(_changed(path, Op.CLEAR, None, fact, lines))
+    return found
 
-    def _change(
-        self, path: FieldPath, op: Op, after: Scalar | None, *, line: int | None
-    ) -> FieldChange:
-        fact = self.record.facts.get(path) if self.record else None
-        before, basis = _before(fact)
-        return FieldChange(path, op, before, after, basis, line)
 
-    def _can_clear(self, path: FieldPath) -> bool:
-        """Whether the API can clear a field; members of installation_meta go with a device_id."""
-        if _is_member(path) and self.profile.values.get(DEVICE_ID) is None:
-            return False
-        return self.contract.knows(path) and self.contract.field(path).clear is not Clear.NEVER
+def _changed(
+    path: FieldPath,
+    op: Op,
+    after: Scalar | None,
+    fact: Fact | None,
+    lines: Mapping[FieldPath, int],
+) -> FieldChange:
+    if fact is None or fact.known is Known.UNKNOWN:
+        return FieldChange(path, op, None, after, Basis.NONE, lines.get(path))
+    if fact.known is Known.UNCERTAIN:
+        basis = Basis.UNCERTAIN
+    else:
+        basis = Basis.OBSERVED if fact.observed else Basis.RECORDED
+    return FieldChange(path, op, fact.value, after, basis, lines.get(path))
 
-    def _refusals(self, fields: Sequence[FieldChange]) -> Iterator[Diagnostic]:
-        """What the API cannot do of the field changes. An installation is one finding."""
-        address, source = self.profile.address, self.profile.source
-        impossible = [f.path for f in fields if f.op is Op.CLEAR and not self._can_clear(f.path)]
-        for path in impossible:
-            if not self.contract.knows(path):
-                yield error(
-                    "plan/unknown-field",
-                    f"{path} is recorded for {address}, but the {self.contract.dialect} dialect "
-                    "does not know it",
-                    source,
-                    hint=f"List `{path}` under meta.forget, or use the dialect that wrote it.",
-                )
-        known = [path for path in impossible if self.contract.knows(path)]
-        for path in dict.fromkeys(INSTALLATION if _is_member(path) else path for path in known):
+
+def _is_member(path: FieldPath) -> bool:
+    return path.startswith(_MEMBER)
+
+
+def _can_clear(path: FieldPath, profile: Profile, contract: Contract) -> bool:
+    """Whether the API can clear a field; members of installation_meta go with a device_id."""
+    if _is_member(path) and profile.values.get(DEVICE_ID) is None:
+        return False
+    return contract.knows(path) and contract.field(path).clear is not Clear.NEVER
+
+
+def _refusals(
+    fields: Sequence[FieldChange], profile: Profile, contract: Contract
+) -> Iterator[Diagnostic]:
+    """What the API cannot do of the field changes. An installation is one finding."""
+    address, source = profile.address, profile.source
+    impossible = [
+        change.path
+        for change in fields
+        if change.op is Op.CLEAR and not _can_clear(change.path, profile, contract)
+    ]
+    for path in impossible:
+        if not contract.knows(path):
             yield error(
-                "profile/cannot-clear",
-                f"{path} of {address} is set and no longer declared, and the API cannot clear it",
+                "plan/unknown-field",
+                f"{path} is recorded for {address}, but the {contract.dialect} dialect "
+                "does not know it",
                 source,
-                hint=ways_out(path),
+                hint=f"List `{path}` under meta.forget, or use the dialect that wrote it.",
             )
-
-    def _requests(self, action: Action, sent: list[FieldChange]) -> tuple[Request, ...]:
-        profile = self.profile
-        if action is Action.FORGET:
-            return ()
-        if action is Action.LINK:
-            first = headers(None, self._profile_id(), profile.platform)
-            both = headers(profile.customer_user_id, self._profile_id(), profile.platform)
-            return (
-                *(Request("PATCH", PATH, first, self._body(part)) for part in self._early(sent)),
-                Request("POST", PATH, both, self._body(self._late(sent))),
-            )
-        named = headers(
-            profile.customer_user_id,
-            None if profile.customer_user_id else profile.profile_id,
-            profile.platform,
-        )
-        fallback = "POST" if action is Action.CREATE and profile.customer_user_id else None
-        if not sent:
-            return (Request("GET", PATH, named, fallback=fallback),)
-        return (
-            *(Request("PATCH", PATH, named, self._body(part)) for part in self._early(sent)),
-            Request("PATCH", PATH, named, self._body(self._late(sent)), fallback),
+    known = [path for path in impossible if contract.knows(path)]
+    for path in dict.fromkeys(INSTALLATION if _is_member(path) else path for path in known):
+        yield error(
+            "profile/cannot-clear",
+            f"{path} of {address} is set and no longer declared, and the API cannot clear it",
+            source,
+            hint=ways_out(path),
         )
 
-    def _profile_id(self) -> str | None:
-        return self.profile.profile_id or (self.record.profile_id if self.record else None)
 
-    def _body(self, fields: Sequence[FieldChange]) -> dict[str, Json]:
-        return body(fields, self.profile.values, self.contract, self.options.sending)
+class _Steps:
+    """The requests that carry field changes, and what they endanger."""
 
-    def _early(self, sent: list[FieldChange]) -> list[list[FieldChange]]:
+    def __init__(
+        self,
+        profile: Profile,
+        record: Record | None,
+        contract: Contract,
+        sent: list[FieldChange],
+    ) -> None:
+        self.profile = profile
+        self.contract = contract
+        self.sent = sent
+        self.profile_id = profile.profile_id or (record.profile_id if record else None)
+        self.existing = _existing(record)
+        self.attributes = [change for change in sent if change.path.startswith(_ATTRIBUTE)]
+        self.early = self._early()
+        self.late = [change for change in sent if change not in self.early] if self.early else sent
+
+    def _early(self) -> list[FieldChange]:
         """Deletions that must take effect before the additions, near the limit (adapty-api 4.4)."""
-        existing = self._existing()
-        deleted = [f for f in sent if f.op is Op.CLEAR and f.path in existing]
-        added = [f for f in sent if f.op is Op.SET and _is_attribute(f) and f.path not in existing]
+        existing = self.existing
+        deleted = [f for f in self.attributes if f.op is Op.CLEAR and f.path in existing]
+        added = [f for f in self.attributes if f.op is Op.SET and f.path not in existing]
         full = len(existing) + len(added) > self.contract.max_attributes
-        return [deleted] if deleted and added and full else []
+        return deleted if deleted and added and full else []
 
-    def _late(self, sent: list[FieldChange]) -> list[FieldChange]:
-        early = {change.path for part in self._early(sent) for change in part}
-        return [change for change in sent if change.path not in early]
+    def requests(self, action: Action, sending: Sending) -> tuple[Request, ...]:
+        profile = self.profile
+        if action is Action.LINK:
+            named = headers(profile.customer_user_id, self.profile_id, profile.platform)
+            first = headers(None, self.profile_id, profile.platform)
+            last = Request("POST", PATH, named, self._body(self.late, sending))
+        else:
+            named = first = headers(
+                profile.customer_user_id,
+                None if profile.customer_user_id else profile.profile_id,
+                profile.platform,
+            )
+            fallback = "POST" if action is Action.CREATE and profile.customer_user_id else None
+            if not self.sent:
+                return (Request("GET", PATH, named, fallback=fallback),)
+            last = Request("PATCH", PATH, named, self._body(self.late, sending), fallback)
+        if not self.early:
+            return (last,)
+        return (Request("PATCH", PATH, first, self._body(self.early, sending)), last)
 
-    def _existing(self) -> set[FieldPath]:
-        """Custom attributes that the profile has at the API, as far as we know."""
-        if self.record is None or not self.record.exists:
-            return set()
-        managed = {
-            path
-            for path, fact in self.record.facts.items()
-            if path.startswith(_ATTRIBUTE) and fact.known in (Known.VALUE, Known.UNCERTAIN)
-        }
-        return managed | {_ATTRIBUTE + key for key in self.record.unmanaged}
+    def _body(self, fields: list[FieldChange], sending: Sending) -> dict[str, Json]:
+        return body(fields, self.profile.values, self.contract, sending)
 
-    def _hazards(
-        self, action: Action, sent: list[FieldChange], requests: Sequence[Request]
-    ) -> Iterator[Hazard]:
+    def hazards(self, action: Action, requests: Sequence[Request]) -> Iterator[Hazard]:
         if action is Action.LINK:
             yield Hazard(
                 "link",
                 f"links customer id {self.profile.customer_user_id} to profile "
-                f"{self._profile_id()}; the API has no way to undo it",
+                f"{self.profile_id}; the API has no way to undo it",
             )
-        device = sends_new_device(sent)
+        device = sends_new_device(self.sent)
         if device is not None and not (
             device.basis is not Basis.NONE and same(device.before, device.after)
         ):
-            yield Hazard(
-                "new_device_id",
-                "a new device_id makes an installation that cannot be removed through the API "
-                "(assumed)",
-            )
-        final = self._existing() | {f.path for f in sent if f.op is Op.SET and _is_attribute(f)}
-        final -= {f.path for f in sent if f.op is Op.CLEAR}
+            yield _NEW_DEVICE
+        final = self.existing | {f.path for f in self.attributes if f.op is Op.SET}
+        final -= {f.path for f in self.attributes if f.op is Op.CLEAR}
         if len(final) > self.contract.max_attributes:
             yield Hazard(
                 "attribute_limit",
                 f"{len(final)} custom attributes with those that the profile already has; the API "
                 f"takes {self.contract.max_attributes} and will refuse",
             )
-        if self._early(sent):
-            yield Hazard(
-                "two_steps",
-                "near the limit of custom attributes: deletions go in a first request, additions in "
-                "a second; the two are not one step",
-            )
-        if any(_is_attribute(f) and f.op is Op.SET and f.after == 0.0 for f in sent):
-            yield Hazard(
-                "zero_value",
-                "a custom attribute of 0 or false is stored as 0.0 (assumed: the API does not take "
-                "it for an empty value)",
-            )
+        if self.early:
+            yield _TWO_STEPS
+        if any(f.after == 0.0 and f.op is Op.SET for f in self.attributes):
+            yield _ZERO_VALUE
         if any(request.body is not None and IP_COUNTRY not in request.body for request in requests):
-            yield Hazard(
-                "ip_country_from_sender",
-                "sent without ip_country: the API may set the user's country from the address of "
-                "this machine",
-            )
-
-    def _reason(self, action: Action, fields: Sequence[FieldChange]) -> str:
-        match action:
-            case Action.CREATE if self.record is None:
-                return "not recorded: adopted if it exists, created if not"
-            case Action.CREATE if self.record and self.record.presence is Presence.GONE:
-                return "the API said that it does not exist: created again"
-            case Action.CREATE if self.record and self.record.deleting:
-                return "an earlier delete ended uncertain: adopted if it exists, created if not"
-            case Action.CREATE:
-                return "an earlier create ended uncertain: sent again"
-            case Action.LINK:
-                return "given a customer id: linked to its profile"
-            case _:
-                changed = {change.path for change in fields}
-                unchanged = sum(1 for path in self.profile.values if path not in changed)
-                return _counted(fields, unchanged, reassert=self.options.reassert)
+            yield _FROM_SENDER
 
 
-def _before(fact: Fact | None) -> tuple[Scalar | None, Basis]:
-    if fact is None or fact.known is Known.UNKNOWN:
-        return None, Basis.NONE
-    if fact.known is Known.UNCERTAIN:
-        return fact.value, Basis.UNCERTAIN
-    return fact.value, Basis.OBSERVED if fact.observed else Basis.RECORDED
+_NEW_DEVICE = Hazard(
+    "new_device_id",
+    "a new device_id makes an installation that cannot be removed through the API (assumed)",
+)
+_TWO_STEPS = Hazard(
+    "two_steps",
+    "near the limit of custom attributes: deletions go in a first request, additions in "
+    "a second; the two are not one step",
+)
+_ZERO_VALUE = Hazard(
+    "zero_value",
+    "a custom attribute of 0 or false is stored as 0.0 (assumed: the API does not take "
+    "it for an empty value)",
+)
+_FROM_SENDER = Hazard(
+    "ip_country_from_sender",
+    "sent without ip_country: the API may set the user's country from the address of this machine",
+)
 
 
-def _is_attribute(change: FieldChange) -> bool:
-    return change.path.startswith(_ATTRIBUTE)
+def _existing(record: Record | None) -> Set[FieldPath]:
+    """Custom attributes that the profile has at the API, as far as we know."""
+    if record is None or not record.exists:
+        return frozenset()
+    managed = {
+        path
+        for path, fact in record.facts.items()
+        if path.startswith(_ATTRIBUTE) and fact.known in (Known.VALUE, Known.UNCERTAIN)
+    }
+    return managed | {_ATTRIBUTE + key for key in record.unmanaged}
 
 
-def _is_member(path: FieldPath) -> bool:
-    return path.startswith(_MEMBER)
+def _reason(
+    action: Action,
+    profile: Profile,
+    record: Record | None,
+    fields: Sequence[FieldChange],
+    *,
+    reassert: bool,
+) -> str:
+    match action:
+        case Action.CREATE:
+            return _reason_of_create(record)
+        case Action.LINK:
+            return "given a customer id: linked to its profile"
+        case _:
+            changed = {change.path for change in fields}
+            unchanged = sum(1 for path in profile.values if path not in changed)
+            return _counted(fields, unchanged, reassert=reassert)
+
+
+def _reason_of_create(record: Record | None) -> str:
+    if record is None:
+        return "not recorded: adopted if it exists, created if not"
+    if record.presence is Presence.GONE:
+        return "the API said that it does not exist: created again"
+    if record.deleting:
+        return "an earlier delete ended uncertain: adopted if it exists, created if not"
+    return "an earlier create ended uncertain: sent again"
 
 
 def _counted(fields: Sequence[FieldChange], unchanged: int, *, reassert: bool) -> str:
@@ -496,29 +637,12 @@ def _removal(record: Record) -> Change:
     )
 
 
-def _protected(left: Sequence[Record]) -> Iterator[Hazard]:
-    kept = [record.address for record in left if record.protect]
-    if kept:
-        yield Hazard("protected", f"kept although in no file, because protected: {', '.join(kept)}")
+def _kept(protected: Sequence[str]) -> Iterator[Hazard]:
+    if protected:
+        yield Hazard(
+            "protected", f"kept although in no file, because protected: {', '.join(protected)}"
+        )
 
 
 REFUSED_HAZARDS = frozenset({"max_changes", "max_delete", "delete_everything"})
 """Hazards of a whole plan that apply refuses."""
-
-
-def _caps(
-    changes: Sequence[Change], recorded: Collection[Record], options: Options
-) -> Iterator[Hazard]:
-    deletes = sum(1 for change in changes if change.action is Action.DELETE)
-    if options.max_changes is not None and len(changes) > options.max_changes:
-        yield Hazard(
-            "max_changes", f"makes {len(changes)} changes, above max_changes {options.max_changes}"
-        )
-    if deletes and deletes == sum(1 for record in recorded if record.presence is not Presence.GONE):
-        yield Hazard("delete_everything", "deletes every recorded profile")
-    if not options.max_delete.allows(deletes, len(recorded)):
-        yield Hazard(
-            "max_delete",
-            f"deletes {deletes} of {len(recorded)} recorded profiles, above max_delete "
-            f"{options.max_delete}",
-        )

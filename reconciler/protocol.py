@@ -103,28 +103,30 @@ def body(
     which is right whether the server merges or replaces (adapty-api 3.4).
     """
     changed = {field.path: field.after for field in fields if field.op is not Op.FORGET}
+    named = len(changed)
     if sending.send_ip_country_always and wanted.get(IP_COUNTRY) is not None:
         changed.setdefault(IP_COUNTRY, wanted[IP_COUNTRY])
     if any(path.startswith(_MEMBER) for path in changed):
         members = {path: value for path, value in wanted.items() if path.startswith(_MEMBER)}
-        changed = members | changed
+        changed = members | changed if not members.keys() <= changed.keys() else changed
     out: dict[str, Json] = {}
     attributes: list[Json] = []
     installation: dict[str, Json] = {}
-    for path in contract.ordered(changed):
+    emptied = "" if sending.delete_attribute_with is Clear.EMPTY else None
+    # The fields come in the order of a body.
+    for path in changed if len(changed) == named else contract.ordered(changed):
         value = changed[path]
-        if path.startswith(_ATTRIBUTE):
-            cleared = "" if sending.delete_attribute_with is Clear.EMPTY else None
-            key = path.removeprefix(_ATTRIBUTE)
-            attributes.append({"key": key, "value": cleared if value is None else value})
-            out[ATTRIBUTES] = attributes
-        elif path.startswith(_MEMBER):
-            installation[path.removeprefix(_MEMBER)] = "" if value is None else value
-            out[INSTALLATION] = installation
-        elif value is None and contract.field(path).clear is Clear.EMPTY:
-            out[path] = ""
-        else:
+        group, dot, name = path.partition(".")
+        if not dot:
+            if value is None and contract.field(path).clear is Clear.EMPTY:
+                value = ""
             out[path] = value
+        elif group == ATTRIBUTES:
+            attributes.append({"key": name, "value": emptied if value is None else value})
+            out[ATTRIBUTES] = attributes
+        else:
+            installation[name] = "" if value is None else value
+            out[INSTALLATION] = installation
     return out
 
 

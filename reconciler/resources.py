@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 from functools import cache
+from hashlib import sha256
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
+from reconciler import __version__
 from reconciler.contract import Contract, Dialect, profile_schema
 
 
@@ -31,6 +33,18 @@ def load_schema(name: str) -> Any:
 def load_contract(dialect: str = Dialect.GUIDE.value) -> Contract:
     """The contract in a dialect."""
     return Contract.of(load_schema("contract"), dialect)
+
+
+@cache
+def fingerprint() -> str:
+    """Names this very program and its schemas: what it made of something holds until this changes."""
+    sha = sha256(__version__.encode())
+    for folder in (Path(__file__).parent, _folder()):
+        for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
+            if isinstance(entry, Path) and entry.suffix in (".py", ".json"):
+                status = entry.stat()
+                sha.update(f"\n{entry.name} {status.st_size} {status.st_mtime_ns}".encode())
+    return sha.hexdigest()
 
 
 def generated() -> dict[str, str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import NamedTuple
 
 from reconciler.errors import Source, StateRefused
 from reconciler.values import FieldPath, Json, Scalar
@@ -27,8 +28,7 @@ class Known(StrEnum):
     """Was managed, but the profile turned out to be another one: the value is lost."""
 
 
-@dataclass(frozen=True, slots=True)
-class Fact:
+class Fact(NamedTuple):
     """What we last knew of one field.
 
     ``value`` is the value for ``VALUE``; for ``UNCERTAIN`` it is the last value known before the write
@@ -208,13 +208,16 @@ def decode_record(data: Mapping[str, Json]) -> Record:
         ) from None
 
 
+_KNOWN = {known.value: known for known in Known}
+
+
 def _decode_record(data: Mapping[str, Json]) -> Record:
     facts = {
         path: Fact(
-            Known(item["known"]),
-            value=item.get("value"),
-            attempt=item.get("attempt"),
-            observed=bool(item.get("observed", False)),
+            _KNOWN[item["known"]],
+            item.get("value"),
+            item.get("attempt"),
+            item.get("observed") is True,
         )
         for path, item in _object(data["facts"]).items()
         if isinstance(item, dict)

@@ -33,7 +33,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from reconciler.errors import ReconcileError, Refused, StateRefused
 from reconciler.state import (
@@ -59,6 +59,9 @@ BACKUPS = 10
 """How many backups are kept beside a state file."""
 RUNS = 100
 """How many finished runs the journal reaches back."""
+LAST = "\U0010ffff"
+"""Greater than every address."""
+Fingerprint: TypeAlias = tuple[str, int, int]
 _PAGE = 10_000
 _LARGEST = 2**53
 """Serials above this are refused: not every JSON reader keeps them exactly."""
@@ -207,6 +210,21 @@ class Store(Protocol):
 
     def records_of(self, addresses: Collection[str]) -> dict[str, Record]:
         """The records of some addresses, as far as there are any, read at once."""
+        ...
+
+    def fingerprints(self, since: str = "", until: str = LAST) -> Iterator[Fingerprint]:
+        """Address, revision and checksum of the records in a range of addresses, by address. Where all
+        three are the same, the record is."""
+        ...
+
+    def fingerprints_of(self, addresses: Collection[str]) -> dict[str, Fingerprint]:
+        """Those of some addresses, as far as there are any."""
+        ...
+
+    def stamp(self) -> tuple[int, int, int, int] | None:
+        """Size, time of change and of status change in nanoseconds, and inode of what the state is kept
+        in. While it is the same, and not younger than a tick of the clock, nothing is written.
+        ``None`` where nothing can be said."""
         ...
 
     def journal(self, *, run: str | None = None) -> Iterator[Entry]:
@@ -426,6 +444,25 @@ class MemoryStore:
             rows = {address: self._rows.get(address) for address in addresses}
         return {address: _record(*row) for address, row in rows.items() if row}
 
+    def fingerprints(self, since: str = "", until: str = LAST) -> Iterator[Fingerprint]:
+        with self._guard:
+            rows = sorted(self._rows.items())
+        for address, (body, revision) in rows:
+            if since <= address < until:
+                yield address, revision, _checksum(address, body) + revision
+
+    def fingerprints_of(self, addresses: Collection[str]) -> dict[str, Fingerprint]:
+        with self._guard:
+            rows = {address: self._rows.get(address) for address in addresses}
+        return {
+            address: (address, row[1], _checksum(address, row[0]) + row[1])
+            for address, row in rows.items()
+            if row
+        }
+
+    def stamp(self) -> tuple[int, int, int, int] | None:
+        return None
+
     def journal(self, *, run: str | None = None) -> Iterator[Entry]:
         with self._guard:
             return iter([entry for entry in self._journal if run in (None, entry.run)])
@@ -625,6 +662,40 @@ class SqliteStore:
                 return {}
             (rows,) = db.execute(_RECORDS, (json.dumps(list(addresses)),)).fetchone()
         return {row[0]: self._decoded(row) for row in json.loads(rows)}
+
+    def fingerprints(self, since: str = "", until: str = LAST) -> Iterator[Fingerprint]:
+        last, condition = since, ">="
+        while True:
+            with self._reading() as db:
+                if db is None:
+                    return
+                rows: list[Fingerprint] = db.execute(
+                    "SELECT address, revision, checksum FROM record "
+                    f"WHERE address {condition} ? AND address < ? ORDER BY address LIMIT ?",
+                    (last, until, _PAGE),
+                ).fetchall()
+            yield from rows
+            if len(rows) < _PAGE:
+                return
+            last, condition = rows[-1][0], ">"
+
+    def fingerprints_of(self, addresses: Collection[str]) -> dict[str, Fingerprint]:
+        with self._reading() as db:
+            if db is None:
+                return {}
+            rows = db.execute(
+                "SELECT address, revision, checksum FROM record "
+                "WHERE address IN (SELECT value FROM json_each(?))",
+                (json.dumps(list(addresses)),),
+            ).fetchall()
+        return {row[0]: row for row in rows}
+
+    def stamp(self) -> tuple[int, int, int, int] | None:
+        with self._translated():
+            found = self._stat()
+        if found is None or os.path.lexists(f"{self.path}-journal"):
+            return None  # of a write that is not complete
+        return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
 
     def journal(self, *, run: str | None = None) -> Iterator[Entry]:
         # A condition of its own for one run, so that its index is used.

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from difflib import get_close_matches
-from functools import cache
+from functools import cache, lru_cache
 from math import isfinite
 from typing import Any
 
@@ -52,6 +52,34 @@ def validate_documents(documents: Iterable[Document], contract: Contract) -> lis
         everyone.add(document)
     found += everyone.clashes()
     return sorted(found, key=Diagnostic.sort_key)
+
+
+def validate_document(document: Document, contract: Contract) -> list[Diagnostic]:
+    """All findings about one document by itself."""
+    return _checker(contract).check(document)
+
+
+def validate_together(documents: Iterable[Document]) -> list[Diagnostic]:
+    """All findings about documents that only shows beside others."""
+    everyone = _Everyone()
+    for document in documents:
+        everyone.add(document)
+    return [*everyone.clashes()]
+
+
+def claims(document: Document) -> tuple[str | None, str | None, str | None]:
+    """What may be claimed once: ``customer_user_id``, ``profile_id`` in lower case, ``device_id``."""
+    value: Any = document.value
+    if type(value) is not dict:
+        return None, None, None
+    customer, profile = value.get("customer_user_id"), value.get("profile_id")
+    installation = value.get(INSTALLATION)
+    device = installation.get("device_id") if type(installation) is dict else None
+    return (
+        customer if type(customer) is str else None,
+        profile.lower() if type(profile) is str else None,
+        device if type(device) is str and device else None,
+    )
 
 
 def validate_value(
@@ -433,18 +461,6 @@ def _place(path: Path) -> str:
 
 # --- one profile ---------------------------------------------------------------------------------
 
-_CHECKERS: dict[int, tuple[Contract, _Checker]] = {}
-
-
-def _checker(contract: Contract) -> _Checker:
-    """The compiled checks of a contract, made once. (A contract is not hashable.)"""
-    held = _CHECKERS.get(id(contract))
-    if held is None:
-        if len(_CHECKERS) >= 8:
-            _CHECKERS.clear()
-        held = _CHECKERS[id(contract)] = (contract, _Checker(contract))
-    return held[1]
-
 
 class _Checker:
     """The checks of one document under a contract."""
@@ -760,6 +776,12 @@ def _declared(value: Mapping[str, Any]) -> Iterator[str]:
             yield name
 
 
+@lru_cache(maxsize=8)
+def _checker(contract: Contract) -> _Checker:
+    """The compiled checks of a contract, made once."""
+    return _Checker(contract)
+
+
 # --- several profiles ----------------------------------------------------------------------------
 
 
@@ -772,20 +794,10 @@ class _Everyone:
         self.devices: dict[str, Document | list[Document]] = {}
 
     def add(self, document: Document) -> None:
-        value: Any = document.value
-        if not isinstance(value, dict):
-            return
-        customer = value.get("customer_user_id")
-        if type(customer) is str:
-            _claim(self.customers, customer, document)
-        profile = value.get("profile_id")
-        if type(profile) is str:
-            _claim(self.profiles, profile.lower(), document)
-        installation = value.get(INSTALLATION)
-        if type(installation) is dict:
-            device = installation.get("device_id")
-            if type(device) is str and device:
-                _claim(self.devices, device, document)
+        groups = (self.customers, self.profiles, self.devices)
+        for group, claimed in zip(groups, claims(document), strict=True):
+            if claimed is not None:
+                _claim(group, claimed, document)
 
     def clashes(self) -> Iterator[Diagnostic]:
         told: set[tuple[Source, Source]] = set()

@@ -5,6 +5,7 @@ This is what library users import and all that the command line uses.
 
 from __future__ import annotations
 
+import gc
 import getpass
 import json
 import os
@@ -15,14 +16,23 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from reconciler.config import EMULATOR, Config, Environment, find, load_config
 from reconciler.contract import Contract
+from reconciler.declarations import (
+    Declarations,
+    Means,
+    Profiles,
+    Told,
+    are_large,
+    processes,
+)
 from reconciler.documents import Document
 from reconciler.errors import (
     Diagnostic,
@@ -35,15 +45,16 @@ from reconciler.errors import (
     Source,
     StateRefused,
 )
+from reconciler.index import Index
 from reconciler.outcomes import ApplyReport, Drift, Outcome, Progress, Result
 from reconciler.pace import MOST_IN_FLIGHT, Pace, SystemClock
 from reconciler.plan import Plan, Request
-from reconciler.planfile import read_plan, write_plan
-from reconciler.planner import Options, Selection, make_plan
+from reconciler.planfile import PlanWriter, read_plan, write_plan
+from reconciler.planner import Options, Planner, Selection, make_plan
 from reconciler.profiles import Profile, profile_of
 from reconciler.protocol import Rate, Sending
-from reconciler.resources import load_contract, load_schema
-from reconciler.state import FORMAT_VERSION, Export, Record, by_address, decode_export
+from reconciler.resources import fingerprint, load_contract, load_schema
+from reconciler.state import FORMAT_VERSION, Export, Header, Record, by_address, decode_export
 from reconciler.store import Holder, SqliteStore, Store, Writer
 
 if TYPE_CHECKING:
@@ -52,11 +63,20 @@ if TYPE_CHECKING:
     from reconciler.engine import Calls, Unrecorded
 
 
+_T = TypeVar("_T")
+_FEW = 2_000
+"""Profiles that are held once they were read; of more, none is."""
+
+
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What validation found: the valid profiles in file order, and all findings."""
+    """What validation found: the valid profiles in the order of their addresses, and all findings.
 
-    profiles: tuple[Profile, ...]
+    Where there are many profiles they are not held, but read from the index each time; that ends once
+    the workspace reads its files again, or is closed.
+    """
+
+    profiles: Profiles | tuple[Profile, ...]
     diagnostics: tuple[Diagnostic, ...]
     documents: int
 
@@ -69,7 +89,10 @@ class Workspace:
     """A configuration and one of its environments. Use it as a context manager, or `close` it.
 
     ``environ`` is where the secret key is looked up by name, ``stop`` is asked before anything new
-    starts: both are arguments so that a test or an embedding program can hold them.
+    starts: both are arguments so that a test or an embedding program can hold them. ``tell`` is told
+    how far the reading of files is. ``pool`` makes what carries it where there are many, `processes`
+    for example; such processes import the main module of the program, which must allow for that.
+    Without ``cache`` every file is read, whatever the index says, and the index is left alone.
     """
 
     def __init__(
@@ -80,12 +103,20 @@ class Workspace:
         environ: Mapping[str, str] | None = None,
         stop: Callable[[], bool] = lambda: False,
         store: Store | None = None,
+        tell: Callable[[Told], None] = lambda told: None,
+        pool: Callable[[], Executor] | None = None,
+        cache: bool = True,
     ) -> None:
         self.config = config
         self.environment = environment
         self._environ = os.environ if environ is None else environ
         self._stop = stop
         self._store = store
+        self._tell = tell
+        self._pool = pool
+        self._cache = cache
+        self._index: Index | None = None
+        self._declared: Declarations | None = None
 
     @classmethod
     def open(
@@ -118,7 +149,8 @@ class Workspace:
         self.close()
 
     def close(self) -> None:
-        """Releases the state. The workspace can be used again afterwards."""
+        """Releases the state and the index. The workspace can be used again afterwards."""
+        self._let_go()
         if self._store is not None:
             self._store.close()
             self._store = None
@@ -141,12 +173,24 @@ class Workspace:
 
         All findings are returned, none is raised.
         """
+        if paths:
+            return self._validate(paths)
+        with _cyclic_collector_off():
+            declared = self._indexed(self._read)
+        if self._index is not None:
+            self._index.keep()
+        profiles = self.declared
+        if len(profiles) <= _FEW:
+            profiles = tuple(profiles)
+        return Checked(profiles, declared.findings, declared.documents)
+
+    def _validate(self, paths: Sequence[str | Path]) -> Checked:
         from reconciler.loader import load
         from reconciler.validation import validate_documents
 
         documents: list[Document] = []
         diagnostics: list[Diagnostic] = []
-        for root in [Path(path) for path in paths] or [self.config.profiles]:
+        for root in map(Path, paths):
             loaded = load(root, display=self._display)
             documents += loaded.documents
             diagnostics += loaded.diagnostics
@@ -154,8 +198,51 @@ class Workspace:
         diagnostics.sort(key=Diagnostic.sort_key)
         if any(diagnostic.is_error for diagnostic in diagnostics):
             return Checked((), tuple(diagnostics), len(documents))
-        profiles = tuple(profile_of(document, self.contract) for document in documents)
-        return Checked(profiles, tuple(diagnostics), len(documents))
+        profiles = [profile_of(document, self.contract) for document in documents]
+        profiles.sort(key=lambda profile: profile.address)
+        return Checked(tuple(profiles), tuple(diagnostics), len(documents))
+
+    def _indexed(self, task: Callable[[Index], _T]) -> _T:
+        """What a task makes of the index; of an empty one if the kept one fails in the middle."""
+        from reconciler.index import Index, Unusable
+
+        state = self.environment.state
+        path = None
+        # Until something is applied there is no folder, which an index of a few files is not worth.
+        if self._cache and (state.parent.exists() or are_large(self.config.profiles)):
+            path = state.with_name(f"{state.name}.index")
+        key = f"{fingerprint()} {self.environment.dialect} {self._display(self.config.profiles)}"
+        for place in (path, None):
+            self._let_go()
+            self._index = Index.open(place, key)
+            try:
+                return task(self._index)
+            except Unusable:
+                if place is None:
+                    raise
+        raise AssertionError
+
+    def _let_go(self) -> None:
+        self._declared = None
+        if self._index is not None:
+            self._index.close()
+            self._index = None
+
+    def _means(self) -> Means:
+        return Means(self.contract, stop=self._stop, tell=self._tell, pool=self._pool)
+
+    def _read(self, index: Index) -> Declarations:
+        self._declared = Declarations.read(
+            index, self.config.profiles, self._means(), self._display
+        )
+        return self._declared
+
+    @property
+    def declared(self) -> Profiles | tuple[Profile, ...]:
+        """The profiles that the files declared when they were last read, if they were valid."""
+        if self._declared is None or not self._declared.is_valid:
+            return ()
+        return self._declared.profiles()
 
     def _display(self, path: Path) -> str:
         """How a file is named in findings and plans: relative to the configuration, so that a plan is
@@ -165,7 +252,7 @@ class Workspace:
         except ValueError:
             return path.as_posix()
 
-    def desired(self) -> tuple[Profile, ...]:
+    def desired(self) -> Profiles | tuple[Profile, ...]:
         """The valid profiles of all files.
 
         Raises InputError, with every finding, where one is an error.
@@ -186,43 +273,98 @@ class Workspace:
         select: Iterable[str] = (),
         exclude: Iterable[str] = (),
         profiles: Sequence[Profile] | None = None,
+        out: Path | None = None,
+        on_findings: Callable[[Sequence[Diagnostic]], None] = lambda findings: None,
     ) -> Plan:
-        """The plan that takes the recorded state to the files.
+        """The plan that takes the recorded state to the files; saved to ``out`` on the way.
 
         Touches neither state nor files, and makes no network call unless ``refresh``, which reads the
-        recorded profiles first and records nothing. ``profiles`` spares reading the files again.
+        recorded profiles first and records nothing. ``profiles`` spares reading the files again;
+        otherwise ``on_findings`` is told what is to be said of valid ones.
 
         Raises InputError for invalid files and for what the API cannot do, ReconcileError where a
         profile could not be read.
         """
-        desired = self.desired() if profiles is None else profiles
-        recorded = by_address(self.store.records())
         selection = Selection(tuple(select), tuple(exclude))
+        seen: dict[str, Record] = {}
         if refresh:
-            looks = list(self._look(recorded.values(), selection))
+            looks = list(self._look(list(self.store.records()), selection))
             _refuse_unread([look.drift for look in looks])
-            recorded |= {look.after.address: look.after for look in looks}
-        environment = self.environment
-        made = make_plan(
-            desired,
-            recorded,
-            header=self.store.header(),
-            contract=self.contract,
-            options=Options(
-                environment=environment.name,
-                prune=prune,
-                reassert=reassert,
-                selection=selection,
-                sending=Sending(
-                    environment.delete_attribute_with, environment.send_ip_country_always
-                ),
-                max_changes=environment.max_changes,
-                max_delete=environment.max_delete,
-            ),
-        )
+            seen = {look.after.address: look.after for look in looks}
+        options = self._options(selection, prune=prune, reassert=reassert)
+        header = self.store.header()
+        with _cyclic_collector_off():
+            if profiles is None:
+                return self._indexed(
+                    lambda index: self._plan(index, header, options, seen, out, on_findings)
+                )
+        recorded = by_address(self.store.records()) | seen
+        made = make_plan(profiles, recorded, header=header, contract=self.contract, options=options)
         if isinstance(made, list):
             raise _invalid(made)
+        if out is not None:
+            write_plan(made, out)
         return made
+
+    def _options(self, selection: Selection, *, prune: bool, reassert: bool) -> Options:
+        environment = self.environment
+        return Options(
+            environment=environment.name,
+            prune=prune,
+            reassert=reassert,
+            selection=selection,
+            sending=Sending(environment.delete_attribute_with, environment.send_ip_country_always),
+            max_changes=environment.max_changes,
+            max_delete=environment.max_delete,
+        )
+
+    def _plan(
+        self,
+        index: Index,
+        header: Header,
+        options: Options,
+        seen: Mapping[str, Record],
+        out: Path | None,
+        on_findings: Callable[[Sequence[Diagnostic]], None],
+    ) -> Plan:
+        declared = self._read(index)
+        try:
+            return self._planned(index, declared, header, options, seen, out, on_findings)
+        finally:
+            index.keep()  # what was read, at least
+
+    def _planned(
+        self,
+        index: Index,
+        declared: Declarations,
+        header: Header,
+        options: Options,
+        seen: Mapping[str, Record],
+        out: Path | None,
+        on_findings: Callable[[Sequence[Diagnostic]], None],
+    ) -> Plan:
+        if not declared.is_valid:
+            raise _invalid(declared.findings)
+        if declared.findings:
+            on_findings(declared.findings)
+        planner = Planner(self.contract, options)
+        changes = declared.changes(
+            planner,
+            self.store,
+            means=self._means(),
+            whole=options.reassert or options.selection != Selection(),
+            seen=seen,
+        )
+        with PlanWriter(planner.head(header), out, folder=self.environment.state.parent) as writer:
+            for change in changes:
+                if not planner.diagnostics:
+                    writer.add(change)
+            if planner.diagnostics:
+                raise _invalid(sorted(planner.diagnostics, key=Diagnostic.sort_key))
+            found, totals = writer.finish(
+                planner.orphans, planner.hazards(writer.count), planner.unchanged
+            )
+        return planner.finish(header, found, totals)
 
     # --- applying ----------------------------------------------------------------------------
 
@@ -250,7 +392,7 @@ class Workspace:
         max_changes: int | None = None,
         rate: Rate | None = None,
         parallelism: int | None = None,
-        profiles: Sequence[Profile] | None = None,
+        profiles: Iterable[Profile] | None = None,
         on_result: Callable[[Result], None] = lambda result: None,
         on_progress: Callable[[Progress], None] = lambda progress: None,
     ) -> ApplyReport:
@@ -329,7 +471,7 @@ class Workspace:
                 return
         problem.hint += " What was under way counts as uncertain, and is sent again."
 
-    def _declarations_moved(self, profiles: Sequence[Profile]) -> bool:
+    def _declarations_moved(self, profiles: Iterable[Profile]) -> bool:
         recorded = by_address(self.store.records())
         for profile in profiles:
             record = recorded.get(profile.address)
@@ -571,6 +713,18 @@ def _refuse_unread(drifts: Sequence[Drift]) -> None:
         )
 
 
+@contextmanager
+def _cyclic_collector_off() -> Iterator[None]:
+    """Reading and planning makes a great many objects and no cycles: looking for them is lost time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
 def _invalid(diagnostics: Sequence[Diagnostic]) -> InputError:
     errors = sum(1 for diagnostic in diagnostics if diagnostic.is_error)
     noun = "error" if errors == 1 else "errors"
@@ -584,4 +738,4 @@ def _user() -> str:
         return "unknown"
 
 
-__all__ = ["Checked", "Workspace", "find", "read_plan", "write_plan"]
+__all__ = ["Checked", "Told", "Workspace", "find", "processes", "read_plan", "write_plan"]

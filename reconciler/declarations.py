@@ -1,0 +1,625 @@
+"""What the profile files declare: read and checked where they changed, remembered where they did not.
+
+Everything passes through the index, an empty one at first. So a plan from scratch is the plan of an
+empty index, and differs from a later one only in how many files it looks into.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+from array import array
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass, field
+from hashlib import blake2b, sha256
+from heapq import merge
+from itertools import accumulate, chain, groupby, islice
+from pathlib import Path
+from typing import NamedTuple
+
+from reconciler.contract import Contract
+from reconciler.errors import Diagnostic, Interrupted
+from reconciler.index import (
+    Declared,
+    Examined,
+    Folder,
+    Index,
+    Unusable,
+    decode_findings,
+    encode_findings,
+)
+from reconciler.loader import STAMP, Listing, Stamp, Walk, load_quickly, load_text, read_file
+from reconciler.plan import Change
+from reconciler.planner import Links, Planner
+from reconciler.profiles import PROFILE_PREFIX, Profile, address_of, pack, profile_of, unpack
+from reconciler.resources import load_contract
+from reconciler.state import Record
+from reconciler.store import Store
+from reconciler.validation import claims, validate_document, validate_together
+
+RACY = 2_000_000_000
+"""Nanoseconds for which a stamp is too young to be trusted: within the tick of a file system's clock
+(two seconds, on the coarsest) a file may change again and keep its stamp, as git's index knows too."""
+_BATCH_FILES = 256
+_BATCH_BYTES = 512 * 1024
+_LARGE = 512 * 1024
+_WORTH_A_POOL = 4 * 1024 * 1024
+"""Bytes to read from which on processes save more time than they take to start."""
+_PLANNED_AT_ONCE = 500
+
+
+class Told(NamedTuple):
+    """How far it is: what is being done, how much of it is done, and of how much if that is known."""
+
+    doing: str
+    done: int
+    total: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What declarations are read with."""
+
+    contract: Contract
+    stop: Callable[[], bool] = field(default=lambda: False)
+    tell: Callable[[Told], None] = field(default=lambda told: None)
+    digest_of: Callable[[str], str | None] = field(default=lambda name: None)
+    """What something besides its file that documents are made from is now, by its name."""
+    pool: Callable[[], Executor] | None = None
+    """Makes what carries the reading of many files; without it they are read one after another."""
+
+
+def processes() -> Executor:
+    """An executor with a process for each processor that we may use."""
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    # Not by forking: the index is open, and an embedding program may have threads.
+    return ProcessPoolExecutor(
+        _processors(), mp_context=get_context("spawn"), initializer=_prepare_process
+    )
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _prepare_process() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started us ends us
+    gc.disable()  # nothing here makes cycles, and looking for them takes a fifth of the time
+
+
+def are_large(root: Path) -> bool:
+    """Whether there is so much to read below a root that it takes a while."""
+    sizes = (sum(listing.stamps[::STAMP]) for listing in Walk(root).listings())
+    return any(total >= _LARGE for total in accumulate(sizes))
+
+
+# --- one file ------------------------------------------------------------------------------------
+
+
+class Wanted(NamedTuple):
+    """A file to be looked into."""
+
+    path: str
+    name: str
+    digest: bytes
+    """Of its content when it was last read; empty if it never was."""
+
+
+def examine(wanted: Sequence[Wanted], dialect: str) -> list[Examined | Stamp]:
+    """What is in some files; of one whose content is the known one just its stamp. Can be carried by
+    any executor."""
+    contract = load_contract(dialect)
+    return [_examine(file, contract) for file in wanted]
+
+
+def _examine(wanted: Wanted, contract: Contract) -> Examined | Stamp:
+    name = wanted.name
+    match read_file(wanted.path, name):
+        case Diagnostic() as problem:
+            return Examined(None, b"", (problem,), ())
+        case data, stamp:
+            pass
+    digest = sha256(data).digest()
+    if digest == wanted.digest:
+        return stamp
+    documents, findings = load_quickly(data, name)
+    for document in documents:
+        findings += validate_document(document, contract)
+    if findings:  # whatever is said, is said of exact places
+        documents, findings = load_text(data, name)
+        for document in documents:
+            findings += validate_document(document, contract)
+    is_valid = not any(finding.is_error for finding in findings)
+    declared = []
+    for document in documents:
+        customer, profile_id, device = claims(document)
+        known = customer or profile_id
+        layout, body = pack(profile_of(document, contract)) if is_valid else (None, None)
+        declared.append(
+            Declared(
+                address_of(customer, profile_id) if known else None,
+                profile_id,
+                None if device is None else _number(device),
+                layout,
+                body,
+            )
+        )
+    return Examined(stamp, digest, findings, declared)
+
+
+def _number(device: str) -> int:
+    digest = blake2b(device.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
+
+
+# --- all files -----------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Update:
+    """A folder some files of which are being looked into."""
+
+    path: bytes
+    listing: Listing
+    files: array[int]
+    open: int = 0
+    """Files of which nothing has been heard yet."""
+
+
+class _Asked(NamedTuple):
+    update: _Update
+    position: int
+    file: int
+    """The id of the file; 0 if it is new."""
+    wanted: Wanted
+
+
+class _Reading:
+    """One pass over the files below a root, by which an index is brought up to date."""
+
+    def __init__(self, index: Index, means: Means) -> None:
+        self._index = index
+        self._means = means
+        self._trusted_before = index.now() - RACY
+        self._stale = {
+            file
+            for number, digests in index.sources().items()
+            if any(means.digest_of(name) != digest for name, digest in digests.items())
+            for file in index.files_from(number)
+        }
+        self._files = 0
+        self.changed = False
+        """Whether a document came, went or changed."""
+
+    def run(self, walk: Walk) -> None:
+        for asked, results in self._answered(_batches(self._asked(walk))):
+            self._put(asked, results)
+
+    def _asked(self, walk: Walk) -> Iterator[_Asked]:
+        """The files to look into, folder by folder."""
+        index, stale = self._index, self._stale
+        seen: set[bytes] = set()
+        for listing in walk.listings():
+            path = listing.folder.encode("utf-8", "surrogateescape")
+            seen.add(path)
+            self._files += len(listing.names)
+            folder = index.folder(path)
+            self._tell("reading", self._files)
+            if (
+                folder is None
+                or not folder.is_same(listing)
+                or (stale and not stale.isdisjoint(folder.file_ids()))
+            ):
+                yield from self._differing(path, listing, folder)
+        for path in [path for path in index.folders() if path not in seen]:
+            index.remove_folder(path)
+            self.changed = True
+
+    def _differing(self, path: bytes, listing: Listing, folder: Folder | None) -> Iterator[_Asked]:
+        known = folder.known() if folder is not None else {}
+        stamps = listing.stamps.tobytes()
+        size = len(stamps) // max(len(listing.names), 1)
+        update = _Update(path, listing, array("q"))
+        suspects = []
+        for position, name in enumerate(listing.names):
+            stamp, file = known.pop(name, (b"", 0))
+            update.files.append(file)
+            if stamp != stamps[position * size : (position + 1) * size] or file in self._stale:
+                suspects.append(position)
+        if known:
+            self._index.remove_files(file for _, file in known.values())
+            self.changed = True
+        update.open = len(suspects)
+        if not suspects:
+            self._write(update)
+            return
+        digests = self._index.digests(file for file in update.files if file)
+        for position in suspects:
+            file = update.files[position]
+            digest = b"" if file in self._stale else digests.get(file, b"")
+            wanted = Wanted(listing.opened(position), listing.shown(position), digest)
+            yield _Asked(update, position, file, wanted)
+
+    # -- looking into files, here or by somebody else --
+
+    def _answered(
+        self, batches: Iterator[list[_Asked]]
+    ) -> Iterator[tuple[list[_Asked], list[Examined | Stamp]]]:
+        """Batches with what is in their files, in their order."""
+        dialect = self._means.contract.dialect.value
+        for batch in batches:
+            few = [batch, *_until(batches, _WORTH_A_POOL)] if self._means.pool else [batch]
+            if self._means.pool is not None and _size(few) >= _WORTH_A_POOL:
+                with self._means.pool() as executor:
+                    yield from self._spread(executor, chain(few, batches), dialect)
+                return
+            for one in few:
+                yield one, examine([asked.wanted for asked in one], dialect)
+
+    def _spread(
+        self, executor: Executor, batches: Iterator[list[_Asked]], dialect: str
+    ) -> Iterator[tuple[list[_Asked], list[Examined | Stamp]]]:
+        under_way: deque[tuple[list[_Asked], Future[list[Examined | Stamp]]]] = deque()
+        try:
+            for batch in batches:
+                wanted = [asked.wanted for asked in batch]
+                under_way.append((batch, executor.submit(examine, wanted, dialect)))
+                if len(under_way) >= _UNDER_WAY:
+                    first, future = under_way.popleft()
+                    yield first, future.result()
+            while under_way:
+                first, future = under_way.popleft()
+                yield first, future.result()
+        finally:
+            for _, future in under_way:
+                future.cancel()
+
+    # -- into the index --
+
+    def _put(self, asked: list[_Asked], results: Sequence[Examined | Stamp]) -> None:
+        if self._means.stop():
+            raise Interrupted("interrupted; nothing was planned")
+        old: list[tuple[int, str, Examined]] = []
+        new: list[tuple[int, str, Examined]] = []
+        for one, result in zip(asked, results, strict=True):
+            update, position, file = one.update, one.position, one.file
+            if isinstance(result, Examined):
+                self.changed = True
+                if not file:
+                    file = update.files[position] = self._index.new_file()
+                    new.append((file, one.wanted.name, result))
+                else:
+                    old.append((file, one.wanted.name, result))
+                stamp = result.stamp
+            else:
+                stamp = result
+            if stamp is None or max(stamp[1], stamp[2]) >= self._trusted_before:
+                stamp = _NEVER
+            update.listing.stamps[position * STAMP : (position + 1) * STAMP] = array("q", stamp)
+            update.open -= 1
+        self._index.put_files(old, known=True)
+        self._index.put_files(new, known=False)
+        for update in {id(one.update): one.update for one in asked}.values():
+            if not update.open:
+                self._write(update)
+
+    def _write(self, update: _Update) -> None:
+        listing = update.listing
+        self._index.put_folder(update.path, listing.names, listing.stamps, update.files)
+
+    def _tell(self, doing: str, done: int) -> None:
+        self._means.tell(Told(doing, done))
+
+
+_NEVER: Stamp = (-1, 0, 0, 0)
+"""The stamp of what has to be looked into again."""
+_UNDER_WAY = 8
+"""Batches that are given out at a time: enough to keep some processes busy, few enough to hold."""
+
+
+def _batches(asked: Iterator[_Asked]) -> Iterator[list[_Asked]]:
+    batch: list[_Asked] = []
+    size = 0
+    for one in asked:
+        batch.append(one)
+        size += one.update.listing.stamps[one.position * STAMP]
+        if len(batch) >= _BATCH_FILES or size >= _BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _size(batches: Iterable[list[_Asked]]) -> int:
+    return sum(
+        one.update.listing.stamps[one.position * STAMP] for batch in batches for one in batch
+    )
+
+
+def _until(batches: Iterator[list[_Asked]], size: int) -> list[list[_Asked]]:
+    """As many batches as hold ``size`` bytes together."""
+    found: list[list[_Asked]] = []
+    while _size(found) < size and (batch := next(batches, None)):
+        found.append(batch)
+    return found
+
+
+class Declarations:
+    """What the files below a root declared when they were read. Ends with the index that it is in."""
+
+    def __init__(self, index: Index, findings: Sequence[Diagnostic], documents: int) -> None:
+        self._index = index
+        self.findings = tuple(sorted(findings, key=Diagnostic.sort_key))
+        self.documents = documents
+
+    @classmethod
+    def read(
+        cls, index: Index, root: Path, means: Means, display: Callable[[Path], str]
+    ) -> Declarations:
+        """Brings an index up to date with the files.
+
+        Raises Interrupted when asked to stop.
+        """
+        walk = Walk(root, display)
+        reading = _Reading(index, means)
+        reading.run(walk)
+        index.prepare()
+        if reading.changed or index.note(_TOGETHER) is None:
+            index.put_note(_TOGETHER, encode_findings(_together(index, root, means, display)))
+        findings = [
+            *walk.diagnostics,
+            *index.findings(),
+            *decode_findings(index.note(_TOGETHER) or "[]"),
+        ]
+        return cls(index, findings, index.count())
+
+    @property
+    def is_valid(self) -> bool:
+        return not any(finding.is_error for finding in self.findings)
+
+    def profiles(self) -> Profiles:
+        """The profiles of valid declarations."""
+        return Profiles(self._index, self.documents)
+
+    def changes(
+        self,
+        planner: Planner,
+        store: Store,
+        *,
+        means: Means,
+        whole: bool,
+        seen: Mapping[str, Record] | None = None,
+    ) -> Iterator[Change]:
+        """The changes that a planner makes of the declared and the recorded profiles.
+
+        What was found to be as recorded, and of which neither side moved, is not looked into unless
+        ``whole``. Records that were ``seen`` at the API count instead of those of the store.
+        """
+        index = self._index
+        stamp = store.stamp()
+        moved = stamp is None or index.note(_STATE) != str(stamp)
+        seen = seen or {}
+        whole = whole or bool(seen)
+        if not whole and not moved and self._is_settled():
+            planner.settled(self.documents)
+            return
+        index.put_note(_STATE, "")  # until all is gone through
+        planner.link(self._links(store))
+        if whole or moved:
+            index.clear_others()
+            pairs = _pairs(index, store)
+        else:
+            planner.settled(index.count_settled())
+            pairs = _unsettled_pairs(index, store)
+        yield from self._changes(pairs, planner, store, means=means, whole=whole, seen=seen)
+        is_old = stamp is not None and max(stamp[1], stamp[2]) < index.now() - RACY
+        index.put_note(_STATE, str(stamp) if is_old and store.stamp() == stamp else "")
+
+    def _is_settled(self) -> bool:
+        index = self._index
+        return index.count_settled() == self.documents and next(index.others(), None) is None
+
+    def _changes(
+        self,
+        pairs: Iterator[_Pair],
+        planner: Planner,
+        store: Store,
+        *,
+        means: Means,
+        whole: bool,
+        seen: Mapping[str, Record],
+    ) -> Iterator[Change]:
+        index = self._index
+        done = 0
+        for count, some in _grouped(pairs, whole=whole):
+            planner.settled(count)
+            profiles = _unpacked(index, [pair.profile for pair in some if pair.profile])
+            records = store.records_of([pair.address for pair in some if pair.recorded])
+            settled: list[tuple[str, int, int]] = []
+            others: list[str] = []
+            unsettled: list[str] = []
+            for pair in some:
+                address, recorded = pair.address, pair.recorded
+                profile = profiles.get(pair.profile) if pair.profile else None
+                record = records.get(address)
+                before = planner.unchanged
+                change = planner.plan(profile, seen.get(address) or record)
+                if change is not None:
+                    yield change
+                if pair.is_settled:
+                    continue
+                if (
+                    planner.unchanged > before
+                    and recorded is not None
+                    and record is not None
+                    and record.revision == recorded[0]
+                    and address not in seen
+                ):
+                    settled.append((address, *recorded))
+                else:
+                    unsettled.append(address)
+                    if recorded is not None:
+                        others.append(address)
+            index.unsettle(unsettled)
+            index.settle(settled)
+            index.put_others(others)
+            done += count + len(some)
+            means.tell(Told("planning", done, self.documents))
+            if means.stop():
+                raise Interrupted("interrupted; nothing was planned")
+
+    def _links(self, store: Store) -> Links:
+        """The records that profiles may be under another address than their own."""
+        index = self._index
+        strangers = [
+            address for address, _, _ in store.fingerprints(PROFILE_PREFIX, _AFTER_STRANGERS)
+        ]
+        named = [*_unrecorded(index.unsettled(named=True), store)]
+        if not strangers and not named:
+            return Links()
+        links = Links.of(store.records() if named else store.records_of(strangers).values())
+        links.claim(
+            (None if address.startswith(PROFILE_PREFIX) else address, profile_id)
+            for address, _, profile_id in _unrecorded(index.unsettled(), store)
+        )
+        return links
+
+
+class Profiles:
+    """The declared profiles in the order of their addresses, made anew each time they are asked for."""
+
+    def __init__(self, index: Index, count: int) -> None:
+        self._index = index
+        self._count = count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[Profile]:
+        index = self._index
+        rows = index.profiles()
+        while some := [row[1] for row in islice(rows, _PLANNED_AT_ONCE)]:
+            profiles = _unpacked(index, some)
+            for number in some:
+                yield profiles[number]
+
+
+def _unpacked(index: Index, numbers: Sequence[int]) -> dict[int, Profile]:
+    """Profiles by their ids in the index."""
+    try:
+        found = {
+            number: unpack(index.layout(entry.layout), entry.body, entry.file)
+            for number, entry in index.entries(numbers).items()
+        }
+    except (ValueError, TypeError, AttributeError):
+        raise Unusable from None
+    if len(found) != len(numbers):
+        raise Unusable
+    return found
+
+
+_AFTER_STRANGERS = PROFILE_PREFIX[:-1] + chr(ord(PROFILE_PREFIX[-1]) + 1)
+_STATE = "state"
+"""The note of the stamp of the state that was gone through."""
+_TOGETHER = "findings together"
+"""The note of what several documents do wrong together."""
+
+
+def _together(
+    index: Index, root: Path, means: Means, display: Callable[[Path], str]
+) -> list[Diagnostic]:
+    """Findings about documents that claim the same; these are read again, since all is said of exact
+    places."""
+    rivals = index.rivals()
+    if not rivals:
+        return []
+    names = index.names(rivals)
+    documents = []
+    for listing in Walk(root, display).listings():
+        for position in range(len(listing.names)):
+            name = listing.shown(position)
+            if name in names:
+                match read_file(listing.opened(position), name):
+                    case Diagnostic():
+                        pass
+                    case data, _:
+                        documents += load_text(data, name)[0]
+    return validate_together(documents)
+
+
+class _Pair(NamedTuple):
+    """What the files and the state say of an address."""
+
+    address: str
+    profile: int | None
+    """The id of the profile in the index."""
+    recorded: tuple[int, int] | None
+    """Revision and checksum of the record."""
+    is_settled: bool
+
+
+def _pairs(index: Index, store: Store) -> Iterator[_Pair]:
+    """All addresses that are declared or recorded, in their order."""
+    profiles = index.profiles()
+    records = store.fingerprints()
+    profile, record = next(profiles, None), next(records, None)
+    while profile is not None or record is not None:
+        if record is None or (profile is not None and profile[0] < record[0]):
+            assert profile is not None
+            yield _Pair(profile[0], profile[1], None, False)
+            profile = next(profiles, None)
+        elif profile is None or record[0] < profile[0]:
+            yield _Pair(record[0], None, record[1:], False)
+            record = next(records, None)
+        else:
+            yield _Pair(record[0], profile[1], record[1:], record[1:] == profile[2:])
+            profile, record = next(profiles, None), next(records, None)
+
+
+def _grouped(pairs: Iterator[_Pair], *, whole: bool) -> Iterator[tuple[int, list[_Pair]]]:
+    """Groups of pairs to look into, each with the number of settled ones among them."""
+    group: list[_Pair] = []
+    settled = 0
+    for pair in pairs:
+        if pair.is_settled and not whole:
+            settled += 1
+        else:
+            group.append(pair)
+            if len(group) >= _PLANNED_AT_ONCE:
+                yield settled, group
+                group, settled = [], 0
+    yield settled, group
+
+
+def _unsettled_pairs(index: Index, store: Store) -> Iterator[_Pair]:
+    """Those of all addresses that are not settled, given that the state did not move."""
+    profiles = ((address, number) for address, number, _ in index.unsettled())
+    others = ((address, None) for (address,) in index.others())
+    addresses = (
+        (address, next((number for _, number in same if number is not None), None))
+        for address, same in groupby(merge(profiles, others, key=_address), key=_address)
+    )
+    while some := [*islice(addresses, _PLANNED_AT_ONCE)]:
+        recorded = store.fingerprints_of([address for address, _ in some])
+        for address, number in some:
+            record = recorded.get(address)
+            if number is not None or record is not None:
+                yield _Pair(address, number, record[1:] if record else None, False)
+
+
+def _address(row: tuple[str, int | None]) -> str:
+    return row[0]
+
+
+def _unrecorded(
+    profiles: Iterator[tuple[str, int, str | None]], store: Store
+) -> Iterator[tuple[str, int, str | None]]:
+    """Those of some profiles that the state has no record of under their address."""
+    while some := [*islice(profiles, _PLANNED_AT_ONCE)]:
+        recorded = store.fingerprints_of([profile[0] for profile in some])
+        yield from (profile for profile in some if profile[0] not in recorded)

@@ -1,0 +1,248 @@
+"""Plain scalars, and plain documents: the YAML that nearly every profile file is written in. Pure.
+
+Scalars are JSON's, whatever YAML would make of them. `read_plain` reads block mappings of scalars that
+stand on one line each, with one regular expression, in a third of the time that libyaml's events take.
+It reads such text as the loader does or not at all: whatever it does not take, and whatever anything
+is to be said about, is the loader's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from operator import itemgetter
+from typing import Any
+
+from reconciler.documents import Document, Path, Place
+from reconciler.errors import Source
+from reconciler.values import Json
+
+# --- scalars -------------------------------------------------------------------------------------
+
+WORDS: dict[str, bool | None] = {"": None, "~": None, "null": None, "true": True, "false": False}
+is_number = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?").fullmatch
+
+LOOK_CLOSER = frozenset(["", *"~-+.0123456789nNtTfFyYoO=<"])
+"""With one of these begins every plain scalar that is not text, here or for another tool."""
+
+_OTHER_WORDS = frozenset(
+    [
+        *("yes", "Yes", "YES", "no", "No", "NO", "on", "On", "ON", "off", "Off", "OFF"),
+        *("y", "Y", "n", "N", "True", "TRUE", "False", "FALSE", "Null", "NULL", "=", "<<"),
+    ]
+)
+# YAML 1.1's types (yaml.org/type) and the core schema of YAML 1.2.2, section 10.3.2.
+_OTHER_FORMS = re.compile(
+    r"""
+      [-+]?(?:[0-9][0-9_]*(?:\.[0-9_]*)?|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?   # +1 007 1_0 1. .5
+    | [-+]?0(?:b[01_]+|o[0-7_]+|x[0-9a-fA-F_]+)
+    | [-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?                         # base 60: 12:30
+    | [-+]?\.(?:inf|Inf|INF) | \.(?:nan|NaN|NAN)
+    | [0-9]{4}-[0-9]{1,2}-[0-9]{1,2}
+      (?:(?:[Tt]|[ \t]+)[0-9]{1,2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]*)?
+         (?:[ \t]*(?:Z|[-+][0-9]{1,2}(?::?[0-9]{2})?))?)?
+    """,
+    re.VERBOSE,
+).fullmatch
+
+
+def is_ambiguous(text: str) -> bool:
+    """Whether a plain scalar that is text here is something else for other YAML tools."""
+    return text in _OTHER_WORDS or _OTHER_FORMS(text) is not None
+
+
+def json_number(text: str) -> int | float | None:
+    """JSON's number, or ``None`` where no float comes near it. There is one zero."""
+    value = float(text)
+    if value in (float("inf"), float("-inf")):
+        return None
+    if value == 0.0:
+        if any(digit in "123456789" for digit in re.split("[eE]", text)[0]):
+            return None
+        value = 0.0
+    return value if any(mark in text for mark in ".eE") else int(text)
+
+
+# --- documents -----------------------------------------------------------------------------------
+
+_LONGEST = 16_000
+"""Characters of a document. So it has neither too many nodes nor a scalar that is too long."""
+_MOST_OUTLINES = 4096
+
+# A line: a key with a value or without, a comment, or nothing. It is applied to text without tabs,
+# carriage returns and invisible characters.
+_LINE = re.compile(
+    r"""
+    ^ (?: (\ {0,12} [A-Za-z_][A-Za-z0-9_.-]{0,98}) :
+          (?: \ +
+            ( "[^"\\\n]*"
+            | '[^'\n]*'
+            | \[ [A-Za-z0-9_.,\ -]* \]
+            | (?: [A-Za-z0-9_./+(~$^;=<\x80-\U0010ffff] | - (?=[^\s]) )
+              [^\n:\#]* (?: : (?=[^\s\#]) [^\n:\#]* )*
+            )
+          )?
+      )?
+      \ * (?: (?<=\ ) \# [^\n]* | (?<![^\n]) \# [^\n]* )? $
+    """,
+    re.VERBOSE | re.MULTILINE,
+).findall
+_ITEM = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*").fullmatch
+_NO = object()
+"""The answer about a scalar of which something is to be said."""
+
+
+class _Outline:
+    """What the keys of a document say by themselves; it is the same for all documents that have the
+    same keys on the same lines, and most of a corpus has."""
+
+    __slots__ = ("_by_line", "openers", "root", "subtrees")
+
+    def __init__(self, heads: Sequence[str]) -> None:
+        """Raises ValueError for keys that are not plain: these are the loader's."""
+        keys: dict[Path, dict[str, int]] = {}
+        stack: list[tuple[int, Path]] = [(0, ())]
+        places: dict[Path, tuple[int, int]] = {}
+        above: tuple[int, Path] | None = None
+        for row, head in enumerate(heads):
+            if not head:
+                continue
+            key = head.lstrip(" ")
+            indent = len(head) - len(key)
+            if above is None:
+                if indent:
+                    raise ValueError
+                places[()] = (row, 1)
+            elif indent > above[0]:
+                stack.append((indent, above[1]))
+            while indent < stack[-1][0]:
+                stack.pop()
+            if indent != stack[-1][0] or (key[0] in LOOK_CLOSER and _is_odd(key)):
+                raise ValueError
+            parent = stack[-1][1]
+            siblings = keys.setdefault(parent, {})
+            if key in siblings:
+                raise ValueError
+            siblings[key] = row
+            above = (indent, (*parent, key))
+            places[above[1]] = (row, indent + 1)
+        if above is None:
+            raise ValueError
+        self.root = _members(keys[()])
+        self.subtrees = [
+            (places[path][0], *_members(keys[path]))
+            for path in sorted(keys, key=len, reverse=True)
+            if path
+        ]
+        self.openers = tuple(row for row, _, _ in self.subtrees)
+        self._by_line: dict[int, dict[Path, Place]] = {0: places}
+
+    def places(self, line: int) -> dict[Path, Place]:
+        """Where everything is if the document begins on ``line``, from 1."""
+        found = self._by_line.get(line)
+        if found is None:
+            found = {path: (row + line, column) for path, (row, column) in self._by_line[0].items()}
+            if line == 1:  # so it is in every file that holds one document
+                self._by_line[1] = found
+        return found
+
+
+def _members(rows: dict[str, int]) -> tuple[tuple[str, ...], Callable[[list[Any]], Any]]:
+    """The keys of a mapping, and what takes its values out of those of all lines."""
+    numbers = [*rows.values()]
+    if len(numbers) == 1:
+        return tuple(rows), itemgetter(slice(numbers[0], numbers[0] + 1))
+    return tuple(rows), itemgetter(*numbers)
+
+
+def _is_odd(key: str) -> bool:
+    return key in WORDS or is_ambiguous(key)
+
+
+_outlines: dict[tuple[str, ...], _Outline | None] = {}
+
+
+def _outline(heads: tuple[str, ...]) -> _Outline | None:
+    if len(_outlines) >= _MOST_OUTLINES:
+        _outlines.clear()
+    try:
+        found = _Outline(heads)
+    except ValueError:
+        found = None
+    _outlines[heads] = found
+    return found
+
+
+def read_plain(text: str, file: str) -> list[Document] | None:
+    """The documents of a file without invisible characters, or ``None`` if it is not plain.
+
+    Items of lists have no places of their own.
+    """
+    if "\r" in text:
+        text = text.replace("\r\n", "\n")
+    if "\t" in text or "\r" in text or text[:1] == "\ufeff":
+        return None
+    line = 1
+    if text.startswith("---\n"):
+        text, line = text[4:], 2
+    documents = []
+    for part in text.split("\n---\n"):
+        rows = _LINE(part)
+        if len(rows) != part.count("\n") + 1 or len(part) > _LONGEST:
+            return None
+        heads = tuple([head for head, _ in rows])
+        outline = _outlines[heads] if heads in _outlines else _outline(heads)
+        if outline is None:
+            return None
+        values = []
+        for _, raw in rows:
+            first = raw[:1]
+            if first in _QUOTES:
+                values.append(raw[1:-1])
+            elif first in _TYPED:
+                value = _typed(raw.rstrip(" "))
+                if value is _NO:
+                    return None
+                values.append(value)
+            else:
+                values.append(raw.rstrip(" "))
+        for row in outline.openers:
+            if rows[row][1]:
+                return None
+        for row, keys, pick in outline.subtrees:
+            values[row] = dict(zip(keys, pick(values), strict=True))
+        keys, pick = outline.root
+        places = outline.places(line)
+        documents.append(
+            Document(dict(zip(keys, pick(values), strict=True)), Source(file, *places[()]), places)
+        )
+        line += len(rows) + 1
+    return documents
+
+
+_QUOTES = frozenset("\"'")
+_TYPED = LOOK_CLOSER | {"["}
+
+
+def _typed(text: str) -> Any:
+    """What a scalar is that may be more than text, or a list of such; or `_NO`."""
+    if text in WORDS:
+        return WORDS[text]
+    if text[0] == "[":
+        return _items(text[1:-1])
+    if is_number(text):
+        value: Json = json_number(text)
+        return _NO if value is None else value
+    return _NO if is_ambiguous(text) else text
+
+
+def _items(text: str) -> Any:
+    if not text.strip(" "):
+        return []
+    items: list[Any] = [item.strip(" ") for item in text.split(",")]
+    for index, item in enumerate(items):
+        if not _ITEM(item):
+            return _NO
+        if item[0] in LOOK_CLOSER:
+            items[index] = _typed(item)
+    return _NO if _NO in items else items

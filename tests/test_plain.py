@@ -1,0 +1,237 @@
+"""Plain documents: read as the loader reads them, or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reconciler.documents import Document
+from reconciler.loader import load_quickly, load_text
+from reconciler.plain import read_plain
+
+PROFILE = """\
+customer_user_id: qa-jane   # who
+
+first_name: "Jane"
+last_name: 'Doe'
+email: jane.doe@example.com
+url: http://example.com/a:b
+nothing:
+tilde: ~
+analytics_disabled: true
+custom_attributes:
+  level: 5
+  share: -0.5e1
+
+  # nothing
+  tier: two words
+installation_meta:
+    device_id: 3fa85f64-5717-4562-b3fc-2c963f66afa6
+    deep:
+      er: Zoë
+meta:
+  labels: [qa, 5, smoke]
+  forget: []
+"""
+
+
+def plainly(text: str) -> list[Document] | None:
+    return read_plain(text, "f")
+
+
+def strictly(text: str) -> list[Document]:
+    documents, findings = load_text(text.encode(), "f")
+    assert findings == []
+    return documents
+
+
+def without_items(document: Document) -> dict[object, object]:
+    return {
+        path: place
+        for path, place in document.places.items()
+        if not path or not isinstance(path[-1], int)
+    }
+
+
+def assert_same(text: str) -> None:
+    """Whatever is read plainly is what the loader reads, places included."""
+    found = plainly(text)
+    if found is None:
+        return
+    expected = strictly(text)
+    assert [(document.value, document.source) for document in found] == [
+        (document.value, document.source) for document in expected
+    ]
+    assert [repr(document.value) for document in found] == [
+        repr(document.value) for document in expected
+    ]
+    assert [document.places for document in found] == [
+        without_items(document) for document in expected
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        PROFILE,
+        PROFILE + "---\n" + PROFILE.replace("jane", "joe"),
+        "---\n" + PROFILE,
+        PROFILE.replace("\n", "\r\n"),
+        "a: 1",
+        "a: 1\n",
+        "a:\nb:\n",
+        "a:\n  b:\n    c:\n      d: 1\n  e: 2\nf: 3\n",
+    ],
+)
+def test_plain_text_is_read(text: str) -> None:
+    assert plainly(text) is not None
+    assert_same(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "\n",
+        "# nothing\n",
+        "---\n",
+        "a: 1\n---\n",
+        "a: 1\n---\n---\nb: 1\n",
+        "a: 1\n...\n",
+        "%YAML 1.2\n---\na: 1\n",
+        "a: 1\n  b: 2\n",
+        "a:\n  b: 1\n c: 2\n",
+        " a: 1\n",
+        "a: 1\na: 2\n",
+        "a: b: c\n",
+        "a: b:\n",
+        "a:b\n",
+        "a: [b\n",
+        "a: [b, [c]]\n",
+        "a: [b,]\n",
+        "a: &x b\n",
+        "a: *x\n",
+        "a: !!str b\n",
+        "a: |\n  b\n",
+        "a: >-\n  b\n",
+        "a: b\n  c\n",
+        'a: "b\n  c"\n',
+        'a: "b\\n"\n',
+        "a: 'it''s'\n",
+        "a: {b: c}\n",
+        "- a\n",
+        "a:\n- b\n",
+        "a: - b\n",
+        "? a\n: b\n",
+        '"a": b\n',
+        "<<: b\n",
+        "yes: b\n",
+        "null: b\n",
+        "a: yes\n",
+        "a: 2000-12-31\n",
+        "a: +1234\n",
+        "a: 1e999\n",
+        "a: [no]\n",
+        "a:\tb\n",
+        "\ufeffa: b\n",
+        "a: " + "b" * 20_000,
+        "a: @b\n",
+        "a: `b\n",
+        "a: %b\n",
+        "a: ]b\n",
+        "a: x #\ty\n",
+    ],
+)
+def test_what_is_not_plain_is_left_to_the_loader(text: str) -> None:
+    assert plainly(text) is None
+
+
+def test_what_is_read_quickly_is_what_is_read() -> None:
+    text = PROFILE + "---\n" + PROFILE
+    assert [document.value for document in load_quickly(text.encode(), "f")[0]] == [
+        document.value for document in strictly(text)
+    ]
+    assert load_quickly(b"a: yes\n", "f") == load_text(b"a: yes\n", "f")
+    assert load_quickly(b"a: \xff\n", "f") == load_text(b"a: \xff\n", "f")
+    assert load_quickly("a: \u202e\n".encode(), "f") == load_text("a: \u202e\n".encode(), "f")
+
+
+PIECES = st.sampled_from(
+    [
+        *("a", "b", "key_1", "yes", "null", "<<", "x.y-z"),
+        *(
+            ": ",
+            ":",
+            " ",
+            "  ",
+            "    ",
+            "\n",
+            "\n",
+            "\n  ",
+            "\n    ",
+            "\n---\n",
+            "\r\n",
+            "- ",
+            "? ",
+        ),
+        *(
+            '"',
+            "'",
+            "#",
+            " # ",
+            "[",
+            "]",
+            ", ",
+            "{",
+            "}",
+            "&",
+            "*",
+            "!",
+            "|",
+            ">",
+            "%",
+            "@",
+            "`",
+            "\\",
+        ),
+        *(
+            "1",
+            "-1.5",
+            "0x1",
+            "1e3",
+            "-0",
+            "0.0",
+            "~",
+            "true",
+            "12:30",
+            "2000-12-31",
+            "+",
+            "é",
+            "\xa0",
+        ),
+        *(": 1\n", ": text\n", ': "q"\n', ": 's'\n", ":\n", ": [a, b]\n", "...", "\t", "---"),
+    ]
+)
+
+
+@given(st.lists(PIECES, max_size=30).map("".join))
+def test_random_pieces_mean_the_same_to_both(text: str) -> None:
+    assert_same(text)
+
+
+@given(st.data())
+def test_a_profile_with_a_few_changes_means_the_same_to_both(data: st.DataObject) -> None:
+    text = PROFILE
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, len(text)))
+        gone = data.draw(st.integers(0, 3))
+        text = text[:at] + data.draw(PIECES) + text[at + gone :]
+    assert_same(text)
+
+
+def test_the_shipped_profiles_mean_the_same_to_both() -> None:
+    for path in (Path(__file__).parent.parent / "profiles").rglob("*.yaml"):
+        assert_same(path.read_text("utf-8"))
