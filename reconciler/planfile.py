@@ -6,7 +6,7 @@ import os
 import secrets
 import stat
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -49,18 +49,26 @@ def write_plan(plan: Plan, path: Path) -> None:
 
     Raises InputError for what names no file, ReconcileError where it cannot be written.
     """
+    write_private(path, to_lines(plan))
+
+
+def write_private(path: Path, parts: Iterable[str]) -> None:
+    """Writes a file that holds personal data: mode 0600, all or nothing.
+
+    Raises InputError for what names no file, ReconcileError where it cannot be written.
+    """
     if not path.name:
-        raise InputError(f"cannot write the plan to {path}: give the name of a file")
+        raise InputError(f"cannot write to {path}: give the name of a file")
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with open(descriptor, "w", encoding="ascii") as file:
-            file.writelines(to_lines(plan))
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.writelines(parts)
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
     except OSError as problem:
-        raise ReconcileError(f"cannot write the plan {path}: {problem.strerror}") from None
+        raise ReconcileError(f"cannot write {path}: {problem.strerror}") from None
     finally:
         with suppress(OSError):
             partial.unlink(missing_ok=True)

@@ -21,7 +21,18 @@ from reconciler.contract import (
     ways_out,
 )
 from reconciler.errors import Diagnostic, Source, error
-from reconciler.plan import Action, Basis, Change, FieldChange, Hazard, Mode, Op, Plan, Request
+from reconciler.plan import (
+    Action,
+    Basis,
+    Change,
+    FieldChange,
+    Hazard,
+    Mode,
+    Op,
+    Plan,
+    Request,
+    Scope,
+)
 from reconciler.profiles import Profile
 from reconciler.protocol import PATH, Sending, body, headers, sends_new_device
 from reconciler.state import Fact, Header, Known, Presence, Record
@@ -66,11 +77,12 @@ Cap: TypeAlias = Count | Share
 class Selection:
     """Which profiles a plan is about: address globs, or ``label:NAME`` with a glob for the name.
 
-    Without ``select`` all are; ``exclude`` wins.
+    Without ``select`` all are; ``exclude`` wins. ``within`` limits it further, to some addresses.
     """
 
     select: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    within: frozenset[str] | None = None
 
     def takes(self, address: str, labels: Sequence[str]) -> bool:
         def matches(pattern: str) -> bool:
@@ -78,8 +90,10 @@ class Selection:
                 return any(fnmatchcase(label, pattern[6:]) for label in labels)
             return fnmatchcase(address, pattern)
 
-        return (not self.select or any(map(matches, self.select))) and not any(
-            map(matches, self.exclude)
+        return (
+            (self.within is None or address in self.within)
+            and (not self.select or any(map(matches, self.select)))
+            and not any(map(matches, self.exclude))
         )
 
 
@@ -92,6 +106,10 @@ class Options:
     reassert: bool = False
     selection: Selection = field(default_factory=Selection)
     sending: Sending = field(default_factory=Sending)
+    since: str | None = None
+    """The commit behind ``selection.within``, to be named in the plan."""
+    refreshed: bool = False
+    """Whether the records were read from the API for this plan."""
     max_changes: int | None = None
     """More changes than this is a hazard that apply refuses."""
     max_delete: Cap = Share(100)
@@ -157,6 +175,13 @@ def make_plan(
         hazards=(
             *_caps(changes, recorded.values(), options),
             *(_protected(left) if options.prune else ()),
+        ),
+        scope=Scope(
+            select=options.selection.select,
+            exclude=options.selection.exclude,
+            since=options.since,
+            reassert=options.reassert,
+            refresh=options.refreshed,
         ),
     )
 

@@ -37,14 +37,15 @@ from reconciler.errors import (
 )
 from reconciler.outcomes import ApplyReport, Drift, Outcome, Progress, Result
 from reconciler.pace import MOST_IN_FLIGHT, Pace, SystemClock
-from reconciler.plan import Plan, Request
-from reconciler.planfile import read_plan, write_plan
+from reconciler.plan import Origin, Plan, Request
+from reconciler.planfile import read_plan, write_plan, write_private
 from reconciler.planner import Options, Selection, make_plan
 from reconciler.profiles import Profile, profile_of
 from reconciler.protocol import Rate, Sending
 from reconciler.resources import load_contract, load_schema
 from reconciler.state import FORMAT_VERSION, Export, Record, by_address, decode_export
 from reconciler.store import Holder, SqliteStore, Store, Writer
+from reconciler.values import FieldPath
 
 if TYPE_CHECKING:
     from reconciler.answers import Answer
@@ -185,19 +186,22 @@ class Workspace:
         prune: bool = False,
         select: Iterable[str] = (),
         exclude: Iterable[str] = (),
+        since: str | None = None,
         profiles: Sequence[Profile] | None = None,
     ) -> Plan:
         """The plan that takes the recorded state to the files.
 
         Touches neither state nor files, and makes no network call unless ``refresh``, which reads the
-        recorded profiles first and records nothing. ``profiles`` spares reading the files again.
+        recorded profiles first and records nothing. ``since`` is a git revision: only profiles whose
+        files changed since then are looked at. ``profiles`` spares reading the files again.
 
-        Raises InputError for invalid files and for what the API cannot do, ReconcileError where a
-        profile could not be read.
+        Raises InputError for invalid files and for what the API cannot do, UsageError for a revision
+        that git does not know, ReconcileError where a profile could not be read.
         """
         desired = self.desired() if profiles is None else profiles
         recorded = by_address(self.store.records())
-        selection = Selection(tuple(select), tuple(exclude))
+        commit, within = self._changed(since, desired, recorded.values())
+        selection = Selection(tuple(select), tuple(exclude), within)
         if refresh:
             looks = list(self._look(recorded.values(), selection))
             _refuse_unread([look.drift for look in looks])
@@ -212,7 +216,9 @@ class Workspace:
                 environment=environment.name,
                 prune=prune,
                 reassert=reassert,
+                refreshed=refresh,
                 selection=selection,
+                since=commit,
                 sending=Sending(
                     environment.delete_attribute_with, environment.send_ip_country_always
                 ),
@@ -223,6 +229,36 @@ class Workspace:
         if isinstance(made, list):
             raise _invalid(made)
         return made
+
+    def _changed(
+        self, since: str | None, desired: Iterable[Profile], recorded: Iterable[Record]
+    ) -> tuple[str | None, frozenset[str] | None]:
+        """The commit behind a revision, and the addresses whose files changed since."""
+        if since is None:
+            return None, None
+        from reconciler.provenance import Repository
+
+        repository = Repository.around(self.config.root)
+        commit, files = repository.changed_since(since)
+        sources = [
+            *((profile.address, profile.source.file) for profile in desired),
+            *((record.address, record.source.file) for record in recorded if record.source),
+        ]
+        moved = {
+            name
+            for name in {file for _, file in sources}
+            if repository.path_of(self.config.root / name) in files
+        }
+        return commit, frozenset(address for address, file in sources if file in moved)
+
+    def blame(self, plan: Plan) -> Mapping[tuple[str, FieldPath], Origin]:
+        """Who wrote the lines behind a plan, by address and field path (empty for the profile itself).
+
+        Raises ReconcileError where the configuration is in no git repository.
+        """
+        from reconciler.provenance import blame_of
+
+        return blame_of(plan, self.config.root)
 
     # --- applying ----------------------------------------------------------------------------
 
@@ -584,4 +620,4 @@ def _user() -> str:
         return "unknown"
 
 
-__all__ = ["Checked", "Workspace", "find", "read_plan", "write_plan"]
+__all__ = ["Checked", "Workspace", "find", "read_plan", "write_plan", "write_private"]
