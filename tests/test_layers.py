@@ -65,8 +65,8 @@ IMPURE = frozenset(
 )
 """Standard modules for files, network, clock, environment, randomness, processes and printing."""
 
-PURE_PARTS = frozenset({"datetime.date"})
-"""Names of impure modules that are plain values, as long as nobody asks them for today."""
+PURE_PARTS = frozenset({"datetime.date", "urllib.parse.quote"})
+"""Names of impure modules that are plain values or functions of them, as long as nobody asks for today."""
 
 IMPURE_CALLS = frozenset({"open", "print", "input", "exec", "eval", "compile", "breakpoint"})
 CLOCKS = frozenset({"now", "today", "utcnow"})
