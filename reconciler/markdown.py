@@ -17,6 +17,7 @@ from reconciler.errors import Diagnostic
 from reconciler.plan import Op
 from reconciler.values import shown
 from reconciler.view import (
+    GRAVE,
     ChangeView,
     FieldView,
     HazardView,
@@ -150,7 +151,7 @@ def _body(view: PlanView, room: int, show_requests: bool) -> tuple[str, list[str
             key=lambda item: item[:2],
         )
     ]
-    table = "\n| | profile | what changes | declared |\n| --- | --- | --- | --- |\n"
+    table = "\n| | profile | what changes | where |\n| --- | --- | --- | --- |\n"
     rows = list(_fitting(map(_row, chosen), room * (4 if total > len(chosen) else 5) // 10))
     room -= _size(table) + sum(_size(row) + 1 for row in rows)
     fence = "`" * max(3, 1 + _longest_run(chosen))
@@ -214,10 +215,12 @@ def _detail(change: ChangeView) -> str:
     if change.origin:
         lines.append(f"# {_clipped(change.origin, _LONGEST_SENTENCE)}")
     lines += [
-        f"# hazard: {_clipped(hazard.message, _LONGEST_SENTENCE)}" for hazard in change.hazards
+        f"# hazard: {_clipped(hazard.message, _LONGEST_SENTENCE)}"
+        for hazard in change.hazards
+        if hazard.kind in GRAVE
     ]
     lines += [_diff_line(field) for field in change.fields]
-    return "\n".join(lines)
+    return "\n".join([*lines, ""])
 
 
 def _diff_line(field: FieldView) -> str:
@@ -245,10 +248,10 @@ def _foot(view: PlanView) -> Iterator[str]:
         more = f" and {orphans - _MOST_ORPHANS:,} more" if orphans > _MOST_ORPHANS else ""
         yield ""
         yield f"**{count(orphans, 'orphan')}**, recorded but in no file, left alone: {named}{more}."
-    sure = " ".join(part for part in (view.certainty, view.undo) if part)
-    if sure:
-        yield ""
-        yield sure
+    for title, text in (("How sure", view.certainty), ("To undo", view.undo)):
+        if text:
+            yield ""
+            yield f"**{title}:** {text}"
     yield ""
     yield f"Digest {code(view.digest)}"
     if view.is_empty:

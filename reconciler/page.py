@@ -17,7 +17,7 @@ from reconciler import __version__
 from reconciler.plan import Action
 from reconciler.resources import load_template
 from reconciler.values import shown
-from reconciler.view import ChangeView, PlanView, count, importance
+from reconciler.view import GRAVE, ChangeView, PlanView, count, importance
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -69,7 +69,9 @@ def _data(change: ChangeView, rank: int) -> dict[str, Any]:
         "reason": change.reason,
         "labels": change.labels,
         "protect": change.protect,
-        "hazards": [(hazard.kind, hazard.message) for hazard in change.hazards],
+        "hazards": [
+            (hazard.kind, hazard.message, hazard.kind in GRAVE) for hazard in change.hazards
+        ],
         "fields": [
             (
                 field.mark,
@@ -77,9 +79,7 @@ def _data(change: ChangeView, rank: int) -> dict[str, Any]:
                 field.before,
                 field.after,
                 field.basis.value,
-                field.note,
                 field.line,
-                field.link,
                 field.origin,
             )
             for field in change.fields
@@ -108,4 +108,5 @@ def _template() -> Template:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
     return environment.from_string(load_template("plan.html"))

@@ -272,12 +272,13 @@ class PlanView:
         """How sure the plan is of what was there, by basis."""
         words = {
             Basis.OBSERVED: "seen at the API",
-            Basis.RECORDED: "as this tool last wrote them",
+            Basis.RECORDED: "as this tool last wrote",
             Basis.UNCERTAIN: "uncertain after a write of unknown outcome",
             Basis.NONE: "never known",
         }
         parts = [f"{self.basis[key]:,} {word}" for key, word in words.items() if self.basis[key]]
-        return f"What was there before: {', '.join(parts)}." if parts else ""
+        fields = count(sum(self.basis.values()), "value")
+        return f"Of {fields} before the change: {', '.join(parts)}." if parts else ""
 
     @property
     def undo(self) -> str:
@@ -294,11 +295,11 @@ class PlanView:
             )
             if kinds[kind]
         ]
-        if self.basis[Basis.NONE] + self.basis[Basis.UNCERTAIN]:
-            unsure = self.basis[Basis.NONE] + self.basis[Basis.UNCERTAIN]
-            never.append(f"what {count(unsure, 'field')} held, since that is not known")
-        told = "To undo: revert the commit and apply again."
-        return f"{told} That does not bring back {_and(never)}." if never else told
+        unknown = self.basis[Basis.NONE] + self.basis[Basis.UNCERTAIN]
+        if unknown:
+            never.append(f"what {count(unknown, 'field')} held that nobody knew")
+        told = "Revert the commit and apply again."
+        return f"{told} That cannot take back {_and(never)}." if never else told
 
 
 def importance(change: Change) -> int:

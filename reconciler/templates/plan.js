@@ -47,7 +47,7 @@
   // --- one change ---
 
   function fieldRow(change, field) {
-    const [mark, path, before, after, basis, note, line, link, origin] = field;
+    const [mark, path, before, after, basis, line, origin] = field;
     const was = make("td", "before");
     if (before === null) was.append(make("span", "nothing", basis === "none" ? "not known" : "—"));
     else was.append(make("del", "", make("code", "", before)));
@@ -57,7 +57,7 @@
     const sure = basis === "none" ? "never known" : basis;
     const unsure = basis === "none" || basis === "uncertain";
     const how = make("td", "how", make("span", unsure ? "unsure" : "", sure));
-    if (line) how.append(" · ", place(`line ${line}`, link));
+    if (line) how.append(" · ", place(`line ${line}`, change.link && `${change.link.split("#")[0]}#L${line}`));
     if (origin) how.append(make("br", ""), origin);
     const head = make("th", "", make("span", "mark", mark), " ", make("code", "", path));
     head.scope = "row";
@@ -65,7 +65,9 @@
   }
 
   function body(change) {
-    const box = make("div", "body", make("p", "reason", change.reason));
+    const told = make("p", "reason", change.reason);
+    if (change.link) told.append(" ", place(change.place, change.link));
+    const box = make("div", "body", told);
     if (change.origin) box.append(make("p", "reason", change.origin));
     if (change.hazards.length) {
       box.append(make("ul", "", ...change.hazards.map(([, message]) => make("li", "", message))));
@@ -81,7 +83,6 @@
       table.append(make("tbody", "", ...change.fields.map((field) => fieldRow(change, field))));
       box.append(table);
     }
-    if (change.link) box.append(make("p", "reason", place(change.place, change.link)));
     if (change.requests.length) {
       const requests = make("details", "requests", make("summary", "", change.requests.length === 1 ? "The exact request" : `The ${change.requests.length} exact requests`));
       requests.addEventListener("toggle", () => {
@@ -105,7 +106,7 @@
       make("span", "what", few || change.reason),
       ...change.labels.map((label) => make("span", "tag", label)),
       ...(change.protect ? [make("span", "tag", "protected")] : []),
-      ...[...new Set(change.hazards.map(([kind]) => kind))].map((kind) => make("span", "danger", `▲ ${kind.replaceAll("_", " ")}`)),
+      ...[...new Set(change.hazards.filter(([, , grave]) => grave).map(([kind]) => kind))].map((kind) => make("span", "danger", `▲ ${kind.replaceAll("_", " ")}`)),
       make("span", "place", change.place),
     );
     const details = make("details", "", summary);
@@ -120,7 +121,7 @@
   for (const change of data) {
     const parts = [change.address, change.place, change.reason, change.origin, ...change.labels];
     for (const [, message] of change.hazards) parts.push(message);
-    for (const field of change.fields) parts.push(field[1], field[2] ?? "", field[3], field[8]);
+    for (const field of change.fields) parts.push(field[1], field[2] ?? "", field[3], field[6]);
     change.text = parts.join("\n").toLowerCase();
   }
   const byAddress = data.slice();
@@ -213,6 +214,8 @@
   $("filters").hidden = false;
   $("open").hidden = false;
   $("keys").hidden = false;
+  $("ordering").hidden = false;
+  $("order").addEventListener("input", filter);
   $("filters").addEventListener("submit", (event) => event.preventDefault());
   $("filters").addEventListener("input", filter);
   $("reset").addEventListener("click", () => { reset(); $("q").focus(); });
