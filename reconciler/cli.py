@@ -468,6 +468,38 @@ def validate(
     return ExitCode.DONE if checked.valid else ExitCode.INVALID
 
 
+@main.command("fmt")
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
+@_option("--check", is_flag=True, help="Write nothing; exit with 1 where a file would change.")
+@_option("--diff", is_flag=True, help="Write nothing; print what would change.")
+@click.pass_obj
+def fmt_(app: _App, paths: Sequence[Path], check: bool, diff: bool) -> int:
+    """Put profile files in canonical order and quoting; comments stay.
+
+    Needs the extra `fmt`. Identifiers come first, then the fields in their order, then meta.
+    """
+    from reconciler.report import diagnostics_text, difference_of_texts
+    from reconciler.view import count
+
+    with app.workspace() as workspace:
+        done = workspace.format(paths, write=not (check or diff))
+    verb = "would format" if check or diff else "formatted"
+    for name, before, after in done.changed:
+        if diff and app.mask is None:
+            _print(difference_of_texts(name, before, after, color=app.colored(sys.stdout)))
+        else:
+            _print(f"{verb} {shown(name)}")
+    if done.diagnostics:
+        found = app.findings(done.diagnostics)
+        _say(diagnostics_text(found, color=app.colored(sys.stderr)).rstrip("\n"))
+    rest = done.files - len(done.changed)
+    what = "to format" if check or diff else "formatted"
+    _say(f"{count(len(done.changed), 'file')} {what}, {rest:,} left as they are.")
+    if done.diagnostics:
+        return ExitCode.INVALID
+    return ExitCode.FAILED if check and done.changed else ExitCode.DONE
+
+
 _LINKED = ("markdown", "html", "github", "gitlab", "sarif")
 """Formats that name files from the root of the repository, or link to them."""
 
@@ -576,10 +608,10 @@ def _links_of(output: _Output, root: Path) -> Links | None:
 
 def _deliver(app: _App, view: PlanView, output: _Output) -> None:
     """Prints a plan, and writes the files that are asked for beside it."""
-    from reconciler.workspace import write_private
+    from reconciler.workspace import write_whole
 
     for format_, path in output.files():
-        write_private(path, [_plan_as(format_, view, output)])
+        write_whole(path, [_plan_as(format_, view, output)])
     if output.format_ == "text":
         _print_plan(app, view, show_requests=output.show_requests)
     else:
@@ -616,7 +648,7 @@ def _deliver_findings(
     app: _App, problem: InputError, output: _Output, links: Links | None, environment: str
 ) -> None:
     """What a review sees instead of a plan that cannot be made."""
-    from reconciler.workspace import write_private
+    from reconciler.workspace import write_whole
 
     def text(format_: str) -> str:
         found = app.findings(problem.diagnostics)
@@ -627,7 +659,7 @@ def _deliver_findings(
     if not problem.diagnostics:
         return
     if output.markdown_out is not None:
-        write_private(output.markdown_out, [text("markdown")])
+        write_whole(output.markdown_out, [text("markdown")])
     if output.format_ in ("markdown", "github"):
         _document(text(output.format_))
 

@@ -820,6 +820,15 @@ def load(root: Path, *, display: Callable[[Path], str] | None = None) -> Loaded:
     return Loaded(tuple(found), tuple(walk.diagnostics), len(walk.files))
 
 
+def files_below(
+    root: Path, *, display: Callable[[Path], str] | None = None
+) -> tuple[list[tuple[Path, str]], list[Diagnostic]]:
+    """The files that `load` would read, each with its name in messages, and what is wrong with others."""
+    walk = _Walk(str(root), display)
+    walk.run()
+    return [(Path(path), name) for path, name in walk.files], walk.diagnostics
+
+
 class _Unusable(Exception):
     """A file that cannot be read: rule, message and hint of the diagnostic."""
 

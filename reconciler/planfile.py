@@ -49,11 +49,11 @@ def write_plan(plan: Plan, path: Path) -> None:
 
     Raises InputError for what names no file, ReconcileError where it cannot be written.
     """
-    write_private(path, to_lines(plan))
+    write_whole(path, to_lines(plan))
 
 
-def write_private(path: Path, parts: Iterable[str]) -> None:
-    """Writes a file that holds personal data: mode 0600, all or nothing.
+def write_whole(path: Path, parts: Iterable[str], *, mode: int = 0o600) -> None:
+    """Writes a file, all or nothing; by default for its owner only, since it may hold personal data.
 
     Raises InputError for what names no file, ReconcileError where it cannot be written.
     """
@@ -62,7 +62,8 @@ def write_private(path: Path, parts: Iterable[str]) -> None:
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with open(descriptor, "w", encoding="utf-8") as file:
+        with open(descriptor, "w", encoding="utf-8", newline="") as file:
+            os.fchmod(descriptor, mode)
             file.writelines(parts)
             file.flush()
             os.fsync(file.fileno())

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from difflib import unified_diff
 from typing import assert_never
 
 from reconciler.errors import Diagnostic, ExitCode, ReconcileError, Severity, Source
@@ -493,7 +494,17 @@ def _fact_text(fact: Fact) -> str:
             assert_never(fact.known)
 
 
-# --- nested values -------------------------------------------------------------------------------
+# --- texts and nested values -------------------------------------------------------------------------------
+
+
+def difference_of_texts(name: str, before: str, after: str, *, color: bool) -> str:
+    """A unified difference of two versions of a file."""
+    pen = _Pen(color)
+    colors = {"+": _GREEN, "-": _RED, "@": _DIM}
+    lines = unified_diff(
+        before.splitlines(), after.splitlines(), f"a/{name}", f"b/{name}", lineterm=""
+    )
+    return "".join(f"{pen(shown(line), *filter(None, [colors.get(line[:1])]))}\n" for line in lines)
 
 
 def difference_text(before: Json, after: Json) -> str:

@@ -34,11 +34,12 @@ from reconciler.errors import (
     RemoteUnavailable,
     Source,
     StateRefused,
+    error,
 )
 from reconciler.outcomes import ApplyReport, Drift, Outcome, Progress, Result
 from reconciler.pace import MOST_IN_FLIGHT, Pace, SystemClock
 from reconciler.plan import Origin, Plan, Request
-from reconciler.planfile import read_plan, write_plan, write_private
+from reconciler.planfile import read_plan, write_plan, write_whole
 from reconciler.planner import Options, Selection, make_plan
 from reconciler.profiles import Profile, profile_of
 from reconciler.protocol import Rate, Sending
@@ -64,6 +65,16 @@ class Checked:
     @property
     def valid(self) -> bool:
         return not any(diagnostic.is_error for diagnostic in self.diagnostics)
+
+
+@dataclass(frozen=True, slots=True)
+class Formatted:
+    """What `Workspace.format` did: the files that were not in canonical form, each with its text before
+    and after, the errors that kept others as they are, and how many files there are."""
+
+    changed: tuple[tuple[str, str, str], ...]
+    diagnostics: tuple[Diagnostic, ...]
+    files: int
 
 
 class Workspace:
@@ -157,6 +168,48 @@ class Workspace:
             return Checked((), tuple(diagnostics), len(documents))
         profiles = tuple(profile_of(document, self.contract) for document in documents)
         return Checked(profiles, tuple(diagnostics), len(documents))
+
+    def format(self, paths: Sequence[str | Path] = (), *, write: bool) -> Formatted:
+        """Puts the profile files (or only ``paths``) into canonical form, comments kept.
+
+        Files that do not parse, or would lose something, are left as they are and reported.
+
+        Raises ReconcileError without ruamel.yaml, or where a file cannot be written.
+        """
+        from reconciler.fmt import format_text
+        from reconciler.loader import files_below
+
+        changed: list[tuple[str, str, str]] = []
+        problems: list[Diagnostic] = []
+        count = 0
+        for root in [Path(path) for path in paths] or [self.config.profiles]:
+            files, findings = files_below(root, display=self._display)
+            problems += findings
+            for path, name in files:
+                count += 1
+                try:
+                    before = path.read_bytes().decode("utf-8")
+                    after = format_text(before, name, self.contract)
+                except UnicodeDecodeError:
+                    problems.append(
+                        error(
+                            "file/encoding",
+                            "the file is not UTF-8",
+                            Source(name),
+                            hint="Save it as UTF-8.",
+                        )
+                    )
+                except OSError as problem:
+                    raise ReconcileError(f"cannot read {name}: {problem.strerror}") from None
+                except InputError as problem:
+                    problems += problem.diagnostics
+                else:
+                    if after != before:
+                        changed.append((name, before, after))
+                        if write:
+                            target = path.resolve()  # a link stays a link
+                            write_whole(target, [after], mode=target.stat().st_mode & 0o7777)
+        return Formatted(tuple(changed), tuple(problems), count)
 
     def _display(self, path: Path) -> str:
         """How a file is named in findings and plans: relative to the configuration, so that a plan is
@@ -620,4 +673,12 @@ def _user() -> str:
         return "unknown"
 
 
-__all__ = ["Checked", "Workspace", "find", "read_plan", "write_plan", "write_private"]
+__all__ = [
+    "Checked",
+    "Formatted",
+    "Workspace",
+    "find",
+    "read_plan",
+    "write_plan",
+    "write_whole",
+]
