@@ -89,7 +89,7 @@ def diagnostics_annotations(diagnostics: Sequence[Diagnostic], links: Links | No
             item.source.line,
             item.source.column,
             item.rule,
-            f"{shown(item.message)} {shown(item.hint)}".strip(),
+            _sentence(item),
         )
         for item in ordered
     ]

@@ -160,7 +160,7 @@ def _body(view: PlanView, room: int, show_requests: bool) -> tuple[str, list[str
     details = list(_fitting(map(_detail, chosen), room - _size(opening + closing)))
     room -= _size(opening + closing) + sum(_size(detail) + 1 for detail in details)
     body = table + "".join(f"{row}\n" for row in rows)
-    body += opening + "".join(f"{detail}\n" for detail in details) + closing
+    body += opening + "\n".join(details) + closing
     cut = []
     if len(rows) < total:
         cut.append(f"the table has {len(rows):,} of {count(total, 'change')}, the gravest first")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _FEW, _MANY = 5, 200
 """Dangers that are in sight at once, and in the page at all; the filter finds the others."""
-_MOST_ORPHANS = 50
+_MOST_ORPHANS = 10
 _MOST_PLAIN = 500
 """Changes that a reader without scripts gets."""
 

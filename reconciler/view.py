@@ -382,8 +382,11 @@ def _scope(scope: Scope) -> Iterator[str]:
 
 
 def _command(plan: Plan) -> Iterator[str]:
-    yield from ("reconcile", "--env", plan.environment, "apply", "--auto-approve")
-    yield from ("--digest", plan.digest)
+    yield from ("reconcile", "--env", plan.environment, "apply")
+    if plan.scope.refresh:  # what was read is in the plan alone, so it cannot be made again
+        yield from ("PLAN", "--auto-approve", "--digest", plan.digest)
+        return
+    yield from ("--auto-approve", "--digest", plan.digest)
     if plan.mode == "prune":
         yield "--prune"
     if plan.scope.reassert:
