@@ -9,6 +9,7 @@ from pathlib import Path
 from reconciler import ci, markdown, page, report
 from reconciler.masking import Mask
 from reconciler.plan import Plan
+from reconciler.protocol import Rate
 from reconciler.resources import load_contract
 from reconciler.view import PlanView
 from tests.plans import BLAME, EMPTY, EVERYTHING, FINDINGS, LINKS, SMALL
@@ -22,7 +23,7 @@ def _masked(plan: Plan) -> PlanView:
 
 
 VIEWS: dict[str, Callable[[], PlanView]] = {
-    "everything": lambda: PlanView.of(EVERYTHING, rate=5.0, links=LINKS),
+    "everything": lambda: PlanView.of(EVERYTHING, rate=Rate(5.0), links=LINKS),
     "empty": lambda: PlanView.of(EMPTY),
     "blamed": lambda: PlanView.of(SMALL, blame=BLAME, links=LINKS),
     "masked": lambda: _masked(EVERYTHING),

@@ -24,6 +24,7 @@ from markdown_it.token import Token
 
 from reconciler import ci, markdown, page, report
 from reconciler.errors import Diagnostic, Severity, Source
+from reconciler.outcomes import Outcome, Result
 from reconciler.plan import (
     Action,
     Basis,
@@ -33,10 +34,8 @@ from reconciler.plan import (
     Mode,
     Op,
     Origin,
-    Outcome,
     Plan,
     Request,
-    Result,
     Scope,
 )
 from reconciler.values import shown
@@ -332,7 +331,7 @@ def test_a_terminal_and_a_log_see_text_only(seed: int) -> None:
         report.diagnostics_text(found, color=False),
         report.diagnostics_json(found),
         *(report.result_line(result, color=False) for result in results),
-        *(report.apply_event(result) for result in results),
+        *(report.change_event(result) for result in results),
         ci.plan_gitlab(view),
         ci.diagnostics_gitlab(found),
         ci.diagnostics_sarif(found, version="1"),
