@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from functools import cached_property
 from typing import Any
 
 from reconciler.contract import ATTRIBUTES, INSTALLATION, Contract
@@ -179,15 +180,13 @@ class Mask:
 
     def _is_ours(self, text: str) -> bool:
         """Whether quoted text is a name of the contract or of ours, rather than somebody's value."""
-        head = re.split(r"[.:\[\s]", text, maxsplit=1)[0]
-        return text in _WORDS or head in self._names
+        path = _PATH(text)
+        return text in _WORDS or (path is not None and path["head"] in self._names)
 
-    @property
+    @cached_property
     def _names(self) -> frozenset[str]:
-        return frozenset(
-            {*_OURS, *(path.partition(".")[0] for path in self.contract.fields)}
-            | {path.partition(".")[2] for path in self.contract.fields}
-        )
+        parts = (path.partition(".") for path in self.contract.fields)
+        return _OURS.union(name for group, _, member in parts for name in (group, member) if name)
 
 
 _QUOTED = re.compile(
@@ -195,6 +194,7 @@ _QUOTED = re.compile(
     r"|`([^`]+)`"  # the way they quote a name, or a plain scalar
     r"|(?<=the number )([-+0-9.eE]+)|(?<=\bis )(-?[0-9][0-9.eE+]*)(?=[;,]|$)|(?<=not )(-?[0-9][0-9.eE+]*)$"
 )
+_PATH = re.compile(r"(?P<head>[a-z_]+)(?:\.[A-Za-z0-9._-]+)?(?:\[[0-9]+\])?(?:: …|:)?").fullmatch
 _OURS = frozenset(
     {"customer_user_id", "profile_id", "platform", ATTRIBUTES, INSTALLATION, "meta", "profile"}
 )

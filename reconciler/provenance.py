@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from itertools import pairwise
@@ -23,6 +23,8 @@ from reconciler.values import FieldPath
 
 _MOST_COMMITS = 500
 """Versions of a file that are searched for the one that removed a line."""
+
+_FRESH = Origin("", "", "", "not committed yet")
 
 Blame = dict[tuple[str, FieldPath], Origin]
 """By address and field path; the path is empty for the profile as a whole."""
@@ -81,9 +83,15 @@ class Repository:
         return commit, frozenset(os.fsdecode(name) for name in names if name)
 
     def blame(self, path: str) -> Mapping[int, Origin]:
-        """The commit of every line of a file, by line number from 1; empty for an unknown file."""
+        """The commit of every line of a file, by line number from 1; empty where there is no file."""
         out = _run(self.root, "blame", "--porcelain", "--", path)
-        return dict(_blamed((out or b"").decode("utf-8", "replace").split("\n")))
+        if out is not None:
+            return dict(_blamed(out.decode("utf-8", "replace").split("\n")))
+        try:  # git does not know the file yet
+            lines = (self.root / path).read_bytes().count(b"\n") + 1
+        except OSError:
+            return {}
+        return dict.fromkeys(range(1, lines + 1), _FRESH)
 
     def removal(self, path: str, address: str, field: FieldPath) -> Origin | None:
         """The commit that took a field, or with an empty ``field`` a whole profile, out of a file.
@@ -92,7 +100,7 @@ class Repository:
         """
         history = self._history(path)
         if history and (address, field) in self._declared(history[0][0], path):
-            return Origin("", "", "", "not committed yet", removed=True)
+            return replace(_FRESH, removed=True)
         for (_, origin), (before, _) in pairwise(history):
             if (address, field) in self._declared(before, path):
                 return origin
@@ -187,7 +195,7 @@ def _blamed(lines: Sequence[str]) -> Iterator[tuple[int, Origin]]:
             fresh = not commit.strip("0")
             yield (
                 number,
-                Origin("", "", "", "not committed yet")
+                _FRESH
                 if fresh
                 else Origin(commit, told["author"], _day(told["author-time"]), told["summary"]),
             )
@@ -247,6 +255,8 @@ def _run(folder: Path, *arguments: str) -> bytes | None:
             capture_output=True,
             check=False,
         )
+    except ValueError:  # a null character, for example
+        return None
     except FileNotFoundError:
         raise ReconcileError(
             "git is not installed", hint="--since and --blame ask git; leave them out."
