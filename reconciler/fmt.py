@@ -18,7 +18,7 @@ from typing import Any
 from reconciler.contract import ATTRIBUTES, INSTALLATION, Contract
 from reconciler.documents import Document
 from reconciler.errors import InputError, ReconcileError, Source, error
-from reconciler.loader import load_text
+from reconciler.loader import comments_of, load_text
 
 _IDS = ("customer_user_id", "profile_id", "platform")
 _MOST_ROUNDS = 4
@@ -58,6 +58,10 @@ def format_text(text: str, file: str, contract: Contract) -> str:
     return result
 
 
+def _comments(text: str) -> Counter[str]:
+    return Counter(comment.strip() for comment in comments_of(text))
+
+
 def _not_safely(file: str, documents: list[Document]) -> InputError:
     place = documents[0].source if documents else Source(file)
     found = error(
@@ -82,20 +86,6 @@ def _formatted(text: str, file: str, contract: Contract) -> str:
     ):  # what ruamel raises is not one family; our own loader has read the file already
         raise _not_safely(file, []) from None
     return stream.getvalue()
-
-
-def _comments(text: str) -> Counter[str]:
-    """The comments of a text, each as often as it occurs."""
-    found: Counter[str] = Counter()
-    for document in _round_trip().load_all(text):
-        arranging = _Arranging(None)
-        arranging.take(document)
-        for slot in arranging.slots:
-            found.update(line.strip() for line in slot.lines() if line.strip())
-        found.update(line.strip() for line in arranging.foot if line.strip())
-        for token in arranging.inside:
-            found.update(line.strip() for line in token.value.splitlines() if line.strip())
-    return found
 
 
 def _round_trip() -> Any:
@@ -148,21 +138,14 @@ class _Slot:
     after: list[str] = field(default_factory=list)
     """Lines below it that belong to nothing further down."""
 
-    def lines(self) -> Iterator[str]:
-        yield from self.before
-        yield self.beside
-        yield from self.after
-
 
 class _Arranging:
     """Takes the comments off a document, orders and quotes it, and puts them back."""
 
-    def __init__(self, contract: Contract | None) -> None:
+    def __init__(self, contract: Contract) -> None:
         self.contract = contract
         self.slots: list[_Slot] = []
         self.foot: list[str] = []
-        self.inside: list[Any] = []
-        """Comments inside of flows: they stay where they are."""
         self._seen: list[Any] = []
 
     def run(self, document: Any) -> None:
@@ -190,7 +173,6 @@ class _Arranging:
         if comments is None or isinstance(node, str):
             return
         if _is_flow(node):
-            self.inside += _tokens(node)
             return
         for held in comments.comment or ():
             self._read(held)
@@ -203,10 +185,19 @@ class _Arranging:
             for position, held in enumerate(comments.items.pop(key, None) or ()):
                 if position == 1:  # above it
                     self.slots[-1].before += self._above(held)
+                elif (
+                    _is_block(value) and held is not None
+                ):  # nothing can stand beside its last line
+                    self.slots[-1].after += self._above([held])
                 else:
                     self._read(held)
             if _is_flow(value):  # what stands after it is held twice
                 value.ca.comment = None
+            elif (
+                getattr(value, "comment", None) is not None
+            ):  # a block scalar holds what follows it
+                self._read(value.comment)
+                value.comment = None
             self._visit(value)
         self._read(comments.end)
         comments.end = []
@@ -249,7 +240,6 @@ class _Arranging:
     # -- in between --
 
     def order(self, node: Any, path: tuple[str, ...]) -> None:
-        assert self.contract is not None
         if getattr(node, "merge", None):
             return  # the order of keys around a merge key has a meaning
         for key in sorted(node, key=lambda key: self._rank(path, str(key))):
@@ -259,7 +249,6 @@ class _Arranging:
                 self.order(value, (*path, str(key)))
 
     def _rank(self, path: tuple[str, ...], key: str) -> tuple[int, int, str]:
-        assert self.contract is not None
         if not path:
             known = [*_IDS]
             known += [name for name in self.contract.fields if "." not in name]
@@ -330,11 +319,12 @@ class _Arranging:
             if slot.before:
                 held[1] = [_token(line.strip(), column) for line in _single_blanks(slot.before)]
             after = _indented(slot.after, column) + (self.foot if slot is last else [])
+            value = slot.holder[slot.key]
             if slot.beside or after:
-                below = "".join(f"\n{line}" for line in _single_blanks(after))
-                token = _token(f"{slot.beside}{below}", slot.beside_column)
+                lines = [slot.beside, *_single_blanks(after)]
+                text = "\n".join(lines[1:] if _is_block(value) else lines)
+                token = _token(text, slot.beside_column)
                 held[2 if is_map else 0] = token
-                value = slot.holder[slot.key]
                 if is_map and hasattr(value, "ca") and not isinstance(value, str):
                     value.ca.comment = [token, None]
             if any(held):
@@ -349,18 +339,10 @@ def _is_flow(node: Any) -> bool:
     return hasattr(node, "fa") and bool(node.fa.flow_style())
 
 
-def _tokens(node: Any) -> Iterator[Any]:
-    """Every comment that is held below a node."""
-    found: list[Any] = [node.ca.comment, node.ca.end, *node.ca.items.values()]
-    while found:
-        held = found.pop()
-        if isinstance(held, list):
-            found += held
-        elif held is not None:
-            yield held
-    for _, value in _members(node):
-        if hasattr(value, "ca") and not isinstance(value, str):
-            yield from _tokens(value)
+def _is_block(value: Any) -> bool:
+    from ruamel.yaml.scalarstring import FoldedScalarString, LiteralScalarString
+
+    return isinstance(value, FoldedScalarString | LiteralScalarString)
 
 
 def _places(node: Any, column: int) -> Iterator[tuple[int, Any, int]]:

@@ -152,6 +152,23 @@ def load_text(data: bytes, file: str) -> tuple[list[Document], list[Diagnostic]]
     return reading.documents, reading.diagnostics
 
 
+def comments_of(text: str) -> list[str]:
+    """The comments of YAML that parses, in their order: what stands between its tokens."""
+    parser = CParser(text.encode("utf-8", "surrogatepass"))
+    found: list[str] = []
+    place = 0
+    try:
+        while (token := parser.get_token()) is not None:
+            found += _COMMENT(text[place : token.start_mark.index])
+            place = max(place, token.end_mark.index)
+    finally:
+        parser.dispose()
+    return found
+
+
+_COMMENT = re.compile("#.*").findall
+
+
 def parse_yaml(data: bytes, file: str) -> tuple[Document | None, list[Diagnostic]]:
     """The one document of a file, read as strictly as a profile; ``None`` after an error."""
     found, diagnostics = load_text(data, file)
