@@ -281,7 +281,7 @@ def test_without_scripts_the_changes_can_be_read(show: Any, browser: Browser) ->
     try:
         page = show(VIEWS["everything"]())
         read = page.run(
-            "[...document.querySelectorAll('noscript .address')].map((one) => one.innerText)"
+            "[...document.querySelectorAll('noscript .address')].map((one) => one.textContent)"
         )
         assert read == ["old-1", "old-2", "partner-1", "qa-anna", "qa-jane"]
         assert page.run("document.getElementById('filters').checkVisibility()") is False
