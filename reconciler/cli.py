@@ -11,10 +11,11 @@ import re
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import wraps
+from itertools import islice
 from pathlib import Path
 from types import FrameType
 from typing import IO, TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
@@ -187,11 +188,12 @@ def _print(text: str) -> None:
     _write(sys.stdout, text if text.endswith("\n") else text + "\n")
 
 
-def _document(text: str) -> None:
+def _document(parts: Iterable[str]) -> None:
     """Prints a document of a format that is UTF-8 whatever the terminal is."""
     try:
         sys.stdout.flush()
-        sys.stdout.buffer.write(text.encode("utf-8", "backslashreplace"))
+        for part in parts:
+            sys.stdout.buffer.write(part.encode("utf-8", "backslashreplace"))
         sys.stdout.buffer.flush()
     except (OSError, ValueError):
         _BROKEN.add(sys.stdout)
@@ -462,9 +464,10 @@ def validate(
             noun = "profile" if checked.documents == 1 else "profiles"
             _print(f"{checked.documents} {noun} valid.")
     else:
-        _document(
-            _findings_as(format_, found, links=place, environment=name, documents=checked.documents)
+        text = _findings_as(
+            format_, found, links=place, environment=name, documents=checked.documents
         )
+        _document([text])
     return ExitCode.DONE if checked.valid else ExitCode.INVALID
 
 
@@ -611,35 +614,36 @@ def _deliver(app: _App, view: PlanView, output: _Output) -> None:
     from reconciler.workspace import write_whole
 
     for format_, path in output.files():
-        write_whole(path, [_plan_as(format_, view, output)])
+        write_whole(path, _plan_as(format_, view, output))
     if output.format_ == "text":
         _print_plan(app, view, show_requests=output.show_requests)
     else:
         _document(_plan_as(output.format_, view, output))
 
 
-def _plan_as(format_: str, view: PlanView, output: _Output) -> str:
+def _plan_as(format_: str, view: PlanView, output: _Output) -> Iterable[str]:
+    """A plan in a format, in parts."""
     match format_:
         case "json":
-            from reconciler.report import plan_json
+            from reconciler.report import plan_json_parts
 
-            return plan_json(view)
+            return plan_json_parts(view)
         case "markdown":
             from reconciler.markdown import plan_markdown
 
-            return plan_markdown(view, limit=output.max_bytes, show_requests=output.show_requests)
+            return [plan_markdown(view, limit=output.max_bytes, show_requests=output.show_requests)]
         case "html":
             from reconciler.page import plan_html
 
-            return plan_html(view)
+            return [plan_html(view)]
         case "github":
             from reconciler.ci import plan_annotations
 
-            return plan_annotations(view)
+            return [plan_annotations(view)]
         case "gitlab":
             from reconciler.ci import plan_gitlab
 
-            return plan_gitlab(view)
+            return [plan_gitlab(view)]
         case _:
             raise AssertionError(format_)
 
@@ -661,7 +665,7 @@ def _deliver_findings(
     if output.markdown_out is not None:
         write_whole(output.markdown_out, [text("markdown")])
     if output.format_ in ("markdown", "github"):
-        _document(text(output.format_))
+        _document([text(output.format_)])
 
 
 def _planned(
@@ -689,16 +693,16 @@ def _planned(
 
 
 def _print_plan(app: _App, view: PlanView, *, show_requests: bool = False) -> None:
-    from reconciler.report import plan_text
+    from reconciler.report import plan_text_parts
 
-    _print(
-        plan_text(
-            view,
-            color=app.colored(sys.stdout),
-            show_requests=show_requests,
-            ascii=_ascii(sys.stdout),
-        )
+    parts = plan_text_parts(
+        view,
+        color=app.colored(sys.stdout),
+        show_requests=show_requests,
+        ascii=_ascii(sys.stdout),
     )
+    while held := "".join(islice(parts, 1_000)):
+        _write(sys.stdout, held)
 
 
 @main.command()

@@ -42,13 +42,14 @@ class Repository:
 
         Raises ReconcileError where there is none, or no git.
         """
-        out = _run(folder, "rev-parse", "--show-toplevel")
-        if out is None:
+        done = _git(folder, "rev-parse", "--show-toplevel")
+        if done.returncode:
+            told = done.stderr.decode("utf-8", "replace").partition("\n")[0]
             raise ReconcileError(
-                f"{folder} is not in a git repository",
+                f"{folder} is not in a git repository: {told.removeprefix('fatal: ')}",
                 hint="--since and --blame ask git; leave them out, or run git init.",
             )
-        return cls(Path(os.fsdecode(out).rstrip("\n")))
+        return cls(Path(os.fsdecode(done.stdout).rstrip("\n")))
 
     def path_of(self, path: Path) -> str | None:
         """A path relative to the root; ``None`` outside of it."""
@@ -240,25 +241,25 @@ def _run(folder: Path, *arguments: str) -> bytes | None:
 
     Raises ReconcileError where there is no git.
     """
+    if any("\0" in argument for argument in arguments):
+        return None
+    done = _git(folder, *arguments)
+    return done.stdout if done.returncode == 0 else None
+
+
+def _git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
     settings = ("-c", "core.quotePath=false", "-c", "core.fsmonitor=false", "--no-pager")
+    quiet = {"LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0"}
     try:
-        done = subprocess.run(
+        return subprocess.run(
             ["git", *settings, *arguments],
             cwd=folder,
-            env={
-                **os.environ,
-                "LC_ALL": "C",
-                "GIT_OPTIONAL_LOCKS": "0",
-                "GIT_TERMINAL_PROMPT": "0",
-            },
+            env={**os.environ, **quiet},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             check=False,
         )
-    except ValueError:  # a null character, for example
-        return None
     except FileNotFoundError:
         raise ReconcileError(
             "git is not installed", hint="--since and --blame ask git; leave them out."
         ) from None
-    return done.stdout if done.returncode == 0 else None

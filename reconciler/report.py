@@ -13,7 +13,7 @@ from typing import assert_never
 
 from reconciler.errors import Diagnostic, ExitCode, ReconcileError, Severity, Source
 from reconciler.outcomes import ApplyReport, Drift, Halt, Outcome, Progress, Result
-from reconciler.plan import Action, Op, Plan, encode
+from reconciler.plan import Action, Op, Plan, to_lines
 from reconciler.state import Fact, Known, Record
 from reconciler.values import Json, quoted, shown, spelled
 from reconciler.view import ChangeView, FieldView, HazardView, PlanView, count, duration
@@ -45,19 +45,28 @@ def plan_text(
 
     ``ascii`` avoids arrows that the output cannot encode.
     """
+    parts = plan_text_parts(view, color=color, show_requests=show_requests, ascii=ascii)
+    return "".join(parts)
+
+
+def plan_text_parts(
+    view: PlanView, *, color: bool, show_requests: bool = False, ascii: bool = False
+) -> Iterator[str]:
+    """`plan_text` in parts, one a change, for a plan that does not fit into memory."""
     pen = _Pen(color)
-    lines = [_hazard_line(hazard, pen) for hazard in view.hazards]
-    if lines:
-        lines.append("")
+    hazards = [_hazard_line(hazard, pen) for hazard in view.hazards]
+    if hazards:
+        yield _joined([*hazards, ""])
     for change in view.changes:
-        lines += _change_lines(change, pen, arrow="->" if ascii else "→")
+        lines = list(_change_lines(change, pen, arrow="->" if ascii else "→"))
         if show_requests:
-            for request in change.requests:
-                lines += [f"    {line}" for line in request]
-        lines.append("")
-    lines += _orphan_lines(view, pen)
-    lines += _closing_lines(view, pen)
-    return "\n".join(lines) + "\n"
+            lines += [f"    {line}" for request in change.requests for line in request]
+        yield _joined([*lines, ""])
+    yield _joined([*_orphan_lines(view, pen), *_closing_lines(view, pen)])
+
+
+def _joined(lines: Iterable[str]) -> str:
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _hazard_line(hazard: HazardView, pen: _Pen) -> str:
@@ -131,11 +140,17 @@ def _closing_lines(view: PlanView, pen: _Pen) -> Iterator[str]:
 def plan_json(view: PlanView) -> str:
     """A plan as one JSON object: schema ``plan.schema.json``. What is masked in it, and who wrote its
     lines, is said beside the plan itself; a masked one cannot be applied."""
-    data = {**encode(view.plan), "digest": view.digest}
+    return "".join(plan_json_parts(view))
+
+
+def plan_json_parts(view: PlanView) -> Iterator[str]:
+    """`plan_json` in parts, one a change, for a plan that does not fit into memory."""
+    lines = to_lines(view.plan)
+    head: dict[str, Json] = json.loads(next(lines))
     if view.masked:
-        data["masked"] = list(view.masked)
+        head["masked"] = list(view.masked)
     if view.blame:
-        data["blame"] = [
+        head["blame"] = [
             {
                 "address": address,
                 "path": path,
@@ -147,7 +162,17 @@ def plan_json(view: PlanView) -> str:
             }
             for (address, path), origin in view.blame.items()
         ]
-    return spelled(data, indent=2) + "\n"
+    yield f'{spelled(head, indent=2).removesuffix("}").rstrip()},\n  "changes": ['
+    separator = "\n"
+    line = next(lines)
+    for following in lines:
+        change = spelled(json.loads(line), indent=2).replace("\n", "\n    ")
+        yield f"{separator}    {change}"
+        separator = ",\n"
+        line = following
+    end = "\n  " if separator != "\n" else ""
+    foot = {**json.loads(line), "digest": view.digest}
+    yield f"{end}],{spelled(foot, indent=2).removeprefix('{')}\n"
 
 
 # --- findings ------------------------------------------------------------------------------------

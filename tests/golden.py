@@ -10,7 +10,7 @@ from reconciler import ci, markdown, page, report
 from reconciler.masking import Mask
 from reconciler.plan import Plan
 from reconciler.protocol import Rate
-from reconciler.resources import load_contract
+from reconciler.resources import load_contract, load_template
 from reconciler.view import PlanView
 from tests.plans import BLAME, EMPTY, EVERYTHING, FINDINGS, LINKS, SMALL
 
@@ -29,11 +29,19 @@ VIEWS: dict[str, Callable[[], PlanView]] = {
     "masked": lambda: _masked(EVERYTHING),
 }
 
+
+def without_files(text: str) -> str:
+    """A page without its style and script, which are files themselves."""
+    for name, tag in (("plan.css", "style"), ("plan.js", "script")):
+        text = text.replace(f"<{tag}>{load_template(name)}</{tag}>", f"<{tag}>{name}</{tag}>")
+    return text
+
+
 PLANS: dict[str, Callable[[PlanView], str]] = {
     "txt": lambda view: report.plan_text(view, color=False, show_requests=True),
     "json": report.plan_json,
     "md": lambda view: markdown.plan_markdown(view, show_requests=True),
-    "html": page.plan_html,
+    "html": lambda view: without_files(page.plan_html(view)),
     "github.txt": ci.plan_annotations,
     "gitlab.json": ci.plan_gitlab,
 }
