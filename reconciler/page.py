@@ -10,11 +10,12 @@ from __future__ import annotations
 from base64 import b64encode
 from functools import cache
 from hashlib import sha256
+from heapq import nsmallest
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from reconciler import __version__
-from reconciler.plan import Action
+from reconciler.plan import Action, Change
 from reconciler.resources import load_template
 from reconciler.values import shown
 from reconciler.view import GRAVE, ChangeView, PlanView, count, importance
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 _FEW, _MANY = 5, 200
 """Dangers that are in sight at once, and in the page at all; the filter finds the others."""
+_WHO = 8
+"""Profiles that are named in the facts above the list."""
 _MOST_ORPHANS = 10
 _MOST_PLAIN = 500
 """Changes that a reader without scripts gets."""
@@ -50,11 +53,17 @@ def plan_html(view: PlanView) -> str:
         many=_MANY,
         orphans=[shown(address) for address in view.orphans[:_MOST_ORPHANS]],
         lineage=shown(view.plan.lineage or ""),
+        who=[(shown(change.address), change.action.value) for change in _gravest(view)],
         plain=list(islice(view.changes, _MOST_PLAIN)),
         view_count=sum(summary[action] for action in Action),
         version=__version__,
         data=[_data(view.change(change), importance(change)) for change in view.plan.changes],
     )
+
+
+def _gravest(view: PlanView) -> list[Change]:
+    ranked = ((importance(change), place, change) for place, change in enumerate(view.plan.changes))
+    return [change for _, _, change in nsmallest(_WHO, ranked, key=lambda item: item[:2])]
 
 
 _TILES = (Action.DELETE, Action.LINK, Action.UPDATE, Action.CREATE, Action.FORGET)

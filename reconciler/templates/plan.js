@@ -65,7 +65,7 @@
   }
 
   function body(change) {
-    const told = make("p", "reason", change.reason);
+    const told = make("p", "reason", change.fields.length ? change.reason : "");
     if (change.link) told.append(" ", place(change.place, change.link));
     const box = make("div", "body", told);
     if (change.origin) box.append(make("p", "reason", change.origin));
