@@ -21,6 +21,7 @@ from reconciler.errors import InputError, ReconcileError, Source, error
 from reconciler.loader import comments_of, load_text
 
 _IDS = ("customer_user_id", "profile_id", "platform")
+_MERGE = "<<"
 _MOST_ROUNDS = 4
 _META = ("labels", "protect", "forget")
 
@@ -81,9 +82,7 @@ def _formatted(text: str, file: str, contract: Contract) -> str:
             _Arranging(contract).run(document)
         stream = StringIO()
         yaml.dump_all(documents, stream)
-    except (
-        Exception
-    ):  # what ruamel raises is not one family; our own loader has read the file already
+    except Exception:  # ruamel's errors are no family; our own loader has read the file already
         raise _not_safely(file, []) from None
     return stream.getvalue()
 
@@ -170,9 +169,7 @@ class _Arranging:
 
     def _visit(self, node: Any) -> None:
         comments = getattr(node, "ca", None)
-        if comments is None or isinstance(node, str):
-            return
-        if _is_flow(node):
+        if comments is None or isinstance(node, str) or _is_flow(node):
             return
         for held in comments.comment or ():
             self._read(held)
@@ -183,28 +180,21 @@ class _Arranging:
             self.slots.append(_Slot(node, key, column))
             self._settle()
             for position, held in enumerate(comments.items.pop(key, None) or ()):
-                if position == 1:  # above it
-                    self.slots[-1].before += self._above(held)
-                elif (
-                    _is_block(value) and held is not None
-                ):  # nothing can stand beside its last line
-                    self.slots[-1].after += self._above([held])
+                if position == 1:
+                    self.slots[-1].before += self._lines(held)
+                elif _is_block(value):  # what stands at its head it holds itself
+                    self.slots[-1].after += self._lines([held] if position == 2 else ())
                 else:
                     self._read(held)
             if _is_flow(value):  # what stands after it is held twice
                 value.ca.comment = None
-            elif (
-                getattr(value, "comment", None) is not None
-            ):  # a block scalar holds what follows it
-                self._read(value.comment)
-                value.comment = None
             self._visit(value)
         self._read(comments.end)
         comments.end = []
 
-    def _above(self, held: Any) -> Iterator[str]:
+    def _lines(self, held: Any) -> Iterator[str]:
         for token in held or ():
-            if not any(token is one for one in self._seen):
+            if token is not None and not any(token is one for one in self._seen):
                 self._seen.append(token)
                 yield from _below(token.value)
 
@@ -240,10 +230,9 @@ class _Arranging:
     # -- in between --
 
     def order(self, node: Any, path: tuple[str, ...]) -> None:
-        if getattr(node, "merge", None):
-            return  # the order of keys around a merge key has a meaning
-        for key in sorted(node, key=lambda key: self._rank(path, str(key))):
-            node.move_to_end(key)
+        if _MERGE not in node:  # around a merge key, the order of keys has a meaning
+            for key in sorted(node, key=lambda key: self._rank(path, str(key))):
+                node.move_to_end(key)
         for key, value in node.items():
             if hasattr(value, "items"):
                 self.order(value, (*path, str(key)))
@@ -265,10 +254,9 @@ class _Arranging:
 
     def quote(self, node: Any) -> None:
         if hasattr(node, "items"):
-            if getattr(node, "merge", None):
-                return
             for key in list(node):
-                node[key] = self._spelled(node[key])
+                value = node.pop(key)  # so that the key is written anew, in the same order
+                node[key if key == _MERGE else self._spelled(key)] = self._spelled(value)
         elif isinstance(node, list):
             for index, value in enumerate(node):
                 node[index] = self._spelled(value)

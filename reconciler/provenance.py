@@ -46,7 +46,7 @@ class Repository:
         if done.returncode:
             told = done.stderr.decode("utf-8", "replace").partition("\n")[0]
             raise ReconcileError(
-                f"{folder} is not in a git repository: {told.removeprefix('fatal: ')}",
+                f"git finds no repository at {folder}: {told.removeprefix('fatal: ')}",
                 hint="--since and --blame ask git; leave them out, or run git init.",
             )
         return cls(Path(os.fsdecode(done.stdout).rstrip("\n")))

@@ -116,6 +116,22 @@ def test_a_scalar_has_one_spelling(contract: Contract, written: str, canonical: 
     )
 
 
+def test_a_key_has_one_spelling_too(contract: Contract) -> None:
+    text = "customer_user_id: x\n'email': e\ncustom_attributes:\n  \"b\": 1  # one\n  a.b: 2\n"
+    assert formatted(text, contract) == (
+        "customer_user_id: x\nemail: e\ncustom_attributes:\n  a.b: 2\n  b: 1    # one\n"
+    )
+
+
+def test_a_block_keeps_its_lines_and_what_stands_at_its_head(contract: Contract) -> None:
+    text = (
+        "first_name: |  # two lines\n  a: b\n  # no comment\n# about the id\ncustomer_user_id: x\n"
+    )
+    assert formatted(text, contract) == (
+        "# about the id\ncustomer_user_id: x\nfirst_name: |  # two lines\n  a: b\n  # no comment\n"
+    )
+
+
 def test_documents_stay_apart(contract: Contract) -> None:
     text = "# one\ncustomer_user_id: a\n# two\n---\n# three\nfirst_name: B\ncustomer_user_id: b\n"
     assert formatted(text, contract) == (

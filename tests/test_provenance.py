@@ -172,7 +172,7 @@ def test_an_unknown_revision_is_a_wrong_call(git: Git, revision: str) -> None:
 
 
 def test_without_a_repository_it_says_so(tmp_path: Path) -> None:
-    with pytest.raises(ReconcileError, match="not in a git repository"):
+    with pytest.raises(ReconcileError, match="not a git repository"):
         Repository.around(tmp_path)
     assert folder_in_repository(tmp_path) == ""
 

@@ -169,4 +169,4 @@ def test_without_git_a_plan_needs_neither_since_nor_blame(tmp_path: Path) -> Non
     place.run("init")
     place.run("plan", "--format", "markdown")
     place.run("plan", "--blame", code=1)
-    assert "not in a git repository" in place.err
+    assert "not a git repository" in place.err
