@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: help demo test check lint types schemas bench docs clean
+.PHONY: help demo test check lint types schemas docs golden browser bench clean
 
 help: ## Show what there is to make
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -39,8 +39,16 @@ schemas: $(READY) ## Write the generated schemas and reference anew
 docs: $(READY) ## Write the help texts in docs/cli.md anew
 	@$(BIN)/python -m tests.update_help
 
+golden: $(READY) ## Write what the formats are expected to be anew
+	@$(BIN)/python -m tests.golden
+
+browser: ## Install a Chromium for the tests of the HTML report (Debian, as root)
+	@command -v chromium >/dev/null || { apt-get -qq update && \
+		DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends chromium >/dev/null; }
+
 bench: $(READY) ## Measure
 	@$(BIN)/python -m benchmarks.bench
+	@$(BIN)/python -m benchmarks.reports
 
 clean: ## Remove what was installed and made
 	@rm -rf $(VENV) build dist .hypothesis .pytest_cache .mypy_cache .ruff_cache

@@ -7,12 +7,15 @@ commands, so that ``--help`` and ``--version`` cost what importing click costs.
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import wraps
+from itertools import islice
 from pathlib import Path
 from time import monotonic
 from types import FrameType
@@ -30,14 +33,16 @@ from reconciler.errors import (
     Refused,
     UsageError,
 )
-from reconciler.values import shown
+from reconciler.values import shown, spelled
 
 if TYPE_CHECKING:
     from reconciler.console import Narrator
-    from reconciler.outcomes import ApplyReport
+    from reconciler.errors import Diagnostic
+    from reconciler.masking import Mask
+    from reconciler.outcomes import ApplyReport, Result
     from reconciler.plan import Plan
     from reconciler.profiles import Profile
-    from reconciler.protocol import Rate
+    from reconciler.view import Links, PlanView
     from reconciler.workspace import Told, Workspace
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -77,20 +82,53 @@ class _App:
     env: str | None = None
     color: str = "auto"
     stopping: list[int] = field(default_factory=list)
+    mask: Mask | None = None
+    """Replaces personal values in whatever is printed, errors included."""
 
     progress: _Progress = field(default_factory=lambda: _Progress(sys.stderr))
 
-    def workspace(self, *, cache: bool = True) -> Workspace:
+    @contextmanager
+    def workspace(self, *, mask: bool | None = None, cache: bool = True) -> Iterator[Workspace]:
+        """The workspace that the options mean; errors leave it masked. ``mask`` overrides the
+        configured choice."""
+        from reconciler.masking import Mask
         from reconciler.workspace import Workspace, processes
 
-        return Workspace.open(
+        with Workspace.open(
             self.config,
             self.env,
             stop=lambda: bool(self.stopping),
             tell=self.progress,
             pool=processes,
             cache=cache,
-        )
+        ) as workspace:
+            config = workspace.config
+            if config.mask if mask is None else mask:
+                self.mask = Mask(workspace.contract, config.public_attributes)
+            try:
+                yield workspace
+            except ReconcileError as problem:
+                if self.mask is not None:
+                    self.mask.error(problem)
+                raise
+
+    def view(self, made: Plan, **settings: Any) -> PlanView:
+        """The view of a plan, masked if that is asked for."""
+        from reconciler.view import PlanView
+
+        if self.mask is None:
+            return PlanView.of(made, **settings)
+        return PlanView.of(self.mask.plan(made), masked=(self.mask.kind,), **settings)
+
+    def result(self, result: Result) -> Result:
+        """An outcome, masked if that is asked for."""
+        return result if self.mask is None else self.mask.result(result)
+
+    def findings(self, diagnostics: Sequence[Diagnostic]) -> Sequence[Diagnostic]:
+        """Findings, masked if that is asked for."""
+        if self.mask is None:
+            return diagnostics
+        return [self.mask.finding(diagnostic) for diagnostic in diagnostics]
 
     def colored(self, stream: IO[Any]) -> bool:
         """``--color``, then NO_COLOR, FORCE_COLOR and CLICOLOR_FORCE, then whether it is a terminal."""
@@ -185,6 +223,17 @@ def _print(text: str) -> None:
     _write(sys.stdout, text if text.endswith("\n") else text + "\n")
 
 
+def _document(parts: Iterable[str]) -> None:
+    """Prints a document of a format that is UTF-8 whatever the terminal is."""
+    try:
+        sys.stdout.flush()
+        for part in parts:
+            sys.stdout.buffer.write(part.encode("utf-8", "backslashreplace"))
+        sys.stdout.buffer.flush()
+    except (OSError, ValueError):
+        _BROKEN.add(sys.stdout)
+
+
 def _write(stream: TextIO, text: str) -> None:
     """Writes what the stream can encode. One that fails stops nothing: `_leave` notices."""
     encoding = stream.encoding or "ascii"
@@ -246,6 +295,81 @@ def _format(*choices: str) -> Callable[[Command], Command]:
     )
 
 
+def _masking(command: Command) -> Command:
+    return _option(
+        "--mask/--no-mask",
+        default=None,
+        help="Show tags like (personal #1) instead of personal values, or not, whatever is configured.",
+    )(command)
+
+
+@dataclass(frozen=True)
+class _Output:
+    """How and where a plan is shown."""
+
+    format_: str
+    json_out: Path | None
+    html_out: Path | None
+    markdown_out: Path | None
+    show_requests: bool
+    links: str | None
+    max_bytes: int
+
+    def files(self) -> Iterator[tuple[str, Path]]:
+        """The format of each file to be written, and where it goes."""
+        for format_, path in (
+            ("json", self.json_out),
+            ("html", self.html_out),
+            ("markdown", self.markdown_out),
+        ):
+            if path is not None:
+                yield format_, path
+
+
+def _output(command: Command) -> Command:
+    """The options of an `_Output`, given to the command as ``output``."""
+
+    @wraps(command)
+    def gathered(*arguments: Any, **options: Any) -> Any:
+        output = _Output(**{name: options.pop(name) for name in _Output.__dataclass_fields__})
+        return command(*arguments, output=output, **options)
+
+    for option in (
+        _masking,
+        _option(
+            "--max-bytes",
+            type=click.IntRange(min=8_000),
+            default=65_000,
+            metavar="N",
+            show_default=True,
+            help="The size of the Markdown; the least important is cut. GitHub takes 65,536.",
+        ),
+        _links,
+        _show_requests,
+        *(
+            _option(
+                f"--{name}-out",
+                metavar="FILE",
+                type=click.Path(path_type=Path, dir_okay=False),
+                help=f"Write the plan as {title} too.",
+            )
+            for name, title in (("markdown", "Markdown"), ("html", "HTML"), ("json", "JSON"))
+        ),
+        _format("text", "json", "markdown", "html", "github", "gitlab"),
+    ):
+        gathered = option(gathered)
+    return gathered  # type: ignore[return-value]
+
+
+def _links(command: Command) -> Command:
+    return _option(
+        "--links",
+        metavar="URL",
+        help="Where the files can be read, for links to lines: https://HOST/OWNER/NAME/blob/COMMIT/. "
+        "Known by itself in GitHub Actions and GitLab CI.",
+    )(command)
+
+
 def _selection(command: Command) -> Command:
     command = _option(
         "--exclude",
@@ -270,6 +394,11 @@ _no_cache = _option(
 
 def _plan_options(command: Command) -> Command:
     for option in (
+        _option(
+            "--since",
+            metavar="REVISION",
+            help="Only profiles whose files changed since this git revision.",
+        ),
         _selection,
         _option(
             "--prune",
@@ -355,54 +484,228 @@ def init(folder: Path) -> None:
 
 @main.command()
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
-@_format("text", "json")
+@_format("text", "json", "markdown", "github", "gitlab", "sarif", "junit")
+@_links
+@_masking
 @click.pass_obj
-def validate(app: _App, paths: Sequence[Path], format_: str) -> int:
+def validate(
+    app: _App, paths: Sequence[Path], format_: str, links: str | None, mask: bool | None
+) -> int:
     """Check profile files offline, without a key."""
-    from reconciler.report import diagnostics_json, diagnostics_text
-
-    with app.workspace() as workspace:
+    with app.workspace(mask=mask) as workspace:
         checked = workspace.validate(paths)
-    if format_ == "json":
-        _print(diagnostics_json(checked.diagnostics))
-    else:
-        if checked.diagnostics:
-            _print(diagnostics_text(checked.diagnostics, color=app.colored(sys.stdout)))
+        place = _place_of(workspace.config.root, links) if format_ in _LINKED else None
+        name = workspace.environment.name
+    found = app.findings(checked.diagnostics)
+    if format_ == "text":
+        from reconciler.report import diagnostics_text
+
+        if found:
+            _print(diagnostics_text(found, color=app.colored(sys.stdout)))
         if checked.valid:
             noun = "profile" if checked.documents == 1 else "profiles"
             _print(f"{checked.documents} {noun} valid.")
+    else:
+        text = _findings_as(
+            format_, found, links=place, environment=name, documents=checked.documents
+        )
+        _document([text])
     return ExitCode.DONE if checked.valid else ExitCode.INVALID
+
+
+@main.command("fmt")
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
+@_option("--check", is_flag=True, help="Write nothing; exit with 1 where a file would change.")
+@_option("--diff", is_flag=True, help="Write nothing; print what would change.")
+@click.pass_obj
+def fmt_(app: _App, paths: Sequence[Path], check: bool, diff: bool) -> int:
+    """Put profile files in canonical order and quoting; comments stay.
+
+    Needs the extra `fmt`. Identifiers come first, then the fields in their order, then meta.
+    """
+    from reconciler.report import diagnostics_text, difference_of_texts
+    from reconciler.view import count
+
+    with app.workspace() as workspace:
+        done = workspace.format(paths, write=not (check or diff))
+    verb = "would format" if check or diff else "formatted"
+    for name, before, after in done.changed:
+        if diff and app.mask is None:
+            _print(difference_of_texts(name, before, after, color=app.colored(sys.stdout)))
+        else:
+            _print(f"{verb} {shown(name)}")
+    if done.diagnostics:
+        found = app.findings(done.diagnostics)
+        _say(diagnostics_text(found, color=app.colored(sys.stderr)).rstrip("\n"))
+    rest = done.files - len(done.changed)
+    what = "to format" if check or diff else "formatted"
+    _say(f"{count(len(done.changed), 'file')} {what}, {rest:,} left as they are.")
+    if done.diagnostics:
+        return ExitCode.INVALID
+    return ExitCode.FAILED if check and done.changed else ExitCode.DONE
+
+
+_LINKED = ("markdown", "html", "github", "gitlab", "sarif")
+"""Formats that name files from the root of the repository, or link to them."""
+
+
+def _findings_as(
+    format_: str,
+    found: Sequence[Diagnostic],
+    *,
+    links: Links | None,
+    environment: str,
+    documents: int = 0,
+    limit: int | None = None,
+) -> str:
+    from reconciler import ci
+    from reconciler.markdown import LIMIT, diagnostics_markdown
+    from reconciler.report import diagnostics_json
+
+    match format_:
+        case "json":
+            return diagnostics_json(found)
+        case "markdown":
+            return diagnostics_markdown(
+                found, environment=environment, links=links, limit=limit or LIMIT
+            )
+        case "github":
+            return ci.diagnostics_annotations(found, links)
+        case "gitlab":
+            return ci.diagnostics_gitlab(found, links)
+        case "sarif":
+            return ci.diagnostics_sarif(found, version=__version__, links=links)
+        case "junit":
+            return ci.diagnostics_junit(found, documents=documents)
+        case _:
+            raise AssertionError(format_)
+
+
+def _place_of(root: Path, base: str | None) -> Links:
+    """Where files can be read: as the option says, else as the build says."""
+    from reconciler.provenance import folder_in_repository
+    from reconciler.view import Links
+
+    if base is None:
+        told = os.environ.get
+        if told("GITHUB_SERVER_URL") and told("GITHUB_REPOSITORY") and told("GITHUB_SHA"):
+            base = "{GITHUB_SERVER_URL}/{GITHUB_REPOSITORY}/blob/{GITHUB_SHA}/".format(**os.environ)
+        elif told("CI_PROJECT_URL") and told("CI_COMMIT_SHA"):
+            base = "{CI_PROJECT_URL}/-/blob/{CI_COMMIT_SHA}/".format(**os.environ)
+    if base and not re.fullmatch(r"https?://[\w.~:/%@+-]+", base, re.ASCII):
+        raise UsageError(
+            "--links is not an address of files",
+            hint="Write it like https://github.com/OWNER/NAME/blob/COMMIT/.",
+        )
+    if base and not base.endswith("/"):
+        base += "/"
+    return Links(base or "", folder_in_repository(root))
 
 
 @main.command()
 @_option("--out", metavar="FILE", type=click.Path(path_type=Path), help="Save the plan for apply.")
-@_format("text", "json")
+@_output
 @_plan_options
 @_no_cache
+@_option("--blame", is_flag=True, help="Say who wrote each line, and who removed one: git blame.")
 @_option("--detailed-exitcode", is_flag=True, help="Exit with 2 when there are changes.")
-@_show_requests
 @click.pass_obj
 def plan(
     app: _App,
     /,
     out: Path | None,
-    format_: str,
+    output: _Output,
+    mask: bool | None,
+    blame: bool,
     no_cache: bool,
     detailed_exitcode: bool,
-    show_requests: bool,
     **options: Any,
 ) -> int:
     """Show what apply would change."""
-    with _signals(app), app.workspace(cache=not no_cache) as workspace:
-        made, _ = _planned(app, workspace, options, out=out)
-        rate = workspace.environment.rate
-        _show(app, made, format_, rate=rate, show_requests=show_requests)
-    if out is not None and format_ == "text":
+    with _signals(app), app.workspace(mask=mask, cache=not no_cache) as workspace:
+        links = _links_of(output, workspace.config.root)
+        try:
+            made, _ = _planned(app, workspace, options, out=out)
+        except InputError as problem:
+            _deliver_findings(app, problem, output, links, workspace.environment.name)
+            raise
+        view = app.view(
+            made,
+            rate=workspace.environment.rate,
+            blame=workspace.blame(made) if blame else None,
+            links=links,
+        )
+        _deliver(app, view, output)
+    if out is not None and output.format_ == "text":
         _say(
             f"saved to {shown(str(out))}; apply exactly this with: reconcile apply {shown(str(out))}"
         )
     pending = detailed_exitcode and not made.is_empty
     return ExitCode.CHANGES if pending else ExitCode.DONE
+
+
+def _links_of(output: _Output, root: Path) -> Links | None:
+    formats = {output.format_, *(format_ for format_, _ in output.files())}
+    return _place_of(root, output.links) if formats & {*_LINKED} else None
+
+
+def _deliver(app: _App, view: PlanView, output: _Output) -> None:
+    """Prints a plan, and writes the files that are asked for beside it."""
+    from reconciler.workspace import write_whole
+
+    for format_, path in output.files():
+        write_whole(path, _plan_as(format_, view, output))
+    if output.format_ == "text":
+        _print_plan(app, view, show_requests=output.show_requests)
+    else:
+        _document(_plan_as(output.format_, view, output))
+
+
+def _plan_as(format_: str, view: PlanView, output: _Output) -> Iterable[str]:
+    """A plan in a format, in parts."""
+    match format_:
+        case "json":
+            from reconciler.report import plan_json_parts
+
+            return plan_json_parts(view)
+        case "markdown":
+            from reconciler.markdown import plan_markdown
+
+            return [plan_markdown(view, limit=output.max_bytes, show_requests=output.show_requests)]
+        case "html":
+            from reconciler.page import plan_html
+
+            return [plan_html(view)]
+        case "github":
+            from reconciler.ci import plan_annotations
+
+            return [plan_annotations(view)]
+        case "gitlab":
+            from reconciler.ci import plan_gitlab
+
+            return [plan_gitlab(view)]
+        case _:
+            raise AssertionError(format_)
+
+
+def _deliver_findings(
+    app: _App, problem: InputError, output: _Output, links: Links | None, environment: str
+) -> None:
+    """What a review sees instead of a plan that cannot be made."""
+    from reconciler.workspace import write_whole
+
+    def text(format_: str) -> str:
+        found = app.findings(problem.diagnostics)
+        return _findings_as(
+            format_, found, links=links, environment=environment, limit=output.max_bytes
+        )
+
+    if not problem.diagnostics:
+        return
+    if output.markdown_out is not None:
+        write_whole(output.markdown_out, [text("markdown")])
+    if output.format_ in ("markdown", "github"):
+        _document([text(output.format_)])
 
 
 def _planned(
@@ -414,47 +717,52 @@ def _planned(
         from reconciler.report import diagnostics_text
 
         app.progress.clear()
-        _say(diagnostics_text(findings, color=app.colored(sys.stderr)).rstrip("\n"))
+        found = app.findings(findings)
+        _say(diagnostics_text(found, color=app.colored(sys.stderr)).rstrip("\n"))
 
     made = workspace.plan(out=out, on_findings=tell, **options)
     app.progress.clear()
     if app.stopping:
         raise Interrupted("interrupted; nothing was planned")
-    selecting = options["select"] or options["exclude"]
+    selecting = options["select"] or options["exclude"] or options["since"]
     if selecting and made.is_empty and not (made.unchanged or made.orphans):
-        _say("warning: --select and --exclude leave no profile")
+        _say("warning: --select, --exclude and --since leave no profile")
     return made, workspace.declared
 
 
-def _show(
-    app: _App, made: Plan, format_: str, *, rate: Rate | None, show_requests: bool = False
-) -> None:
-    from reconciler.report import plan_json, plan_text
+def _print_plan(app: _App, view: PlanView, *, show_requests: bool = False) -> None:
+    from reconciler.report import plan_text_parts
 
-    if format_ == "json":
-        _print(plan_json(made))
-        return
-    _print(
-        plan_text(
-            made,
-            color=app.colored(sys.stdout),
-            rate=rate,
-            show_requests=show_requests,
-            ascii=_ascii(sys.stdout),
-        )
+    parts = plan_text_parts(
+        view,
+        color=app.colored(sys.stdout),
+        show_requests=show_requests,
+        ascii=_ascii(sys.stdout),
     )
+    while held := "".join(islice(parts, 1_000)):
+        _write(sys.stdout, held)
 
 
 @main.command()
 @click.argument("file", metavar="PLAN", type=click.Path(path_type=Path))
-@_format("text", "json")
-@_show_requests
+@_output
 @click.pass_obj
-def show(app: _App, file: Path, format_: str, show_requests: bool) -> None:
+def show(app: _App, file: Path, output: _Output, mask: bool | None) -> None:
     """Print a saved plan."""
+    from reconciler.config import find, load_config
+    from reconciler.masking import Mask
+    from reconciler.resources import load_contract
     from reconciler.workspace import read_plan
 
-    _show(app, read_plan(file), format_, rate=None, show_requests=show_requests)
+    made = read_plan(file)
+    here = Path.cwd()
+    given = Path(app.config) if app.config else find(here)
+    config = load_config(given, start=here) if given else None
+    if (config is not None and config.mask) if mask is None else mask:
+        # A plan does not say its dialect; the later one knows every field, and all others are masked.
+        app.mask = Mask(load_contract("openapi"), config.public_attributes if config else ())
+    links = _links_of(output, config.root if config else here)
+    _deliver(app, app.view(made, links=links), output)
 
 
 @main.command()
@@ -477,6 +785,7 @@ def show(app: _App, file: Path, format_: str, show_requests: bool) -> None:
 @_option("--digest", metavar="sha256:…", help="Apply only the plan with this digest.")
 @_option("--json", "json_", is_flag=True, help="Print an event stream, one JSON object a line.")
 @_option("--no-progress", is_flag=True, help="No progress bar on a terminal; a line now and then.")
+@_masking
 @click.pass_obj
 def apply(
     app: _App,
@@ -490,6 +799,7 @@ def apply(
     digest: str | None,
     json_: bool,
     no_progress: bool,
+    mask: bool | None,
     **options: Any,
 ) -> int:
     """Make it so: apply a saved PLAN, or plan now and apply that."""
@@ -500,7 +810,7 @@ def apply(
     if file is not None and any(options.values()):
         raise UsageError("a saved plan is applied as it is: plan options do not go with it")
     narrator = _narrator(app, json_=json_, bar=not no_progress)
-    with _signals(app), _narrated(narrator), app.workspace() as workspace:
+    with _signals(app), _narrated(narrator), app.workspace(mask=mask) as workspace:
         profiles: Iterable[Profile] | None = None
         if file is not None:
             made = read_plan(file)
@@ -511,9 +821,10 @@ def apply(
                 )
             made, profiles = _planned(app, workspace, options)
         workspace.check(made, max_changes=max_changes)
+        rate_shown = workspace.environment.rate if given_rate is None else given_rate
+        view = app.view(made, rate=rate_shown)
         if not json_:
-            rate_shown = workspace.environment.rate if given_rate is None else given_rate
-            _show(app, made, "text", rate=rate_shown, show_requests=show_requests)
+            _print_plan(app, view, show_requests=show_requests)
         _approve(app, workspace, made, auto_approve=auto_approve, digest=digest)
         narrator.begin(made)
         done = workspace.apply(
@@ -522,11 +833,12 @@ def apply(
             rate=given_rate,
             parallelism=parallelism,
             profiles=profiles,
-            on_result=narrator.result,
+            on_result=lambda result: narrator.result(app.result(result)),
             on_progress=narrator.progress,
         )
         code = _code(done, made)
-        narrator.end(done, code)
+        problems = tuple(map(app.result, done.problems))
+        narrator.end(replace(done, problems=problems), code)
     return code if code or not narrator.broken else ExitCode.FAILED
 
 
@@ -632,13 +944,18 @@ def _code(done: ApplyReport, made: Plan) -> ExitCode:
 @main.command()
 @_selection
 @_format("text", "json")
+@_masking
 @click.pass_obj
-def refresh(app: _App, select: Sequence[str], exclude: Sequence[str], format_: str) -> int:
+def refresh(
+    app: _App, select: Sequence[str], exclude: Sequence[str], format_: str, mask: bool | None
+) -> int:
     """Read what the API will tell, record it, report drift."""
     from reconciler.report import drift_json, drift_text
 
-    with _signals(app), app.workspace() as workspace:
+    with _signals(app), app.workspace(mask=mask) as workspace:
         drifts = workspace.refresh(select=select, exclude=exclude)
+    if app.mask is not None:
+        drifts = [app.mask.drift(drift) for drift in drifts]
     if format_ == "json":
         _print(drift_json(drifts))
     else:
@@ -653,14 +970,17 @@ def state() -> None:
 
 @state.command("list")
 @_format("text", "json")
+@_masking
 @click.pass_obj
-def state_list(app: _App, format_: str) -> None:
+def state_list(app: _App, format_: str, mask: bool | None) -> None:
     """List the recorded profiles."""
     from reconciler.report import records_text
     from reconciler.state import encode_record
 
-    with app.workspace() as workspace:
+    with app.workspace(mask=mask) as workspace:
         records = list(workspace.store.records())
+    if app.mask is not None:
+        records = [app.mask.record(record) for record in records]
     if format_ == "json":
         _print_json([encode_record(record) for record in records])
     else:
@@ -670,16 +990,19 @@ def state_list(app: _App, format_: str) -> None:
 @state.command("show")
 @click.argument("address")
 @_format("text", "json")
+@_masking
 @click.pass_obj
-def state_show(app: _App, address: str, format_: str) -> None:
+def state_show(app: _App, address: str, format_: str, mask: bool | None) -> None:
     """Show what is known of one profile."""
     from reconciler.report import record_text
     from reconciler.state import encode_record
 
-    with app.workspace() as workspace:
+    with app.workspace(mask=mask) as workspace:
         record = workspace.store.record(address)
     if record is None:
         raise Refused(f"the state does not know {address}", hint="See `reconcile state list`.")
+    if app.mask is not None:
+        record = app.mask.record(record)
     if format_ == "json":
         _print_json(encode_record(record))
     else:
@@ -728,6 +1051,8 @@ def state_push(app: _App, file: Path, force: bool) -> None:
     with app.workspace() as workspace:
         before, backup = workspace.import_state(data, force=force)
         after = workspace.export()
+    if app.mask is not None:
+        before, after = app.mask.export(before), app.mask.export(after)
     _print(difference_text(encode_export(before), encode_export(after)))
     if backup is not None:
         _say(f"the state before is in {shown(str(backup))}")
@@ -805,6 +1130,4 @@ def emulator(
 
 
 def _print_json(value: Any) -> None:
-    import json
-
-    _print(json.dumps(value, indent=2))
+    _print(spelled(value, indent=2))

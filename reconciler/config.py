@@ -71,6 +71,10 @@ class Config:
     profiles: Path
     default_environment: str
     environments: Mapping[str, Environment]
+    mask: bool = False
+    """Whether personal values are masked in whatever is printed."""
+    public_attributes: tuple[str, ...] = ()
+    """Globs for keys of custom attributes that are not personal."""
 
     def environment(self, name: str | None) -> Environment:
         """An environment by name, or the default one.
@@ -235,6 +239,8 @@ class _Reading:
             profiles=self.root / data.get("profiles", "profiles"),
             default_environment=self.default_environment(data, environments),
             environments=environments,
+            mask="personal" in data.get("mask", ()),
+            public_attributes=tuple(data.get("public_attributes", ())),
         )
 
     def default_environment(
@@ -385,6 +391,9 @@ version: 1
 profiles: profiles                    # every *.yaml and *.yml below it is read
 
 default_environment: local
+
+# mask: [personal]                    # show (personal #1) instead of personal values
+# public_attributes: [tier]           # keys of custom attributes that are not personal
 
 environments:
   local:

@@ -147,6 +147,23 @@ def load_quickly(data: bytes, file: str) -> tuple[list[Document], list[Diagnosti
     return load_text(data, file)
 
 
+def comments_of(text: str) -> list[str]:
+    """The comments of YAML that parses, in their order: what stands between its tokens."""
+    parser = CParser(text.encode("utf-8", "surrogatepass"))
+    found: list[str] = []
+    place = 0
+    try:
+        while (token := parser.get_token()) is not None:
+            found += _COMMENT(text[place : token.start_mark.index])
+            place = max(place, token.end_mark.index)
+    finally:
+        parser.dispose()
+    return found
+
+
+_COMMENT = re.compile("#.*").findall
+
+
 def parse_yaml(data: bytes, file: str) -> tuple[Document | None, list[Diagnostic]]:
     """The one document of a file, read as strictly as a profile; ``None`` after an error."""
     found, diagnostics = load_text(data, file)
@@ -822,6 +839,19 @@ def read_file(path: str, name: str) -> tuple[bytes, Stamp] | Diagnostic:
         return _read(path)
     except _Unusable as problem:
         return Diagnostic(Severity.ERROR, problem.rule, problem.message, Source(name), problem.hint)
+
+
+def files_below(
+    root: Path, *, display: Callable[[Path], str] | None = None
+) -> tuple[list[tuple[Path, str]], list[Diagnostic]]:
+    """The files that `load` would read, each with its name in messages, and what is wrong with others."""
+    walk = Walk(root, display)
+    files = [
+        (Path(listing.opened(index)), listing.shown(index))
+        for listing in walk.listings()
+        for index in range(len(listing.names))
+    ]
+    return sorted(files), walk.diagnostics
 
 
 class _Unusable(Exception):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
 from hashlib import blake2b, sha256
@@ -122,6 +122,32 @@ class Changes(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a line comes from: the commit (empty before it is committed), its author, the day in UTC
+    (YYYY-MM-DD) and the first line of its message. Told beside a plan, never part of it."""
+
+    commit: str
+    author: str
+    date: str
+    summary: str
+    removed: bool = False
+    """Whether the commit took the line away."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What a plan was asked for, beside files and state: what it is limited to, and what is sent again."""
+
+    select: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    since: str | None = None
+    """A commit: only profiles whose files changed since then were looked at."""
+    reassert: bool = False
+    refresh: bool = False
+    """Whether the API was read first; what it said is not in the recorded state."""
+
+
+@dataclass(frozen=True, slots=True)
 class Head:
     """What is known of a plan before its first change: what it is for, and which state it is from."""
 
@@ -130,6 +156,7 @@ class Head:
     lineage: str | None
     serial: int
     application: str | None
+    scope: Scope = field(default_factory=Scope)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,12 +181,15 @@ class Plan:
     unchanged: int
     hazards: tuple[Hazard, ...] = ()
     """Dangers of the plan as a whole: caps, deleting everything."""
+    scope: Scope = field(default_factory=Scope)
     totals: Totals | None = field(default=None, compare=False, repr=False)
     """Given where the changes were counted as they went by; worked out on first use otherwise."""
 
     @property
     def head(self) -> Head:
-        return Head(self.environment, self.mode, self.lineage, self.serial, self.application)
+        return Head(
+            self.environment, self.mode, self.lineage, self.serial, self.application, self.scope
+        )
 
     @cached_property
     def _totals(self) -> Totals:
@@ -267,7 +297,7 @@ def from_lines(lines: Iterable[str], conforms: Conforms = lambda kind, data: Tru
 
     A digest can be made by anybody, so what comes from outside is to pass ``conforms``.
 
-    Raises Refused for a plan that is truncated, altered, of a newer format, or no plan at all.
+    Raises Refused for a plan that is truncated, altered, masked, of a newer format, or no plan at all.
     """
     changes: list[Change] = []
     plan = _checked(lines, conforms, lambda change, line: changes.append(change))
@@ -346,6 +376,11 @@ def _checked(
             )
         if version != FORMAT_VERSION:
             raise Refused("this is not a plan", hint="Plan again with --out.")
+        if header.get("masked"):
+            raise Refused(
+                "this plan is masked: made to be read, it does not hold what would be sent",
+                hint="Save the plan itself with --out.",
+            )
         head = _decode_head(read_as("header", first))
         writing = Writing(head)
         last = next(read)
@@ -368,6 +403,7 @@ def _checked(
             orphans=tuple(footer["orphans"]),
             unchanged=footer["summary"]["unchanged"],
             hazards=_decode_hazards(footer["hazards"]),
+            scope=head.scope,
         )
         footer_line = writing.footer(plan.orphans, plan.hazards, plan.unchanged)
         intact = first == writing.header and last == footer_line
@@ -398,6 +434,7 @@ def _lines_of(lines: Iterable[str]) -> Iterator[str]:
         yield from read
         return
     data = json.loads("".join(chain([first], read)))
+    data.pop("blame", None)  # said beside the plan; no part of it
     footer = {name: data.pop(name) for name in ("orphans", "hazards", "summary", "digest")}
     changes = data.pop("changes")
     for part in (data, *changes, footer):
@@ -426,6 +463,7 @@ def _line(data: Json) -> str:
 
 
 def _encode_head(head: Head) -> dict[str, Json]:
+    scope = {name: value for name, value in asdict(head.scope).items() if value}
     return {
         "format_version": FORMAT_VERSION,
         "environment": head.environment,
@@ -435,17 +473,19 @@ def _encode_head(head: Head) -> dict[str, Json]:
             "serial": head.serial,
             "application": head.application,
         },
+        **({"scope": scope} if scope else {}),
     }
 
 
 def _decode_head(data: dict[str, Any]) -> Head:
-    state = data["state"]
+    state, scope = data["state"], dict(data.get("scope", {}))
     return Head(
         data["environment"],
         Mode(data["mode"]),
         state["lineage"],
         state["serial"],
         state["application"],
+        Scope(tuple(scope.pop("select", ())), tuple(scope.pop("exclude", ())), **scope),
     )
 
 

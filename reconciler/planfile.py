@@ -68,16 +68,25 @@ def write_plan(plan: Plan, path: Path) -> None:
 
     Raises InputError for what names no file, ReconcileError where it cannot be written.
     """
+    write_whole(path, to_lines(plan))
+
+
+def write_whole(path: Path, parts: Iterable[str], *, mode: int = 0o600) -> None:
+    """Writes a file, all or nothing; by default for its owner only, since it may hold personal data.
+
+    Raises InputError for what names no file, ReconcileError where it cannot be written.
+    """
     partial = _partial(path)
     try:
         descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with open(descriptor, "w", encoding="ascii") as file:
-            file.writelines(to_lines(plan))
+        with open(descriptor, "w", encoding="utf-8", newline="") as file:
+            os.fchmod(descriptor, mode)
+            file.writelines(parts)
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
     except OSError as problem:
-        raise ReconcileError(f"cannot write the plan {path}: {problem.strerror}") from None
+        raise ReconcileError(f"cannot write {path}: {problem.strerror}") from None
     finally:
         with suppress(OSError):
             partial.unlink(missing_ok=True)

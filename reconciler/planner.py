@@ -33,6 +33,7 @@ from reconciler.plan import (
     Op,
     Plan,
     Request,
+    Scope,
     Totals,
 )
 from reconciler.profiles import Profile
@@ -79,11 +80,12 @@ Cap: TypeAlias = Count | Share
 class Selection:
     """Which profiles a plan is about: address globs, or ``label:NAME`` with a glob for the name.
 
-    Without ``select`` all are; ``exclude`` wins.
+    Without ``select`` all are; ``exclude`` wins. ``within`` limits it further, to some addresses.
     """
 
     select: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    within: frozenset[str] | None = None
 
     def takes(self, address: str, labels: Sequence[str]) -> bool:
         def matches(pattern: str) -> bool:
@@ -91,8 +93,10 @@ class Selection:
                 return any(fnmatchcase(label, pattern[6:]) for label in labels)
             return fnmatchcase(address, pattern)
 
-        return (not self.select or any(map(matches, self.select))) and not any(
-            map(matches, self.exclude)
+        return (
+            (self.within is None or address in self.within)
+            and (not self.select or any(map(matches, self.select)))
+            and not any(map(matches, self.exclude))
         )
 
 
@@ -105,6 +109,10 @@ class Options:
     reassert: bool = False
     selection: Selection = field(default_factory=Selection)
     sending: Sending = field(default_factory=Sending)
+    since: str | None = None
+    """The commit behind ``selection.within``, to be named in the plan."""
+    refreshed: bool = False
+    """Whether the records were read from the API for this plan."""
     max_changes: int | None = None
     """More changes than this is a hazard that apply refuses."""
     max_delete: Cap = Share(100)
@@ -306,8 +314,16 @@ class Planner:
 
     def head(self, header: Header) -> Head:
         mode = Mode.PRUNE if self._options.prune else Mode.ADDITIVE
+        options = self._options
+        scope = Scope(
+            select=options.selection.select,
+            exclude=options.selection.exclude,
+            since=options.since,
+            reassert=options.reassert,
+            refresh=options.refreshed,
+        )
         return Head(
-            self._options.environment, mode, header.lineage, header.serial, header.application
+            options.environment, mode, header.lineage, header.serial, header.application, scope
         )
 
     def finish(self, header: Header, changes: Changes, totals: Totals | None = None) -> Plan:
@@ -323,6 +339,7 @@ class Planner:
             orphans=self.orphans,
             unchanged=self.unchanged,
             hazards=self.hazards(len(changes)),
+            scope=head.scope,
             totals=totals,
         )
 

@@ -8,41 +8,21 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from math import ceil
+from difflib import unified_diff
 from typing import assert_never
 
-from reconciler.contract import ATTRIBUTES
 from reconciler.errors import Diagnostic, ExitCode, ReconcileError, Severity, Source
 from reconciler.outcomes import ApplyReport, Drift, Halt, Outcome, Progress, Result
-from reconciler.plan import (
-    Action,
-    Basis,
-    Change,
-    FieldChange,
-    Hazard,
-    Op,
-    Plan,
-    Request,
-    encode,
-)
-from reconciler.protocol import Rate
+from reconciler.plan import Action, Op, Plan, to_lines
 from reconciler.state import Fact, Known, Record
-from reconciler.values import Json, quoted, shown
+from reconciler.values import Json, quoted, shown, spelled
+from reconciler.view import ChangeView, FieldView, HazardView, PlanView, count, duration
 
 _RED, _GREEN, _YELLOW, _BOLD, _DIM = "31", "32", "33", "1", "2"
 _MOST_ORPHANS = 20
 _MOST_DIFFERENCES = 50
 
-_SYMBOLS = {
-    Action.CREATE: "+",
-    Action.UPDATE: "~",
-    Action.LINK: "~",
-    Action.DELETE: "-",
-    Action.FORGET: "x",
-}
 _COLORS = {"+": _GREEN, "~": _YELLOW, "-": _RED, "x": _DIM}
-_FOREWARNED = ("delete", "link", "new_device_id", "attribute_limit", "two_steps", "zero_value")
-"""Hazards of changes that are listed one by one, the gravest first; others are summed up."""
 
 
 class _Pen:
@@ -55,161 +35,144 @@ class _Pen:
         return f"\x1b[{';'.join(codes)}m{text}\x1b[0m" if self._color and codes else text
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
 # --- plans ---------------------------------------------------------------------------------------
 
 
 def plan_text(
-    plan: Plan,
-    *,
-    color: bool,
-    rate: Rate | None = None,
-    show_requests: bool = False,
-    ascii: bool = False,
+    view: PlanView, *, color: bool, show_requests: bool = False, ascii: bool = False
 ) -> str:
     """A plan as a reviewer reads it: dangers, changes, orphans, totals.
 
     ``ascii`` avoids arrows that the output cannot encode.
     """
+    parts = plan_text_parts(view, color=color, show_requests=show_requests, ascii=ascii)
+    return "".join(parts)
+
+
+def plan_text_parts(
+    view: PlanView, *, color: bool, show_requests: bool = False, ascii: bool = False
+) -> Iterator[str]:
+    """`plan_text` in parts, one a change, for a plan that does not fit into memory."""
     pen = _Pen(color)
-    lines = [*_hazard_lines(plan, pen)]
-    if lines:
-        lines.append("")
-    for change in plan.changes:
-        lines += _change_lines(change, pen, arrow="->" if ascii else "→")
+    hazards = [_hazard_line(hazard, pen) for hazard in view.hazards]
+    if hazards:
+        yield _joined([*hazards, ""])
+    for change in view.changes:
+        lines = list(_change_lines(change, pen, arrow="->" if ascii else "→"))
         if show_requests:
-            for request in change.requests:
-                lines += _request_lines(request)
-        lines.append("")
-    lines += _orphan_lines(plan, pen)
-    lines += _closing_lines(plan, pen, rate)
-    return "\n".join(lines) + "\n"
+            lines += [f"    {line}" for request in change.requests for line in request]
+        yield _joined([*lines, ""])
+    yield _joined([*_orphan_lines(view, pen), *_closing_lines(view, pen)])
 
 
-def _hazard_lines(plan: Plan, pen: _Pen) -> Iterator[str]:
-    for hazard in plan.hazards:
-        yield pen(f"! {shown(hazard.message)}", _BOLD, _RED)
-    listed: list[tuple[int, str, Hazard]] = []
-    summed: Counter[str] = Counter()
-    sentences: dict[str, str] = {}
-    for change in plan.changes:
-        for hazard in change.hazards:
-            if hazard.kind in _FOREWARNED:
-                listed.append((_FOREWARNED.index(hazard.kind), change.address, hazard))
-            else:
-                summed[hazard.kind] += 1
-                sentences[hazard.kind] = hazard.message
-    for _, address, hazard in sorted(listed, key=lambda item: item[:2]):
-        yield pen(f"! {shown(address)}: {shown(hazard.message)}", _BOLD, _RED)
-    for kind, number in sorted(summed.items()):
-        yield pen(f"! {_count(number, 'change')} {shown(sentences[kind])}", _YELLOW)
+def _joined(lines: Iterable[str]) -> str:
+    return "".join(f"{line}\n" for line in lines)
 
 
-def _change_lines(change: Change, pen: _Pen, *, arrow: str) -> Iterator[str]:
-    symbol = _SYMBOLS[change.action]
-    place = f"  {_place(change.source)}" if change.source else ""
-    yield pen(f"{symbol} {shown(change.address)}", _BOLD, _COLORS[symbol]) + (
+def _hazard_line(hazard: HazardView, pen: _Pen) -> str:
+    if hazard.address:
+        return pen(f"! {hazard.address}: {hazard.message}", _BOLD, _RED)
+    if not hazard.number:
+        return pen(f"! {hazard.message}", _BOLD, _RED)
+    return pen(f"! {count(hazard.number, 'change')} {hazard.message}", _YELLOW)
+
+
+def _change_lines(change: ChangeView, pen: _Pen, *, arrow: str) -> Iterator[str]:
+    place = f"  {change.place}" if change.place else ""
+    yield pen(f"{change.symbol} {change.address}", _BOLD, _COLORS[change.symbol]) + (
         f"  ({change.action})" + pen(place, _DIM)
     )
-    yield pen(f"    # {shown(change.reason)}", _DIM)
-    width = max((len(shown(field.path)) for field in change.fields), default=0)
+    yield pen(f"    # {change.reason}", _DIM)
+    if change.origin:
+        yield pen(f"    # {change.origin}", _DIM)
+    width = max((len(field.path) for field in change.fields), default=0)
     for field in change.fields:
-        mark, text = _field_text(field, arrow)
-        yield f"    {pen(mark, _COLORS[mark])} {shown(field.path):<{width}}  {text}"
+        origin = pen(f"  [{field.origin}]", _DIM) if field.origin else ""
+        yield (
+            f"    {pen(field.mark, _COLORS[field.mark])} {field.path:<{width}}  "
+            f"{_field_text(field, arrow)}{origin}"
+        )
 
 
-def _field_text(field: FieldChange, arrow: str) -> tuple[str, str]:
-    before, after = quoted(field.before), quoted(field.after)
-    match field.op:
-        case Op.SET if field.basis is Basis.NONE:
-            return "+", f"{after}  (never known)"
-        case Op.SET if field.before is None and field.basis is not Basis.UNCERTAIN:
-            return "+", after
-        case Op.SET:
-            return "~", f"{before} {arrow} {after}{_basis(field.basis)}"
-        case Op.CLEAR if field.basis is Basis.NONE:
-            return "-", "cleared  (never known)"
-        case Op.CLEAR:
-            return "-", f"{before} {arrow} cleared{_basis(field.basis)}"
-        case Op.FORGET:
-            return "x", f"{before}  no longer managed; stays as it is at the API"
-        case _:
-            assert_never(field.op)
+def _field_text(field: FieldView, arrow: str) -> str:
+    if field.op is Op.FORGET:
+        return f"{field.before}  {field.note}"
+    value = field.after if field.before is None else f"{field.before} {arrow} {field.after}"
+    return f"{value}  ({field.note})" if field.note else value
 
 
-def _basis(basis: Basis) -> str:
-    return "" if basis is Basis.RECORDED else f"  ({basis})"
-
-
-def _request_lines(request: Request) -> Iterator[str]:
-    yield f"    {request.method} {request.path}"
-    for name, value in request.headers.items():
-        yield f"      {shown(name)}: {shown(value)}"
-    if request.body is not None:
-        for line in json.dumps(request.body, indent=2).splitlines():
-            yield f"      {line}"
-    if request.fallback is not None:
-        body = "the same" if request.body is not None else "{}"
-        yield f"      if the profile does not exist: {request.fallback} with body {body}"
-
-
-def _orphan_lines(plan: Plan, pen: _Pen) -> Iterator[str]:
-    if not plan.orphans:
+def _orphan_lines(view: PlanView, pen: _Pen) -> Iterator[str]:
+    if not view.orphans:
         return
-    yield pen(f"{_count(len(plan.orphans), 'orphan')}, recorded but in no file, left alone:", _BOLD)
-    for address in plan.orphans[:_MOST_ORPHANS]:
+    yield pen(f"{count(len(view.orphans), 'orphan')}, recorded but in no file, left alone:", _BOLD)
+    for address in view.orphans[:_MOST_ORPHANS]:
         yield f"    {shown(address)}"
-    if len(plan.orphans) > _MOST_ORPHANS:
-        yield f"    and {len(plan.orphans) - _MOST_ORPHANS} more"
+    if len(view.orphans) > _MOST_ORPHANS:
+        yield f"    and {len(view.orphans) - _MOST_ORPHANS:,} more"
     yield "  Delete them with --prune, or stop recording them with `reconcile state rm`."
     yield ""
 
 
-def _closing_lines(plan: Plan, pen: _Pen, rate: Rate | None) -> Iterator[str]:
-    summary = plan.summary
-    environment = f"environment {shown(plan.environment)}, mode {plan.mode}"
-    if plan.is_empty:
+def _closing_lines(view: PlanView, pen: _Pen) -> Iterator[str]:
+    summary = view.summary
+    environment = f"environment {view.environment}, mode {view.plan.mode}"
+    if view.scope:
+        yield f"This plan: {'; '.join(view.scope)}."
+    if view.masked:
+        yield f"Masked: {', '.join(view.masked)} values; equal ones have the same number."
+    if view.is_empty:
         yield pen("No changes.", _BOLD, _GREEN) + (
-            f" {_count(summary['unchanged'], 'profile')} as recorded; {environment}."
+            f" {count(summary['unchanged'], 'profile')} as recorded; {environment}."
         )
-        yield plan.digest
+        yield view.digest
         return
-    blind = sum(
-        1
-        for change in plan.changes
-        for field in change.fields
-        if not field.path.startswith(f"{ATTRIBUTES}.") and field.basis is not Basis.NONE
-    )
-    if blind:
-        noun = "field is" if blind == 1 else "fields are"
+    if view.write_only:
+        noun = "field is" if view.write_only == 1 else "fields are"
         yield (
-            f"{blind} {noun} write-only: the API never returns them, so what was there is what this "
-            "tool last wrote."
+            f"{view.write_only:,} {noun} write-only: the API never returns them, so what was there is "
+            "what this tool last wrote."
         )
-    counts = ", ".join(f"{summary[action]} to {action}" for action in Action)
-    yield pen("Plan:", _BOLD) + f" {counts}; {summary['unchanged']} unchanged; {environment}."
-    yield f"{_count(summary['requests'], 'request')}{_time(summary['requests'], rate)}. {plan.digest}"
+    counts = ", ".join(f"{summary[action]:,} to {action}" for action in Action)
+    yield pen("Plan:", _BOLD) + f" {counts}; {summary['unchanged']:,} unchanged; {environment}."
+    yield f"{count(summary['requests'], 'request')}, {view.duration}. {view.digest}"
 
 
-def _time(requests: int, rate: Rate | None) -> str:
-    if rate is None or rate.per_second is None:
-        return ", no rate limit"
-    about = f", about {_duration(requests / rate.per_second)} at {rate}"
-    return about + (" to begin with" if rate.auto else "")
+def plan_json(view: PlanView) -> str:
+    """A plan as one JSON object: schema ``plan.schema.json``. What is masked in it, and who wrote its
+    lines, is said beside the plan itself; a masked one cannot be applied."""
+    return "".join(plan_json_parts(view))
 
 
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{ceil(seconds)} s"
-    return f"{ceil(seconds / 60)} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
-
-
-def plan_json(plan: Plan) -> str:
-    """A plan as one JSON object: schema ``plan.schema.json``."""
-    return json.dumps(encode(plan), indent=2) + "\n"
+def plan_json_parts(view: PlanView) -> Iterator[str]:
+    """`plan_json` in parts, one a change, for a plan that does not fit into memory."""
+    lines = to_lines(view.plan)
+    head: dict[str, Json] = json.loads(next(lines))
+    if view.masked:
+        head["masked"] = list(view.masked)
+    if view.blame:
+        head["blame"] = [
+            {
+                "address": address,
+                "path": path,
+                "commit": origin.commit or None,
+                "author": origin.author or None,
+                "date": origin.date or None,
+                "summary": origin.summary,
+                "removed": origin.removed,
+            }
+            for (address, path), origin in view.blame.items()
+        ]
+    yield f'{spelled(head, indent=2).removesuffix("}").rstrip()},\n  "changes": ['
+    separator = "\n"
+    line = next(lines)
+    for following in lines:
+        change = spelled(json.loads(line), indent=2).replace("\n", "\n    ")
+        yield f"{separator}    {change}"
+        separator = ",\n"
+        line = following
+    end = "\n  " if separator != "\n" else ""
+    foot = {**json.loads(line), "digest": view.digest}
+    yield f"{end}],{spelled(foot, indent=2).removeprefix('{')}\n"
 
 
 # --- findings ------------------------------------------------------------------------------------
@@ -229,14 +192,14 @@ def diagnostics_text(diagnostics: Sequence[Diagnostic], *, color: bool) -> str:
         if diagnostic.hint:
             lines.append(f"  {shown(diagnostic.hint)}")
     errors, warnings = _totals(diagnostics)
-    lines.append(f"{_count(errors, 'error')}, {_count(warnings, 'warning')}.")
+    lines.append(f"{count(errors, 'error')}, {count(warnings, 'warning')}.")
     return "\n".join(lines) + "\n"
 
 
 def diagnostics_json(diagnostics: Sequence[Diagnostic]) -> str:
     """Findings as one JSON object."""
     errors, warnings = _totals(diagnostics)
-    data = {
+    data: Json = {
         "format_version": 1,
         "valid": errors == 0,
         "diagnostics": [
@@ -253,7 +216,7 @@ def diagnostics_json(diagnostics: Sequence[Diagnostic]) -> str:
         ],
         "summary": {"errors": errors, "warnings": warnings},
     }
-    return json.dumps(data, indent=2) + "\n"
+    return spelled(data, indent=2) + "\n"
 
 
 def _totals(diagnostics: Iterable[Diagnostic]) -> tuple[int, int]:
@@ -301,7 +264,7 @@ def apply_text(report: ApplyReport, *, color: bool, problems: bool = False) -> s
         some = ", ".join(shown(result.address) for result in skipped[:3])
         more = ", ..." if counts[Outcome.SKIPPED] > 3 else ""
         lines.append(
-            f"{_count(counts[Outcome.SKIPPED], 'change')} not begun, because "
+            f"{count(counts[Outcome.SKIPPED], 'change')} not begun, because "
             f"{shown(skipped[0].reason)}: {some}{more}"
         )
     head = "Apply complete" if good else "Apply incomplete"
@@ -309,7 +272,7 @@ def apply_text(report: ApplyReport, *, color: bool, problems: bool = False) -> s
     lines.append(f"{pen(head, _BOLD, _GREEN if good else _RED)}: {totals}.")
     if report.recovered:
         lines.append(
-            f"An earlier apply was cut off; {_count(report.recovered, 'profile')} that it had under way "
+            f"An earlier apply was cut off; {count(report.recovered, 'profile')} that it had under way "
             "counted as uncertain."
         )
     lines += _next_steps(report)
@@ -347,8 +310,8 @@ def _next_steps(report: ApplyReport) -> Iterator[str]:
 
 def progress_text(progress: Progress, *, seconds: float) -> str:
     """How far an apply is after so many seconds, as a line."""
-    return f"{progress.done} of {_count(progress.total, 'change')}; {pace_text(progress)}" + (
-        f"; about {_duration(left)} left" if (left := _left(progress, seconds)) is not None else ""
+    return f"{progress.done} of {count(progress.total, 'change')}; {pace_text(progress)}" + (
+        f"; about {duration(left)} left" if (left := _left(progress, seconds)) is not None else ""
     )
 
 
@@ -374,12 +337,12 @@ def _left(progress: Progress, seconds: float) -> float | None:
 
 def version_event() -> str:
     """The first event."""
-    return json.dumps({"type": "version", "format_version": 1})
+    return spelled({"type": "version", "format_version": 1})
 
 
 def start_event(plan: Plan) -> str:
     """What is about to be applied."""
-    return json.dumps(
+    return spelled(
         {
             "type": "start",
             "environment": plan.environment,
@@ -392,7 +355,7 @@ def start_event(plan: Plan) -> str:
 
 def change_event(result: Result) -> str:
     """The outcome of a change; ``failure`` names the class of what went wrong."""
-    return json.dumps(
+    return spelled(
         {
             "type": "change",
             "address": result.address,
@@ -409,7 +372,7 @@ def change_event(result: Result) -> str:
 def progress_event(progress: Progress, *, seconds: float) -> str:
     """How far it is."""
     left = _left(progress, seconds)
-    return json.dumps(
+    return spelled(
         {
             "type": "progress",
             "total": progress.total,
@@ -429,7 +392,7 @@ def summary_event(
     report: ApplyReport, code: ExitCode, problem: ReconcileError | None = None
 ) -> str:
     """The last event, also where the run ended by an error."""
-    return json.dumps(
+    return spelled(
         {
             "type": "summary",
             "run": report.run,
@@ -468,11 +431,11 @@ def drift_text(drifts: Sequence[Drift], *, color: bool) -> str:
                 f"    {shown(field.path)}  {quoted(field.before)} -> {quoted(field.after)}"
             )
     same = sum(1 for drift in drifts if drift.kind == "same")
-    lines.append(f"{_count(len(drifts), 'profile')} read, {same} as recorded where it can be seen.")
+    lines.append(f"{count(len(drifts), 'profile')} read, {same} as recorded where it can be seen.")
     blind = sum(drift.unverifiable for drift in drifts)
     if blind:
         lines.append(
-            f"{_count(blind, 'field')} cannot be verified: the API returns custom attributes and "
+            f"{count(blind, 'field')} cannot be verified: the API returns custom attributes and "
             "identifiers only. `plan --reassert` sends them again."
         )
     return "\n".join(lines) + "\n"
@@ -480,7 +443,7 @@ def drift_text(drifts: Sequence[Drift], *, color: bool) -> str:
 
 def drift_json(drifts: Sequence[Drift]) -> str:
     """What `refresh` found, as one JSON object."""
-    data = {
+    data: Json = {
         "format_version": 1,
         "profiles": [
             {
@@ -495,7 +458,7 @@ def drift_json(drifts: Sequence[Drift]) -> str:
             for drift in drifts
         ],
     }
-    return json.dumps(data, indent=2) + "\n"
+    return spelled(data, indent=2) + "\n"
 
 
 # --- records -------------------------------------------------------------------------------------
@@ -512,7 +475,7 @@ def records_text(records: Sequence[Record], *, color: bool) -> str:
 
 def _record_line(record: Record, width: int, pen: _Pen) -> str:
     uncertain = sum(1 for fact in record.facts.values() if fact.known is Known.UNCERTAIN)
-    notes = [record.presence.value, _count(len(record.facts), "field")]
+    notes = [record.presence.value, count(len(record.facts), "field")]
     if uncertain:
         notes.append(pen(f"{uncertain} uncertain", _RED))
     if record.protect:
@@ -556,7 +519,17 @@ def _fact_text(fact: Fact) -> str:
             assert_never(fact.known)
 
 
-# --- nested values -------------------------------------------------------------------------------
+# --- texts and nested values -------------------------------------------------------------------------------
+
+
+def difference_of_texts(name: str, before: str, after: str, *, color: bool) -> str:
+    """A unified difference of two versions of a file."""
+    pen = _Pen(color)
+    colors = {"+": _GREEN, "-": _RED, "@": _DIM}
+    lines = unified_diff(
+        before.splitlines(), after.splitlines(), f"a/{name}", f"b/{name}", lineterm=""
+    )
+    return "".join(f"{pen(shown(line), *filter(None, [colors.get(line[:1])]))}\n" for line in lines)
 
 
 def difference_text(before: Json, after: Json) -> str:
@@ -573,7 +546,7 @@ def difference_text(before: Json, after: Json) -> str:
         return "No difference.\n"
     hidden = len(lines) - _MOST_DIFFERENCES
     if hidden > 0:
-        lines = [*lines[:_MOST_DIFFERENCES], f"and {_count(hidden, 'more difference')}"]
+        lines = [*lines[:_MOST_DIFFERENCES], f"and {count(hidden, 'more difference')}"]
     return "\n".join(lines) + "\n"
 
 

@@ -30,6 +30,12 @@ def load_schema(name: str) -> Any:
 
 
 @cache
+def load_template(name: str) -> str:
+    """A file of the package's ``templates``."""
+    return (files("reconciler") / "templates" / name).read_text("utf-8")
+
+
+@cache
 def load_contract(dialect: str = Dialect.GUIDE.value) -> Contract:
     """The contract in a dialect."""
     return Contract.of(load_schema("contract"), dialect)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
@@ -18,6 +19,12 @@ Scalar: TypeAlias = str | bool | int | float
 FieldPath: TypeAlias = str
 """``email``, ``custom_attributes.tier``, ``installation_meta.locale``. Only the first dot separates:
 the key of a custom attribute may hold dots itself."""
+
+
+class Tag(str):
+    """Text of ours in the place of a value that is not to be seen; it is shown without quotes."""
+
+    __slots__ = ()
 
 
 def canonical(value: Json) -> str:
@@ -42,15 +49,34 @@ def same(a: Scalar | None, b: Scalar | None) -> bool:
 
 
 def shown(text: str) -> str:
-    """Text that is safe to print: whatever could steer a terminal or hide is written as an escape.
+    """Text that is safe to print, also at the beginning of a line: whatever could steer a terminal,
+    hide, or be read as a command by the log of a build is written as an escape.
 
     Controls (C0, C1, DEL), line separators, direction and other format marks, lone surrogates,
     private use and unassigned code points become ``\\x1b``-style escapes; a backslash is doubled so
-    that an escape can be told from text that looks like one.
+    that an escape can be told from text that looks like one. Builds obey lines that begin with ``::``
+    (GitHub), and ``##[`` or ``##vso[`` anywhere (GitHub, Azure): their first character is escaped.
     """
+    safe = _escaped(text)
+    start = len(safe) - len(safe.lstrip())
+    return f"{safe[:start]}\\x3a{safe[start + 1 :]}" if safe[start : start + 1] == ":" else safe
+
+
+def spelled(value: Json, *, indent: int | None = None) -> str:
+    """JSON for people and programs, in ASCII, that the log of a build does not obey (see `shown`)."""
+    text = json.dumps(value, indent=indent, allow_nan=False)
+    return _COMMAND.sub(r"\\u0023", text) if "##" in text else text
+
+
+_COMMAND = re.compile(r"#(?=#(?:vso)?\[)", re.IGNORECASE)
+
+
+def _escaped(text: str) -> str:
     if text.isascii() and text.isprintable() and "\\" not in text:
-        return text
-    return "".join(_shown_character(character) for character in text)
+        safe = text
+    else:
+        safe = "".join(_shown_character(character) for character in text)
+    return _COMMAND.sub(r"\\x23", safe) if "##" in safe else safe
 
 
 def _shown_character(character: str) -> str:
@@ -73,8 +99,10 @@ def quoted(value: Scalar | None) -> str:
             return "null"
         case bool():
             return "true" if value else "false"
+        case Tag():
+            return str(value)
         case str():
-            escaped = shown(value).replace('"', '\\"')
+            escaped = _escaped(value).replace('"', '\\"')
             return f'"{escaped}"'
         case float() if value.is_integer() and abs(value) < 1e15:
             return f"{value:.1f}"

@@ -44,18 +44,20 @@ from reconciler.errors import (
     RemoteUnavailable,
     Source,
     StateRefused,
+    error,
 )
 from reconciler.index import Index
 from reconciler.outcomes import ApplyReport, Drift, Outcome, Progress, Result
 from reconciler.pace import MOST_IN_FLIGHT, Pace, SystemClock
-from reconciler.plan import Plan, Request
-from reconciler.planfile import PlanWriter, read_plan, write_plan
+from reconciler.plan import Origin, Plan, Request
+from reconciler.planfile import PlanWriter, read_plan, write_plan, write_whole
 from reconciler.planner import Options, Planner, Selection, make_plan
 from reconciler.profiles import Profile, profile_of
 from reconciler.protocol import Rate, Sending
 from reconciler.resources import fingerprint, load_contract, load_schema
 from reconciler.state import FORMAT_VERSION, Export, Header, Record, by_address, decode_export
 from reconciler.store import Holder, SqliteStore, Store, Writer
+from reconciler.values import FieldPath
 
 if TYPE_CHECKING:
     from reconciler.answers import Answer
@@ -83,6 +85,16 @@ class Checked:
     @property
     def valid(self) -> bool:
         return not any(diagnostic.is_error for diagnostic in self.diagnostics)
+
+
+@dataclass(frozen=True, slots=True)
+class Formatted:
+    """What `Workspace.format` did: the files that were not in canonical form, each with its text before
+    and after, the errors that kept others as they are, and how many files there are."""
+
+    changed: tuple[tuple[str, str, str], ...]
+    diagnostics: tuple[Diagnostic, ...]
+    files: int
 
 
 class Workspace:
@@ -244,6 +256,48 @@ class Workspace:
             return ()
         return self._declared.profiles()
 
+    def format(self, paths: Sequence[str | Path] = (), *, write: bool) -> Formatted:
+        """Puts the profile files (or only ``paths``) into canonical form, comments kept.
+
+        Files that do not parse, or would lose something, are left as they are and reported.
+
+        Raises ReconcileError without ruamel.yaml, or where a file cannot be written.
+        """
+        from reconciler.fmt import format_text
+        from reconciler.loader import files_below
+
+        changed: list[tuple[str, str, str]] = []
+        problems: list[Diagnostic] = []
+        count = 0
+        for root in [Path(path) for path in paths] or [self.config.profiles]:
+            files, findings = files_below(root, display=self._display)
+            problems += findings
+            for path, name in files:
+                count += 1
+                try:
+                    before = path.read_bytes().decode("utf-8")
+                    after = format_text(before, name, self.contract)
+                except UnicodeDecodeError:
+                    problems.append(
+                        error(
+                            "file/encoding",
+                            "the file is not UTF-8",
+                            Source(name),
+                            hint="Save it as UTF-8.",
+                        )
+                    )
+                except OSError as problem:
+                    raise ReconcileError(f"cannot read {name}: {problem.strerror}") from None
+                except InputError as problem:
+                    problems += problem.diagnostics
+                else:
+                    if after != before:
+                        changed.append((name, before, after))
+                        if write:
+                            target = path.resolve()  # a link stays a link
+                            write_whole(target, [after], mode=target.stat().st_mode & 0o7777)
+        return Formatted(tuple(changed), tuple(problems), count)
+
     def _display(self, path: Path) -> str:
         """How a file is named in findings and plans: relative to the configuration, so that a plan is
         the same wherever the repository lies."""
@@ -272,6 +326,7 @@ class Workspace:
         prune: bool = False,
         select: Iterable[str] = (),
         exclude: Iterable[str] = (),
+        since: str | None = None,
         profiles: Sequence[Profile] | None = None,
         out: Path | None = None,
         on_findings: Callable[[Sequence[Diagnostic]], None] = lambda findings: None,
@@ -279,11 +334,12 @@ class Workspace:
         """The plan that takes the recorded state to the files; saved to ``out`` on the way.
 
         Touches neither state nor files, and makes no network call unless ``refresh``, which reads the
-        recorded profiles first and records nothing. ``profiles`` spares reading the files again;
+        recorded profiles first and records nothing. ``since`` is a git revision: only profiles whose
+        files changed since then are looked at. ``profiles`` spares reading the files again;
         otherwise ``on_findings`` is told what is to be said of valid ones.
 
-        Raises InputError for invalid files and for what the API cannot do, ReconcileError where a
-        profile could not be read.
+        Raises InputError for invalid files and for what the API cannot do, UsageError for a revision
+        that git does not know, ReconcileError where a profile could not be read.
         """
         selection = Selection(tuple(select), tuple(exclude))
         seen: dict[str, Record] = {}
@@ -291,13 +347,14 @@ class Workspace:
             looks = list(self._look(list(self.store.records()), selection))
             _refuse_unread([look.drift for look in looks])
             seen = {look.after.address: look.after for look in looks}
-        options = self._options(selection, prune=prune, reassert=reassert)
+        options = self._options(selection, prune=prune, reassert=reassert, refreshed=refresh)
         header = self.store.header()
         with _cyclic_collector_off():
             if profiles is None:
                 return self._indexed(
-                    lambda index: self._plan(index, header, options, seen, out, on_findings)
+                    lambda index: self._plan(index, header, options, since, seen, out, on_findings)
                 )
+        options = self._since(since, options, profiles)
         recorded = by_address(self.store.records()) | seen
         made = make_plan(profiles, recorded, header=header, contract=self.contract, options=options)
         if isinstance(made, list):
@@ -306,12 +363,15 @@ class Workspace:
             write_plan(made, out)
         return made
 
-    def _options(self, selection: Selection, *, prune: bool, reassert: bool) -> Options:
+    def _options(
+        self, selection: Selection, *, prune: bool, reassert: bool, refreshed: bool
+    ) -> Options:
         environment = self.environment
         return Options(
             environment=environment.name,
             prune=prune,
             reassert=reassert,
+            refreshed=refreshed,
             selection=selection,
             sending=Sending(environment.delete_attribute_with, environment.send_ip_country_always),
             max_changes=environment.max_changes,
@@ -323,19 +383,22 @@ class Workspace:
         index: Index,
         header: Header,
         options: Options,
+        since: str | None,
         seen: Mapping[str, Record],
         out: Path | None,
         on_findings: Callable[[Sequence[Diagnostic]], None],
     ) -> Plan:
         declared = self._read(index)
         try:
-            return self._planned(index, declared, header, options, seen, out, on_findings)
+            if not declared.is_valid:
+                raise _invalid(declared.findings)
+            options = self._since(since, options, declared.profiles())
+            return self._planned(declared, header, options, seen, out, on_findings)
         finally:
             index.keep()  # what was read, at least
 
     def _planned(
         self,
-        index: Index,
         declared: Declarations,
         header: Header,
         options: Options,
@@ -343,8 +406,6 @@ class Workspace:
         out: Path | None,
         on_findings: Callable[[Sequence[Diagnostic]], None],
     ) -> Plan:
-        if not declared.is_valid:
-            raise _invalid(declared.findings)
         if declared.findings:
             on_findings(declared.findings)
         planner = Planner(self.contract, options)
@@ -365,6 +426,39 @@ class Workspace:
                 planner.orphans, planner.hazards(writer.count), planner.unchanged
             )
         return planner.finish(header, found, totals)
+
+    def _since(self, since: str | None, options: Options, desired: Iterable[Profile]) -> Options:
+        """The options, limited to the profiles whose files changed since a revision."""
+        if since is None:
+            return options
+        from reconciler.provenance import Repository
+
+        repository = Repository.around(self.config.root)
+        commit, files = repository.changed_since(since)
+        sources = [
+            *((profile.address, profile.source.file) for profile in desired),
+            *(
+                (record.address, record.source.file)
+                for record in self.store.records()
+                if record.source
+            ),
+        ]
+        moved = {
+            name
+            for name in {file for _, file in sources}
+            if repository.path_of(self.config.root / name) in files
+        }
+        within = frozenset(address for address, file in sources if file in moved)
+        return replace(options, since=commit, selection=replace(options.selection, within=within))
+
+    def blame(self, plan: Plan) -> Mapping[tuple[str, FieldPath], Origin]:
+        """Who wrote the lines behind a plan, by address and field path (empty for the profile itself).
+
+        Raises ReconcileError where the configuration is in no git repository.
+        """
+        from reconciler.provenance import blame_of
+
+        return blame_of(plan, self.config.root)
 
     # --- applying ----------------------------------------------------------------------------
 
@@ -738,4 +832,14 @@ def _user() -> str:
         return "unknown"
 
 
-__all__ = ["Checked", "Told", "Workspace", "find", "processes", "read_plan", "write_plan"]
+__all__ = [
+    "Checked",
+    "Formatted",
+    "Told",
+    "Workspace",
+    "find",
+    "processes",
+    "read_plan",
+    "write_plan",
+    "write_whole",
+]

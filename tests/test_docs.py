@@ -18,6 +18,7 @@ from reconciler.contract import Clear
 from reconciler.errors import ExitCode
 from reconciler.report import plan_text
 from reconciler.resources import generated, load_contract, load_schema
+from reconciler.view import PlanView
 from tests.update_help import TARGET, content
 
 ROOT = Path(__file__).parent.parent
@@ -124,7 +125,7 @@ def test_the_example_of_the_readme_is_what_the_program_prints(tmp_path: Path) ->
     with Workspace.open(start=tmp_path) as workspace:
         workspace.apply(workspace.plan())
         profile.write_text(yaml, "utf-8")
-        text = plan_text(workspace.plan(), color=False)
+        text = plan_text(PlanView.of(workspace.plan()), color=False)
     expected = printed.removeprefix("$ reconcile plan\n")
     assert _undigested(text) == _undigested(expected)
 

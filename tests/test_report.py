@@ -16,6 +16,7 @@ from reconciler.outcomes import ApplyReport, Drift, Outcome, Result
 from reconciler.plan import Action, Basis, Change, FieldChange, Hazard, Mode, Op, Plan, Request
 from reconciler.protocol import Rate
 from reconciler.state import Fact, Known, Record
+from reconciler.view import PlanView
 
 PATH = "/api/v2/server-side-api/profile/"
 
@@ -60,7 +61,7 @@ def test_a_plan_in_full() -> None:
         unchanged=98,
         hazards=(Hazard("max_delete", "1 deletion of 2 recorded, above max_delete"),),
     )
-    text = report.plan_text(plan, color=False, rate=Rate(5.0))
+    text = report.plan_text(PlanView.of(plan, rate=Rate(5.0)), color=False)
     assert re.sub("sha256:[0-9a-f]{64}", "DIGEST", text) == (
         "! 1 deletion of 2 recorded, above max_delete\n"
         "! old: no undo\n"
@@ -91,7 +92,7 @@ def test_a_plan_in_full() -> None:
 
 
 def test_an_empty_plan_says_so() -> None:
-    text = report.plan_text(plan_of(unchanged=3), color=False)
+    text = report.plan_text(PlanView.of(plan_of(unchanged=3)), color=False)
     assert text.startswith(
         "No changes. 3 profiles as recorded; environment local, mode additive.\n"
     )
@@ -99,7 +100,7 @@ def test_an_empty_plan_says_so() -> None:
 
 def test_requests_are_shown_whole() -> None:
     field = FieldChange("first_name", Op.SET, "Jane", "Janet", Basis.RECORDED)
-    text = report.plan_text(plan_of(changed(field)), color=False, show_requests=True)
+    text = report.plan_text(PlanView.of(plan_of(changed(field))), color=False, show_requests=True)
     assert (
         f"    PATCH {PATH}\n"
         "      adapty-customer-user-id: jane\n"
@@ -113,7 +114,7 @@ def test_requests_are_shown_whole() -> None:
     ("number", "rate", "expected"),
     [
         (1, 5.0, "1 request, about 1 s at 300/min."),
-        (3000, 5.0, "3000 requests, about 10 min at 300/min."),
+        (3000, 5.0, "3,000 requests, about 10 min at 300/min."),
         (2, None, "2 requests, no rate limit."),
     ],
 )
@@ -122,13 +123,13 @@ def test_the_last_line_says_how_long_it_takes(
 ) -> None:
     request = Request("PATCH", PATH, {}, {})
     plan = plan_of(changed(requests=(request,) * number))
-    last = report.plan_text(plan, color=False, rate=Rate(rate)).splitlines()[-1]
+    last = report.plan_text(PlanView.of(plan, rate=Rate(rate)), color=False).splitlines()[-1]
     assert last.startswith(expected)
 
 
 def test_without_unicode_the_arrow_is_ascii() -> None:
     field = FieldChange("first_name", Op.SET, "Jane", "Janet", Basis.RECORDED)
-    assert report.plan_text(plan_of(changed(field)), color=False, ascii=True).isascii()
+    assert report.plan_text(PlanView.of(plan_of(changed(field))), color=False, ascii=True).isascii()
 
 
 def test_findings_in_full() -> None:
@@ -206,8 +207,8 @@ def _renderings(text: str) -> list[str]:
         text, profile_id=text, labels=(text,), facts={text: Fact.of(text)}, source=source
     )
     return [
-        report.plan_text(plan, color=False, show_requests=True),
-        report.plan_json(plan),
+        report.plan_text(PlanView.of(plan), color=False, show_requests=True),
+        report.plan_json(PlanView.of(plan)),
         report.diagnostics_text([error("rule", text, source, hint=text)], color=False),
         report.diagnostics_json([error("rule", text, source, hint=text)]),
         report.result_line(result, color=False),

@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# Plans: annotations into the log, a summary for the job, and the files for comment and artifact. What
+# the program ended with is an output; the last step judges it, when the comment is there.
+set -euo pipefail
+# shellcheck source=ci/common.sh
+. "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+folder="$(mktemp -d "$RUNNER_TEMP/reconcile-XXXXXX")"
+[ "${MODE:-plan}" != drift ] || options+=(--refresh)
+[ "${BLAME:-}" != true ] || options+=(--blame)
+
+code=0
+"${program[@]}" plan "${options[@]}" "${masking[@]}" --detailed-exitcode --format github \
+  --links "$GITHUB_SERVER_URL/$HEAD_REPOSITORY/blob/$HEAD_COMMIT/" \
+  --out "$folder/reviewed.plan" --json-out "$folder/plan.json" \
+  --markdown-out "$folder/plan.md" --html-out "$folder/plan.html" || code=$?
+
+digest=""
+if [ -f "$folder/plan.json" ]; then
+  digest="$(python -c 'import json, sys; print(json.load(open(sys.argv[1]))["digest"])' "$folder/plan.json")"
+fi
+{
+  echo "exit-code=$code"
+  echo "folder=$folder"
+  echo "digest=$digest"
+  if [ "$code" = 2 ]; then echo "changes=true"; else echo "changes=false"; fi
+} >> "$GITHUB_OUTPUT"
+if [ -f "$folder/plan.md" ]; then
+  cat "$folder/plan.md" >> "$GITHUB_STEP_SUMMARY"
+fi

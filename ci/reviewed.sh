@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# The digest to apply: the one that was given, or the one in the comment of the merged pull request.
+set -euo pipefail
+case "$DIGEST" in
+  sha256:*) found="$DIGEST" ;;
+  reviewed) found="$(python "$(dirname "${BASH_SOURCE[0]}")/comment.py" digest "$GITHUB_SHA")" ;;
+  *) echo "::error::digest is sha256:… or reviewed"; exit 64 ;;
+esac
+echo "digest=$found" >> "$GITHUB_OUTPUT"
+echo "the reviewed plan is $found"

@@ -1,0 +1,416 @@
+"""The one view model behind every format that a person reads: a plan as a reviewer meets it. Pure.
+
+Every text of a view has passed `shown` or `quoted`: it is one line without control, direction or
+invisible characters, and no build obeys it. A writer adds what its medium needs (Markdown, HTML), and
+decides nothing about the plan.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import ceil
+from typing import assert_never
+from urllib.parse import quote
+
+from reconciler.contract import ATTRIBUTES
+from reconciler.errors import Source
+from reconciler.plan import (
+    Action,
+    Basis,
+    Change,
+    FieldChange,
+    Hazard,
+    Op,
+    Origin,
+    Plan,
+    Request,
+    Scope,
+)
+from reconciler.protocol import Rate
+from reconciler.values import FieldPath, quoted, shown, spelled
+
+SYMBOLS = {
+    Action.CREATE: "+",
+    Action.UPDATE: "~",
+    Action.LINK: "~",
+    Action.DELETE: "-",
+    Action.FORGET: "x",
+}
+
+REFUSED = ("delete_everything", "max_delete", "max_changes")
+"""Hazards of a whole plan that apply refuses, the gravest first."""
+GRAVE = ("delete", "link", "new_device_id", "attribute_limit", "two_steps", "zero_value")
+"""Hazards of changes that are named one by one, the gravest first; others are summed up."""
+
+_IMPORTANCE = (Action.DELETE, Action.LINK, Action.UPDATE, Action.CREATE, Action.FORGET)
+
+
+def count(number: int, noun: str) -> str:
+    """``1 change``, ``2,000 changes``."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """Addresses of lines of files: ``base``, then ``prefix`` (the folder of the configuration in its
+    repository), the file, and ``#L`` with the line. Without a base there are none."""
+
+    base: str = ""
+    prefix: str = ""
+
+    def to(self, source: Source | None) -> str:
+        """The address of a place, or empty. Nothing in a file name can end or steer it."""
+        if not self.base or source is None or source.file.startswith("/"):
+            return ""
+        path = quote(f"{self.prefix}{source.file}".encode("utf-8", "surrogatepass"), safe="/")
+        return f"{self.base}{path}" + (f"#L{source.line}" if source.line else "")
+
+    def path(self, file: str) -> str:
+        """A file as builds name it: from the root of the repository."""
+        return file if file.startswith("/") else self.prefix + file
+
+
+@dataclass(frozen=True, slots=True)
+class FieldView:
+    """What happens to one field. ``after`` of a cleared one is ``cleared``; ``before`` is ``None`` where
+    nothing was there or it was never known."""
+
+    mark: str
+    """``+``, ``~``, ``-``, or ``x`` for a field that is no longer managed."""
+    path: str
+    op: Op
+    before: str | None
+    after: str
+    basis: Basis
+    note: str
+    """How sure ``before`` is, where that is worth a word."""
+    file: str
+    line: int
+    link: str
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class HazardView:
+    """A danger with its sentence. Either it has an ``address``, or ``number`` says how many changes carry
+    it, 0 standing for the plan as a whole."""
+
+    kind: str
+    message: str
+    address: str = ""
+    number: int = 1
+
+    @property
+    def refused(self) -> bool:
+        """Whether apply refuses a plan with it."""
+        return self.number == 0 and self.kind in REFUSED
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeView:
+    """What happens to one profile."""
+
+    symbol: str
+    address: str
+    action: Action
+    reason: str
+    labels: tuple[str, ...]
+    protect: bool
+    hazards: tuple[HazardView, ...]
+    fields: tuple[FieldView, ...]
+    requests: tuple[tuple[str, ...], ...]
+    """The lines of each request, the very ones that are sent."""
+    place: str
+    file: str
+    line: int
+    link: str
+    origin: str
+
+
+@dataclass(frozen=True)
+class PlanView:
+    """A plan as a reviewer meets it. ``changes`` are made one by one, in the plan's order."""
+
+    plan: Plan
+    """Masked, if anything is."""
+    environment: str
+    digest: str
+    """Of the plan that was made, masked or not."""
+    masked: tuple[str, ...]
+    scope: tuple[str, ...]
+    """What the plan is limited to and how it was made, a sentence each."""
+    hazards: tuple[HazardView, ...]
+    """Of the plan, then the grave ones of changes, then sums; the gravest first."""
+    orphans: Sequence[str]
+    basis: Mapping[Basis, int]
+    """How many fields are known in which way."""
+    write_only: int
+    """Fields with a ``before`` that the API never returns."""
+    duration: str
+    command: str
+    """Applies exactly this plan, or nothing."""
+    blame: Mapping[tuple[str, FieldPath], Origin] = field(default_factory=dict)
+    links: Links = field(default_factory=Links)
+
+    @classmethod
+    def of(
+        cls,
+        plan: Plan,
+        *,
+        rate: Rate | None = None,
+        masked: tuple[str, ...] = (),
+        blame: Mapping[tuple[str, FieldPath], Origin] | None = None,
+        links: Links | None = None,
+    ) -> PlanView:
+        grave: list[tuple[int, HazardView]] = []
+        sums: Counter[str] = Counter()
+        sentences: dict[str, str] = {}
+        basis: Counter[Basis] = Counter()
+        write_only = 0
+        for change in plan.changes:
+            for hazard in change.hazards:
+                if hazard.kind in GRAVE:
+                    view = HazardView(
+                        shown(hazard.kind), shown(hazard.message), shown(change.address)
+                    )
+                    grave.append((GRAVE.index(hazard.kind), view))
+                else:
+                    sums[hazard.kind] += 1
+                    sentences[hazard.kind] = shown(hazard.message)
+            for item in change.fields:
+                basis[item.basis] += 1
+                write_only += item.basis is not Basis.NONE and not _is_attribute(item.path)
+        grave.sort(key=lambda item: item[0])
+        return cls(
+            plan=plan,
+            environment=shown(plan.environment),
+            digest=plan.digest,
+            masked=masked,
+            scope=tuple(_scope(plan.scope)),
+            hazards=(
+                *map(_of_plan, plan.hazards),
+                *(view for _, view in grave),
+                *(
+                    HazardView(shown(kind), sentences[kind], number=number)
+                    for kind, number in sorted(sums.items())
+                ),
+            ),
+            orphans=plan.orphans,
+            basis=basis,
+            write_only=write_only,
+            duration=_takes(plan.summary["requests"], rate),
+            command=shown(shlex.join(_command(plan))),
+            blame=blame or {},
+            links=links or Links(),
+        )
+
+    @property
+    def summary(self) -> Mapping[str, int]:
+        return self.plan.summary
+
+    @property
+    def is_empty(self) -> bool:
+        return self.plan.is_empty
+
+    @property
+    def changes(self) -> Iterator[ChangeView]:
+        """Every change, in the plan's order; each time anew."""
+        return map(self.change, self.plan.changes)
+
+    def change(self, change: Change) -> ChangeView:
+        """The view of one change."""
+        source = change.source
+        return ChangeView(
+            symbol=SYMBOLS[change.action],
+            address=shown(change.address),
+            action=change.action,
+            reason=shown(change.reason),
+            labels=tuple(map(shown, change.labels)),
+            protect=change.protect,
+            hazards=tuple(
+                HazardView(shown(hazard.kind), shown(hazard.message), shown(change.address))
+                for hazard in change.hazards
+            ),
+            fields=tuple(self._field(change, item) for item in change.fields),
+            requests=tuple(tuple(request_lines(request)) for request in change.requests),
+            place=shown(str(source)) if source else "",
+            file=shown(source.file) if source else "",
+            line=source.line if source else 0,
+            link=self.links.to(source) if change.action is not Action.DELETE else "",
+            origin=origin_text(self.blame.get((change.address, ""))),
+        )
+
+    def _field(self, change: Change, item: FieldChange) -> FieldView:
+        mark, before, after, note = _told(item)
+        source = Source(change.source.file, item.line) if change.source and item.line else None
+        return FieldView(
+            mark=mark,
+            path=shown(item.path),
+            op=item.op,
+            before=before,
+            after=after,
+            basis=item.basis,
+            note=note,
+            file=shown(source.file) if source else "",
+            line=source.line if source else 0,
+            link=self.links.to(source),
+            origin=origin_text(self.blame.get((change.address, item.path))),
+        )
+
+    @property
+    def totals(self) -> str:
+        """What the plan does, in one sentence; the parts that are nothing are left out."""
+        summary = self.summary
+        parts = [f"{summary[action]:,} to {action}" for action in Action if summary[action]]
+        return ", ".join(parts) or "nothing to change"
+
+    @property
+    def certainty(self) -> str:
+        """How sure the plan is of what was there, by basis."""
+        words = {
+            Basis.OBSERVED: "seen at the API",
+            Basis.RECORDED: "as this tool last wrote",
+            Basis.UNCERTAIN: "uncertain after a write of unknown outcome",
+            Basis.NONE: "never known",
+        }
+        parts = [f"{self.basis[key]:,} {word}" for key, word in words.items() if self.basis[key]]
+        fields = count(sum(self.basis.values()), "value")
+        return f"Of {fields} before the change: {', '.join(parts)}." if parts else ""
+
+    @property
+    def undo(self) -> str:
+        """What can be taken back, and what cannot."""
+        if self.is_empty:
+            return ""
+        kinds = Counter(hazard.kind for hazard in self.hazards)
+        never = [
+            count(kinds[kind], noun)
+            for kind, noun in (
+                ("delete", "deletion"),
+                ("link", "link"),
+                ("new_device_id", "new installation"),
+            )
+            if kinds[kind]
+        ]
+        unknown = self.basis[Basis.NONE] + self.basis[Basis.UNCERTAIN]
+        if unknown:
+            never.append(f"what {count(unknown, 'field')} held that nobody knew")
+        told = "Revert the commit and apply again."
+        return f"{told} That cannot take back {_and(never)}." if never else told
+
+
+def importance(change: Change) -> int:
+    """How soon a reviewer must see a change: 0 first."""
+    if change.action in (Action.DELETE, Action.LINK):
+        return _IMPORTANCE.index(change.action)
+    if any(hazard.kind in GRAVE for hazard in change.hazards):
+        return 2
+    if any(item.op is Op.CLEAR for item in change.fields):
+        return 3
+    return 2 + _IMPORTANCE.index(change.action)
+
+
+def request_lines(request: Request) -> Iterator[str]:
+    """A request as it is sent, its headers and body, line by line."""
+    yield f"{shown(request.method)} {shown(request.path)}"
+    for name, value in request.headers.items():
+        yield f"  {shown(name)}: {shown(value)}"
+    if request.body is not None:
+        for line in spelled(request.body, indent=2).splitlines():
+            yield f"  {line}"
+    if request.fallback is not None:
+        body = "the same" if request.body is not None else "{}"
+        yield f"  if the profile does not exist: {shown(request.fallback)} with body {body}"
+
+
+def origin_text(origin: Origin | None) -> str:
+    """Who wrote or removed a line, and in which commit."""
+    if origin is None:
+        return ""
+    verb = "removed" if origin.removed else "written"
+    if not origin.commit:
+        return f"{verb}, not committed yet"
+    return (
+        f"{verb} by {shown(origin.author)} in {shown(origin.commit[:12])} on {shown(origin.date)}"
+    )
+
+
+def _told(item: FieldChange) -> tuple[str, str | None, str, str]:
+    """Mark, before, after and note of a field change."""
+    before, after = quoted(item.before), quoted(item.after)
+    note = "" if item.basis is Basis.RECORDED else str(item.basis)
+    match item.op:
+        case Op.SET if item.basis is Basis.NONE:
+            return "+", None, after, "never known"
+        case Op.SET if item.before is None and item.basis is not Basis.UNCERTAIN:
+            return "+", None, after, ""
+        case Op.SET:
+            return "~", before, after, note
+        case Op.CLEAR if item.basis is Basis.NONE:
+            return "-", None, "cleared", "never known"
+        case Op.CLEAR:
+            return "-", before, "cleared", note
+        case Op.FORGET:
+            return "x", before, "", "no longer managed; stays as it is at the API"
+        case _:
+            assert_never(item.op)
+
+
+def _is_attribute(path: FieldPath) -> bool:
+    return path.startswith(f"{ATTRIBUTES}.")
+
+
+def _of_plan(hazard: Hazard) -> HazardView:
+    return HazardView(shown(hazard.kind), shown(hazard.message), number=0)
+
+
+def _scope(scope: Scope) -> Iterator[str]:
+    limits = [*map(shown, scope.select)]
+    if limits:
+        yield f"only {_and(limits)}"
+    if scope.exclude:
+        yield f"without {_and([*map(shown, scope.exclude)])}"
+    if scope.since:
+        yield f"only profiles whose files changed since {shown(scope.since[:12])}"
+    if scope.reassert:
+        yield "every managed field is sent again, whatever the state says"
+    if scope.refresh:
+        yield "the API was read first"
+
+
+def _command(plan: Plan) -> Iterator[str]:
+    yield from ("reconcile", "--env", plan.environment, "apply")
+    if plan.scope.refresh:  # what was read is in the plan alone, so it cannot be made again
+        yield from ("PLAN", "--auto-approve", "--digest", plan.digest)
+        return
+    yield from ("--auto-approve", "--digest", plan.digest)
+    if plan.mode == "prune":
+        yield "--prune"
+    if plan.scope.reassert:
+        yield "--reassert"
+    if plan.scope.since:
+        yield from ("--since", plan.scope.since)
+    for option, patterns in (("--select", plan.scope.select), ("--exclude", plan.scope.exclude)):
+        for pattern in patterns:
+            yield from (option, pattern)
+
+
+def duration(seconds: float) -> str:
+    """A time as a person says it: ``12 s``, ``34 min``, ``2.5 h``."""
+    if seconds < 120:
+        return f"{ceil(seconds)} s"
+    return f"{ceil(seconds / 60)} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def _takes(requests: int, rate: Rate | None) -> str:
+    if rate is None or rate.per_second is None:
+        return "no rate limit"
+    about = f"about {duration(requests / rate.per_second)} at {rate}"
+    return about + (" to begin with" if rate.auto else "")
+
+
+def _and(parts: Sequence[str]) -> str:
+    return f"{', '.join(parts[:-1])} and {parts[-1]}" if len(parts) > 1 else "".join(parts)
