@@ -115,6 +115,7 @@ def check_plan(plan: Plan, header: Header, *, environment: str, max_changes: int
 
 
 _Sent: TypeAlias = Generator[Step, Answer | None, Answer]
+_Steps: TypeAlias = Generator[Step, Answer | None, None]
 _Settled: TypeAlias = Generator[Step, Answer | None, tuple[Result, Record]]
 
 
@@ -129,6 +130,7 @@ class Applier:
         self._requests = 0
         self._halted: Halt | None = None
         self._recovered: dict[str, int] = {}
+        self._linked: set[str] | None = None
 
     def apply(self, plan: Plan, *, desired: Mapping[str, Profile]) -> ApplyReport:
         """Applies the changes of a plan, beginning in their order, and tells the result of each.
@@ -220,6 +222,8 @@ class Applier:
             profile_id = change.requests[-1].headers[PROFILE_HEADER]
             record = self._store.record(f"{PROFILE_PREFIX}{profile_id}")
         stand, why = standing(change, record)
+        if record is None and self._is_linked(change):
+            stand, why = Standing.STALE, "the profile was linked since the plan was made"
         match stand:
             case Standing.ALREADY:
                 return Result(change.address, change.action, Outcome.ALREADY, why)
@@ -232,7 +236,7 @@ class Applier:
             case _:
                 assert_never(stand)
         if not change.requests:
-            yield self._forget(change, record)
+            yield from self._forget(change, record)
             return Result(change.address, change.action, Outcome.APPLIED)
         before = record or Record(
             change.address,
@@ -248,6 +252,16 @@ class Applier:
                 return result
             warnings += result.warnings
         return replace(result, warnings=warnings)
+
+    def _is_linked(self, change: Change) -> bool:
+        """Whether a profile of which only the profile id is given is recorded by its customer id."""
+        if not change.address.startswith(PROFILE_PREFIX):
+            return False
+        if self._linked is None:
+            self._linked = {
+                f"{PROFILE_PREFIX}{record.profile_id}" for record in self._store.records()
+            }
+        return change.address in self._linked
 
     def _halt(self) -> Halt | None:
         """Why nothing new may start, if so."""
@@ -267,17 +281,33 @@ class Applier:
             unavailable=halt is Halt.AWAY,
         )
 
-    def _forget(self, change: Change, record: Record | None) -> Step:
-        journal = (self._entry(change, "applied"),)
+    def _forget(self, change: Change, record: Record | None) -> _Steps:
         if record is not None and change.fields:
             after = _declared_by(change, forgotten(record, change))
-            return Step(Writes(put=(after,), journal=journal))
-        return Step(Writes(remove=(change.address,), journal=journal))
+            yield Step(Writes(put=(after,), journal=(self._entry(change, "applied"),)))
+        elif record is not None:
+            yield from self._drop(change, record, self._entry(change, "applied"))
+
+    def _drop(self, change: Change, record: Record, entry: Entry) -> _Steps:
+        """Drops the record of a profile that is not there, once nothing of it can land late on one
+        that is made in its place; stopped before that, keeps what it has to know."""
+        if self._loud(record) > 0:
+            yield Step(Writes(put=(gone(record),), journal=(entry,)))
+            yield from self._wait_quiet(record)
+            if not self._tools.stop():
+                yield Step(Writes(remove=(change.address,)))
+        else:
+            yield Step(Writes(remove=(change.address,), journal=(entry,)))
 
     # --- one request -------------------------------------------------------------------------
 
     def _send(self, sending: _Sending) -> _Settled:
         """Sends a request, its fallback where the profile does not exist, and settles the record."""
+        if contradicts(sending.record, sending.change, sending.request):
+            yield from self._wait_quiet(sending.record)
+            if not self._tools.stop():
+                quiet = replace(sending.record, unknown_at=None, unknown_write={})
+                sending = replace(sending, record=quiet)
         answer = yield from self._attempt(sending)
         if answer.is_missing and sending.request.fallback is not None:
             request = replace(
@@ -286,60 +316,70 @@ class Applier:
                 body=sending.request.body or {},
                 fallback=None,
             )
-            sending = replace(sending, request=request)
+            sending = replace(sending, request=request, record=self._marked(sending, answer))
             answer = yield from self._attempt(sending)
         if answer.ending is Ending.UNKNOWN and sending.request.method == "POST":
-            answer = yield from self._after_unknown_post(sending, answer)
+            answer = yield from self._look_and_post(sending, answer)
         return (yield from self._settle(sending, answer))
 
     def _attempt(self, sending: _Sending) -> _Sent:
         """One call, its intent durable before."""
-        record, change, request = sending.record, sending.change, sending.request
-        if contradicts(record, change, request):
-            yield from self._wait_quiet(record)
+        record, request = sending.record, sending.request
         if (halt := self._halt()) is not None:
             return Answer(Ending.NOT_SENT, message=halt.value, attempts=0)
-        writes = Writes()
-        if request.method != "GET":
-            intent = attempted(record, change, request, at=self._tools.now())
-            journal = (self._entry(change, INTENT, request=request),)
-            writes = Writes(put=(intent,), journal=journal)
+        if request.method == "GET":
+            return (yield from self._call(request))
+        intent = attempted(record, sending.change, request, at=self._tools.now())
+        journal = (self._entry(sending.change, INTENT, request=request, at=record.address),)
+        writes = Writes(put=(intent,), journal=journal)
+        if sending.change.action is Action.LINK and _is_open(record) and request.method == "POST":
+            before = Answer(Ending.UNKNOWN, message="an earlier run had sent it", attempts=0)
+            return (yield from self._look_and_post(sending, before, writes))
         return (yield from self._call(request, writes))
 
-    def _call(self, request: Request, writes: Writes) -> _Sent:
-        answer = yield Step(writes, request)
+    def _call(self, request: Request, writes: Writes | None = None) -> _Sent:
+        answer = yield Step(writes or Writes(), request)
         assert answer is not None
         self._requests += answer.attempts
         return answer
 
-    def _after_unknown_post(self, sending: _Sending, unknown: Answer) -> _Sent:
+    def _look_and_post(
+        self, sending: _Sending, unknown: Answer, writes: Writes | None = None
+    ) -> _Sent:
         """An uncertain POST is looked up before it is sent again (adapty-api 6.3)."""
         if self._halt() is not None:
             return unknown
-        named = sending.request.headers
-        looked_up = read(named.get(CUSTOMER_HEADER), named.get(PROFILE_HEADER))
-        found = yield from self._call(looked_up, Writes())
+        again = sending.request
+        customer, profile_id = (
+            again.headers.get(each) for each in (CUSTOMER_HEADER, PROFILE_HEADER)
+        )
+        found = yield from self._call(read(customer, profile_id), writes)
         if found.ending is not Ending.DONE and not found.is_missing:
             return unknown
-        again = sending.request
-        if found.ending is Ending.DONE and sending.change.action is Action.CREATE:
+        if found.data is not None and profile_id in (None, found.data.profile_id.lower()):
             if not again.body:
                 return replace(found, unknown_before=True)
-            again = replace(again, method="PATCH")
+            again = replace(again, method="PATCH", headers=_without(again.headers, PROFILE_HEADER))
         if self._halt() is not None:
             return unknown
-        answer = yield from self._call(again, Writes())
+        answer = yield from self._call(again)
         if answer.ending is Ending.NOT_SENT:
             return unknown
         return replace(answer, unknown_before=True)
 
-    def _wait_quiet(self, record: Record) -> Generator[Step, Answer | None, None]:
-        """Waits until an earlier write can no longer land late. No clock that was set back makes this
-        longer than the quiet period."""
-        quiet = self._tools.quiet_period
-        left = (record.unknown_at or 0.0) + quiet - self._tools.now()
+    def _wait_quiet(self, record: Record) -> _Steps:
+        """Waits until an earlier write can no longer land late."""
+        left = self._loud(record)
         if left > 0:
-            yield Step(wait=min(left, quiet))
+            yield Step(wait=left)
+
+    def _loud(self, record: Record) -> float:
+        """Seconds until the quiet period of a record is over. No clock that was set back makes them
+        more than the quiet period."""
+        if record.unknown_at is None:
+            return 0.0
+        quiet = self._tools.quiet_period
+        return min(quiet, record.unknown_at + quiet - self._tools.now())
 
     def _settle(self, sending: _Sending, answer: Answer) -> _Settled:
         """Makes the outcome of a request durable, and says what it was."""
@@ -354,16 +394,11 @@ class Applier:
                     )
                 )
             case Ending.NOT_SENT:
-                halted = answer.attempts == 0 or self._tools.stop()
-                return (
-                    yield from self._restore(
-                        sending,
-                        answer,
-                        Outcome.SKIPPED if halted else Outcome.FAILED,
-                        answer.message,
-                        Failure.HALTED if halted else Failure.NOT_SENT,
-                    )
-                )
+                outcome, reason, failure = Outcome.FAILED, answer.message, Failure.NOT_SENT
+                if answer.attempts == 0 or self._tools.stop():
+                    halt = self._halt() or Halt.INTERRUPTED
+                    outcome, reason, failure = Outcome.SKIPPED, halt.value, Failure.HALTED
+                return (yield from self._restore(sending, answer, outcome, reason, failure))
             case Ending.REFUSED if answer.is_missing:
                 return (yield from self._missing(sending, answer))
             case Ending.REFUSED:
@@ -393,7 +428,7 @@ class Applier:
         is refused has no effect at all (adapty-api 7.36)."""
         if self._halt() is not None or not sending.record.exists:
             return sending
-        found = yield from self._call(read_recorded(sending.record), Writes())
+        found = yield from self._call(read_recorded(sending.record))
         if found.ending is not Ending.DONE or found.data is None:
             return sending
         after, _ = observed(sending.record, _observation(found.data))
@@ -402,8 +437,8 @@ class Applier:
     def _done(self, sending: _Sending, answer: Answer) -> _Settled:
         change, request = sending.change, sending.request
         if change.action is Action.DELETE:
-            journal = (self._entry(change, "applied", answer=answer),)
-            yield Step(Writes(remove=(change.address,), journal=journal))
+            entry = self._entry(change, "applied", answer=answer)
+            yield from self._drop(change, self._marked(sending, answer), entry)
             return self._result(sending, answer, Outcome.APPLIED), sending.record
         assert answer.data is not None
         application = answer.data.app_id
@@ -452,6 +487,12 @@ class Applier:
         result = self._result(sending, answer, Outcome.APPLIED)
         return replace(result, warnings=tuple(warnings)), after
 
+    def _marked(self, sending: _Sending, answer: Answer) -> Record:
+        """The record, with the mark of an earlier attempt of the same call that may still land."""
+        if not answer.unknown_before:
+            return sending.record
+        return attempted(sending.record, sending.change, sending.request, at=self._tools.now())
+
     def _other_profile(self, record: Record, seen: Observed) -> Record:
         """The record with every write-only field unknown, where the answer names another profile.
 
@@ -465,8 +506,8 @@ class Applier:
     def _missing(self, sending: _Sending, answer: Answer) -> _Settled:
         change = sending.change
         if change.action is Action.DELETE:
-            journal = (self._entry(change, "already", answer=answer),)
-            yield Step(Writes(remove=(change.address,), journal=journal))
+            entry = self._entry(change, "already", answer=answer)
+            yield from self._drop(change, self._marked(sending, answer), entry)
             result = self._result(sending, answer, Outcome.ALREADY, "it did not exist any more")
             return result, sending.record
         if change.action in (Action.CREATE, Action.LINK):
@@ -474,7 +515,7 @@ class Applier:
             return (
                 yield from self._restore(sending, answer, Outcome.FAILED, reason, Failure.MISSING)
             )
-        after = gone(sending.record)
+        after = gone(self._marked(sending, answer))
         yield Step(Writes(put=(after,), journal=(self._entry(change, "failed", answer=answer),)))
         reason = "the API says that the profile does not exist"
         if CUSTOMER_HEADER in sending.request.headers:
@@ -489,7 +530,8 @@ class Applier:
         if answer.unknown_before:
             return (yield from self._uncertain(sending, answer, outcome, reason, failure))
         record = sending.record
-        journal = (self._entry(sending.change, outcome.value, answer=answer),)
+        at = record.address
+        journal = (self._entry(sending.change, outcome.value, answer=answer, at=at),)
         known = self._store.record(record.address)
         if sending.request.method == "GET" or known is None:
             yield Step(Writes(journal=journal))
@@ -504,7 +546,7 @@ class Applier:
     ) -> _Settled:
         """The intent stands, and its quiet period begins now, when the request last left."""
         change, request, record = sending.change, sending.request, sending.record
-        journal = (self._entry(change, outcome.value, answer=answer),)
+        journal = (self._entry(change, outcome.value, answer=answer, at=record.address),)
         if request.method == "GET":
             yield Step(Writes(journal=journal))
             return self._result(sending, answer, Outcome.FAILED, reason, failure), record
@@ -538,14 +580,17 @@ class Applier:
         *,
         request: Request | None = None,
         answer: Answer | None = None,
+        at: str | None = None,
     ) -> Entry:
+        """A journal entry; ``at`` is the address of the record that it is about, where a link has yet
+        to move it."""
         detail = ""
         if answer is not None:
             known = [str(answer.status or answer.ending), answer.error_code, answer.request_id]
             detail = " ".join(part for part in known if part)
         return Entry(
             run=self._tools.run,
-            address=change.address,
+            address=at or change.address,
             kind=kind,
             at=self._tools.now(),
             action=change.action.value,
@@ -617,6 +662,15 @@ class _Tally:
             under_way=engine.under_way,
             requests=requests,
         )
+
+
+def _without(headers: Mapping[str, str], left_out: str) -> dict[str, str]:
+    return {name: value for name, value in headers.items() if name != left_out}
+
+
+def _is_open(record: Record) -> bool:
+    """Whether an earlier run sent a request that makes the profile what it is to be, or meant to."""
+    return record.presence is Presence.UNCONFIRMED and record.unknown_at is not None
 
 
 def _never_recorded(record: Record) -> bool:
@@ -692,6 +746,9 @@ def _observation(data: ProfileData) -> Observed:
 
 
 def _seen(record: Record, answer: Answer) -> Look:
+    if answer.is_missing and record.presence is Presence.UNCONFIRMED:
+        # Nobody said that it is there, and an uncertain POST may still make it.
+        return Look(record, record, Drift(record.address, "same"), answer)
     if answer.is_missing:
         kind = "same" if record.presence is Presence.GONE else "gone"
         return Look(record, gone(record), Drift(record.address, kind), answer)

@@ -121,6 +121,7 @@ class Engine(Generic[R]):
         self._ready: deque[tuple[Flow[R], Answer | None]] = deque()
         self._called: dict[int, tuple[Flow[R], Request]] = {}
         self._waiting: list[tuple[float, Flow[R]]] = []
+        self._due: deque[Flow[R]] = deque()
         self._tickets = 0
         self._problem: Exception | None = None
         self._stopped: float | None = None
@@ -155,11 +156,13 @@ class Engine(Generic[R]):
     # --- one round ---------------------------------------------------------------------------
 
     def _admit(self, source: Iterator[Flow[R]]) -> None:
-        if len(self._waiting) >= _MOST_WAITING:
-            return
         room = self._in_flight() - len(self._called) - len(self._ready)
         for _ in range(room):
-            if self._problem is not None or self._stop():
+            if self._due:  # many may have waited enough at the same time
+                self._ready.append((self._due.popleft(), None))
+                continue
+            full = len(self._waiting) >= _MOST_WAITING
+            if full or self._problem is not None or self._stop():
                 return
             try:
                 flow = next(source, None)
@@ -217,7 +220,7 @@ class Engine(Generic[R]):
         self._waiting = []
         for until, flow in waiting:
             if until <= now or stopping:
-                self._ready.append((flow, None))
+                self._due.append(flow)
             else:
                 self._waiting.append((until, flow))
         if stopping:
@@ -275,11 +278,15 @@ class Engine(Generic[R]):
     def _outcomes_under_way(self) -> Iterator[Entry]:
         """Waits for the calls that are under way, and gives the outcomes that cannot be recorded."""
         ends = self._monotonic() + GRACE
-        while self._called and self._monotonic() < ends:
-            for ticket, answer in self._calls.ended(_LOOK):
-                flow, _ = self._called.pop(ticket)
+        while True:
+            while self._ready:
+                flow, answer = self._ready.popleft()
                 with contextlib.suppress(StopIteration, ReconcileError):
                     yield from flow.send(answer).writes.journal
+            if not self._called or self._monotonic() >= ends:
+                return
+            for ticket, answer in self._calls.ended(_LOOK):
+                self._ready.append((self._called.pop(ticket)[0], answer))
 
 
 # --- calls in threads ----------------------------------------------------------------------------

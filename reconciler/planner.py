@@ -386,8 +386,13 @@ def _action(profile: Profile, record: Record | None) -> Action:
     if record is not None and record.address != profile.address:
         return Action.LINK
     if profile.customer_user_id and profile.profile_id:
-        linked = record is not None and record.customer_user_id == profile.customer_user_id
-        if not linked or record is None or record.profile_id is None:
+        linked = (
+            record is not None
+            and record.customer_user_id == profile.customer_user_id
+            and record.profile_id is not None
+            and record.presence is not Presence.UNCONFIRMED
+        )
+        if not linked:
             return Action.LINK
     if record is None or not record.exists:
         return Action.CREATE

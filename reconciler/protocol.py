@@ -159,6 +159,7 @@ def attempted(record: Record, change: Change, request: Request, *, at: float) ->
         record,
         facts=facts,
         presence=presence,
+        deleting=False,
         unknown_at=at,
         # Of other fields an even earlier write may be on its way.
         unknown_write={**record.unknown_write, **_values(request)},
@@ -193,10 +194,12 @@ def contradicts(record: Record, change: Change, request: Request) -> bool:
     Such a request waits out the quiet period: there is no ETag and no idempotency key that would keep
     the older write from landing over the newer one (adapty-api 6.4).
     """
-    if record.unknown_at is None or request.method == "GET":
+    if record.unknown_at is None:
         return False
     if record.deleting or change.action is Action.DELETE:
         return record.deleting != (change.action is Action.DELETE)
+    if request.method == "GET":
+        return False
     new = _values(request)
     return any(
         path in new and not same(new[path], value) for path, value in record.unknown_write.items()
@@ -223,12 +226,9 @@ def standing(change: Change, record: Record | None) -> tuple[Standing, str]:
     present = record is not None and record.exists
     moved = record is not None and record.revision != change.revision
     complete = all(_satisfied(field, facts.get(field.path)) for field in change.fields)
-    if change.action in (Action.CREATE, Action.LINK) and present and moved:
-        done = complete and (
-            change.action is Action.CREATE or (record is not None and record.customer_user_id)
-        )
-        if done:
-            return Standing.ALREADY, "the state has this result already"
+    there = record is not None and present and record.address == change.address
+    if change.action in (Action.CREATE, Action.LINK) and there and moved and complete:
+        return Standing.ALREADY, "the state has this result already"
     if change.action is Action.CREATE and present:
         return Standing.STALE, "the profile is recorded since the plan was made"
     if change.action in (Action.UPDATE, Action.FORGET):
@@ -237,7 +237,7 @@ def standing(change: Change, record: Record | None) -> tuple[Standing, str]:
         if complete and moved:
             return Standing.ALREADY, "the state has this result already"
     for field in change.fields:
-        if not _unmoved(field, facts.get(field.path)):
+        if not _unmoved(field, facts.get(field.path), moved=moved):
             return Standing.STALE, f"{field.path} moved since the plan was made"
     changed = {field.path for field in change.fields}
     for request in change.requests:
@@ -269,12 +269,13 @@ def _satisfied(field: FieldChange, fact: Fact | None) -> bool:
             assert_never(field.op)
 
 
-def _unmoved(field: FieldChange, fact: Fact | None) -> bool:
+def _unmoved(field: FieldChange, fact: Fact | None, *, moved: bool) -> bool:
     if fact is None or fact.known is Known.UNKNOWN:
         return field.basis is Basis.NONE
     if fact.known is Known.UNCERTAIN:
+        # A plan does not say what had been attempted: only an unmoved record has the same attempt.
         return same(fact.attempt, field.after) or (
-            field.basis is Basis.UNCERTAIN and same(fact.value, field.before)
+            field.basis is Basis.UNCERTAIN and same(fact.value, field.before) and not moved
         )
     if _satisfied(field, fact):
         return True
@@ -342,7 +343,10 @@ def observed(record: Record, seen: Observed) -> tuple[Record, list[FieldChange]]
         if not path.startswith(_ATTRIBUTE):
             continue
         now = seen.custom_attributes.get(path.removeprefix(_ATTRIBUTE))
-        before = fact.value if fact.known in (Known.VALUE, Known.UNCERTAIN) else None
+        if fact.known is Known.UNCERTAIN and not same(fact.attempt, now):
+            facts[path] = fact._replace(value=now)  # what was attempted may still land
+            continue
+        before = fact.value if fact.known is Known.VALUE else None
         settled = fact.known in (Known.VALUE, Known.CLEARED)
         if settled and not same(before, now):
             op = Op.CLEAR if now is None else Op.SET
@@ -365,16 +369,16 @@ def observed(record: Record, seen: Observed) -> tuple[Record, list[FieldChange]]
 
 
 def gone(record: Record) -> Record:
-    """The record once the API said that the profile does not exist."""
+    """The record once the API said that the profile does not exist.
+
+    What may still land late stays marked: it would meet the profile that is made in its place.
+    """
     return replace(
         record,
         presence=Presence.GONE,
         facts={},
         unmanaged=(),
         profile_id=None if record.customer_user_id else record.profile_id,
-        unknown_at=None,
-        unknown_write={},
-        deleting=False,
     )
 
 
