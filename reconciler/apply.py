@@ -76,6 +76,8 @@ class Tools:
     """Told about twice a second how far it is."""
     in_flight: Callable[[], int] = field(default=lambda: 1)
     """How many profiles are worth having under way."""
+    wrote: Callable[[float], None] = field(default=lambda seconds: None)
+    """Told how many seconds each write of the state took."""
     away: Callable[[], bool] = field(default=lambda: False)
     """Whether the API has been away for longer than it is worth waiting."""
     monotonic: Callable[[], float] = time.monotonic
@@ -148,6 +150,7 @@ class Applier:
             tools.calls,
             self._writer,
             in_flight=tools.in_flight,
+            wrote=tools.wrote,
             stop=tools.stop,
             monotonic=tools.monotonic,
             beat=lambda: tools.beat(tally.progress(plan.count, engine, self._requests)),

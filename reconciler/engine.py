@@ -99,7 +99,7 @@ class Engine(Generic[R]):
 
     ``in_flight`` says how many flows are worth having under way; ``stop`` whether the user wants to
     end: then no flow begins, and those under way end by themselves. ``monotonic`` is in seconds.
-    ``beat`` is called about twice a second.
+    ``beat`` is called about twice a second, ``wrote`` with the seconds that a write took.
     """
 
     def __init__(
@@ -111,6 +111,7 @@ class Engine(Generic[R]):
         stop: Callable[[], bool] = lambda: False,
         monotonic: Callable[[], float] = time.monotonic,
         beat: Callable[[], None] = lambda: None,
+        wrote: Callable[[float], None] = lambda seconds: None,
     ) -> None:
         self._calls = calls
         self._writer = writer
@@ -118,6 +119,7 @@ class Engine(Generic[R]):
         self._stop = stop
         self._monotonic = monotonic
         self._beat = beat
+        self._tell_wrote = wrote
         self._ready: deque[tuple[Flow[R], Answer | None]] = deque()
         self._called: dict[int, tuple[Flow[R], Request]] = {}
         self._waiting: list[tuple[float, Flow[R]]] = []
@@ -263,7 +265,9 @@ class Engine(Generic[R]):
                 application=application,
             )
 
+        began = self._monotonic()
         self._guarded(write, writes)
+        self._tell_wrote(self._monotonic() - began)
 
     def _guarded(self, write: Callable[[], object], writes: Sequence[Writes] = ()) -> None:
         try:

@@ -29,7 +29,10 @@ FASTEST = 40_000 / 60
 RETRY_AFTER_CAP = 60.0
 """Seconds; the longest that an answer can make us wait."""
 UNLIMITED_WINDOW = 16
-"""Calls in flight where no rate limits them: more only compete for the interpreter."""
+"""Calls in flight where no rate limits them, and writing takes no time: more only compete for the
+interpreter."""
+_PER_SECOND = 2_000
+"""About as many calls a second as one process can make."""
 MOST_IN_FLIGHT = 128
 _CATCH_UP = 0.05
 """Seconds of lost time, such as by waking late, that may be made up for."""
@@ -104,6 +107,7 @@ class Pace:
         self._limited = -math.inf
         self._slow = False  # whether a request waited for our own rate since the last answer
         self._latency: float | None = None
+        self._writing = 0.0
         self.given_up = False
         """Whether the API was away for longer than patience allows: nothing leaves any more."""
         self._limit(rate.per_second)
@@ -137,16 +141,23 @@ class Pace:
         return f"the API asked to wait {left:.0f} s" if left >= 1 else ""
 
     def in_flight(self, most: int | None) -> int:
-        """How many calls are worth having under way: what rate and latency need, at most ``most``.
+        """How many calls are worth having under way, at most ``most``: what the rate needs at the time
+        that answers take, and the writing before and after them.
 
         One until the API has answered for the first time, so that a wrong key costs one request.
         """
         if not self._answered or self.is_open:
             return 1
         if self._rate is None:
-            return most or UNLIMITED_WINDOW
-        needed = math.ceil(self._rate * (self._latency or 0.0) * 1.5) + 2
+            needed = UNLIMITED_WINDOW + int(_PER_SECOND * self._writing)
+        else:
+            takes = (self._latency or 0.0) + 2 * self._writing
+            needed = math.ceil(self._rate * takes * 1.5) + 2
         return max(1, min(needed, most or MOST_IN_FLIGHT))
+
+    def wrote_down(self, seconds: float) -> None:
+        """Takes account of how long it took to make intents and outcomes durable."""
+        self._writing += (seconds - self._writing) / 16
 
     # --- before an attempt -------------------------------------------------------------------
 

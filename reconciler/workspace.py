@@ -530,6 +530,7 @@ class Workspace:
                     replace(progress, rate=pace.rate, waiting_for=pace.waiting_for())
                 ),
                 in_flight=connection.in_flight,
+                wrote=pace.wrote_down,
                 away=lambda: pace.given_up,
             )
             try:

@@ -175,6 +175,18 @@ def test_calls_under_way_follow_rate_and_latency(
     assert pace.in_flight(None) == calls
 
 
+def test_calls_under_way_make_up_for_slow_writing(clock: Clock) -> None:
+    pace = Pace(Rate(100.0), clock=clock)
+    free = Pace(Rate(None), clock=clock)
+    for each in (pace, free):
+        answered(each, clock, 1, 0.1)
+        for _ in range(200):
+            each.wrote_down(0.02)
+    assert pace.in_flight(None) == 23
+    assert free.in_flight(None) == UNLIMITED_WINDOW + 39
+    assert free.in_flight(8) == 8
+
+
 # --- outages -------------------------------------------------------------------------------------
 
 
