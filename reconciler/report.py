@@ -13,7 +13,7 @@ from typing import assert_never
 
 from reconciler.errors import Diagnostic, ExitCode, ReconcileError, Severity, Source
 from reconciler.outcomes import ApplyReport, Drift, Halt, Outcome, Progress, Result
-from reconciler.plan import Action, Op, Plan, to_lines
+from reconciler.plan import Action, Mode, Op, Plan, to_lines
 from reconciler.state import Fact, Known, Record
 from reconciler.values import Json, quoted, shown, spelled
 from reconciler.view import ChangeView, FieldView, HazardView, PlanView, count, duration
@@ -109,7 +109,10 @@ def _orphan_lines(view: PlanView, pen: _Pen) -> Iterator[str]:
         yield f"    {shown(address)}"
     if len(view.orphans) > _MOST_ORPHANS:
         yield f"    and {len(view.orphans) - _MOST_ORPHANS:,} more"
-    yield "  Delete them with --prune, or stop recording them with `reconcile state rm`."
+    if view.plan.mode is Mode.PRUNE:
+        yield "  They are protected; `reconcile state rm` stops recording them."
+    else:
+        yield "  Delete them with --prune, or stop recording them with `reconcile state rm`."
     yield ""
 
 
@@ -127,10 +130,10 @@ def _closing_lines(view: PlanView, pen: _Pen) -> Iterator[str]:
         yield view.digest
         return
     if view.write_only:
-        noun = "field is" if view.write_only == 1 else "fields are"
+        noun, them = ("field is", "it") if view.write_only == 1 else ("fields are", "them")
         yield (
-            f"{view.write_only:,} {noun} write-only: the API never returns them, so what was there is "
-            "what this tool last wrote."
+            f"{view.write_only:,} {noun} write-only: the API never returns {them}, so what was there "
+            "is what this tool last wrote."
         )
     counts = ", ".join(f"{summary[action]:,} to {action}" for action in Action)
     yield pen("Plan:", _BOLD) + f" {counts}; {summary['unchanged']:,} unchanged; {environment}."

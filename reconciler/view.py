@@ -340,7 +340,9 @@ def origin_text(origin: Origin | None) -> str:
 
 def _told(item: FieldChange) -> tuple[str, str | None, str, str]:
     """Mark, before, after and note of a field change."""
-    before, after = quoted(item.before), quoted(item.after)
+    nothing = "unset" if item.basis is Basis.UNCERTAIN else "cleared"
+    before = nothing if item.before is None else quoted(item.before)
+    after = quoted(item.after)
     note = "" if item.basis is Basis.RECORDED else str(item.basis)
     match item.op:
         case Op.SET if item.basis is Basis.NONE:
