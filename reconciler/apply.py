@@ -48,6 +48,7 @@ from reconciler.protocol import (
     read_recorded,
     request_digest,
     standing,
+    unmarked,
 )
 from reconciler.state import INTENT, Entry, Header, Known, Presence, Record, Run, differs
 from reconciler.store import Store, Writer
@@ -213,6 +214,9 @@ class Applier:
             records = self._store.records_of([change.address for change in some])
             for change in some:
                 record = records.get(change.address)
+                if record is None and change.action is Action.LINK:
+                    profile_id = change.requests[-1].headers[PROFILE_HEADER]
+                    record = self._store.record(f"{PROFILE_PREFIX}{profile_id}")
                 if record is not None and record.address in self._recovered:
                     record = replace(record, revision=self._recovered[record.address])
                 yield change, record
@@ -221,9 +225,6 @@ class Applier:
         halt = self._halt()
         if halt is not None:
             return self._skipped(change, halt)
-        if record is None and change.action is Action.LINK:
-            profile_id = change.requests[-1].headers[PROFILE_HEADER]
-            record = self._store.record(f"{PROFILE_PREFIX}{profile_id}")
         stand, why = standing(change, record)
         if record is None and self._is_linked(change):
             stand, why = Standing.STALE, "the profile was linked since the plan was made"
@@ -241,11 +242,15 @@ class Applier:
         if not change.requests:
             yield from self._forget(change, record)
             return Result(change.address, change.action, Outcome.APPLIED)
-        before = record or Record(
-            change.address,
-            customer_user_id=change.requests[0].headers.get(CUSTOMER_HEADER),
-            profile_id=change.requests[0].headers.get(PROFILE_HEADER),
-            presence=Presence.UNCONFIRMED,
+        before = (
+            self._unmarked(record)
+            if record
+            else Record(
+                change.address,
+                customer_user_id=change.requests[0].headers.get(CUSTOMER_HEADER),
+                profile_id=change.requests[0].headers.get(PROFILE_HEADER),
+                presence=Presence.UNCONFIRMED,
+            )
         )
         warnings: tuple[str, ...] = ()
         for request in change.requests:
@@ -255,6 +260,10 @@ class Applier:
                 return result
             warnings += result.warnings
         return replace(result, warnings=warnings)
+
+    def _unmarked(self, record: Record) -> Record:
+        quiet = self._tools.quiet_period
+        return unmarked(record, now=self._tools.now(), quiet_period=quiet)
 
     def _is_linked(self, change: Change) -> bool:
         """Whether a profile of which only the profile id is given is recorded by its customer id."""
@@ -311,6 +320,16 @@ class Applier:
             if not self._tools.stop():
                 quiet = replace(sending.record, unknown_at=None, unknown_write={})
                 sending = replace(sending, record=quiet)
+        if sending.record.linking and sending.request.method == "POST" and self._halt() is None:
+            found = yield from self._call(_look_up(sending.request))
+            if found.ending is not Ending.DONE and not found.is_missing:
+                if found.ending is Ending.UNKNOWN:
+                    found = replace(found, ending=Ending.NOT_SENT)
+                return (yield from self._settle(sending, found))
+            request = _after(sending.request, found)
+            if request is None:
+                return (yield from self._settle(sending, found))
+            sending = replace(sending, request=request)
         answer = yield from self._attempt(sending)
         if answer.is_missing and sending.request.fallback is not None:
             request = replace(
@@ -335,9 +354,6 @@ class Applier:
         intent = attempted(record, sending.change, request, at=self._tools.now())
         journal = (self._entry(sending.change, INTENT, request=request, at=record.address),)
         writes = Writes(put=(intent,), journal=journal)
-        if sending.change.action is Action.LINK and _is_open(record) and request.method == "POST":
-            before = Answer(Ending.UNKNOWN, message="an earlier run had sent it", attempts=0)
-            return (yield from self._look_and_post(sending, before, writes))
         return (yield from self._call(request, writes))
 
     def _call(self, request: Request, writes: Writes | None = None) -> _Sent:
@@ -346,23 +362,16 @@ class Applier:
         self._requests += answer.attempts
         return answer
 
-    def _look_and_post(
-        self, sending: _Sending, unknown: Answer, writes: Writes | None = None
-    ) -> _Sent:
+    def _look_and_post(self, sending: _Sending, unknown: Answer) -> _Sent:
         """An uncertain POST is looked up before it is sent again (adapty-api 6.3)."""
         if self._halt() is not None:
             return unknown
-        again = sending.request
-        customer, profile_id = (
-            again.headers.get(each) for each in (CUSTOMER_HEADER, PROFILE_HEADER)
-        )
-        found = yield from self._call(read(customer, profile_id), writes)
+        found = yield from self._call(_look_up(sending.request))
         if found.ending is not Ending.DONE and not found.is_missing:
             return unknown
-        if found.data is not None and profile_id in (None, found.data.profile_id.lower()):
-            if not again.body:
-                return replace(found, unknown_before=True)
-            again = replace(again, method="PATCH", headers=_without(again.headers, PROFILE_HEADER))
+        again = _after(sending.request, found)
+        if again is None:
+            return replace(found, unknown_before=True)
         if self._halt() is not None:
             return unknown
         answer = yield from self._call(again)
@@ -463,6 +472,7 @@ class Applier:
             unknown_at=sending.record.unknown_at,
             unknown_write=sending.record.unknown_write,
             deleting=False,
+            linking=sending.record.linking and not sending.last,
         )
         if answer.unknown_before:
             marked = attempted(sending.record, change, request, at=self._tools.now())
@@ -667,13 +677,23 @@ class _Tally:
         )
 
 
+def _look_up(post: Request) -> Request:
+    """What tells whether a POST has taken effect."""
+    return read(post.headers.get(CUSTOMER_HEADER), post.headers.get(PROFILE_HEADER))
+
+
+def _after(post: Request, found: Answer) -> Request | None:
+    """What is to be sent in the place of a POST once it was looked up; ``None`` for nothing."""
+    profile_id = post.headers.get(PROFILE_HEADER)
+    if found.data is None or profile_id not in (None, found.data.profile_id.lower()):
+        return post
+    if not post.body:
+        return None
+    return replace(post, method="PATCH", headers=_without(post.headers, PROFILE_HEADER))
+
+
 def _without(headers: Mapping[str, str], left_out: str) -> dict[str, str]:
     return {name: value for name, value in headers.items() if name != left_out}
-
-
-def _is_open(record: Record) -> bool:
-    """Whether an earlier run sent a request that makes the profile what it is to be, or meant to."""
-    return record.presence is Presence.UNCONFIRMED and record.unknown_at is not None
 
 
 def _never_recorded(record: Record) -> bool:
@@ -714,11 +734,14 @@ def look(
     *,
     application: str | None,
     writer: Writer | None,
+    quiet: Callable[[Record], Record],
     stop: Callable[[], bool],
     in_flight: Callable[[], int],
 ) -> Iterator[Look]:
     """Reads the profiles of records, in any order, and records what it sees if it has a writer; but
     not that a profile is gone, which may also mean that the key is one of another application.
+
+    ``quiet`` takes the marks of what can no longer land late from a record.
 
     Raises Refused where an answer names another application than the recorded one.
     """
@@ -732,7 +755,7 @@ def look(
                 "the API answered for another application than the state was made for",
                 hint="Check --env and the key.",
             )
-        seen = _seen(record, answer)
+        seen = _seen(quiet(record), answer)
         if writer is not None and not answer.is_missing and differs(record, seen.after):
             yield Step(Writes(put=(seen.after,)))
         return seen

@@ -160,6 +160,7 @@ def attempted(record: Record, change: Change, request: Request, *, at: float) ->
         facts=facts,
         presence=presence,
         deleting=False,
+        linking=record.linking or (change.action is Action.LINK and request.method == "POST"),
         unknown_at=at,
         # Of other fields an even earlier write may be on its way.
         unknown_write={**record.unknown_write, **_values(request)},
@@ -198,12 +199,20 @@ def contradicts(record: Record, change: Change, request: Request) -> bool:
         return False
     if record.deleting or change.action is Action.DELETE:
         return record.deleting != (change.action is Action.DELETE)
-    if request.method == "GET":
-        return False
     new = _values(request)
+    # A profile made anew has none of the fields that an earlier write would bring back.
+    anew = record.presence is Presence.GONE
     return any(
-        path in new and not same(new[path], value) for path, value in record.unknown_write.items()
+        not same(new[path], value) if path in new else anew
+        for path, value in record.unknown_write.items()
     )
+
+
+def unmarked(record: Record, *, now: float, quiet_period: float) -> Record:
+    """The record without marks of what can no longer land late."""
+    if record.unknown_at is None or now - record.unknown_at < quiet_period:
+        return record
+    return replace(record, unknown_at=None, unknown_write={})
 
 
 class Standing(StrEnum):
@@ -335,7 +344,7 @@ def observed(record: Record, seen: Observed) -> tuple[Record, list[FieldChange]]
     facts = dict(record.facts)
     if record.profile_id is not None and record.profile_id != seen.profile_id:
         facts = {
-            path: fact if path.startswith(_ATTRIBUTE) else Fact(Known.UNKNOWN)
+            path: fact if path.startswith(_ATTRIBUTE) else _of_another(path, fact, record)
             for path, fact in facts.items()
         }
     differences = []
@@ -343,16 +352,17 @@ def observed(record: Record, seen: Observed) -> tuple[Record, list[FieldChange]]
         if not path.startswith(_ATTRIBUTE):
             continue
         now = seen.custom_attributes.get(path.removeprefix(_ATTRIBUTE))
-        if fact.known is Known.UNCERTAIN and not same(fact.attempt, now):
-            facts[path] = fact._replace(value=now)  # what was attempted may still land
-            continue
         before = fact.value if fact.known is Known.VALUE else None
         settled = fact.known in (Known.VALUE, Known.CLEARED)
         if settled and not same(before, now):
             op = Op.CLEAR if now is None else Op.SET
             basis = Basis.OBSERVED if fact.observed else Basis.RECORDED
             differences.append(FieldChange(path, op, before, now, basis))
-        facts[path] = Fact.of(now, observed=True)
+        late = record.unknown_write.get(path)
+        if path in record.unknown_write and not same(late, now):
+            facts[path] = Fact(Known.UNCERTAIN, value=now, attempt=late)  # it may still land
+        else:
+            facts[path] = Fact.of(now, observed=True)
     managed = {path.removeprefix(_ATTRIBUTE) for path in facts if path.startswith(_ATTRIBUTE)}
     return (
         replace(
@@ -366,6 +376,16 @@ def observed(record: Record, seen: Observed) -> tuple[Record, list[FieldChange]]
         ),
         differences,
     )
+
+
+def _of_another(path: FieldPath, fact: Fact, record: Record) -> Fact:
+    """What is known of a write-only field of another profile under the same customer id: nothing; but
+    what we wrote may have reached that one, or may do so yet."""
+    if path in record.unknown_write:
+        return Fact(Known.UNCERTAIN, attempt=record.unknown_write[path])
+    if fact.known is Known.UNCERTAIN:
+        return fact._replace(value=None)
+    return Fact(Known.UNKNOWN)
 
 
 def gone(record: Record) -> Record:

@@ -82,6 +82,8 @@ class Record:
     """What that write asked for, so that repeating it need not wait out the quiet period."""
     deleting: bool = False
     """A delete was attempted and its outcome is unknown."""
+    linking: bool = False
+    """A link was attempted and its outcome is unknown: it is looked up before it is sent again."""
     timestamp: int | None = None
     """Of the newest answer about it, in milliseconds; only orders answers (adapty-api 6.4)."""
     revision: int = 0
@@ -183,6 +185,7 @@ def encode_record(record: Record) -> dict[str, Json]:
         "unknown_at": record.unknown_at,
         "unknown_write": dict(sorted(record.unknown_write.items())),
         "deleting": record.deleting,
+        "linking": record.linking,
         "timestamp": record.timestamp,
         "revision": record.revision,
     }
@@ -244,6 +247,7 @@ def _decode_record(data: Mapping[str, Json]) -> Record:
         unknown_at=float(str(unknown_at)) if unknown_at is not None else None,
         unknown_write=dict(_scalars(data.get("unknown_write"))),
         deleting=bool(data.get("deleting", False)),
+        linking=bool(data.get("linking", False)),
         timestamp=int(str(timestamp)) if timestamp is not None else None,
         revision=int(str(data.get("revision", 0))),
     )

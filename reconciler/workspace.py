@@ -53,7 +53,7 @@ from reconciler.plan import Origin, Plan, Request
 from reconciler.planfile import PlanWriter, read_plan, write_plan, write_whole
 from reconciler.planner import Options, Planner, Selection, make_plan
 from reconciler.profiles import Profile, profile_of
-from reconciler.protocol import Rate, Sending
+from reconciler.protocol import Rate, Sending, unmarked
 from reconciler.resources import fingerprint, load_contract, load_schema
 from reconciler.state import FORMAT_VERSION, Export, Header, Record, by_address, decode_export
 from reconciler.store import Holder, SqliteStore, Store, Writer
@@ -635,6 +635,7 @@ class Workspace:
                 connection.calls,
                 application=self.store.header().application,
                 writer=writer,
+                quiet=self._quiet(),
                 stop=lambda: self._stop() or connection.pace.given_up,
                 in_flight=connection.in_flight,
             ):
@@ -651,6 +652,16 @@ class Workspace:
                 f"the API knows none of the {kinds['gone']} recorded profiles; nothing was recorded",
                 hint="Check --env and the key: it may be the key of another application.",
             )
+
+    def _quiet(self) -> Callable[[Record], Record]:
+        """Takes marks whose quiet period is over from a record. That of a run that was cut off has not
+        begun: its requests may have left later than their intents say."""
+        cut_off, period = frozenset(self.store.unsettled()), self.environment.quiet_period
+        return lambda record: (
+            record
+            if record.address in cut_off
+            else unmarked(record, now=time.time(), quiet_period=period)
+        )
 
     # --- the state by hand -------------------------------------------------------------------
 
