@@ -417,8 +417,8 @@ class Declarations:
             planner.settled(index.count_settled())
             pairs = _unsettled_pairs(index, store)
         yield from self._changes(pairs, planner, store, means=means, whole=whole, seen=seen)
-        is_old = stamp is not None and max(stamp[1], stamp[2]) < index.now() - RACY
-        index.put_note(_STATE, str(stamp) if is_old and store.stamp() == stamp else "")
+        trusted = not moved or (stamp is not None and max(stamp[1], stamp[2]) < index.now() - RACY)
+        index.put_note(_STATE, str(stamp) if trusted and store.stamp() == stamp else "")
 
     def _is_settled(self) -> bool:
         index = self._index
