@@ -49,6 +49,7 @@ browser: ## Install a Chromium for the tests of the HTML report (Debian, as root
 bench: $(READY) ## Measure
 	@$(BIN)/python -m benchmarks.bench
 	@$(BIN)/python -m benchmarks.reports
+	@$(BIN)/python -m benchmarks.apply
 
 clean: ## Remove what was installed and made
 	@rm -rf $(VENV) build dist .hypothesis .pytest_cache .mypy_cache .ruff_cache
