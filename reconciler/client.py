@@ -138,7 +138,7 @@ class Client:
             made = self._attempt(request, prepared, left)
             ended = self._clock.now()
             self.pace.learn(_verdict(made), began=began, retry_after=made.retry_after)
-            answer = replace(made, attempts=answer.attempts + 1)
+            answer = replace(made, attempts=answer.attempts + 1) if answer.attempts else made
             if unknown and request.method == "DELETE" and answer.error_code in MISSING:
                 answer = replace(answer, ending=Ending.DONE, error_code=None, message="")
             unknown = unknown or answer.ending is Ending.UNKNOWN
@@ -156,10 +156,11 @@ class Client:
                 break
         if self.pace.given_up and answer.attempts == 0:
             answer = replace(answer, message="the API is away")
-        unprocessed = answer.ending is Ending.NOT_SENT or answer.status == 429
-        if unknown and unprocessed:
-            answer = replace(answer, ending=Ending.UNKNOWN)
-        return replace(answer, unknown_before=unknown and answer.ending is not Ending.UNKNOWN)
+        if not unknown:
+            return answer
+        if answer.ending is Ending.NOT_SENT or answer.status == 429:  # it was not processed
+            return replace(answer, ending=Ending.UNKNOWN)
+        return replace(answer, unknown_before=answer.ending is not Ending.UNKNOWN)
 
     def _budget(self, answer: Answer) -> bool:
         """Takes one retry. A tenth of the calls, at least ten, may be retries: an API in trouble must

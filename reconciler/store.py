@@ -283,7 +283,7 @@ def _body(record: Record) -> str:
     """
     try:
         record.address.encode("utf-8")
-        return canonical(encode_record(replace(record, revision=0)))
+        return canonical(encode_record(record) | {"revision": 0})
     except (TypeError, ValueError):
         raise StateRefused(
             f"the record of {shown(record.address)} holds something that cannot be stored",
