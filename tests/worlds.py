@@ -189,22 +189,33 @@ class World:
         assert isinstance(made, Plan), made
         return made
 
-    def apply(self, plan: Plan, *values: dict[str, Any], quiet_period: float = 60.0) -> Applied:
+    def apply(
+        self,
+        plan: Plan,
+        *values: dict[str, Any],
+        quiet_period: float = 60.0,
+        tell: Callable[[Result], object] = lambda result: None,
+    ) -> Applied:
         results: list[Result] = []
+
+        def report(result: Result) -> None:
+            results.append(result)
+            tell(result)
+
         tools = Tools(
             calls=SerialCalls(self),
             now=lambda: self.now,
             stop=lambda: self.stopping,
             run=f"run-{next(self.runs)}",
             quiet_period=quiet_period,
-            report=results.append,
+            report=report,
             monotonic=lambda: self.now,
         )
         holder = Holder("tester", "here", 1, "test")
         with self.store.lock(holder, now=lambda: self.now) as writer:
             desired = {profile.address: profile for profile in profiles_of(values, self.dialect)}
-            report = Applier(self.store, writer, tools).apply(plan, desired=desired)
-        return Applied(report, results)
+            done = Applier(self.store, writer, tools).apply(plan, desired=desired)
+        return Applied(done, results)
 
     def reach(self, *values: dict[str, Any], **options: Any) -> Applied:
         """Plan and apply."""

@@ -7,7 +7,7 @@ trusts none of them.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -44,7 +44,7 @@ class Checker:
         for entry in entries:
             if entry.kind == "applied" and entry.request and entry.request not in done:
                 found.append(f"{entry.address}: marked applied, never confirmed by the remote")
-        found += _facts_against(records, project.remote.profiles())
+        found += facts_against(records, project.remote.profiles())
         uncertain = {record.address for record in records.values() if is_uncertain(record)}
         fresh = uncertain - self._uncertain
         if len(fresh) > project.parallelism:
@@ -90,7 +90,10 @@ def _digests(effect: Effect) -> set[str]:
     }
 
 
-def _facts_against(records: dict[str, Record], profiles: list[dict[str, Any]]) -> Iterator[str]:
+def facts_against(
+    records: Mapping[str, Record], profiles: Sequence[Mapping[str, Any]]
+) -> Iterator[str]:
+    """Where what is recorded as certain is not what the remote holds."""
     remote = {
         profile["customer_user_id"] or f"profile:{profile['profile_id']}": _values(profile)
         for profile in profiles
@@ -116,7 +119,7 @@ def _facts_against(records: dict[str, Record], profiles: list[dict[str, Any]]) -
                 yield f"{address}: {path} is {value!r}, recorded as absent"
 
 
-def _values(profile: dict[str, Any]) -> dict[str, Any]:
+def _values(profile: Mapping[str, Any]) -> dict[str, Any]:
     values = dict(profile["fields"])
     values |= {f"custom_attributes.{key}": v for key, v in profile["custom_attributes"].items()}
     for device, members in profile["installations"].items():

@@ -26,9 +26,7 @@ def unit(
     """
     tally = Tally()
     rng = random.Random(seed)
-    reproduction = f"kills --seed {seed} --count {kills}" + (
-        f" --variant {variant}" if variant else ""
-    )
+    reproduction = f"kills.unit({seed}, {kills=}, {profiles=}, {parallelism=}, {variant=})"
     with scratch() as folder:
         remote = Remote()
         project = Project(folder, remote, parallelism)

@@ -23,6 +23,7 @@ def race(seed: int, *, processes: int = 8, turns: int = 50) -> Tally:
     """Processes with a folder and a key each, one state and one remote: every turn edits the files and
     applies until the lock was free."""
     tally = Tally()
+    reproduction = f"locks.race({seed}, {processes=}, {turns=})"
     with scratch() as folder:
         remote = Remote()
         waits = random.Random(seed)
@@ -42,9 +43,9 @@ def race(seed: int, *, processes: int = 8, turns: int = 50) -> Tally:
         blocks = [key for key, _ in groupby(effect.key for effect in remote.effects)]
         mixed = len(blocks) - len(set(blocks))
         if mixed:
-            tally.blame(f"locks --seed {seed}", [f"{mixed} runs were interrupted by another one"])
+            tally.blame(reproduction, [f"{mixed} runs were interrupted by another one"])
         if tally.counts["applied"] != processes * turns:
-            tally.blame(f"locks --seed {seed}", ["not every turn came to its end"])
+            tally.blame(reproduction, ["not every turn came to its end"])
         remote.close()
     return tally
 
@@ -77,7 +78,7 @@ def _turns(
             tally.counts["locked out"] += 1
             problems = _problems_of_a_refusal(ended)
             if problems:
-                tally.blame(f"locks --seed {seed}", problems)
+                tally.blame(f"locks.race({seed})", problems)
                 return
             time.sleep(rng.random() * 0.05)
 
@@ -135,7 +136,7 @@ def pause(seed: int, *, lease: float = 1.0) -> Tally:
             found += finish(project, checker, files)
             tally.counts["paused"] += 1
         remote.close()
-    tally.blame(f"pause --seed {seed}", found)
+    tally.blame(f"locks.pause({seed}, {lease=})", found)
     return tally
 
 

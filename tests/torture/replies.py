@@ -3,7 +3,7 @@ the client, none makes it grow, and no redirect leads anywhere.
 
 The client that meets the large ones runs in a process of its own, whose memory is measured::
 
-    python -m tests.torture.replies URL NAME...
+    python -m tests.torture.replies URL DEADLINE NAME...
 """
 
 from __future__ import annotations
@@ -242,7 +242,7 @@ def _client(url: str, **options: Any) -> Client:
 # --- malformed answers, and memory ----------------------------------------------------------------
 
 
-def malformed() -> Tally:
+def malformed(*, deadline: float = 2.0) -> Tally:
     """Every malformed answer, to a client in a process of its own."""
     tally = Tally()
     scripts = answers()
@@ -253,7 +253,7 @@ def malformed() -> Tally:
 
     with RawServer(script) as server:
         child = subprocess.run(
-            [sys.executable, "-m", "tests.torture.replies", server.url, *scripts],
+            [sys.executable, "-m", "tests.torture.replies", server.url, str(deadline), *scripts],
             cwd=ROOT,
             capture_output=True,
             text=True,
@@ -261,7 +261,7 @@ def malformed() -> Tally:
         )
     seen = [json.loads(line) for line in child.stdout.splitlines()]
     if child.returncode or [line["name"] for line in seen] != list(scripts):
-        tally.blame("replies", [f"the client died: {child.stderr.strip()[-300:]}"])
+        tally.blame(f"replies.malformed({deadline=})", [f"the client died: {child.stderr.strip()[-300:]}"])
     for line in seen:
         tally.counts["malformed answers"] += 1
         tally.counts["most bytes grown"] = max(tally.counts["most bytes grown"], line["grown"])
@@ -270,15 +270,15 @@ def malformed() -> Tally:
             problems.append(f"{line['name']}: counted as {line['ending']}")
         if line["grown"] > GROWTH:
             problems.append(f"{line['name']}: the client grew by {line['grown'] >> 20} MiB")
-        if line["seconds"] > 4:
-            problems.append(f"{line['name']}: took {line['seconds']:.1f} s with a deadline of 2 s")
-        tally.blame("replies", problems)
+        if line["seconds"] > deadline + 2:
+            problems.append(f"{line['name']}: took {line['seconds']:.1f} s")
+        tally.blame(f"replies.malformed({deadline=})", problems)
     return tally
 
 
-def _meet(url: str, names: Iterable[str]) -> None:
-    """The child: one call for each answer, and how it ended, took and grew."""
-    client = _client(url)
+def _meet(url: str, deadline: float, names: Iterable[str]) -> None:
+    """The child: one call for each answer, how it ended, how long it took and how much it grew."""
+    client = _client(url, timeout=deadline)
     assert client.send(REQUESTS["PATCH"]).ending is Ending.DONE
     base = _resident("VmRSS")
     for number, name in enumerate(names):
@@ -333,7 +333,7 @@ def cuts(names: Iterable[str] = tuple(WHOLE), *, step: int = 1) -> Tally:
                     if ending is not Ending.UNKNOWN:
                         how = "reset" if reset else "closed"
                         what = f"{name} cut at {cut} of {len(whole)} and {how}: {ending}"
-                        tally.blame("replies", [what])
+                        tally.blame(f"replies.cuts([{name!r}])", [what])
                 client.close()
     return tally
 
@@ -368,11 +368,11 @@ def redirects() -> Tally:
                     problems.append(f"{status} to {target} on {method}: {ending}")
                 if len(server.received) != 1:
                     problems.append(f"{status} to {target} on {method}: followed")
-                tally.blame("replies", problems)
+                tally.blame("replies.redirects()", problems)
         if thief.received:
-            tally.blame("replies", [f"{len(thief.received)} requests reached the thief"])
+            tally.blame("replies.redirects()", [f"{len(thief.received)} requests reached the thief"])
     return tally
 
 
 if __name__ == "__main__":
-    _meet(sys.argv[1], sys.argv[2:])
+    _meet(sys.argv[1], float(sys.argv[2]), sys.argv[3:])

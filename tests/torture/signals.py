@@ -48,7 +48,7 @@ def unit(seed: int, *, way: str, scene: str | None = None, parallelism: int = 4)
     chosen = next((each for each in SCENES if each.name == scene), drawn)
     twice = rng.random() < 0.3
     told = f"{way}{' twice' if twice else ''} while {chosen.name}"
-    reproduction = f"signals --seed {seed} --way {way} --scene {shlex.quote(chosen.name)}"
+    reproduction = f"signals.unit({seed}, {way=}, scene={chosen.name!r}, {parallelism=})"
     with scratch() as folder:
         remote = Remote()
         project = Project(folder, remote, parallelism)
@@ -153,5 +153,5 @@ def github(seed: int, *, patience: float = 7.5, mercy: float = 2.5) -> Tally:
         with project.served():
             found += finish(project, checker, files)
         remote.close()
-    tally.blame(f"github --seed {seed}", found)
+    tally.blame(f"signals.github({seed}, {patience=}, {mercy=})", found)
     return tally

@@ -30,6 +30,7 @@ WAYS = {
 def unit(seed: int, *, way: str, json: bool) -> Tally:
     """One apply whose output is spoilt in one way."""
     tally = Tally()
+    reproduction = f"streams.unit({seed}, {way=}, {json=})"
     rng = random.Random(seed)
     with scratch() as folder:
         remote = Remote()
@@ -50,8 +51,7 @@ def unit(seed: int, *, way: str, json: bool) -> Tally:
                 elif remote.content() != fresh_content(files.desired):
                     found.append("the remote does not hold what a fresh one would")
                 tally.counts["runs"] += 1
-                told = f"{way}, {'events' if json else 'text'}"
-                tally.blame(f"streams --seed {seed}", (f"{told}: {what}" for what in found))
-            tally.blame(f"streams --seed {seed}", finish(project, checker, files))
+                tally.blame(reproduction, found)
+            tally.blame(reproduction, finish(project, checker, files))
         remote.close()
     return tally
