@@ -14,6 +14,8 @@ from tests.torture.tally import Tally, spread
 
 Campaign = Callable[[argparse.Namespace], Tally]
 KILLS_A_UNIT = 10
+SHOWN = 30
+"""Violations of a campaign that are printed."""
 
 
 def main() -> int:
@@ -48,15 +50,15 @@ def _report(options: argparse.Namespace) -> int:
         print(f"{name} ...", file=sys.stderr, flush=True)
         tally = CAMPAIGNS[name](options)
         rows.append((name, tally, time.monotonic() - started))
-        for violation in tally.violations[:20]:
-            print(f"  {violation}", file=sys.stderr, flush=True)
     print(f"\n{'campaign':<12} {'violations':>10} {'seconds':>8}  counts")
     for name, tally, seconds in rows:
         counts = ", ".join(f"{count:,} {what}" for what, count in tally.counts.items())
         print(f"{name:<12} {len(tally.violations):>10} {seconds:>8.0f}  {counts}")
-    for _, tally, _ in rows:
-        for violation in tally.violations:
-            print(violation)
+    for name, tally, _ in rows:
+        for violation in tally.violations[:SHOWN]:
+            print(f"{name}: {violation}")
+        if len(tally.violations) > SHOWN:
+            print(f"{name}: and {len(tally.violations) - SHOWN:,} more")
     return 1 if any(tally.violations for _, tally, _ in rows) else 0
 
 

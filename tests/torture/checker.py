@@ -24,7 +24,7 @@ class Checker:
         self._project = project
         self._effects = 0
         self._entries = 0
-        self._uncertain: set[str] = set()
+        self._uncertain = 0
 
     def check(self, ended: Ended | None = None) -> list[str]:
         """What is wrong after a run, in words. Later checks look at later runs only."""
@@ -46,9 +46,10 @@ class Checker:
                 found.append(f"{entry.address}: marked applied, never confirmed by the remote")
         found += facts_against(records, project.remote.profiles())
         uncertain = {record.address for record in records.values() if is_uncertain(record)}
-        fresh = uncertain - self._uncertain
-        if len(fresh) > project.parallelism:
-            found.append(f"{len(fresh)} profiles uncertain with {project.parallelism} workers")
+        last = {entry.address: entry.kind for entry in entries}
+        cut_off = {address for address in uncertain if last.get(address) == "intent"}
+        if len(cut_off) > project.parallelism:
+            found.append(f"{len(cut_off)} profiles uncertain with {project.parallelism} workers")
         if ended is not None:
             recorded = {entry.address for entry in entries if entry.kind == "applied"}
             for address in sorted(ended.told("applied") - recorded):
@@ -57,13 +58,13 @@ class Checker:
                 found.append(f"a traceback: {ended.err.strip().splitlines()[-1]}")
         self._effects += len(effects)
         self._entries = len(journal)
-        self._uncertain = uncertain
+        self._uncertain = len(uncertain)
         return found
 
     @property
     def uncertain(self) -> int:
         """How many profiles were uncertain at the last check."""
-        return len(self._uncertain)
+        return self._uncertain
 
     def _integrity(self) -> Iterator[str]:
         with closing(sqlite3.connect(self._project.state)) as db:

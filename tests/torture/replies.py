@@ -25,9 +25,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from reconciler.client import Client, Ending
+from reconciler.answers import Ending
+from reconciler.client import Client
+from reconciler.pace import Pace, SystemClock
 from reconciler.plan import Request
-from reconciler.protocol import PATH
+from reconciler.protocol import PATH, Rate
 from tests.torture.tally import Tally
 from tests.torture.world import KEY, ROOT
 
@@ -282,6 +284,7 @@ def _meet(url: str, deadline: float, names: Iterable[str]) -> None:
     assert client.send(REQUESTS["PATCH"]).ending is Ending.DONE
     base = _resident("VmRSS")
     for number, name in enumerate(names):
+        client.pace = Pace(Rate(None), clock=SystemClock())
         asked = {**HEADERS, "adapty-platform": str(number)}
         Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
         started = time.monotonic()
@@ -328,6 +331,7 @@ def cuts(names: Iterable[str] = tuple(WHOLE), *, step: int = 1) -> Tally:
             with RawServer(lambda request: (whole[: next(ends)],), reset=reset) as server:  # noqa: B023
                 client = _client(server.url)
                 for cut in range(0, len(whole), step):
+                    client.pace = Pace(Rate(None), clock=SystemClock())  # with no memory of failures
                     ending = client.send(REQUESTS[method]).ending
                     tally.counts["cuts"] += 1
                     if ending is not Ending.UNKNOWN:
