@@ -4,8 +4,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
+KILLS ?= 1000
+SIGNALS ?= 200
+SEEDS ?= 1000000
 
-.PHONY: help demo test check lint types schemas docs golden browser bench clean
+.PHONY: help demo test check lint types schemas docs golden browser bench torture clean
 
 help: ## Show what there is to make
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -45,6 +48,9 @@ golden: $(READY) ## Write what the formats are expected to be anew
 browser: ## Install a Chromium for the tests of the HTML report (Debian, as root)
 	@command -v chromium >/dev/null || { apt-get -qq update && \
 		DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends chromium >/dev/null; }
+
+torture: $(READY) ## Break it in earnest: KILLS, SIGNALS and SEEDS say how often
+	@$(BIN)/python -m tests.torture --kills $(KILLS) --signals $(SIGNALS)
 
 bench: $(READY) ## Measure
 	@$(BIN)/python -m benchmarks.bench

@@ -15,7 +15,7 @@ from typing import Any
 from reconciler.errors import ReconcileError
 from reconciler.outcomes import Result
 from reconciler.state import Known
-from reconciler.store import MemoryStore, Store, Writer
+from reconciler.store import MemoryStore, Writer
 from tests.torture.checker import Checker, facts_against
 from tests.torture.kills import finish, settle
 from tests.torture.tally import Tally
@@ -145,6 +145,7 @@ def small_disks(seed: int, *, sizes: int = 10) -> Tally:
     return _limited(seed, sizes, reproduction, _tmpfs, range(0, 128_000, 4096))
 
 
+Part = Callable[..., Tally]
 Limit = Callable[[Project, int], Any]
 
 
@@ -202,7 +203,7 @@ def _limited(seed: int, sizes: int, reproduction: str, limit: Limit, rooms: rang
             files.edit(0.5)
             project.write(files.desired)
             found = finish(project, checker, files)
-            for number in range(sizes):
+            for _ in range(sizes):
                 files.edit(0.8)
                 project.write(files.desired)
                 room = rng.choice(rooms)

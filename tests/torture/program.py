@@ -51,7 +51,9 @@ def save_at_the_end() -> None:
     kept: list[dict[str, Any]] = []
 
     def later(self: Any, **what: Any) -> Header:
-        kept.append({name: list(v) if v and name != "application" else v for name, v in what.items()})
+        kept.append(
+            {name: list(v) if v and name != "application" else v for name, v in what.items()}
+        )
         return Header()
 
     def at_last(self: Any, run: Run) -> None:

@@ -21,6 +21,8 @@ import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -78,6 +80,10 @@ def _large(head: bytes, size: int) -> Iterator[bytes]:
     yield b'"}}'
 
 
+def _whole(content: bytes) -> Script:
+    return (content,)
+
+
 def _with(**changes: Any) -> bytes:
     return json.dumps({"data": {**PROFILE, **changes}}).encode()
 
@@ -85,9 +91,7 @@ def _with(**changes: Any) -> bytes:
 def answers() -> dict[str, Callable[[], Script]]:
     """Answers with status 200 that are no success, by name."""
     length = f"Content-Length: {len(GOOD)}"
-    long = (
-        f"Content-Length: {len(GOOD) - 2 + len(', _x_: _') + 800 * 65536 + len(', ') + 1}"
-    )
+    long = f"Content-Length: {len(GOOD) - 2 + len(', _x_: _') + 800 * 65536 + len(', ') + 1}"
     twice = gzip.compress(gzip.compress(b"\0" * (200 << 20), 1))
     whole: dict[str, bytes] = {
         # F14: framing
@@ -98,8 +102,9 @@ def answers() -> dict[str, Callable[[], Script]]:
         "length with a sign": reply(GOOD, f"Content-Length: +{len(GOOD)}"),
         "negative length": reply(GOOD, "Content-Length: -1"),
         "length that is text": reply(GOOD, "Content-Length: many"),
-        "length and chunks": reply(chunked(GOOD).partition(b"\r\n\r\n")[2], length,
-                                   "Transfer-Encoding: chunked"),
+        "length and chunks": reply(
+            chunked(GOOD).partition(b"\r\n\r\n")[2], length, "Transfer-Encoding: chunked"
+        ),
         "no length": reply(GOOD, "Content-Type: application/json"),
         "no length, HTTP/1.0": b"HTTP/1.0 200 OK\r\n\r\n" + GOOD,
         "unknown transfer encoding": reply(GOOD, "Transfer-Encoding: gzip"),
@@ -142,20 +147,30 @@ def answers() -> dict[str, Callable[[], Script]]:
         "attributes as a map": reply(_with(custom_attributes={"level": 5})),
         "attribute twice": reply(_with(custom_attributes=PROFILE["custom_attributes"] * 2)),
         "number of 5,000 digits": reply(GOOD.replace(b": 5}", b": " + b"9" * 5_000 + b"}")),
-        "gzip": reply(gzip.compress(GOOD), "Content-Encoding: gzip",
-                      f"Content-Length: {len(gzip.compress(GOOD))}"),
-        "gzip bomb": reply(gzip.decompress(twice), "Content-Encoding: gzip",
-                           f"Content-Length: {len(gzip.decompress(twice))}"),
-        "gzip bomb in gzip": reply(twice, "Content-Encoding: gzip, gzip",
-                                   f"Content-Length: {len(twice)}"),
-        "deflate bomb": reply(zlib.compress(b"\0" * (50 << 20)), "Content-Encoding: deflate",
-                              f"Content-Length: {len(zlib.compress(bytes(50 << 20)))}"),
+        "gzip": reply(
+            gzip.compress(GOOD),
+            "Content-Encoding: gzip",
+            f"Content-Length: {len(gzip.compress(GOOD))}",
+        ),
+        "gzip bomb": reply(
+            gzip.decompress(twice),
+            "Content-Encoding: gzip",
+            f"Content-Length: {len(gzip.decompress(twice))}",
+        ),
+        "gzip bomb in gzip": reply(
+            twice, "Content-Encoding: gzip, gzip", f"Content-Length: {len(twice)}"
+        ),
+        "deflate bomb": reply(
+            zlib.compress(b"\0" * (50 << 20)),
+            "Content-Encoding: deflate",
+            f"Content-Length: {len(zlib.compress(bytes(50 << 20)))}",
+        ),
         "200 headers": reply(GOOD, length, *(f"X-{number}: y" for number in range(200))),
         "header of 100 kB": reply(GOOD, length, "X: " + "y" * 100_000),
         "header with a NUL cut": reply(GOOD[:-1], "X: \0", length),
     }
     named: dict[str, Callable[[], Script]] = {
-        name: (lambda content: lambda: (content,))(content) for name, content in whole.items()
+        name: partial(_whole, content) for name, content in whole.items()
     }
     return named | {
         "50 MiB": lambda: _large(reply(b"", long), 50 << 20),
@@ -263,7 +278,9 @@ def malformed(*, deadline: float = 2.0) -> Tally:
         )
     seen = [json.loads(line) for line in child.stdout.splitlines()]
     if child.returncode or [line["name"] for line in seen] != list(scripts):
-        tally.blame(f"replies.malformed({deadline=})", [f"the client died: {child.stderr.strip()[-300:]}"])
+        tally.blame(
+            f"replies.malformed({deadline=})", [f"the client died: {child.stderr.strip()[-300:]}"]
+        )
     for line in seen:
         tally.counts["malformed answers"] += 1
         tally.counts["most bytes grown"] = max(tally.counts["most bytes grown"], line["grown"])
@@ -331,7 +348,9 @@ def cuts(names: Iterable[str] = tuple(WHOLE), *, step: int = 1) -> Tally:
             with RawServer(lambda request: (whole[: next(ends)],), reset=reset) as server:  # noqa: B023
                 client = _client(server.url)
                 for cut in range(0, len(whole), step):
-                    client.pace = Pace(Rate(None), clock=SystemClock())  # with no memory of failures
+                    client.pace = Pace(
+                        Rate(None), clock=SystemClock()
+                    )  # with no memory of failures
                     ending = client.send(REQUESTS[method]).ending
                     tally.counts["cuts"] += 1
                     if ending is not Ending.UNKNOWN:
@@ -348,33 +367,44 @@ def cuts(names: Iterable[str] = tuple(WHOLE), *, step: int = 1) -> Tally:
 def redirects() -> Tally:
     """Every redirect for every method, to a thief, to itself, and elsewhere."""
     tally = Tally()
-    with RawServer(lambda request: (reply(),)) as thief:
-        for status, method in itertools.product((300, 301, 302, 303, 305, 307, 308), REQUESTS):
-            for target in (
-                f"{thief.url}{PATH}",
-                f"//127.0.0.1:{thief.port}{PATH}",
-                f"http://localhost:{thief.port}{PATH}",
-                f"http://user:secret@127.0.0.1:{thief.port}/",
-                PATH,
-                "",
-                "file:///etc/passwd",
-            ):
-                answered = reply(
-                    b"", f"Location: {target}", "Content-Length: 0", status=f"{status} Moved"
-                )
-                with RawServer(lambda request: (answered,)) as server:  # noqa: B023
-                    client = _client(server.url, attempts=4)
-                    ending = client.send(REQUESTS[method]).ending
-                    client.close()
-                tally.counts["redirects"] += 1
-                problems = []
-                if ending not in (Ending.UNKNOWN, Ending.REFUSED):
-                    problems.append(f"{status} to {target} on {method}: {ending}")
-                if len(server.received) != 1:
-                    problems.append(f"{status} to {target} on {method}: followed")
-                tally.blame("replies.redirects()", problems)
+    targets: list[str] = []
+
+    def script(request: bytes) -> Script:
+        status, target = re.search(rb"adapty-platform: (\d+)/(\d+)", request).groups()  # type: ignore[union-attr]
+        location = f"Location: {targets[int(target)]}"
+        yield reply(b"", location, "Content-Length: 0", status=f"{status.decode()} Moved")
+
+    statuses = (300, 301, 302, 303, 305, 307, 308)
+    with RawServer(lambda request: (reply(),)) as thief, RawServer(script) as server:
+        targets += [
+            f"{thief.url}{PATH}",
+            f"//127.0.0.1:{thief.port}{PATH}",
+            f"http://localhost:{thief.port}{PATH}",
+            f"http://user:secret@127.0.0.1:{thief.port}/",
+            PATH,
+            "",
+            "file:///etc/passwd",
+        ]
+        client = _client(server.url, attempts=4)
+        for status, method, number in itertools.product(statuses, REQUESTS, range(len(targets))):
+            asked = REQUESTS[method]
+            named = {**asked.headers, "adapty-platform": f"{status}/{number}"}
+            before = len(server.received)
+            client.pace = Pace(Rate(None), clock=SystemClock())
+            ending = client.send(replace(asked, headers=named)).ending
+            tally.counts["redirects"] += 1
+            told = f"{status} to {targets[number]} on {method}"
+            problems = []
+            if ending not in (Ending.UNKNOWN, Ending.REFUSED):
+                problems.append(f"{told}: {ending}")
+            if len(server.received) != before + 1:
+                problems.append(f"{told}: followed")
+            tally.blame("replies.redirects()", problems)
+        client.close()
         if thief.received:
-            tally.blame("replies.redirects()", [f"{len(thief.received)} requests reached the thief"])
+            tally.blame(
+                "replies.redirects()", [f"{len(thief.received)} requests reached the thief"]
+            )
     return tally
 
 

@@ -92,7 +92,7 @@ def _interrupt(
     that was over before the signal."""
     remote = project.remote
     run, strike = _start(project, way)
-    remote.wait_for(len(remote.arrivals) + rng.randint(0, 12), until=lambda: run.ended, seconds=3)
+    remote.wait_for(len(remote.arrivals) + rng.randint(0, 12), until=lambda: run.ended, seconds=1)
     run.wait_for_handlers()
     time.sleep(rng.random() * rng.choice([0.005, 0.3]))
     if run.ended:

@@ -1,0 +1,74 @@
+"""The short form of `tests.torture`: every campaign, a few cases of each. ``make torture`` runs many."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.torture import disks, kills, locks, program, replies, signals, streams
+from tests.torture.tally import Tally
+
+
+def passes(tally: Tally) -> None:
+    assert tally.violations == []
+    assert tally.counts.total() > 0
+
+
+@pytest.mark.parametrize("seed", [1, 5])
+def test_killed_at_any_moment_nothing_is_lost_and_the_next_run_goes_on(seed: int) -> None:
+    passes(kills.unit(seed, kills=4, profiles=16))
+
+
+@pytest.mark.parametrize("variant", list(program.BROKEN))
+def test_the_checker_fails_a_program_that_is_broken_on_purpose(variant: str) -> None:
+    assert any(kills.unit(seed, kills=1, variant=variant).violations for seed in range(3))
+
+
+@pytest.mark.parametrize(
+    ("way", "scene"),
+    [
+        *((way, "at work") for way in signals.WAYS),
+        ("SIGINT", "slow reply"),
+        ("SIGTERM", "asked to wait"),
+        ("terminal", "back-off"),
+    ],
+)
+def test_a_signal_ends_a_run_in_time_and_nothing_is_lost(way: str, scene: str) -> None:
+    passes(signals.unit(1, way=way, scene=scene))
+
+
+def test_a_cancelled_job_whose_shell_passes_no_signal_on_loses_nothing() -> None:
+    passes(signals.github(1, patience=0.5, mercy=0.3))
+
+
+@pytest.mark.parametrize("way", streams.WAYS)
+def test_output_that_goes_nowhere_loses_no_outcome(way: str) -> None:
+    passes(streams.unit(1, way=way, json=way != "pipe closed at once"))
+
+
+def test_no_malformed_answer_is_a_success_or_makes_the_client_grow() -> None:
+    passes(replies.malformed(deadline=0.3))
+
+
+def test_a_reply_cut_anywhere_and_closed_or_reset_says_nothing() -> None:
+    passes(replies.cuts(step=7))
+
+
+def test_no_redirect_leads_anywhere() -> None:
+    passes(replies.redirects())
+
+
+def test_of_processes_that_race_one_works_at_a_time_and_the_others_are_told_who() -> None:
+    passes(locks.race(1, turns=1))
+
+
+def test_a_holder_that_was_overtaken_while_it_was_stopped_writes_nothing_more() -> None:
+    passes(locks.pause(1, lease=0.5))
+
+
+def test_whichever_write_fails_nothing_acknowledged_is_lost() -> None:
+    passes(disks.calls(1))
+
+
+@pytest.mark.parametrize("part", [disks.small_files, disks.small_disks])
+def test_a_disk_that_is_full_loses_nothing(part: disks.Part) -> None:
+    passes(part(1, sizes=2))
