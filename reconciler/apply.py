@@ -360,6 +360,8 @@ class Applier:
         answer = yield Step(writes or Writes(), request)
         assert answer is not None
         self._requests += answer.attempts
+        if answer.is_unauthorised:
+            self._halted = Halt.KEY
         return answer
 
     def _look_and_post(self, sending: _Sending, unknown: Answer) -> _Sent:
@@ -422,7 +424,7 @@ class Applier:
         reason, failure = answer.message, Failure.REFUSED
         body = sending.request.body or {}
         if answer.is_unauthorised:
-            self._halted, failure = Halt.KEY, Failure.UNAUTHORISED
+            failure = Failure.UNAUTHORISED
         elif answer.status == 429:
             failure = Failure.RATE_LIMITED
         elif answer.status == 400:
