@@ -50,7 +50,7 @@ browser: ## Install a Chromium for the tests of the HTML report (Debian, as root
 		DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends chromium >/dev/null; }
 
 torture: $(READY) ## Break it in earnest: KILLS, SIGNALS and SEEDS say how often
-	@$(BIN)/python -m tests.torture --kills $(KILLS) --signals $(SIGNALS)
+	@$(BIN)/python -m tests.torture --kills $(KILLS) --signals $(SIGNALS) --seeds $(SEEDS)
 
 bench: $(READY) ## Measure
 	@$(BIN)/python -m benchmarks.bench

@@ -4,13 +4,33 @@ from __future__ import annotations
 
 import pytest
 
-from tests.torture import disks, kills, locks, program, replies, signals, streams
+from tests.torture import (
+    disks,
+    kills,
+    locks,
+    planted,
+    program,
+    replies,
+    signals,
+    simulation,
+    streams,
+)
 from tests.torture.tally import Tally
 
 
 def passes(tally: Tally) -> None:
     assert tally.violations == []
     assert tally.counts.total() > 0
+
+
+@pytest.mark.parametrize("batch", [0, 1])
+def test_no_schedule_loses_or_invents_a_write(batch: int) -> None:
+    passes(simulation.unit(batch))
+
+
+@pytest.mark.parametrize("fault", planted.FAULTS)
+def test_the_simulation_finds_what_was_planted(fault: str) -> None:
+    assert simulation.first_found(fault, most=20_000) is not None
 
 
 @pytest.mark.parametrize("seed", [1, 5])

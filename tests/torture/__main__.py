@@ -9,7 +9,17 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from tests.torture import disks, kills, locks, program, replies, signals, streams
+from tests.torture import (
+    disks,
+    kills,
+    locks,
+    planted,
+    program,
+    replies,
+    signals,
+    simulation,
+    streams,
+)
 from tests.torture.tally import Tally, spread
 
 Campaign = Callable[[argparse.Namespace], Tally]
@@ -25,6 +35,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=1000, help="kill -9 points")
     parser.add_argument("--signals", type=int, default=200, help="moments for each kind of signal")
     parser.add_argument("--github", type=int, default=50, help="cancelled jobs, 10 s each")
+    parser.add_argument("--seeds", type=int, default=1_000_000, help="simulated schedules")
     parser.add_argument("--turns", type=int, default=50, help="turns of each of 8 racing processes")
     parser.add_argument("--pauses", type=int, default=50, help="holders stopped past their lease")
     parser.add_argument("--disks", type=int, default=100, help="sizes of a small disk")
@@ -135,7 +146,18 @@ def _disks(options: argparse.Namespace) -> Tally:
     return total
 
 
+def _schedules(options: argparse.Namespace) -> Tally:
+    batches = -(-options.seeds // simulation.BATCH)
+    return spread(simulation.unit, range(batches), options.jobs)
+
+
+def _planted(options: argparse.Namespace) -> Tally:
+    return spread(simulation.planted, range(len(planted.FAULTS)), options.jobs)
+
+
 CAMPAIGNS: dict[str, Campaign] = {
+    "schedules": _schedules,
+    "planted": _planted,
     "kills": _kills,
     "controls": _controls,
     "signals": _signals,

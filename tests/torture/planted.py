@@ -1,0 +1,203 @@
+"""Faults put into the applier and the engine on purpose, each of which the simulation must find: a
+simulation that finds nothing proves nothing until it finds these (reliability 1.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from typing import Any, TypeVar
+from unittest.mock import patch
+
+from reconciler import apply, engine
+from reconciler.answers import Answer, Ending
+from reconciler.apply import Applier
+from reconciler.engine import Engine, Writes
+from reconciler.outcomes import Failure, Outcome
+from reconciler.plan import Action
+from reconciler.protocol import Observed, Standing, accepted, attempted, gone, observed, standing
+from reconciler.state import INTENT
+
+Fault = Callable[[], AbstractContextManager[Any]]
+R = TypeVar("R")
+
+# --- in the engine -------------------------------------------------------------------------------
+
+
+class _SendsFirst(Engine[R]):
+    """Requests leave before their intents are durable."""
+
+    def _take(self, steps: Any) -> None:
+        self._write = lambda writes: None  # type: ignore[method-assign]
+        super()._take(steps)
+        del self._write
+        self._write([step.writes for _, step in steps])
+
+
+class _WritesNoIntents(Engine[R]):
+    """Only what happened is recorded, not what is about to."""
+
+    def _write(self, all_writes: Sequence[Writes]) -> None:
+        super()._write([each for each in all_writes if not _is_intent(each)])
+
+
+class _HoldsOutcomesBack(Engine[R]):
+    """Outcomes are told at once, and written together with those of the next round."""
+
+    _held: tuple[Writes, ...] = ()
+
+    def run(self, flows: Any) -> Iterator[Any]:
+        yield from super().run(flows)
+        super()._write(self._held)
+
+    def _write(self, all_writes: Sequence[Writes]) -> None:
+        now = [*self._held, *filter(_is_intent, all_writes)]
+        self._held = tuple(each for each in all_writes if not _is_intent(each))
+        super()._write(now)
+
+
+class _LosesPatience(Engine[R]):
+    """A call that takes long counts as unknown, and is not waited for before the next one."""
+
+    _looks = 0
+
+    def _take_in(self) -> None:
+        super()._take_in()
+        self._looks += 1
+        if self._looks % 4 == 0 and self._called:
+            ticket = next(iter(self._called))
+            flow, _ = self._called.pop(ticket)
+            self._ready.append((flow, Answer(Ending.UNKNOWN, message="slow")))
+
+
+class _AdmitsTooMany(Engine[R]):
+    """One profile more than there are workers is under way."""
+
+    def __init__(self, *arguments: Any, in_flight: Callable[[], int], **options: Any) -> None:
+        super().__init__(*arguments, in_flight=lambda: in_flight() + 1, **options)
+
+
+def _is_intent(writes: Writes) -> bool:
+    return any(entry.kind == INTENT for entry in writes.journal)
+
+
+def _engine(other: Any) -> Fault:
+    return lambda: patch.object(apply, "Engine", other)
+
+
+# --- in the applier ------------------------------------------------------------------------------
+
+
+def _method(name: str, other: Any) -> Fault:
+    """``other`` in the place of a method; it is given what it replaces first."""
+    real = getattr(Applier, name)
+    return lambda: patch.object(
+        Applier, name, lambda self, *arguments: other(real, self, *arguments)
+    )
+
+
+def _function(name: str, other: Any) -> Fault:
+    """``other`` in the place of a function of the protocol."""
+    return lambda: patch.object(apply, name, other)
+
+
+def _unknown_is_failed(real: Any, self: Any, sending: Any, answer: Answer) -> Any:
+    if answer.ending is Ending.UNKNOWN:
+        said = replace(answer, unknown_before=False)
+        return self._restore(sending, said, Outcome.FAILED, "", Failure.UNKNOWN)
+    return real(self, sending, answer)
+
+
+def _unknown_is_applied(real: Any, self: Any, sending: Any, answer: Answer) -> Any:
+    if answer.ending is not Ending.UNKNOWN or sending.change.action is Action.DELETE:
+        return (yield from real(self, sending, answer))
+    after = accepted(sending.record, sending.change, sending.request)
+    entry = self._entry(sending.change, "applied", answer=answer)
+    yield engine.Step(Writes(put=(after,), journal=(entry,)))
+    return self._result(sending, answer, Outcome.APPLIED), after
+
+
+def _unknown_delete_is_done(real: Any, self: Any, sending: Any, answer: Answer) -> Any:
+    if answer.ending is Ending.UNKNOWN and sending.change.action is Action.DELETE:
+        return self._done(sending, answer)
+    return real(self, sending, answer)
+
+
+def _retry_leaves_no_mark(real: Any, self: Any, sending: Any, answer: Answer) -> Any:
+    return real(self, sending, replace(answer, unknown_before=False))
+
+
+def _success_clears_marks(real: Any, self: Any, sending: Any, answer: Answer) -> Any:
+    record = replace(sending.record, unknown_at=None, unknown_write={})
+    return real(self, replace(sending, record=record), answer)
+
+
+def _refusal_undoes(real: Any, self: Any, sending: Any, answer: Answer, *more: Any) -> Any:
+    return real(self, sending, replace(answer, unknown_before=False), *more)
+
+
+def _posts_again(real: Any, self: Any, sending: Any, unknown: Answer, *writes: Writes) -> Any:
+    answer = yield from self._call(sending.request, *writes)
+    return replace(answer, unknown_before=True)
+
+
+def _missing_is_applied(real: Any, self: Any, sending: Any, answer: Answer) -> Any:
+    if sending.change.action is not Action.UPDATE:
+        return (yield from real(self, sending, answer))
+    after = accepted(sending.record, sending.change, sending.request)
+    entry = self._entry(sending.change, "applied", answer=answer)
+    yield engine.Step(Writes(put=(after,), journal=(entry,)))
+    return self._result(sending, answer, Outcome.APPLIED), after
+
+
+def _other_marks_lost(record: Any, change: Any, request: Any, *, at: float) -> Any:
+    return attempted(replace(record, unknown_write={}), change, request, at=at)
+
+
+def _never_stale(change: Any, record: Any) -> Any:
+    stand, why = standing(change, record)
+    return (Standing.CURRENT, "") if stand is Standing.STALE else (stand, why)
+
+
+def _same_profile(record: Any, seen: Observed) -> Any:
+    after, differences = observed(replace(record, profile_id=seen.profile_id, timestamp=None), seen)
+    return after, differences
+
+
+def _gone_without_marks(record: Any) -> Any:
+    return replace(gone(record), unknown_at=None, unknown_write={}, deleting=False)
+
+
+def _drops_at_once(real: Any, self: Any, change: Any, record: Any, entry: Any) -> Any:
+    yield engine.Step(Writes(remove=(change.address,), journal=(entry,)))
+
+
+def _settled_by_a_look(record: Any, seen: Observed) -> Any:
+    return observed(replace(record, unknown_at=None, unknown_write={}), seen)
+
+
+FAULTS: dict[str, Fault] = {
+    "a request leaves before its intent": _engine(_SendsFirst),
+    "no intents": _engine(_WritesNoIntents),
+    "outcomes held back": _engine(_HoldsOutcomesBack),
+    "a slow call is not waited for": _engine(_LosesPatience),
+    "one worker too many": _engine(_AdmitsTooMany),
+    "unknown is failed": _method("_settle", _unknown_is_failed),
+    "unknown is applied": _method("_settle", _unknown_is_applied),
+    "an unknown delete is done": _method("_settle", _unknown_delete_is_done),
+    "a refusal undoes earlier attempts": _method("_restore", _refusal_undoes),
+    "an unknown POST is sent again": _method("_look_and_post", _posts_again),
+    "missing is applied": _method("_missing", _missing_is_applied),
+    "no quiet period": _function("contradicts", lambda *_: False),
+    "a successful retry leaves no mark": _method("_done", _retry_leaves_no_mark),
+    "success clears earlier marks": _method("_done", _success_clears_marks),
+    "marks of other fields are lost": _function("attempted", _other_marks_lost),
+    "marks of what is gone are lost": _function("gone", _gone_without_marks),
+    "a deleted profile is dropped at once": _method("_drop", _drops_at_once),
+    "a fallback forgets the first attempt": _method("_marked", lambda real, self, s, _: s.record),
+    "a look settles what may still land": _function("observed", _settled_by_a_look),
+    "nothing is stale": _function("standing", _never_stale),
+    "recovery begins no quiet period": _method("_recover", lambda real, self: None),
+    "another profile_id goes unnoticed": _function("observed", _same_profile),
+    "nothing halts": _method("_halt", lambda real, self: None),
+}

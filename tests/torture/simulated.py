@@ -1,0 +1,502 @@
+"""What a simulation is made of: declared profiles, a remote, a state, and a network, without any I/O.
+
+The network stands where the client does: it gives the endings that `reconciler.client` promises. A
+request may take effect before its answer, long after the call ended, or never. One that lives longer
+than the quiet period is the one thing left out: nothing can be promised then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reconciler.answers import Answer, Ending, ProfileData
+from reconciler.documents import Document
+from reconciler.errors import Source
+from reconciler.plan import Request
+from reconciler.profiles import Profile, profile_of
+from reconciler.protocol import CUSTOMER_HEADER, PROFILE_HEADER
+from reconciler.resources import load_contract
+from reconciler.state import INTENT, Entry, Export, Header, Record, Run
+from reconciler.store import Clock, Holder, Lock, Writer
+from reconciler.values import FieldPath, Scalar
+
+if TYPE_CHECKING:
+    from tests.torture.simulation import Simulation
+
+QUIET = 4.0
+"""The quiet period in seconds: short, since waiting takes turns of the engine. Other times are to
+scale."""
+LONGEST = QUIET - 0.001
+"""The longest life of a request, from when it leaves to when it takes effect."""
+LIMIT = 3
+"""Custom attributes that the remote takes: two of ours, and the foreign one."""
+CONTRACT = replace(load_contract(), max_attributes=LIMIT)
+HEADER = Header("lineage", 1, "local", "app")
+ATTRIBUTE = "custom_attributes."
+
+_MEMBER = "installation_meta."
+_DEVICE = "3fa85f64-5717-4562-b3fc-2c963f66afa6"
+
+Values = Mapping[FieldPath, Scalar | None]
+
+
+# --- what is declared ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """What the files ask of one profile. ``None`` is: not mentioned; ``""``: to be absent."""
+
+    first_name: str | None = None
+    last_name: str | None = None
+    attributes: tuple[tuple[str, str], ...] = ()
+    locale: str | None = None
+    by: str = "customer"
+    """Which identifiers are given: ``customer``, ``profile`` or ``both``."""
+    forgets: bool = False
+    """Whether ``last_name`` is listed under ``meta.forget``."""
+
+
+def customer_of(slot: int) -> str:
+    return f"u{slot}"
+
+
+def profile_id_of(slot: int, number: int) -> str:
+    """The id of a profile; the one of the remote's ``number``-th making."""
+    return f"00000000-0000-4000-8000-{slot}{number:011}"
+
+
+def slot_of(address: str) -> int:
+    """Which of the profiles an address names."""
+    return int(address[32]) if address.startswith("profile:") else int(address[1:])
+
+
+def slot_named(headers: Mapping[str, str]) -> int:
+    """Which of the profiles the headers of a request name."""
+    customer = headers.get(CUSTOMER_HEADER)
+    return int(customer[1:]) if customer else int(headers[PROFILE_HEADER][24])
+
+
+_ADDRESSES = [(customer_of(slot), f"profile:{profile_id_of(slot, 0)}") for slot in range(10)]
+_profiles: dict[tuple[int, Spec], Profile] = {}
+_contents: dict[int, tuple[object, Values]] = {}
+"""What is made once, since few things differ from one schedule to the next."""
+
+
+def declared(slot: int, spec: Spec) -> Profile:
+    """The profile that a file with such a content declares."""
+    profile = _profiles.get((slot, spec))
+    if profile is None:
+        document = Document(_document(slot, spec), Source("profiles/a.yaml", 1, 1), {})
+        profile = _profiles[slot, spec] = profile_of(document, CONTRACT)
+    return profile
+
+
+def _document(slot: int, spec: Spec) -> dict[str, Any]:
+    document: dict[str, Any] = {}
+    if spec.by != "profile":
+        document["customer_user_id"] = customer_of(slot)
+    if spec.by != "customer":
+        document["profile_id"] = profile_id_of(slot, 0)
+    for name in ("first_name", "last_name"):
+        value = getattr(spec, name)
+        if value is not None:
+            document[name] = value or None
+    if spec.attributes:
+        document["custom_attributes"] = dict(spec.attributes)
+    if spec.locale is not None:
+        document["installation_meta"] = {"device_id": _DEVICE, "locale": spec.locale}
+    if spec.forgets:
+        document["meta"] = {"forget": ["last_name"]}
+    return document
+
+
+def content(request: Request) -> Values:
+    """What a request writes, by field path; ``None`` for what it clears."""
+    body: Any = request.body
+    if not body:
+        return {}
+    known = _contents.get(id(body))
+    if known is not None:
+        return known[1]
+    values: dict[FieldPath, Scalar | None] = {}
+    for name, value in body.items():
+        if name == "custom_attributes":
+            values |= {ATTRIBUTE + item["key"]: item["value"] for item in value}
+        elif name == "installation_meta":
+            values |= {_MEMBER + member: each or None for member, each in value.items()}
+        else:
+            values[name] = value
+    _contents[id(body)] = (body, values)
+    return values
+
+
+# --- the remote ----------------------------------------------------------------------------------
+
+
+class Existing:
+    """A profile at the remote."""
+
+    __slots__ = ("customer", "profile_id", "values")
+
+    def __init__(self, profile_id: str, customer: str | None) -> None:
+        self.profile_id = profile_id
+        self.customer = customer
+        self.values: dict[FieldPath, Scalar] = {}
+
+
+_MISSING = Answer(
+    Ending.REFUSED, status=404, error_code="profile_does_not_exist", message="Profile not found"
+)
+_INVALID = Answer(Ending.REFUSED, status=400, error_code="invalid", message="invalid")
+_DELETED = Answer(Ending.DONE, status=204)
+
+
+class Remote:
+    """The API's profiles, one for each slot at most."""
+
+    def __init__(self) -> None:
+        self.profiles: dict[int, Existing] = {}
+        self._made: dict[int, int] = {}
+        self._carried = 0
+
+    def make(self, slot: int, customer: str | None) -> Existing:
+        """A profile with an id that no other one had."""
+        number = self._made.get(slot, 0)
+        self._made[slot] = number + 1
+        made = self.profiles[slot] = Existing(profile_id_of(slot, number), customer)
+        return made
+
+    def carry(self, request: Request) -> Answer:
+        """Carries a request out, or refuses it."""
+        customer = request.headers.get(CUSTOMER_HEADER)
+        profile_id = request.headers.get(PROFILE_HEADER)
+        method, slot = request.method, slot_named(request.headers)
+        found = self.profiles.get(slot)
+        if found is not None and (
+            found.profile_id != profile_id if profile_id else found.customer != customer
+        ):
+            found = None
+        if method == "POST":
+            if found is None:
+                if profile_id or slot in self.profiles:
+                    return _MISSING
+                found = self.make(slot, customer)
+            elif customer and found.customer not in (None, customer):
+                return _INVALID
+        elif found is None:
+            return _MISSING
+        elif method == "DELETE":
+            del self.profiles[slot]
+            return _DELETED
+        written = content(request)
+        if written:
+            merged: Values = {**found.values, **written}
+            values = {path: value for path, value in merged.items() if value is not None}
+            if sum(1 for path in values if path.startswith(ATTRIBUTE)) > LIMIT:
+                return _INVALID
+            found.values = values
+        if method == "POST" and customer:
+            found.customer = customer
+        self._carried += 1
+        seen: Any = {
+            path[len(ATTRIBUTE) :]: value
+            for path, value in found.values.items()
+            if path.startswith(ATTRIBUTE)
+        }
+        return Answer(
+            Ending.DONE,
+            status=200,
+            data=ProfileData("app", found.profile_id, found.customer, self._carried, seen),
+        )
+
+
+# --- the state -----------------------------------------------------------------------------------
+
+
+class SimulatedStore:
+    """A state in memory that copies nothing, and its writer. Every write is two steps of the world:
+    one before and one after it takes effect."""
+
+    def __init__(self, world: Simulation) -> None:
+        self._world = world
+        self._records: dict[str, Record] = {}
+        self._serial = 0
+        self._entries: list[Entry] = []
+        self._finished: set[str] = set()
+
+    def of_slot(self, slot: int) -> list[Record]:
+        """The records of a profile, which should be one at most."""
+        records = self._records
+        return [records[address] for address in _ADDRESSES[slot] if address in records]
+
+    # --- as a store ------------------------------------------------------------------------------
+
+    def header(self) -> Header:
+        return HEADER if self._serial else Header()
+
+    def records(self) -> Iterator[Record]:
+        return iter(list(self._records.values()))
+
+    def record(self, address: str) -> Record | None:
+        return self._records.get(address)
+
+    def records_of(self, addresses: Collection[str]) -> dict[str, Record]:
+        records = self._records
+        return {address: records[address] for address in addresses if address in records}
+
+    def journal(self, *, run: str | None = None) -> Iterator[Entry]:
+        return iter([entry for entry in self._entries if run in (None, entry.run)])
+
+    def unsettled(self) -> Sequence[str]:
+        if not self._entries or self._entries[-1].run in self._finished:
+            return []
+        run = self._entries[-1].run
+        kinds: dict[str, str] = {}
+        for entry in reversed(self._entries):
+            if entry.run != run:
+                break
+            kinds.setdefault(entry.address, entry.kind)
+        return sorted(address for address, kind in kinds.items() if kind == INTENT)
+
+    def runs(self) -> Iterator[Run]:
+        raise NotImplementedError
+
+    def lock(self, holder: Holder, *, now: Clock | None = None) -> AbstractContextManager[Writer]:
+        raise NotImplementedError
+
+    def locked(self) -> Lock | None:
+        raise NotImplementedError
+
+    def unlock(self, lock_id: str) -> None:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+    # --- as a writer -----------------------------------------------------------------------------
+
+    def write(
+        self,
+        *,
+        put: Iterable[Record] = (),
+        remove: Iterable[str] = (),
+        journal: Iterable[Entry] = (),
+        application: str | None = None,
+    ) -> Header:
+        changed, removed, entries = list(put), list(remove), list(journal)
+        self._world.step(writing=True)
+        records = self._records
+        serial = self._serial = self._serial + 1
+        for address in removed:
+            records.pop(address, None)
+        for record in changed:
+            old = records.get(record.address)
+            if old is None:
+                records[record.address] = replace(record, revision=serial)
+            elif not _says_the_same(record, old):
+                records[record.address] = replace(record, revision=old.revision + 1)
+        self._entries += entries
+        if self._world.trace is not None:
+            for record in changed:
+                self._world.note(f"  put {_shown(records[record.address])}")
+            for address in removed:
+                self._world.note(f"  remove {address}")
+            for entry in entries:
+                self._world.note(f"  {entry.kind} {entry.address}")
+        self._world.oracle.committed(entries)
+        self._world.step(writing=True)
+        return HEADER
+
+    def finish(self, run: Run) -> None:
+        self._world.step(writing=True)
+        self._finished.add(run.run)
+        self._world.step(writing=True)
+
+    def replace(self, export: Export, *, force: bool = False) -> Header:
+        raise NotImplementedError
+
+    def backup(self) -> Path | None:
+        raise NotImplementedError
+
+    def renew(self) -> None:
+        self._world.step(writing=True)
+
+
+def _says_the_same(record: Record, old: Record) -> bool:
+    return (
+        record.facts == old.facts
+        and record.unknown_at == old.unknown_at
+        and replace(record, revision=old.revision) == old
+    )
+
+
+def _shown(record: Record) -> str:
+    facts = ", ".join(
+        f"{path} {fact.known} {fact.value}" + (f" -> {fact.attempt}" if fact.attempt else "")
+        for path, fact in record.facts.items()
+    )
+    return (
+        f"{record.address} r{record.revision} {record.profile_id or ''} {record.presence}"
+        f"{' deleting' if record.deleting else ''} {{{facts}}} "
+        f"mark {record.unknown_at} {dict(record.unknown_write)}"
+    )
+
+
+# --- the network ---------------------------------------------------------------------------------
+
+
+class _Call:
+    """A call of the client: one attempt or more."""
+
+    __slots__ = ("attempts", "over", "request", "slot", "ticket", "unknown")
+
+    def __init__(self, ticket: int, slot: int, request: Request) -> None:
+        self.ticket = ticket
+        self.slot = slot
+        self.request = request
+        self.attempts = 0
+        self.unknown = False
+        """Whether an attempt ended so."""
+        self.over = False
+        """Whether nobody waits for it any more."""
+
+
+_NOT_SENT = Answer(Ending.NOT_SENT, message="connection refused")
+_STOPPED = Answer(Ending.NOT_SENT, message="stopped before it was sent", attempts=0)
+_LOST = Answer(Ending.UNKNOWN, message="no complete answer within the deadline")
+_ODD = Answer(Ending.UNKNOWN, status=200, message="a body that is not a profile")
+_BROKEN = Answer(Ending.UNKNOWN, status=503, message="unavailable")
+_LIMITED = Answer(Ending.REFUSED, status=429, error_code="rate_limited", message="slower")
+_UNAUTHORISED = Answer(Ending.REFUSED, status=401, error_code="not_authenticated", message="key")
+_LAST_TRY = 4
+
+
+class Network:
+    """Calls under way (`reconciler.engine.Calls`), ending as those of the client do."""
+
+    def __init__(self, world: Simulation) -> None:
+        self._world = world
+        self._calls: list[_Call] = []
+        self._ended: list[tuple[_Call, Answer]] = []
+        self.late = 0
+        """Effects that nobody waited for any more."""
+
+    def begin(self, ticket: int, request: Request) -> None:
+        world = self._world
+        world.step()
+        call = _Call(ticket, slot_named(request.headers), request)
+        if world.trace is not None:
+            world.note(f"begin {request.method} u{call.slot} {dict(content(request))}")
+        world.oracle.begins(call.slot, request)
+        self._calls.append(call)
+        hold = world.choice(world.temper.holds) if world.storm else 0.0
+        if hold:
+            world.after(hold, self._leave, call)
+        else:
+            self._leave(call)
+        world.step()
+
+    def ended(self, timeout: float) -> Sequence[tuple[int, Answer]]:
+        world = self._world
+        world.step()
+        if not self._ended:
+            world.pass_time(timeout, until=self._ended)
+        ended, self._ended = self._ended, []
+        out = []
+        for call, answer in ended:
+            if world.trace is not None:
+                before = " after an unknown one" if answer.unknown_before else ""
+                world.note(f"told u{call.slot} {answer.ending} {answer.message}{before}")
+            world.oracle.told(call.slot, call.request, answer)
+            out.append((call.ticket, answer))
+        world.step()
+        return out
+
+    def dies(self) -> None:
+        """The process is gone: what left takes its course, and nobody hears of it."""
+        for call in self._calls:
+            call.over = True
+        self._calls.clear()
+        self._ended.clear()
+
+    def cut(self) -> None:
+        """The client gives up what is under way, some time after the wish to stop."""
+        for call in self._calls:
+            if not call.over:
+                self._tell(call, _LOST if call.attempts else _STOPPED)
+
+    # --- one attempt -----------------------------------------------------------------------------
+
+    def _leave(self, call: _Call) -> None:
+        world = self._world
+        if call.over:
+            return
+        if world.stopped or world.given_up:
+            self._tell(call, _LOST if call.unknown else _STOPPED)
+            return
+        call.attempts += 1
+        random, choice, after, temper = world.random, world.choice, world.after, world.temper
+        if random() >= world.storm:
+            after(choice(temper.soon), self._carry, call, choice(temper.soon), None)
+            return
+        fate = random()
+        if fate < 0.12:
+            after(choice(temper.soon), self._tell, call, _NOT_SENT)
+        elif fate < 0.20:
+            after(choice(temper.soon), self._tell, call, _LIMITED)
+        elif fate < 0.26:
+            after(choice(temper.soon), self._tell, call, _INVALID)
+        elif fate < 0.27:
+            after(choice(temper.soon), self._tell, call, _UNAUTHORISED)
+        else:
+            answer = _LOST if fate < 0.8 else _BROKEN if fate < 0.95 else _ODD
+            wait, kind = choice(temper.late), random()
+            if kind < 0.25:
+                pass  # it never takes effect
+            elif kind < 0.5:
+                after(choice(temper.soon), self._carry, call, 0.0, answer)
+            else:
+                life = LONGEST if kind < 0.7 else wait + random() * (LONGEST - wait)
+                after(life, self._carry, call, 0.0, answer)
+            after(wait, self._tell, call, answer)
+
+    def _carry(self, call: _Call, wait: float, lost: Answer | None) -> None:
+        """A request takes effect; ``lost`` is what its sender is told instead of the answer."""
+        world = self._world
+        answer = world.remote.carry(call.request)
+        self.late += call.over
+        if world.trace is not None:
+            late = " late" if call.over else ""
+            world.note(f"effect{late} {call.request.method} u{call.slot}: {answer.status}")
+        world.oracle.carried(call.slot, call.request, answer, late=call.over)
+        if lost is None:
+            world.after(wait, self._tell, call, answer)
+
+    def _tell(self, call: _Call, answer: Answer) -> None:
+        """An attempt ended: another one, or the end of the call, as the client decides."""
+        if call.over:
+            return
+        world, method, ending = self._world, call.request.method, answer.ending
+        limited = ending is Ending.REFUSED and answer.status == 429
+        if call.unknown and method == "DELETE" and answer.is_missing:
+            answer, ending = _DELETED, Ending.DONE
+        if ending is Ending.UNKNOWN:
+            call.unknown = True
+            again = method != "POST"
+        else:
+            again = limited or ending is Ending.NOT_SENT
+        stopped = world.stopped or world.given_up
+        if again and call.attempts < _LAST_TRY and not stopped and world.random() < 0.6:
+            world.after(world.choice(world.temper.late), self._leave, call)
+            return
+        if call.unknown and (limited or ending is Ending.NOT_SENT):
+            answer = _LOST
+        elif call.unknown and ending is not Ending.UNKNOWN:
+            answer = replace(answer, unknown_before=True)
+        call.over = True
+        self._ended.append((call, answer))

@@ -1,0 +1,604 @@
+"""The real applier and engine in a world that a seed decides: one seed, one schedule.
+
+`simulate` makes up a few profiles and lets `reconciler.apply.Applier` take them from one desired state
+to the next, in several runs, while the network loses, delays and refuses, processes are killed between
+any two of their steps, the store fails, users press Ctrl-C, and other people change the remote. Clock,
+network and store are those of `tests.torture.simulated`; a schedule of many minutes takes a millisecond.
+What must hold is in `tests.torture.oracle`, and for the end in `Simulation._end`.
+
+``python -m tests.torture --again "simulation.again(SEED)"`` prints what happens in a schedule. Seeds mean
+the same as long as neither the simulation nor what the applier asks of it changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from heapq import heappop, heappush
+from random import Random
+from typing import Any
+from unittest.mock import patch
+
+from reconciler import apply
+from reconciler.apply import Applier, Tools, look
+from reconciler.engine import Unrecorded
+from reconciler.errors import ReconcileError
+from reconciler.outcomes import Result
+from reconciler.plan import Change, Mode, Plan, Totals
+from reconciler.planner import Options, make_plan
+from reconciler.protocol import unmarked
+from reconciler.state import Record
+from tests.torture.oracle import Oracle
+from tests.torture.planted import FAULTS
+from tests.torture.simulated import (
+    ATTRIBUTE,
+    CONTRACT,
+    HEADER,
+    LIMIT,
+    QUIET,
+    Network,
+    Remote,
+    SimulatedStore,
+    Spec,
+    customer_of,
+    declared,
+)
+from tests.torture.tally import Tally
+
+BATCH = 1_000
+"""Seeds of a `unit`."""
+_KEYS = "abcd"
+_FOREIGN = "x"
+"""The key of a custom attribute that only other people write."""
+_TOTALS = Totals({}, "sha256:0")
+
+_changes: dict[Any, Change | None] = {}
+"""Planned changes by all that they depend on: few differ from one schedule to the next."""
+
+
+class Crash(BaseException):
+    """The process is killed here."""
+
+
+class Failing(Exception):
+    """Something around the applier fails: a plan that cannot be read on, a listener."""
+
+
+@dataclass(frozen=True, slots=True)
+class Temper:
+    """What a world is like. Times are in seconds; of every tuple one is chosen each time."""
+
+    soon: tuple[float, ...]
+    """Until an effect, and until its answer."""
+    late: tuple[float, ...]
+    """Until a call is given up, and until the next attempt."""
+    holds: tuple[float, ...]
+    """For which the rate, or the API's wish, keeps a request from leaving."""
+    pauses: tuple[float, ...]
+    """Between two runs."""
+    sizes: tuple[int, ...]
+    """Profiles."""
+    runs: tuple[int, ...]
+    kills: float
+    """The share of runs that are killed."""
+    keeps: float
+    """The share of profiles that nobody edits before a run."""
+    meddles: float
+    """The share of worlds that other people change, too."""
+    meddles_within: float
+    """Seconds from the beginning of a run."""
+    focused: bool = False
+    """Whether edits change one field each, and back."""
+
+
+_EASY = Temper(
+    soon=(0.0, 0.1, 0.1, 0.2, 0.7),
+    late=(0.2, 0.2, 0.5, 1.0, 1.5),
+    holds=(0.0, 0.0, 0.0, 0.0, 0.1, 0.7, 4.5, 8.0),
+    pauses=(0.0, 0.0, 0.3, 1.0, 3.0, 6.0),
+    sizes=(1, 1, 2, 2, 3, 4),
+    runs=(1, 2, 2, 3),
+    kills=0.4,
+    keeps=0.35,
+    meddles=0.3,
+    meddles_within=3.0,
+)
+_HASTY = replace(
+    _EASY,
+    soon=(0.0, 0.0, 0.1),
+    late=(0.1, 0.2, 0.3),
+    holds=(0.0,) * 9 + (5.0,),
+    pauses=(0.0, 0.0, 0.0, 0.3),
+    sizes=(1, 1, 2, 3),
+    runs=(2, 3, 4),
+    meddles_within=0.3,
+)
+_FOCUSED = replace(
+    _HASTY,
+    holds=(0.0,),
+    pauses=(0.0,),
+    sizes=(1,),
+    runs=(3, 4, 5),
+    kills=0.15,
+    keeps=0.15,
+    meddles=0.4,
+    focused=True,
+)
+_TEMPERS = (_EASY, _HASTY, _FOCUSED)
+
+
+class Simulation:
+    """One schedule. Call `run` once."""
+
+    def __init__(self, seed: int, *, trace: list[str] | None = None) -> None:
+        self.random = Random(seed).random
+        self.trace = trace
+        self.now = 1_000.0
+        self.temper: Temper = self.choice(_TEMPERS)
+        self.storm = 0.0
+        """The share of attempts that something happens to."""
+        self.stopped = False
+        self.given_up = False
+        """Whether the client takes the API for away."""
+        self.remote = Remote()
+        self.store = SimulatedStore(self)
+        self.oracle = Oracle(self.store, self.remote)
+        self.network = Network(self)
+        self.runs = 0
+        self.kills = 0
+        self._events: list[tuple[float, int, Callable[..., object], tuple[Any, ...]]] = []
+        self._number = 0
+        self._under_way = 0
+        self._set_back = 0.0
+        self._steps = 0
+        self._kill_at = -1
+        self._fail_at = -1
+        self._fails_for_good = False
+        self._tells_badly = False
+        self._slots: int = self.choice(self.temper.sizes)
+        self._installs = self.random() < 0.15
+        self._meddling = self.random() < self.temper.meddles
+        self._meddled = False
+        self._plans: list[tuple[int, list[Change]]] = []
+        self._desired: dict[int, Spec] = {}
+        self._past: dict[int, list[Spec]] = {}
+        for slot in range(self._slots):
+            kind = self.random()
+            if kind < 0.15:
+                self.oracle.anonymous.add(slot)
+            if kind < 0.3:
+                self.oracle.strangers.add(slot)
+                self.remote.make(slot, None if kind < 0.15 else customer_of(slot))
+
+    # --- chance and time -------------------------------------------------------------------------
+
+    def below(self, number: int) -> int:
+        return int(self.random() * number)
+
+    def choice(self, options: Sequence[Any]) -> Any:
+        return options[int(self.random() * len(options))]
+
+    def after(self, seconds: float, action: Callable[..., object], *arguments: Any) -> None:
+        """Lets something happen after some time."""
+        self._number += 1
+        heappush(self._events, (self.now + seconds, self._number, action, arguments))
+
+    def pass_time(self, seconds: float, *, until: Sequence[object] = ()) -> None:
+        """Lets things happen, for some time or until something is in ``until``."""
+        events, end = self._events, self.now + seconds
+        while events and events[0][0] <= end:
+            if until and events[0][0] > self.now:
+                return
+            self.now, _, action, arguments = heappop(events)
+            action(*arguments)
+        if not until:
+            self.now = end
+
+    def wall(self) -> float:
+        """Unix time, as far as the program can tell: the clock may have been set back."""
+        return self.now - self._set_back
+
+    def step(self, *, writing: bool = False) -> None:
+        """Something before or after which a kill can come, and for a write a failure."""
+        self._steps += 1
+        if self._steps == self._kill_at:
+            raise Crash
+        if writing and self._steps >= self._fail_at > 0:
+            if not self._fails_for_good:
+                self._fail_at = -1
+            raise ReconcileError("the disk failed")
+
+    def note(self, text: str) -> None:
+        """Writes down what happens, if anybody wants to know."""
+        if self.trace is not None:
+            self.trace.append(f"{self.now:9.3f} {text}")
+
+    # --- the schedule ----------------------------------------------------------------------------
+
+    def run(self) -> list[str]:
+        """What is wrong; the schedule goes no further than that."""
+        for _ in self._schedule():
+            if self.oracle.found:
+                break
+        return self.oracle.found
+
+    def _schedule(self) -> Iterator[None]:
+        for _ in range(self.choice(self.temper.runs)):
+            self.storm = self.choice((0.05, 0.4, 0.4, 0.8))
+            self._edit()
+            self._disturbed_run()
+            yield
+            if self.random() < 0.08:
+                self._refresh(killed=self.random() < 0.3)
+                yield
+            self.pass_time(self.choice(self.temper.pauses))
+            if self.random() < 0.05:
+                self._set_back += self.choice((0.5, 3.0, 100.0))
+        yield from self._end()
+
+    def _disturbed_run(self) -> None:
+        """A run of a plan, perhaps an older one, in which anything may happen."""
+        if len(self._plans) > 1 and self.random() < 0.2:
+            number, changes = self.choice(self._plans[:-1])
+            self.note(f"an older plan ({number})")
+        else:
+            number, changes = self._plan(prune=self.random() < 0.6)
+        if self._meddling and self.random() < 0.5:
+            self.after(self.random() * self.temper.meddles_within, self._meddle)
+        steps = 6 + 10 * len(changes)
+        kind = self.random()
+        if kind < self.temper.kills:
+            self._kill_at = 1 + self.below(steps)
+        elif kind > 0.90:
+            self._fail_at = 1 + self.below(steps)
+            self._fails_for_good = self.random() < 0.5
+        elif kind > 0.82:
+            self.after(self.random() * 2, self._stop, self.runs + 1)
+        elif kind > 0.80:
+            self.after(self.random() * 2, self._give_up, self.runs + 1)
+        elif kind > 0.79:
+            self._tells_badly = True
+        torn = self.below(len(changes) + 1) if kind < 0.02 else None
+        self._apply(number, changes, workers=1 + self.below(3), torn=torn)
+
+    def _stop(self, run: int) -> None:
+        if run == self._under_way and not self.stopped:
+            self.note("the wish to stop")
+            self.stopped = True
+            self.oracle.stops()
+            if self.random() < 0.5:
+                self.after(self.random() * 5, self._cut, run)
+
+    def _cut(self, run: int) -> None:
+        if run == self._under_way:
+            self.network.cut()
+
+    def _give_up(self, run: int) -> None:
+        if run == self._under_way:
+            self.note("the API is taken for away")
+            self.given_up = True
+
+    def _apply(
+        self, number: int, changes: list[Change], *, workers: int, torn: int | None = None
+    ) -> None:
+        """A run; with ``torn`` its plan cannot be read beyond so many changes."""
+        self._begins()
+        if not changes:
+            self._over()
+            return
+        if self.trace is not None:
+            self.note(f"run-{self.runs}: plan {number}, {workers} workers")
+            for change in changes:
+                fields = {field.path: field.after for field in change.fields}
+                self.note(f"  {change.action} {change.address} {fields}")
+        self.oracle.starts(number, changes, workers)
+        plan = replace(_EMPTY, changes=_Torn(changes, torn) if torn is not None else tuple(changes))
+        tools = Tools(
+            calls=self.network,
+            now=self.wall,
+            stop=lambda: self.stopped,
+            run=f"run-{self.runs}",
+            quiet_period=QUIET,
+            report=self._told,
+            in_flight=lambda: workers,
+            away=lambda: self.given_up,
+            monotonic=lambda: self.now,
+        )
+        profiles = []
+        if self.random() < 0.2:
+            profiles = [declared(slot, spec) for slot, spec in self._desired.items()]
+        desired = {profile.address: profile for profile in profiles}
+        try:
+            Applier(self.store, self.store, tools).apply(plan, desired=desired)
+        except Crash:
+            self.kills += 1
+            self.note("KILLED")
+        except Unrecorded as problem:
+            self.note("the store failed")
+            self.oracle.lost(problem.entries)
+        except (ReconcileError, Failing) as problem:
+            self.note(str(problem))
+        self._over()
+
+    def _begins(self) -> None:
+        """A process begins."""
+        self.runs += 1
+        self._under_way = self.runs
+        self._steps = 0
+
+    def _over(self) -> None:
+        """A process has ended, in whatever way."""
+        self._under_way = 0
+        self._kill_at = self._fail_at = -1
+        self.stopped = self.given_up = self._tells_badly = False
+        self.network.dies()
+        self.oracle.ends()
+        self.oracle.compare(self._slots)
+
+    def _told(self, result: Result) -> None:
+        self.note(f"reported {result.address} {result.outcome} {result.reason}")
+        self.oracle.reported(result)
+        self.step()
+        if self._tells_badly:
+            raise Failing("the listener failed")
+
+    def _refresh(self, *, killed: bool) -> None:
+        """A look at the remote, recorded, as `reconciler.workspace` does it."""
+        self.note("refresh")
+        self._begins()
+        self._kill_at = 1 + self.below(12) if killed else -1
+        self.oracle.starts(0, (), 2)
+        cut_off = self.store.unsettled()
+
+        def quiet(record: Record) -> Record:
+            if record.address in cut_off:
+                return record
+            return unmarked(record, now=self.wall(), quiet_period=QUIET)
+
+        gone = []
+        try:
+            for seen in look(
+                list(self.store.records()),
+                self.network,
+                application=self.store.header().application,
+                writer=self.store,
+                quiet=quiet,
+                stop=lambda: False,
+                in_flight=lambda: 2,
+            ):
+                self.note(f"seen {seen.drift.address} {seen.drift.kind}")
+                if seen.answer.is_unauthorised:
+                    break
+                if seen.drift.kind == "gone":
+                    gone.append(seen.after)
+            if gone:
+                self.store.write(put=gone)
+        except Crash:
+            self.note("KILLED")
+        self._over()
+
+    # --- plans -----------------------------------------------------------------------------------
+
+    def _plan(self, *, prune: bool) -> tuple[int, list[Change]]:
+        """A plan as of now, and its number."""
+        changes = []
+        for slot in range(self._slots):
+            spec = self._desired.get(slot)
+            records = self.store.of_slot(slot)
+            if spec is None and not (records and prune):
+                continue
+            key = (slot, spec, *map(_all_that_plans_see, records))
+            if key not in _changes:
+                _changes[key] = _planned(slot, spec, records)
+            change = _changes[key]
+            if change is not None:
+                revision = records[0].revision if records else None
+                if change.revision != revision:
+                    change = replace(change, revision=revision)
+                changes.append(change)
+        number = self.oracle.plans()
+        self._plans.append((number, changes))
+        return number, changes
+
+    # --- people ----------------------------------------------------------------------------------
+
+    def _edit(self) -> None:
+        """The files are edited: changed, changed back, removed, added."""
+        random, anonymous = self.random, self.oracle.anonymous
+        for slot in range(self._slots):
+            now, past = self._desired.get(slot), self._past.setdefault(slot, [])
+            if now is not None and random() < self.temper.keeps:
+                continue
+            if slot not in anonymous and random() < 0.12:
+                self._desired.pop(slot, None)
+                continue
+            spec = self.choice(past) if past and random() < 0.3 else self._spec(now or Spec())
+            if slot in anonymous:
+                linked = now is not None and now.by == "both"
+                spec = replace(spec, by="both" if linked or random() < 0.4 else "profile")
+            self._desired[slot] = spec
+            past.append(spec)
+
+    def _spec(self, now: Spec) -> Spec:
+        random, choice = self.random, self.choice
+        what = random()
+        if self.temper.focused:
+            if what < 0.5:
+                return replace(now, first_name=choice(("A", "B", None)))
+            if what < 0.7:
+                return replace(now, last_name=choice(("A", "B", None)), forgets=False)
+            return replace(now, attributes=choice(((("a", "1"),), (("a", "2"),), ())))
+        if what < 0.5 or what > 0.9:
+            now = replace(now, first_name=choice((None, "A", "B", "C", "")))
+        if 0.5 < what < 0.6 or what > 0.9:
+            now = replace(now, last_name=choice((None, "A", "B")), forgets=False)
+        if what > 0.6:
+            keys = sorted({choice(_KEYS) for _ in range(self.below(3))})
+            now = replace(now, attributes=tuple((key, choice("123")) for key in keys))
+        if self._installs and (now.locale is None or random() < 0.5):
+            now = replace(now, locale=choice(("en", "no", "")))
+        if now.last_name is None and random() < 0.05:
+            now = replace(now, forgets=True)
+        return now
+
+    def _meddle(self) -> None:
+        """Other people change, delete or replace a profile."""
+        slot = self.below(self._slots)
+        there = self.remote.profiles.get(slot)
+        if there is None or not self._meddling:
+            return
+        self._meddled = True
+        oracle, kind = self.oracle, self.random()
+        if kind < 0.5 or slot in oracle.anonymous:
+            path = ATTRIBUTE + self.choice((*_KEYS, _FOREIGN))
+            taken = sum(1 for each in there.values if each.startswith(ATTRIBUTE))
+            if path in there.values and self.random() < 0.3:
+                del there.values[path]
+            elif path in there.values or (path.endswith(_FOREIGN) and taken < LIMIT):
+                there.values[path] = self.choice("129")
+            else:
+                return
+            oracle.tainted.add((slot, path))
+            oracle.foreign.add((slot, path))
+            self.note(f"others: u{slot} {path} is {there.values.get(path)}")
+            return
+        del self.remote.profiles[slot]
+        if kind < 0.75:
+            self.remote.make(slot, there.customer)
+        oracle.moved.add(slot)
+        known = {path for record in self.store.of_slot(slot) for path in record.facts}
+        oracle.tainted |= {(slot, path) for path in known | there.values.keys()}
+        self.note(f"others: u{slot} {'replaced' if kind < 0.75 else 'deleted'}")
+
+    # --- the end ---------------------------------------------------------------------------------
+
+    def _end(self) -> Iterator[None]:
+        """Undisturbed runs, the last late effects, and then: nothing left to plan, and the remote as
+        desired."""
+        self.note("the end")
+        oracle = self.oracle
+        self.storm = 0.0
+        self._meddling = False
+        rounds = 1
+        if self._meddled:
+            # What other people did is seen by looking, if at all; some of it only by the next answer.
+            self.pass_time(self.choice((0.0, QUIET / 2, QUIET)))
+            self._refresh(killed=False)
+            yield
+            rounds = 3
+        for _ in range(rounds):
+            number, changes = self._plan(prune=True)
+            self._apply(number, changes, workers=2)
+            yield
+        _, changes = self._plan(prune=True)
+        if changes:
+            oracle.blame(f"not converged: {changes[0].action} {changes[0].address}")
+        oracle.moved.clear()
+        oracle.tainted.clear()
+        self.pass_time(2 * QUIET)
+        oracle.compare(self._slots)
+        for slot, spec in self._desired.items():
+            oracle.as_desired(slot, declared(slot, spec).values)
+
+
+class _Torn:
+    """Changes of a plan that cannot be read to its end."""
+
+    def __init__(self, changes: Sequence[Change], end: int) -> None:
+        self._changes = changes
+        self._end = end
+
+    def __len__(self) -> int:
+        return len(self._changes)
+
+    def __iter__(self) -> Iterator[Change]:
+        yield from self._changes[: self._end]
+        raise Failing("the plan was altered while it was in use")
+
+
+_EMPTY = Plan("local", Mode.PRUNE, None, 0, None, (), (), 0, totals=_TOTALS)
+
+
+def _all_that_plans_see(record: Record) -> tuple[object, ...]:
+    return (
+        record.address,
+        record.customer_user_id,
+        record.profile_id,
+        record.presence,
+        record.deleting,
+        frozenset(record.facts.items()),
+        record.forgotten,
+        record.unmanaged,
+    )
+
+
+def _planned(slot: int, spec: Spec | None, records: Sequence[Record]) -> Change | None:
+    made = make_plan(
+        [] if spec is None else [declared(slot, spec)],
+        {record.address: record for record in records},
+        header=HEADER,
+        contract=CONTRACT,
+        options=Options(prune=True),
+    )
+    assert isinstance(made, Plan), made
+    (change,) = made.changes or (None,)
+    return change
+
+
+# --- many schedules ------------------------------------------------------------------------------
+
+
+def simulate(seed: int) -> list[str]:
+    """What is wrong with the schedule of a seed."""
+    return Simulation(seed).run()
+
+
+def unit(batch: int) -> Tally:
+    """A batch of seeds."""
+    tally = Tally()
+    with _without_digests():
+        for seed in range(batch * BATCH, (batch + 1) * BATCH):
+            world = Simulation(seed)
+            found = world.run()
+            tally.blame(f"simulation.again({seed})", found[:1])
+            tally.counts["schedules"] += 1
+            tally.counts["runs"] += world.runs
+            tally.counts["kills"] += world.kills
+            tally.counts["late effects"] += world.network.late
+    return tally
+
+
+def again(seed: int) -> Tally:
+    """The schedule of a seed, with all that happens printed."""
+    lines: list[str] = []
+    tally = Tally()
+    tally.blame(f"simulation.again({seed})", Simulation(seed, trace=lines).run())
+    print(*lines, sep="\n")
+    return tally
+
+
+def first_found(fault: str, *, most: int) -> int | None:
+    """The first seed whose schedule goes wrong with a fault of `tests.torture.planted`."""
+    with _without_digests(), FAULTS[fault]():
+        for seed in range(most):
+            if simulate(seed):
+                return seed
+    return None
+
+
+def planted(number: int, *, most: int = 50_000) -> Tally:
+    """One of the planted faults: that it is not found is the violation."""
+    fault = list(FAULTS)[number]
+    tally = Tally()
+    found = first_found(fault, most=most)
+    if found is None:
+        tally.violations.append(f"not found in {most:,} seeds: {fault}")
+    else:
+        tally.counts["faults found"] += 1
+        tally.counts["schedules until then"] += found + 1
+    return tally
+
+
+def _without_digests() -> Any:
+    """Requests need no names in the journal here, which take a tenth of the time."""
+    return patch.object(apply, "request_digest", lambda request: "")
