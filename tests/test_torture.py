@@ -89,6 +89,10 @@ def test_whichever_write_fails_nothing_acknowledged_is_lost() -> None:
     passes(disks.calls(1))
 
 
+def test_what_the_state_could_not_take_is_in_a_file_of_its_own() -> None:
+    passes(disks.emergency(1, step=5))
+
+
 @pytest.mark.parametrize("part", [disks.small_files, disks.small_disks])
 def test_a_disk_that_is_full_loses_nothing(part: disks.Part) -> None:
     passes(part(1, sizes=2))

@@ -137,6 +137,7 @@ def _pauses(options: argparse.Namespace) -> Tally:
 def _disks(options: argparse.Namespace) -> Tally:
     def parts() -> Iterator[Tally]:
         yield spread(disks.calls, _seeds(options, max(1, options.disks // 5)), options.jobs)
+        yield disks.emergency(options.seed)
         for part in (disks.small_files, disks.small_disks):
             yield spread(part, _seeds(options, -(-options.disks // 10)), options.jobs)
 

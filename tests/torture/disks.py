@@ -3,19 +3,22 @@ acknowledged is lost, nothing more is sent, and the next run goes on."""
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from reconciler.emulator import EmulatorServer
 from reconciler.errors import ReconcileError
 from reconciler.outcomes import Result
 from reconciler.state import Known
-from reconciler.store import MemoryStore, Writer
+from reconciler.store import MemoryStore, SqliteStore, Writer
+from reconciler.workspace import Workspace
 from tests.torture.checker import Checker, facts_against
 from tests.torture.kills import finish, settle
 from tests.torture.tally import Tally
@@ -128,6 +131,91 @@ def _with_fault(seed: int, fault: Fault) -> list[str]:
         found.append("the remote does not hold what a fresh one would")
     world.emulator.close()
     return found
+
+
+# --- what the state could not take ----------------------------------------------------------------
+
+
+def emergency(seed: int, *, step: int = 1) -> Tally:
+    """Whichever write of a real workspace fails: what ended and is not recorded is in a file of its own,
+    which the message names last, which nobody else may read, and which holds no value."""
+    tally = Tally()
+    with scratch() as folder:
+        for number in range(0, 1_000, step):
+            place = folder / str(number)
+            place.mkdir()
+            fault = Fault(number, lasting=True, after=False)
+            found = _in_an_emergency(seed, place, fault, tally)
+            tally.blame(
+                f"disks.emergency({seed}, step={step})",
+                (f"write {number}: {what}" for what in found),
+            )
+            if not fault.struck:
+                break
+            tally.counts["failing writes"] += 1
+    return tally
+
+
+def _in_an_emergency(seed: int, place: Path, fault: Fault, tally: Tally) -> Iterator[str]:
+    files = Files(random.Random(seed), 6)
+    files.edit(1.0)
+    (place / "profiles").mkdir()
+    (place / "profiles" / "all.yaml").write_text(
+        "\n---\n".join(json.dumps(profile) for profile in files.desired.values()), "utf-8"
+    )
+    remote = Remote()
+    with EmulatorServer(remote) as server:
+        (place / "reconcile.yaml").write_text(
+            f"version: 1\nenvironments: {{e: {{api: {{url: '{server.url}', key_env: K}}}}}}\n",
+            "utf-8",
+        )
+        inner = SqliteStore(place / ".reconcile" / "e.db", environment="e")
+        failing: Any = FailingStore(inner, fault)
+        with Workspace.open(
+            start=place, environ={"K": "secret_live_torture"}, store=failing
+        ) as workspace:
+            plan = workspace.plan()
+            message = ""
+            try:
+                workspace.apply(plan, parallelism=3)
+            except ReconcileError as problem:
+                message = f"{problem.message} {problem.hint}"
+        settle(remote)
+    recorded = {entry.address for entry in inner.journal() if entry.kind == "applied"}
+    inner.close()
+    remote.close()
+    lost = {effect.address for effect in remote.effects if effect.is_write} - recorded
+    if not fault.struck:
+        yield from (f"{address} is not recorded" for address in sorted(lost))
+        return
+    if not message:
+        yield "it was not reported"
+    kept = list((place / ".reconcile").glob("e-outcomes-*"))
+    if not lost:
+        return
+    if len(kept) != 1:
+        yield f"{len(kept)} files of outcomes, and {len(lost)} that are not recorded"
+        return
+    tally.counts["files of outcomes"] += 1
+    (file,) = kept
+    text = file.read_text("ascii")
+    named = {json.loads(line)["address"] for line in text.splitlines()}
+    yield from (f"{address} is not in the file" for address in sorted(lost - named))
+    yield from (f"{address} is in the file" for address in sorted(named - lost))
+    if not message.endswith(str(file)):
+        yield f"the message does not end with the name of the file: {message}"
+    if file.stat().st_mode & 0o777 != 0o600:
+        yield f"others may read the file: {file.stat().st_mode & 0o777:o}"
+    values = [str(value) for profile in files.desired.values() for value in _values(profile)]
+    if any(value in text for value in values):
+        yield "a value is in the file"
+
+
+def _values(profile: Mapping[str, Any]) -> list[Any]:
+    attributes = profile.get("custom_attributes", {})
+    return [value for name, value in profile.items() if name.endswith("_name")] + [
+        value for value in attributes.values() if isinstance(value, str)
+    ]
 
 
 # --- below SQLite ---------------------------------------------------------------------------------
