@@ -409,7 +409,7 @@ class Declarations:
             planner.settled(self.documents)
             return
         index.put_note(_STATE, "")  # until all is gone through
-        planner.link(self._links(store))
+        planner.link(self._links(store, moved=moved))
         if whole or moved:
             index.clear_others()
             pairs = _pairs(index, store)
@@ -473,19 +473,22 @@ class Declarations:
             if means.stop():
                 raise Interrupted("interrupted; nothing was planned")
 
-    def _links(self, store: Store) -> Links:
+    def _links(self, store: Store, *, moved: bool) -> Links:
         """The records that profiles may be under another address than their own."""
         index = self._index
         strangers = [
             address for address, _, _ in store.fingerprints(PROFILE_PREFIX, _AFTER_STRANGERS)
         ]
-        named = [*_unrecorded(index.unsettled(named=True), store)]
+        # What was found settled is recorded, as long as the state is the one that it was found in.
+        named = [*_unrecorded(index.identifiers(named=True, settled=moved), store)]
         if not strangers and not named:
             return Links()
         links = Links.of(store.records() if named else store.records_of(strangers).values())
         links.claim(
             (None if address.startswith(PROFILE_PREFIX) else address, profile_id)
-            for address, _, profile_id in _unrecorded(index.unsettled(), store)
+            for address, profile_id in _unrecorded(
+                index.identifiers(named=False, settled=moved), store
+            )
         )
         return links
 
@@ -598,11 +601,10 @@ def _grouped(pairs: Iterator[_Pair], *, whole: bool) -> Iterator[tuple[int, list
 
 def _unsettled_pairs(index: Index, store: Store) -> Iterator[_Pair]:
     """Those of all addresses that are not settled, given that the state did not move."""
-    profiles = ((address, number) for address, number, _ in index.unsettled())
     others = ((address, None) for (address,) in index.others())
     addresses = (
         (address, next((number for _, number in same if number is not None), None))
-        for address, same in groupby(merge(profiles, others, key=_address), key=_address)
+        for address, same in groupby(merge(index.unsettled(), others, key=_address), key=_address)
     )
     while some := [*islice(addresses, _PLANNED_AT_ONCE)]:
         recorded = store.fingerprints_of([address for address, _ in some])
@@ -617,9 +619,9 @@ def _address(row: tuple[str, int | None]) -> str:
 
 
 def _unrecorded(
-    profiles: Iterator[tuple[str, int, str | None]], store: Store
-) -> Iterator[tuple[str, int, str | None]]:
+    profiles: Iterator[tuple[str, str | None]], store: Store
+) -> Iterator[tuple[str, str | None]]:
     """Those of some profiles that the state has no record of under their address."""
     while some := [*islice(profiles, _PLANNED_AT_ONCE)]:
-        recorded = store.fingerprints_of([profile[0] for profile in some])
+        recorded = store.fingerprints_of([address for address, _ in some])
         yield from (profile for profile in some if profile[0] not in recorded)

@@ -374,15 +374,22 @@ class Index:
             "ORDER BY profile.address"
         )
 
-    def unsettled(self, *, named: bool = False) -> Iterator[tuple[str, int, str | None]]:
-        """Address, id and profile id of the profiles that are not settled, or of those of them that
-        name a profile id, by address."""
+    def unsettled(self) -> Iterator[tuple[str, int]]:
+        """Address and id of the profiles that are not settled, by address."""
         return self._all(
-            "SELECT profile.address, profile.id, profile.profile_id FROM profile "
-            "LEFT JOIN settled USING (address) "
-            "WHERE profile.address IS NOT NULL AND settled.address IS NULL "
-            + ("AND profile.profile_id IS NOT NULL " if named else "")
-            + "ORDER BY profile.address"
+            "SELECT profile.address, profile.id FROM profile LEFT JOIN settled USING (address) "
+            "WHERE profile.address IS NOT NULL AND settled.address IS NULL ORDER BY profile.address"
+        )
+
+    def identifiers(self, *, named: bool, settled: bool) -> Iterator[tuple[str, str | None]]:
+        """Address and profile id of profiles: only of those that are ``named`` by a profile id, if that
+        is asked for; also of ``settled`` ones, if that is."""
+        return self._all(
+            "SELECT profile.address, profile.profile_id FROM profile "
+            + ("" if settled else "LEFT JOIN settled USING (address) ")
+            + "WHERE profile.address IS NOT NULL "
+            + ("" if settled else "AND settled.address IS NULL ")
+            + ("AND profile.profile_id IS NOT NULL" if named else "")
         )
 
     def entries(self, ids: Iterable[int]) -> dict[int, Entry]:

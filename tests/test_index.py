@@ -534,6 +534,23 @@ def recorded(name: str, value: str) -> Record:
     return Record(name, customer_user_id=name, facts={"first_name": Fact.of(value)})
 
 
+def test_what_was_settled_in_a_newer_state_says_nothing_about_an_older_one(
+    tmp_path: Path, trusting: None
+) -> None:
+    uuid = "10000000-0000-4000-8000-000000000000"
+    make(tmp_path, jane=f"profile_id: {uuid}\nfirst_name: Jane\n")
+    state = tmp_path / ".reconcile" / "local.db"
+    put(tmp_path, replace(recorded("u1", "A"), profile_id=uuid))
+    shutil.copy2(state, tmp_path / "backup")
+    assert "identity" in "".join(outcome(tmp_path, cache=True))
+    found = replace(recorded(f"profile:{uuid}", "Jane"), profile_id=uuid, customer_user_id=None)
+    put(tmp_path, found)
+    assert '"unchanged":1' in outcome(tmp_path, cache=True)[-1]
+    shutil.copy2(tmp_path / "backup", state)
+    assert outcome(tmp_path, cache=True) == outcome(tmp_path, cache=False)
+    assert "identity" in "".join(outcome(tmp_path, cache=True))
+
+
 def test_each_way_in_which_either_side_moves_is_seen(tmp_path: Path, trusting: None) -> None:
     joe = JANE.replace("jane", "joe").replace("Jane", "Joe")
     make(tmp_path, jane=JANE, joe=joe)
