@@ -14,13 +14,15 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
-from hashlib import blake2b, sha256
+from hashlib import blake2b
 from heapq import merge
 from itertools import accumulate, chain, groupby, islice
 from pathlib import Path
 from typing import NamedTuple
+from zlib import adler32, crc32
 
 from reconciler.contract import Contract
+from reconciler.documents import Document
 from reconciler.errors import Diagnostic, Interrupted
 from reconciler.index import (
     Declared,
@@ -34,9 +36,9 @@ from reconciler.index import (
 from reconciler.loader import STAMP, Listing, Stamp, Walk, load_quickly, load_text, read_file
 from reconciler.plan import Change
 from reconciler.planner import Links, Planner
-from reconciler.profiles import PROFILE_PREFIX, Profile, address_of, pack, profile_of, unpack
+from reconciler.profiles import PROFILE_PREFIX, Packed, Profile, address_of, pack
 from reconciler.resources import load_contract
-from reconciler.state import Record
+from reconciler.state import Record, decode_record
 from reconciler.store import Store
 from reconciler.validation import claims, validate_document, validate_together
 
@@ -114,32 +116,63 @@ def examine(wanted: Sequence[Wanted], dialect: str) -> list[Examined | Stamp]:
     """What is in some files; of one whose content is the known one just its stamp. Can be carried by
     any executor."""
     contract = load_contract(dialect)
-    return [_examine(file, contract) for file in wanted]
+    return [
+        found
+        for start in range(0, len(wanted), _STAGED)
+        for found in _examine(wanted[start : start + _STAGED], contract)
+    ]
 
 
-def _examine(wanted: Wanted, contract: Contract) -> Examined | Stamp:
-    name = wanted.name
-    match read_file(wanted.path, name):
-        case Diagnostic() as problem:
-            return Examined(None, b"", (problem,), ())
-        case data, stamp:
-            pass
-    digest = sha256(data).digest()
-    if digest == wanted.digest:
-        return stamp
-    documents, findings = load_quickly(data, name)
-    for document in documents:
-        findings += validate_document(document, contract)
+_STAGED = 64
+"""Files of which each is read before any is parsed, and so on: a processor that does one thing at a
+time takes a quarter less of it."""
+
+
+def _examine(wanted: Sequence[Wanted], contract: Contract) -> Iterator[Examined | Stamp]:
+    read = [read_file(file.path, file.name) for file in wanted]
+    parsed: list[_Parsed | Examined | Stamp] = []
+    for file, found in zip(wanted, read, strict=True):
+        if isinstance(found, Diagnostic):
+            parsed.append(Examined(None, b"", (found,), ()))
+            continue
+        data, stamp = found
+        digest = blake2b(data, digest_size=16).digest()
+        if digest == file.digest:
+            parsed.append(stamp)
+        else:
+            parsed.append(_Parsed(file.name, data, stamp, digest, *load_quickly(data, file.name)))
+    for one in parsed:
+        if isinstance(one, _Parsed):
+            for document in one.documents:
+                one.findings.extend(validate_document(document, contract))
+    for one in parsed:
+        yield _examined(one, contract) if isinstance(one, _Parsed) else one
+
+
+class _Parsed(NamedTuple):
+    """A file between two stages."""
+
+    name: str
+    data: bytes
+    stamp: Stamp
+    digest: bytes
+    documents: list[Document]
+    findings: list[Diagnostic]
+
+
+def _examined(parsed: _Parsed, contract: Contract) -> Examined:
+    _, data, stamp, digest, documents, findings = parsed
+    is_valid = True
     if findings:  # whatever is said, is said of exact places
-        documents, findings = load_text(data, name)
+        documents, findings = load_text(data, parsed.name)
         for document in documents:
             findings += validate_document(document, contract)
-    is_valid = not any(finding.is_error for finding in findings)
+        is_valid = not any(finding.is_error for finding in findings)
     declared = []
     for document in documents:
         customer, profile_id, device = claims(document)
         known = customer or profile_id
-        layout, body = pack(profile_of(document, contract)) if is_valid else (None, None)
+        layout, body = pack(document, contract) if is_valid else (None, None)
         declared.append(
             Declared(
                 address_of(customer, profile_id) if known else None,
@@ -153,8 +186,8 @@ def _examine(wanted: Wanted, contract: Contract) -> Examined | Stamp:
 
 
 def _number(device: str) -> int:
-    digest = blake2b(device.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-    return int.from_bytes(digest, "big", signed=True)
+    data = device.encode("utf-8", "surrogatepass")
+    return crc32(data) << 31 ^ adler32(data)
 
 
 # --- all files -----------------------------------------------------------------------------------
@@ -438,26 +471,31 @@ class Declarations:
         done = 0
         for count, some in _grouped(pairs, whole=whole):
             planner.settled(count)
-            profiles = _unpacked(index, [pair.profile for pair in some if pair.profile])
-            records = store.records_of([pair.address for pair in some if pair.recorded])
+            opened = _opened(index, [pair.profile for pair in some if pair.profile])
+            bodies = store.bodies_of([pair.address for pair in some if pair.recorded])
             settled: list[tuple[str, int, int]] = []
             others: list[str] = []
             unsettled: list[str] = []
             for pair in some:
                 address, recorded = pair.address, pair.recorded
-                profile = profiles.get(pair.profile) if pair.profile else None
-                record = records.get(address)
+                packed, file = opened.get(pair.profile or 0, (None, ""))
+                body = bodies.get(address)
                 before = planner.unchanged
-                change = planner.plan(profile, seen.get(address) or record)
-                if change is not None:
-                    yield change
+                if not whole and packed and body and planner.is_as_recorded(packed, body):
+                    planner.settled(1)
+                else:
+                    profile = packed.profile(file) if packed else None
+                    record = seen.get(address) or (decode_record(body) if body else None)
+                    change = planner.plan(profile, record)
+                    if change is not None:
+                        yield change
                 if pair.is_settled:
                     continue
                 if (
                     planner.unchanged > before
                     and recorded is not None
-                    and record is not None
-                    and record.revision == recorded[0]
+                    and body is not None
+                    and body["revision"] == recorded[0]
                     and address not in seen
                 ):
                     settled.append((address, *recorded))
@@ -507,16 +545,17 @@ class Profiles:
         index = self._index
         rows = index.profiles()
         while some := [row[1] for row in islice(rows, _PLANNED_AT_ONCE)]:
-            profiles = _unpacked(index, some)
+            opened = _opened(index, some)
             for number in some:
-                yield profiles[number]
+                packed, file = opened[number]
+                yield packed.profile(file)
 
 
-def _unpacked(index: Index, numbers: Sequence[int]) -> dict[int, Profile]:
-    """Profiles by their ids in the index."""
+def _opened(index: Index, numbers: Sequence[int]) -> dict[int, tuple[Packed, str]]:
+    """Packed profiles and the names of their files, by their ids in the index."""
     try:
         found = {
-            number: unpack(index.layout(entry.layout), entry.body, entry.file)
+            number: (Packed.of(index.layout(entry.layout), entry.body), entry.file)
             for number, entry in index.entries(numbers).items()
         }
     except (ValueError, TypeError, AttributeError):

@@ -112,6 +112,7 @@ class Index:
         """``None`` for a private one, of which nothing is kept."""
         self._has_failed = False
         self._layouts: dict[str, int] = {}
+        self._paths: dict[int, str] = {}
         self._next = 0
 
     @classmethod
@@ -402,10 +403,15 @@ class Index:
         return {row[0]: Entry(*row[1:]) for row in rows}
 
     def layout(self, number: int) -> str:
-        row = self._one("SELECT paths FROM layout WHERE id = ?", number)
-        if row is None:
-            raise self._failed()
-        return str(row[0])
+        found = self._paths.get(number)
+        if found is None:
+            if len(self._paths) >= _MOST_LAYOUTS:
+                self._paths.clear()
+            row = self._one("SELECT paths FROM layout WHERE id = ?", number)
+            if row is None:
+                raise self._failed()
+            found = self._paths[number] = str(row[0])
+        return found
 
     # --- what was found to be settled --------------------------------------------------------
 

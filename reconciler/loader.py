@@ -906,6 +906,8 @@ def _read(path: str) -> tuple[bytes, Stamp]:
             while size <= MAX_FILE and (chunk := os.read(fd, wanted)):
                 chunks.append(chunk)
                 size += len(chunk)
+                if size == status.st_size:  # and what is added from now on, changes the stamp
+                    break
     except OSError as problem:
         raise _unreadable(problem, "file") from None
     finally:

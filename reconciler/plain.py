@@ -73,17 +73,17 @@ _MOST_OUTLINES = 4096
 # carriage returns and invisible characters.
 _LINE = re.compile(
     r"""
-    ^ (?: (\ {0,12} [A-Za-z_][A-Za-z0-9_.-]{0,98}) :
-          (?: \ +
-            ( "[^"\\\n]*"
-            | '[^'\n]*'
-            | \[ [A-Za-z0-9_.,\ -]* \]
-            | (?: [A-Za-z0-9_./+(~$^;=<\x80-\U0010ffff] | - (?=[^\s]) )
-              [^\n:\#]* (?: : (?=[^\s\#]) [^\n:\#]* )*
+    ^ (?: (\ {0,12}+ [A-Za-z_][A-Za-z0-9_.-]{0,98}+) :
+          (?: \ ++
+            ( (?: [^\s"'\[\]{},&*!|>%@`:?\#)\\-] | - (?=[^\s]) )
+              [^\n:\#]*+ (?: : (?=[^\s\#]) [^\n:\#]*+ )*+
+            | "[^"\\\n]*+"
+            | '[^'\n]*+'
+            | \[ [A-Za-z0-9_.,\ -]*+ \]
             )
-          )?
-      )?
-      \ * (?: (?<=\ ) \# [^\n]* | (?<![^\n]) \# [^\n]* )? $
+          )?+
+      )?+
+      \ *+ (?: (?<=\ ) \# [^\n]*+ | (?<![^\n]) \# [^\n]*+ )?+ $
     """,
     re.VERBOSE | re.MULTILINE,
 ).findall
@@ -185,7 +185,7 @@ def read_plain(text: str, file: str) -> list[Document] | None:
     line = 1
     if text.startswith("---\n"):
         text, line = text[4:], 2
-    documents = []
+    documents: list[Document] = []
     for part in text.split("\n---\n"):
         rows = _LINE(part)
         if len(rows) != part.count("\n") + 1 or len(part) > _LONGEST:
@@ -199,13 +199,13 @@ def read_plain(text: str, file: str) -> list[Document] | None:
             first = raw[:1]
             if first in _QUOTES:
                 values.append(raw[1:-1])
-            elif first in _TYPED:
-                value = _typed(raw.rstrip(" "))
+                continue
+            value: Any = raw.rstrip(" ")
+            if first in _NO_LETTER or value in _ODD_WORDS:
+                value = _typed(value)
                 if value is _NO:
                     return None
-                values.append(value)
-            else:
-                values.append(raw.rstrip(" "))
+            values.append(value)
         for row in outline.openers:
             if rows[row][1]:
                 return None
@@ -221,7 +221,8 @@ def read_plain(text: str, file: str) -> list[Document] | None:
 
 
 _QUOTES = frozenset("\"'")
-_TYPED = LOOK_CLOSER | {"["}
+_NO_LETTER = frozenset(first for first in LOOK_CLOSER if not first.isalpha()) | {"["}
+_ODD_WORDS = WORDS.keys() | _OTHER_WORDS
 
 
 def _typed(text: str) -> Any:

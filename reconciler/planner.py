@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from reconciler.contract import (
     ATTRIBUTES,
@@ -36,9 +36,9 @@ from reconciler.plan import (
     Scope,
     Totals,
 )
-from reconciler.profiles import Profile
+from reconciler.profiles import Packed, Profile
 from reconciler.protocol import PATH, Sending, body, headers, sends_new_device
-from reconciler.state import Fact, Header, Known, Presence, Record
+from reconciler.state import Fact, Header, Known, Presence, Record, known_values
 from reconciler.values import FieldPath, Json, Scalar, same
 
 _ATTRIBUTE = f"{ATTRIBUTES}."
@@ -277,6 +277,21 @@ class Planner:
         self._recorded += count
         self._present += count
         self.unchanged += count
+
+    def is_as_recorded(self, packed: Packed, body: Mapping[str, Any]) -> bool:
+        """Whether `plan` would find nothing to change, as far as that can be told from the JSON of the
+        record; it mostly can, in a fraction of the time."""
+        known = known_values(body)
+        paths, values, about = packed.paths, packed.values, packed.about
+        return (
+            known is not None
+            and known == dict(zip(paths, values, strict=True))
+            and [*map(type, values)] == [type(known[path]) for path in paths]
+            and not about.forget
+            and body["address"] == about.address
+            and body.get("customer_user_id") == about.customer_user_id
+            and about.profile_id in (None, body.get("profile_id"))
+        )
 
     def _orphan(self, record: Record) -> Change | None:
         options = self._options

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from json import JSONEncoder, loads
-from typing import Any
+from json import JSONDecoder, JSONEncoder
+from typing import Any, NamedTuple
 
 from reconciler.contract import ATTRIBUTES, INSTALLATION, Contract, normalise
 from reconciler.documents import Document, Path
@@ -43,83 +43,128 @@ def address_of(customer_user_id: str | None, profile_id: str | None) -> str:
 
 def profile_of(document: Document, contract: Contract) -> Profile:
     """The profile that a *valid* document declares; validation comes first."""
+    paths, values, lines, about = _declared(document, contract)
+    return _profile(paths, values, lines, about, document.source)
+
+
+class About(NamedTuple):
+    """What a document says besides its fields."""
+
+    customer_user_id: str | None
+    profile_id: str | None
+    platform: str | None
+    protect: bool
+    labels: Sequence[str]
+    forget: Sequence[FieldPath]
+
+    @property
+    def address(self) -> str:
+        return address_of(self.customer_user_id, self.profile_id)
+
+
+def _declared(
+    document: Document, contract: Contract
+) -> tuple[tuple[FieldPath, ...], list[Any], list[int], About]:
+    """Field paths in the order of a request body, their normalised values, the lines where they stand,
+    and the rest."""
     value: Mapping[str, Any] = document.value
     attributes, place_of = _attributes(value.get(ATTRIBUTES))
     installation: Mapping[str, Any] = value.get(INSTALLATION) or {}
     layout = _layout(contract, tuple(value), tuple(attributes), tuple(installation))
     declared = [*value.values(), *attributes.values(), *installation.values()]
-    values = dict(zip(layout.paths, layout.pick(declared), strict=True))
-    for path in layout.members:
-        values[path] = normalise(path, values[path])
+    values = [declared[index] for index in layout.indexes]
+    for index in layout.members:
+        content = values[index]
+        if content.__class__ is not str or not content:
+            values[index] = normalise(layout.paths[index], content)
     places = document.places
-    here = (document.source.line, 0)
-    meta: Any = value.get("meta") or {}
+    try:
+        if place_of:
+            raise KeyError
+        lines = [places[place][0] for place in layout.places]
+    except KeyError:
+        here = (document.source.line, 0)
+        lines = [places.get(place_of.get(place, place), here)[0] for place in layout.places]
+    meta: Any = value.get("meta") or _NOTHING
     profile_id = value.get("profile_id")
-    if profile_id is not None:
-        profile_id = profile_id.lower()
-    customer_user_id: Any = value.get("customer_user_id")
-    return Profile(
-        address=address_of(customer_user_id, profile_id),
-        customer_user_id=customer_user_id,
-        profile_id=profile_id,
-        platform=value.get("platform"),
-        values=values,
-        forget=frozenset(
-            [member for path in meta.get("forget") or () for member in contract.expand(path)]
+    return (
+        layout.paths,
+        values,
+        lines,
+        About(
+            value.get("customer_user_id"),
+            None if profile_id is None else profile_id.lower(),
+            value.get("platform"),
+            meta.get("protect") is True,
+            sorted(meta.get("labels") or ()),
+            sorted(
+                [member for path in meta.get("forget") or () for member in contract.expand(path)]
+            ),
         ),
-        protect=bool(meta.get("protect", False)),
-        labels=tuple(sorted(meta.get("labels") or ())),
-        source=document.source,
-        lines={
-            path: places.get(place_of.get(place, place), here)[0] for path, place in layout.places
-        },
+    )
+
+
+_NOTHING: Mapping[str, Any] = {}
+
+
+def _profile(
+    paths: Sequence[FieldPath],
+    values: Sequence[Scalar | None],
+    lines: Sequence[int],
+    about: About,
+    source: Source,
+) -> Profile:
+    return Profile(
+        address=address_of(about.customer_user_id, about.profile_id),
+        customer_user_id=about.customer_user_id,
+        profile_id=about.profile_id,
+        platform=about.platform,
+        values=dict(zip(paths, values, strict=True)),
+        forget=frozenset(about.forget),
+        protect=about.protect,
+        labels=tuple(about.labels),
+        source=source,
+        lines=dict(zip(paths, lines, strict=True)),
     )
 
 
 # --- packed --------------------------------------------------------------------------------------
 
 
-def pack(profile: Profile) -> tuple[str, str]:
-    """A profile as two texts of JSON: what many have in common (its paths, and on which lines after
-    its first one they stand), and the rest. The name of its file is left out."""
-    first = profile.source.line
-    layout = _packed_layout(
-        tuple(profile.values), tuple([profile.lines[path] - first for path in profile.values])
-    )
-    return layout, _dumps(
-        [
-            first,
-            profile.source.column,
-            profile.customer_user_id,
-            profile.profile_id,
-            profile.platform,
-            profile.protect,
-            profile.labels,
-            sorted(profile.forget),
-            *profile.values.values(),
-        ]
-    )
+def pack(document: Document, contract: Contract) -> tuple[str, str]:
+    """The profile of a valid document as two texts of JSON: what many have in common (its paths, and on
+    which lines after its first one they stand), and the rest. The name of its file is left out."""
+    paths, values, lines, about = _declared(document, contract)
+    first = document.source.line
+    layout = _packed_layout(paths, tuple([line - first for line in lines]))
+    return layout, _dumps([first, document.source.column, about, *values])
 
 
-def unpack(layout: str, body: str, file: str) -> Profile:
-    """The reverse of `pack`."""
-    paths, offsets = _unpacked_layout(layout)
-    first, column, customer, profile_id, platform, protect, labels, forget, *values = loads(body)
-    return Profile(
-        address=address_of(customer, profile_id),
-        customer_user_id=customer,
-        profile_id=profile_id,
-        platform=platform,
-        values=dict(zip(paths, values, strict=True)),
-        forget=frozenset(forget),
-        protect=protect,
-        labels=tuple(labels),
-        source=Source(file, first, column),
-        lines=dict(zip(paths, [first + offset for offset in offsets], strict=True)),
-    )
+class Packed(NamedTuple):
+    """A packed profile, as far as it can be opened without making everything of it."""
+
+    paths: Sequence[FieldPath]
+    values: Sequence[Scalar | None]
+    about: About
+    offsets: Sequence[int]
+    line: int
+    column: int
+
+    @classmethod
+    def of(cls, layout: str, body: str) -> Packed:
+        """What `pack` made of it."""
+        paths, offsets = _unpacked_layout(layout)
+        line, column, about, *values = _loads(body)
+        return cls(paths, values, About(*about), offsets, line, column)
+
+    def profile(self, file: str) -> Profile:
+        lines = [self.line + offset for offset in self.offsets]
+        source = Source(file, self.line, self.column)
+        return _profile(self.paths, self.values, lines, self.about, source)
 
 
 _dumps = JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+_loads = JSONDecoder().decode
 
 
 @lru_cache(maxsize=4096)
@@ -129,7 +174,7 @@ def _packed_layout(paths: tuple[FieldPath, ...], offsets: tuple[int, ...]) -> st
 
 @lru_cache(maxsize=4096)
 def _unpacked_layout(layout: str) -> tuple[tuple[FieldPath, ...], tuple[int, ...]]:
-    paths, offsets = loads(layout)
+    paths, offsets = _loads(layout)
     return tuple(paths), tuple(offsets)
 
 
@@ -159,11 +204,11 @@ class _Layout:
 
     paths: tuple[FieldPath, ...]
     """In the order of a request body."""
-    pick: Callable[[list[Any]], tuple[Any, ...]]
-    """Takes their values out of all that is declared."""
-    places: tuple[tuple[FieldPath, Path], ...]
-    members: tuple[FieldPath, ...]
-    """Those whose values have more than one form."""
+    indexes: tuple[int, ...]
+    """Where their values are in all that is declared."""
+    places: tuple[Path, ...]
+    members: tuple[int, ...]
+    """Positions of those whose values have more than one form."""
 
 
 @lru_cache(maxsize=4096)
@@ -180,10 +225,10 @@ def _layout(
         if len(place) > 1 or place[0] not in groups
     }
     paths = tuple(contract.ordered(position))
-    indexes = [position[path] for path in paths]
+    ordered = tuple(places[position[path]] for path in paths)
     return _Layout(
         paths,
-        lambda declared: tuple([declared[index] for index in indexes]),
-        tuple((path, places[position[path]]) for path in paths),
-        tuple(path for path in paths if len(places[position[path]]) > 1),
+        tuple(position[path] for path in paths),
+        ordered,
+        tuple(index for index, place in enumerate(ordered) if len(place) > 1),
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from reconciler.errors import Source, StateRefused
 from reconciler.values import FieldPath, Json, Scalar
@@ -251,6 +251,19 @@ def _decode_record(data: Mapping[str, Json]) -> Record:
         timestamp=int(str(timestamp)) if timestamp is not None else None,
         revision=int(str(data.get("revision", 0))),
     )
+
+
+def known_values(data: Mapping[str, Any]) -> Mapping[FieldPath, Scalar] | None:
+    """All values of a record in JSON, if it is of a profile that exists and every one is known, and no
+    field is cleared, uncertain or unknown."""
+    if data.get("presence") != Presence.PRESENT.value or "deleting" in data:
+        return None
+    try:
+        facts = data["facts"].items()
+        values = {path: fact["value"] for path, fact in facts if fact["known"] == "value"}
+    except (KeyError, TypeError, AttributeError):  # to be refused by `decode_record`
+        return None
+    return values if len(values) == len(facts) else None
 
 
 def encode_export(export: Export) -> dict[str, Json]:

@@ -212,6 +212,10 @@ class Store(Protocol):
         """The records of some addresses, as far as there are any, read at once."""
         ...
 
+    def bodies_of(self, addresses: Collection[str]) -> dict[str, Mapping[str, Any]]:
+        """The same records as the JSON that `encode_record` made, revisions included."""
+        ...
+
     def fingerprints(self, since: str = "", until: str = LAST) -> Iterator[Fingerprint]:
         """Address, revision and checksum of the records in a range of addresses, by address. Where all
         three are the same, the record is."""
@@ -444,6 +448,10 @@ class MemoryStore:
             rows = {address: self._rows.get(address) for address in addresses}
         return {address: _record(*row) for address, row in rows.items() if row}
 
+    def bodies_of(self, addresses: Collection[str]) -> dict[str, Mapping[str, Any]]:
+        records = self.records_of(addresses).items()
+        return {address: encode_record(record) for address, record in records}
+
     def fingerprints(self, since: str = "", until: str = LAST) -> Iterator[Fingerprint]:
         with self._guard:
             rows = sorted(self._rows.items())
@@ -662,6 +670,17 @@ class SqliteStore:
                 return {}
             (rows,) = db.execute(_RECORDS, (json.dumps(list(addresses)),)).fetchone()
         return {row[0]: self._decoded(row) for row in json.loads(rows)}
+
+    def bodies_of(self, addresses: Collection[str]) -> dict[str, Mapping[str, Any]]:
+        with self._reading() as db:
+            if db is None:
+                return {}
+            rows = db.execute(
+                "SELECT address, revision, body, checksum FROM record "
+                "WHERE address IN (SELECT value FROM json_each(?))",
+                (json.dumps(list(addresses)),),
+            ).fetchall()
+        return {row[0]: self._checked(row) for row in rows}
 
     def fingerprints(self, since: str = "", until: str = LAST) -> Iterator[Fingerprint]:
         last, condition = since, ">="
@@ -1002,13 +1021,19 @@ class SqliteStore:
             last = rows[-1][0]
 
     def _decoded(self, row: tuple[str, int, str, int]) -> Record:
+        return decode_record(self._checked(row))
+
+    def _checked(self, row: tuple[str, int, str, int]) -> dict[str, Any]:
+        """The body of a row, its checksum compared."""
         address, revision, body, checksum = row
         try:
             if _checksum(address, body) + revision != checksum:
                 raise self._damaged()
-            return _record(body, revision)
+            data: dict[str, Any] = _loads(body)
+            data["revision"] = revision
         except (ValueError, TypeError, AttributeError, RecursionError):
             raise self._damaged() from None
+        return data
 
     def _backup(self, db: sqlite3.Connection, now: float) -> Path | None:
         """Copy what is committed; ``db`` may be inside a transaction that has not written yet."""
@@ -1321,6 +1346,9 @@ def _row(entry: Entry) -> tuple[str | float, ...]:
         entry.request,
         entry.detail,
     )
+
+
+_loads = json.JSONDecoder().decode
 
 
 def _checksum(address: str, body: str) -> int:

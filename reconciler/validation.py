@@ -614,8 +614,14 @@ class _Checker:
     # -- what a schema cannot say --
 
     def _attributes(self, content: Any, document: Document) -> list[Diagnostic]:
+        contract = self.contract
+        if type(content) is dict and len(content) <= contract.max_attributes:
+            # The schema has seen to everything but characters that count as more than one.
+            texts = [raw for raw in content.values() if type(raw) is str]
+            if "".join(texts).isascii():
+                return []
         found: list[Diagnostic] = []
-        limit = self.contract.max_attribute_length
+        limit = contract.max_attribute_length
         count = 0
         for key, raw, place in _attributes_of(content):
             if raw is None:

@@ -116,10 +116,10 @@ def test_a_profile_that_is_as_recorded_is_not_planned_again(
     first = outcome(tmp_path, cache=True)
     assert '"unchanged":1' in first[-1]
 
-    def unpack(*arguments: str) -> None:
+    def opened(*arguments: str) -> None:
         raise AssertionError("looked into")
 
-    monkeypatch.setattr(declarations, "unpack", unpack)
+    monkeypatch.setattr(declarations.Packed, "of", opened)
     assert outcome(tmp_path, cache=True) == first
 
 
