@@ -8,9 +8,7 @@ than the quiet period is the one thing left out: nothing can be promised then.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reconciler.answers import Answer, Ending, ProfileData
@@ -20,8 +18,7 @@ from reconciler.plan import Request
 from reconciler.profiles import Profile, profile_of
 from reconciler.protocol import CUSTOMER_HEADER, PROFILE_HEADER
 from reconciler.resources import load_contract
-from reconciler.state import INTENT, Entry, Export, Header, Record, Run
-from reconciler.store import Clock, Holder, Lock, Writer
+from reconciler.state import INTENT, Entry, Header, Record, Run
 from reconciler.values import FieldPath, Scalar
 
 if TYPE_CHECKING:
@@ -135,6 +132,11 @@ def content(request: Request) -> Values:
     return values
 
 
+def forget() -> None:
+    """Lets go of the bodies of requests that were seen so far."""
+    _contents.clear()
+
+
 # --- the remote ----------------------------------------------------------------------------------
 
 
@@ -219,8 +221,8 @@ class Remote:
 
 
 class SimulatedStore:
-    """A state in memory that copies nothing, and its writer. Every write is two steps of the world:
-    one before and one after it takes effect."""
+    """As much of a state, and of its writer, as the applier uses; in memory, and without copying. Every
+    write is two steps of the world: one before and one after it takes effect."""
 
     def __init__(self, world: Simulation) -> None:
         self._world = world
@@ -249,9 +251,6 @@ class SimulatedStore:
         records = self._records
         return {address: records[address] for address in addresses if address in records}
 
-    def journal(self, *, run: str | None = None) -> Iterator[Entry]:
-        return iter([entry for entry in self._entries if run in (None, entry.run)])
-
     def unsettled(self) -> Sequence[str]:
         if not self._entries or self._entries[-1].run in self._finished:
             return []
@@ -262,21 +261,6 @@ class SimulatedStore:
                 break
             kinds.setdefault(entry.address, entry.kind)
         return sorted(address for address, kind in kinds.items() if kind == INTENT)
-
-    def runs(self) -> Iterator[Run]:
-        raise NotImplementedError
-
-    def lock(self, holder: Holder, *, now: Clock | None = None) -> AbstractContextManager[Writer]:
-        raise NotImplementedError
-
-    def locked(self) -> Lock | None:
-        raise NotImplementedError
-
-    def unlock(self, lock_id: str) -> None:
-        raise NotImplementedError
-
-    def close(self) -> None:
-        raise NotImplementedError
 
     # --- as a writer -----------------------------------------------------------------------------
 
@@ -316,12 +300,6 @@ class SimulatedStore:
         self._world.step(writing=True)
         self._finished.add(run.run)
         self._world.step(writing=True)
-
-    def replace(self, export: Export, *, force: bool = False) -> Header:
-        raise NotImplementedError
-
-    def backup(self) -> Path | None:
-        raise NotImplementedError
 
     def renew(self) -> None:
         self._world.step(writing=True)

@@ -42,6 +42,7 @@ from tests.torture.simulated import (
     Spec,
     customer_of,
     declared,
+    forget,
 )
 from tests.torture.tally import Tally
 
@@ -51,6 +52,7 @@ _KEYS = "abcd"
 _FOREIGN = "x"
 """The key of a custom attribute that only other people write."""
 _TOTALS = Totals({}, "sha256:0")
+_MANY = 50_000
 
 _changes: dict[Any, Change | None] = {}
 """Planned changes by all that they depend on: few differ from one schedule to the next."""
@@ -308,8 +310,9 @@ class Simulation:
         if self.random() < 0.2:
             profiles = [declared(slot, spec) for slot, spec in self._desired.items()]
         desired = {profile.address: profile for profile in profiles}
+        store: Any = self.store
         try:
-            Applier(self.store, self.store, tools).apply(plan, desired=desired)
+            Applier(store, store, tools).apply(plan, desired=desired)
         except Crash:
             self.kills += 1
             self.note("KILLED")
@@ -356,12 +359,13 @@ class Simulation:
             return unmarked(record, now=self.wall(), quiet_period=QUIET)
 
         gone = []
+        store: Any = self.store
         try:
             for seen in look(
                 list(self.store.records()),
                 self.network,
                 application=self.store.header().application,
-                writer=self.store,
+                writer=store,
                 quiet=quiet,
                 stop=lambda: False,
                 in_flight=lambda: 2,
@@ -556,6 +560,9 @@ def simulate(seed: int) -> list[str]:
 def unit(batch: int) -> Tally:
     """A batch of seeds."""
     tally = Tally()
+    if len(_changes) > _MANY:
+        _changes.clear()
+        forget()
     with _without_digests():
         for seed in range(batch * BATCH, (batch + 1) * BATCH):
             world = Simulation(seed)
