@@ -148,6 +148,10 @@ def attempted(record: Record, change: Change, request: Request, *, at: float) ->
     if change.action is Action.DELETE:
         return replace(record, deleting=True, unknown_at=at, unknown_write={})
     facts = dict(record.facts)
+    if record.deleting:  # the delete may have taken all of it away
+        for path, fact in facts.items():
+            if fact.known is Known.VALUE:
+                facts[path] = Fact(Known.UNCERTAIN, fact.value)
     for field in written(change, request):
         before = facts.get(field.path)
         last = None if before is None or before.known is Known.UNKNOWN else before.value
