@@ -24,6 +24,7 @@ from reconciler.planner import Cap, Count, Share
 from reconciler.protocol import Rate
 from reconciler.resources import load_schema
 from reconciler.validation import did_you_mean, validate_value
+from reconciler.values import Json
 
 FILE_NAME = "reconcile.yaml"
 EMULATOR = "emulator"
@@ -135,6 +136,16 @@ def load_config(path: Path | None, *, start: Path) -> Config:
     return config
 
 
+def plain_config(root: Path) -> Config:
+    """The configuration of a folder without one: profiles below ``profiles``, and the embedded emulator
+    as the environment ``local``."""
+    data: dict[str, Json] = {
+        "version": 1,
+        "environments": {"local": {"api": {"url": EMULATOR}}},
+    }
+    return _Reading(Document(data, Source(FILE_NAME), {}), root).config(None)
+
+
 def parse_rate(text: str) -> Rate:
     """The rate of ``N/min``, ``N/s``, or ``auto``, which learns; ``auto:N/min`` begins there.
 
@@ -228,7 +239,7 @@ class _Reading:
         place = self.document.at(path)
         self.problems.append(error(f"config/{rule}", message, place, hint=hint))
 
-    def config(self, path: Path) -> Config:
+    def config(self, path: Path | None) -> Config:
         data: Any = self.document.value
         environments = {
             name: self.environment(name, facts) for name, facts in data["environments"].items()

@@ -652,21 +652,24 @@ def _counted(fields: Sequence[FieldChange], unchanged: int, *, reassert: bool) -
     return text + (f"; {unchanged} unchanged" if unchanged else "")
 
 
-def _removal(record: Record) -> Change:
+_IN_NO_FILE = "in no file"
+
+
+def _removal(record: Record, reason: str = _IN_NO_FILE, *, exact: bool = False) -> Change:
     if record.presence is Presence.GONE:
         return Change(
             record.address,
             Action.FORGET,
-            "in no file, and the API said that it does not exist: dropped from the state",
+            f"{reason}, and the API said that it does not exist: dropped from the state",
             source=record.source,
             revision=record.revision,
         )
-    anonymous = record.address != record.customer_user_id
+    anonymous = record.address != record.customer_user_id or (exact and record.profile_id)
     named = headers(None, record.profile_id) if anonymous else headers(record.address, None)
     return Change(
         record.address,
         Action.DELETE,
-        "in no file",
+        reason,
         requests=(Request("DELETE", PATH, named),),
         hazards=(Hazard("delete", "deletes the profile and its related data; there is no undo"),),
         source=record.source,
@@ -674,10 +677,36 @@ def _removal(record: Record) -> Change:
     )
 
 
-def _kept(protected: Sequence[str]) -> Iterator[Hazard]:
+def make_removal(
+    removed: Iterable[tuple[Record, str]], *, header: Header, environment: str, mode: Mode
+) -> Plan:
+    """The plan that deletes some recorded profiles, each for its reason, and nothing else.
+
+    A profile is deleted by the id that it got from the API, where that is known: one that was given its
+    customer id since is not touched. Protected ones stay, which the plan says.
+    """
+    wanted = sorted(removed, key=lambda item: item[0].address)
+    return Plan(
+        environment=environment,
+        mode=mode,
+        lineage=header.lineage,
+        serial=header.serial,
+        application=header.application,
+        changes=tuple(
+            _removal(record, reason, exact=True) for record, reason in wanted if not record.protect
+        ),
+        orphans=(),
+        unchanged=0,
+        hazards=tuple(
+            _kept([record.address for record, _ in wanted if record.protect], "to be deleted")
+        ),
+    )
+
+
+def _kept(protected: Sequence[str], reason: str = _IN_NO_FILE) -> Iterator[Hazard]:
     if protected:
         yield Hazard(
-            "protected", f"kept although in no file, because protected: {', '.join(protected)}"
+            "protected", f"kept although {reason}, because protected: {', '.join(protected)}"
         )
 
 

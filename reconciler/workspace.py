@@ -48,12 +48,12 @@ from reconciler.errors import (
 )
 from reconciler.index import Index
 from reconciler.outcomes import ApplyReport, Drift, Outcome, Progress, Result
-from reconciler.pace import MOST_IN_FLIGHT, Pace, SystemClock
-from reconciler.plan import Origin, Plan, Request
+from reconciler.pace import MOST_IN_FLIGHT, Clock, Pace, SystemClock
+from reconciler.plan import Mode, Origin, Plan, Request
 from reconciler.planfile import PlanWriter, read_plan, write_plan, write_whole
-from reconciler.planner import Options, Planner, Selection, make_plan
-from reconciler.profiles import Profile, profile_of
-from reconciler.protocol import Rate, Sending, unmarked
+from reconciler.planner import Options, Planner, Selection, make_plan, make_removal
+from reconciler.profiles import Profile, address_of, profile_of
+from reconciler.protocol import Observed, Rate, Sending, unmarked
 from reconciler.resources import fingerprint, load_contract, load_schema
 from reconciler.state import FORMAT_VERSION, Export, Header, Record, by_address, decode_export
 from reconciler.store import Holder, SqliteStore, Store, Writer
@@ -62,6 +62,7 @@ from reconciler.values import FieldPath
 if TYPE_CHECKING:
     from reconciler.answers import Answer
     from reconciler.apply import Look
+    from reconciler.client import Client
     from reconciler.engine import Calls, Unrecorded
 
 
@@ -104,7 +105,8 @@ class Workspace:
     starts: both are arguments so that a test or an embedding program can hold them. ``tell`` is told
     how far the reading of files is. ``pool`` makes what carries it where there are many, `processes`
     for example; such processes import the main module of the program, which must allow for that.
-    Without ``cache`` every file is read, whatever the index says, and the index is left alone.
+    Without ``cache`` every file is read, whatever the index says, and the index is left alone. Calls
+    of the API wait by ``clock``.
     """
 
     def __init__(
@@ -118,6 +120,7 @@ class Workspace:
         tell: Callable[[Told], None] = lambda told: None,
         pool: Callable[[], Executor] | None = None,
         cache: bool = True,
+        clock: Clock | None = None,
     ) -> None:
         self.config = config
         self.environment = environment
@@ -127,6 +130,8 @@ class Workspace:
         self._tell = tell
         self._pool = pool
         self._cache = cache
+        self._clock = clock
+        self._line: _Line | None = None
         self._index: Index | None = None
         self._declared: Declarations | None = None
 
@@ -362,6 +367,63 @@ class Workspace:
         if out is not None:
             write_plan(made, out)
         return made
+
+    def plan_profile(self, profile: Profile, *, reassert: bool = True) -> Plan:
+        """The plan of one profile, whatever the files say: a look at one record, and no more.
+
+        Raises InputError for what the API cannot do.
+        """
+        addresses = [profile.address]
+        if profile.profile_id is not None:
+            addresses.append(address_of(None, profile.profile_id))
+        made = make_plan(
+            [profile],
+            self.store.records_of(addresses),
+            header=self.store.header(),
+            contract=self.contract,
+            options=self._options(Selection(), prune=False, reassert=reassert, refreshed=False),
+        )
+        if isinstance(made, list):
+            raise _invalid(made)
+        return made
+
+    def plan_removal(self, addresses: Iterable[str], reason: str) -> Plan:
+        """The plan that deletes recorded profiles by their exact ids, protected ones aside."""
+        records = self.store.records_of([*addresses])
+        return make_removal(
+            [(record, reason) for record in records.values()],
+            header=self.store.header(),
+            environment=self.environment.name,
+            mode=Mode.PRUNE,
+        )
+
+    def profile_of(self, value: Mapping[str, Any], source: Source) -> Profile:
+        """The profile that a mapping declares, as a document in a file would.
+
+        Raises InputError, with every finding, where one is an error.
+        """
+        from reconciler.validation import validate_document
+
+        document = Document(dict(value), source, {})
+        findings = validate_document(document, self.contract)
+        if any(finding.is_error for finding in findings):
+            raise _invalid(findings)
+        return profile_of(document, self.contract)
+
+    def observe(self, profile: Profile) -> Observed | None:
+        """What the API says of a profile now; ``None`` if it knows none. Records nothing.
+
+        Raises ReconcileError where it cannot be read.
+        """
+        wanted = Record(profile.address, profile.customer_user_id, profile.profile_id)
+        (look,) = self._look([wanted], Selection())
+        _refuse_unread([look.drift])
+        data = look.answer.data
+        if data is None:
+            return None
+        return Observed(
+            data.profile_id.lower(), data.customer_user_id, data.custom_attributes, data.timestamp
+        )
 
     def _options(
         self, selection: Selection, *, prune: bool, reassert: bool, refreshed: bool
@@ -665,8 +727,8 @@ class Workspace:
 
     # --- the state by hand -------------------------------------------------------------------
 
-    def forget(self, addresses: Iterable[str]) -> Path | None:
-        """Removes records from the state, nothing at the API; returns the backup made before.
+    def forget(self, addresses: Iterable[str], *, backup: bool = True) -> Path | None:
+        """Removes records from the state, nothing at the API; returns the backup made before, if any.
 
         Raises Refused for an address that the state does not know.
         """
@@ -677,9 +739,9 @@ class Workspace:
                 f"the state does not know {', '.join(unknown)}", hint="See `reconcile state list`."
             )
         with self._locked("state rm") as writer:
-            backup = writer.backup()
+            saved = writer.backup() if backup else None
             writer.write(remove=wanted)
-            return backup
+            return saved
 
     def export(self) -> Export:
         """The whole state as one value."""
@@ -726,9 +788,33 @@ class Workspace:
     # --- the API -----------------------------------------------------------------------------
 
     @contextmanager
+    def connection(self) -> Iterator[str]:
+        """Within, one connection to the API serves every call: what many small applies are worth.
+        Gives the base address of the API.
+
+        Raises InputError where the key is missing.
+        """
+        with self._lined(None, None) as line:
+            self._line = line
+            try:
+                yield line.url
+            finally:
+                self._line = None
+
+    @contextmanager
     def _connected(self, rate: Rate | None, parallelism: int | None) -> Iterator[_Connection]:
+        from reconciler.engine import ExecutorCalls
+
+        with ExitStack() as stack:
+            line = self._line or stack.enter_context(self._lined(rate, parallelism))
+            # Calls of its own for everybody: an answer that nobody waited for is nobody else's.
+            calls = ExecutorCalls(line.executor, line.client.send)
+            yield _Connection(calls, line.client.pace, parallelism)
+
+    @contextmanager
+    def _lined(self, rate: Rate | None, parallelism: int | None) -> Iterator[_Line]:
         from reconciler.client import Client
-        from reconciler.engine import DaemonExecutor, ExecutorCalls
+        from reconciler.engine import DaemonExecutor
 
         environment = self.environment
         with ExitStack() as stack:
@@ -747,12 +833,13 @@ class Workspace:
                 rate=environment.rate if rate is None else rate,
                 proxy=environment.proxy,
                 ca_bundle=str(environment.ca_bundle) if environment.ca_bundle else None,
+                clock=self._clock,
                 random=random.random,
                 stop=self._stop,
             )
             stack.callback(client.close)
             executor = stack.enter_context(DaemonExecutor(parallelism or MOST_IN_FLIGHT))
-            yield _Connection(ExecutorCalls(executor, client.send), client.pace, parallelism)
+            yield _Line(url, client, executor)
 
     def _key(self) -> str:
         name = self.environment.key_env or ""
@@ -770,6 +857,15 @@ class Workspace:
             f"Set {self.environment.key_env} to the app's secret key (environment "
             f"{self.environment.name} names the variable in api.key_env)."
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """An open connection to the API, and the threads that use it."""
+
+    url: str
+    client: Client
+    executor: Executor
 
 
 @dataclass(frozen=True, slots=True)
