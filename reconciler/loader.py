@@ -795,6 +795,9 @@ def _members(node: Node) -> Iterator[tuple[Any, Any]]:
 # --- folders -------------------------------------------------------------------------------------
 
 _ENDINGS = (".yaml", ".yml")
+DEFAULTS = "_defaults.yaml"
+"""The file that lies under all profiles of its folder, and so is no profile file itself."""
+_OTHER_DEFAULTS = "_defaults.yml"
 
 
 def load(root: Path, *, display: Callable[[Path], str] | None = None) -> Loaded:
@@ -1022,11 +1025,18 @@ class Walk:
         links: dict[str, str] = {}
         for entry in entries:
             name = entry.name
-            if name[0] == ".":
+            if name[0] == "." or name == DEFAULTS:
                 continue
             try:
                 if entry.is_file(follow_symlinks=False):
                     if name.endswith(_ENDINGS):
+                        if name == _OTHER_DEFAULTS:
+                            self._report(
+                                "defaults/name",
+                                "this file is read as profiles, not as defaults",
+                                self._name(entry.path),
+                                hint=f"Rename it to {DEFAULTS}.",
+                            )
                         status = entry.stat(follow_symlinks=False)
                     else:
                         self._ending(name, entry.path)

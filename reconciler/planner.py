@@ -287,7 +287,7 @@ class Planner:
             known is not None
             and known == dict(zip(paths, values, strict=True))
             and [*map(type, values)] == [type(known[path]) for path in paths]
-            and not about.forget
+            and not (about.forget or about.exclusive)
             and body["address"] == about.address
             and body.get("customer_user_id") == about.customer_user_id
             and about.profile_id in (None, body.get("profile_id"))
@@ -394,6 +394,9 @@ def _decided(
         revision=record.revision if record else None,
         labels=profile.labels,
         protect=profile.protect,
+        template=profile.template,
+        lifetime=profile.lifetime,
+        exclusive=profile.exclusive,
     )
 
 
@@ -425,25 +428,26 @@ def _fields(
     ``again``: what is settled is sent all the same.
     """
     facts = _NO_FACTS if record is None else record.facts
-    values, lines, forget = profile.values, profile.lines, profile.forget
+    values, forget = profile.values, profile.forget
+    strange = _strange(profile, record)
     paths: Iterable[FieldPath] = values
-    if not facts.keys() <= values.keys():
-        paths = contract.ordered({*values, *facts})
+    if strange or not facts.keys() <= values.keys():
+        paths = contract.ordered({*values, *facts, *strange})
     found = []
     for path in paths:
         fact, after = facts.get(path), values.get(path)
         if forget and path in forget:
             if fact is not None:
-                found.append(_changed(path, Op.FORGET, None, fact, lines))
+                found.append(_changed(path, Op.FORGET, None, fact, profile))
         elif after is not None:
             settled = fact is not None and fact.known is Known.VALUE and same(fact.value, after)
             if again or not settled:
-                found.append(_changed(path, Op.SET, after, fact, lines))
+                found.append(_changed(path, Op.SET, after, fact, profile))
         elif fact is not None and fact.known is Known.CLEARED:
             if again and _can_clear(path, profile, contract):
-                found.append(_changed(path, Op.CLEAR, None, fact, lines))
-        elif path in values or (fact is not None and fact.known is not Known.UNKNOWN):
-            found.append(_changed(path, Op.CLEAR, None, fact, lines))
+                found.append(_changed(path, Op.CLEAR, None, fact, profile))
+        elif path in values or path in strange or (fact and fact.known is not Known.UNKNOWN):
+            found.append(_changed(path, Op.CLEAR, None, fact, profile))
     return found
 
 
@@ -452,15 +456,23 @@ def _changed(
     op: Op,
     after: Scalar | None,
     fact: Fact | None,
-    lines: Mapping[FieldPath, int],
+    profile: Profile,
 ) -> FieldChange:
+    line, file = profile.lines.get(path), profile.files.get(path)
     if fact is None or fact.known is Known.UNKNOWN:
-        return FieldChange(path, op, None, after, Basis.NONE, lines.get(path))
+        return FieldChange(path, op, None, after, Basis.NONE, line, file)
     if fact.known is Known.UNCERTAIN:
         basis = Basis.UNCERTAIN
     else:
         basis = Basis.OBSERVED if fact.observed else Basis.RECORDED
-    return FieldChange(path, op, fact.value, after, basis, lines.get(path))
+    return FieldChange(path, op, fact.value, after, basis, line, file)
+
+
+def _strange(profile: Profile, record: Record | None) -> Set[FieldPath]:
+    """Custom attributes seen at the API that an exclusive profile is not to have."""
+    if not profile.exclusive or record is None or not record.exists:
+        return frozenset()
+    return {_ATTRIBUTE + key for key in record.unmanaged} - profile.forget
 
 
 def _is_member(path: FieldPath) -> bool:

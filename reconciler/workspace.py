@@ -10,6 +10,7 @@ import getpass
 import json
 import os
 import random
+import re
 import secrets
 import socket
 import tempfile
@@ -19,18 +20,22 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from reconciler import fakes
 from reconciler.config import EMULATOR, Config, Environment, find, load_config
 from reconciler.contract import Contract
 from reconciler.declarations import (
     Declarations,
+    DefaultsBelow,
     Means,
     Profiles,
+    Rules,
     Told,
     are_large,
+    documents_of,
     processes,
 )
 from reconciler.documents import Document
@@ -44,11 +49,15 @@ from reconciler.errors import (
     RemoteUnavailable,
     Source,
     StateRefused,
+    UsageError,
     error,
 )
+from reconciler.expansion import Given, expand, told_once
 from reconciler.index import Index
+from reconciler.loader import DEFAULTS
 from reconciler.outcomes import ApplyReport, Drift, Outcome, Progress, Result
 from reconciler.pace import MOST_IN_FLIGHT, Clock, Pace, SystemClock
+from reconciler.personal import personal
 from reconciler.plan import Mode, Origin, Plan, Request
 from reconciler.planfile import PlanWriter, read_plan, write_plan, write_whole
 from reconciler.planner import Options, Planner, Selection, make_plan, make_removal
@@ -106,7 +115,10 @@ class Workspace:
     how far the reading of files is. ``pool`` makes what carries it where there are many, `processes`
     for example; such processes import the main module of the program, which must allow for that.
     Without ``cache`` every file is read, whatever the index says, and the index is left alone. Calls
-    of the API wait by ``clock``.
+    of the API wait by ``clock``. ``run`` and ``worker`` are what ``{run}`` and ``{worker}`` stand for in
+    profile files; by default the run of the build, if it is one of GitHub or GitLab, and ``main``.
+
+    Raises UsageError for a run or a worker that cannot be part of a name.
     """
 
     def __init__(
@@ -121,6 +133,8 @@ class Workspace:
         pool: Callable[[], Executor] | None = None,
         cache: bool = True,
         clock: Clock | None = None,
+        run: str | None = None,
+        worker: str | None = None,
     ) -> None:
         self.config = config
         self.environment = environment
@@ -131,6 +145,7 @@ class Workspace:
         self._pool = pool
         self._cache = cache
         self._clock = clock
+        self._given = self._placeholders(run, worker)
         self._line: _Line | None = None
         self._index: Index | None = None
         self._declared: Declarations | None = None
@@ -202,22 +217,52 @@ class Workspace:
         return Checked(profiles, declared.findings, declared.documents)
 
     def _validate(self, paths: Sequence[str | Path]) -> Checked:
-        from reconciler.loader import load
-        from reconciler.validation import validate_documents
-
-        documents: list[Document] = []
-        diagnostics: list[Diagnostic] = []
-        for root in map(Path, paths):
-            loaded = load(root, display=self._display)
-            documents += loaded.documents
-            diagnostics += loaded.diagnostics
-        diagnostics += validate_documents(documents, self.contract)
-        diagnostics.sort(key=Diagnostic.sort_key)
+        documents, diagnostics = self._documents(paths)
         if any(diagnostic.is_error for diagnostic in diagnostics):
             return Checked((), tuple(diagnostics), len(documents))
         profiles = [profile_of(document, self.contract) for document in documents]
         profiles.sort(key=lambda profile: profile.address)
         return Checked(tuple(profiles), tuple(diagnostics), len(documents))
+
+    def _documents(self, paths: Sequence[str | Path]) -> tuple[list[Document], list[Diagnostic]]:
+        """What the files below some paths mean, and all that is wrong with them, by place."""
+        from reconciler.validation import validate_documents
+
+        documents: list[Document] = []
+        found: list[Diagnostic] = []
+        profiles = self.config.profiles.absolute()
+        for root in map(Path, paths):
+            inside = root.absolute().is_relative_to(profiles)
+            top = profiles if inside else root if root.is_dir() else root.parent
+            defaults = DefaultsBelow(top, self._display, self.contract)
+            made, problems = documents_of(root, self._means(), self._display, defaults)
+            documents += made
+            found += [*problems, *defaults.findings]
+        found += validate_documents(documents, self.contract)
+        for document in documents:
+            found += personal(document, self.contract, self.config.guard)
+        return documents, sorted(told_once(found), key=Diagnostic.sort_key)
+
+    def render(
+        self,
+        paths: Sequence[str | Path] = (),
+        *,
+        select: Iterable[str] = (),
+        exclude: Iterable[str] = (),
+    ) -> Iterator[tuple[Profile, Document]]:
+        """What all files (or only ``paths``) mean, defaults, templates and placeholders filled in, in the
+        order in which it is written; each with the profile that it declares.
+
+        Raises InputError, with every finding, where one is an error.
+        """
+        documents, findings = self._documents(paths or [self.config.profiles])
+        if any(finding.is_error for finding in findings):
+            raise _invalid(findings)
+        selection = Selection(tuple(select), tuple(exclude))
+        for document in documents:
+            profile = profile_of(document, self.contract)
+            if selection.takes(profile.address, profile.labels):
+                yield profile, document
 
     def _indexed(self, task: Callable[[Index], _T]) -> _T:
         """What a task makes of the index; of an empty one if the kept one fails in the middle."""
@@ -228,7 +273,7 @@ class Workspace:
         # Until something is applied there is no folder, which an index of a few files is not worth.
         if self._cache and (state.parent.exists() or are_large(self.config.profiles)):
             path = state.with_name(f"{state.name}.index")
-        key = f"{fingerprint()} {self.environment.dialect} {self._display(self.config.profiles)}"
+        key = f"{fingerprint()} {self._rules()[::2]} {self._display(self.config.profiles)}"
         for place in (path, None):
             self._let_go()
             self._index = Index.open(place, key)
@@ -246,7 +291,28 @@ class Workspace:
             self._index = None
 
     def _means(self) -> Means:
-        return Means(self.contract, stop=self._stop, tell=self._tell, pool=self._pool)
+        return Means(self._rules(), stop=self._stop, tell=self._tell, pool=self._pool)
+
+    def _rules(self) -> Rules:
+        return Rules(self.environment.dialect.value, self._given, self.config.guard)
+
+    def _placeholders(self, run: str | None, worker: str | None) -> Given:
+        for name, value in (("run", run), ("worker", worker)):
+            if value is not None and not _NAME(value):
+                raise UsageError(
+                    f"{value} cannot be the name of a {name}",
+                    hint="Use 1 to 63 ASCII letters, digits, dashes, periods or underscores.",
+                )
+        environ, prefix = self._environ, self.config.env_prefix
+        return Given(
+            variables=self.environment.variables,
+            environ={name: environ[name] for name in environ if prefix and name.startswith(prefix)},
+            prefix=prefix,
+            run=run or _run_of_build(environ),
+            worker=worker or "main",
+            seed=self.config.fake_seed,
+            fakes=fakes.version,
+        )
 
     def _read(self, index: Index) -> Declarations:
         self._declared = Declarations.read(
@@ -404,11 +470,24 @@ class Workspace:
         """
         from reconciler.validation import validate_document
 
-        document = Document(dict(value), source, {})
-        findings = validate_document(document, self.contract)
+        made = expand([Document(dict(value), source, {})], None, self._given, fakes.fake)
+        findings = made.findings
+        for document in made.documents:
+            findings += validate_document(document, self.contract)
         if any(finding.is_error for finding in findings):
             raise _invalid(findings)
-        return profile_of(document, self.contract)
+        if len(made.documents) != 1:
+            raise _invalid(
+                [
+                    error(
+                        "template/for-each",
+                        f"this template makes {len(made.documents)} profiles where one is wanted",
+                        source,
+                        hint="Leave `for_each` out.",
+                    )
+                ]
+            )
+        return profile_of(made.documents[0], self.contract)
 
     def observe(self, profile: Profile) -> Observed | None:
         """What the API says of a profile now; ``None`` if it knows none. Records nothing.
@@ -508,7 +587,10 @@ class Workspace:
         moved = {
             name
             for name in {file for _, file in sources}
-            if repository.path_of(self.config.root / name) in files
+            if any(
+                repository.path_of(self.config.root / each) in files
+                for each in [name, *(str(above / DEFAULTS) for above in PurePath(name).parents)]
+            )
         }
         within = frozenset(address for address, file in sources if file in moved)
         return replace(options, since=commit, selection=replace(options.selection, within=within))
@@ -931,6 +1013,18 @@ def _invalid(diagnostics: Sequence[Diagnostic]) -> InputError:
     errors = sum(1 for diagnostic in diagnostics if diagnostic.is_error)
     noun = "error" if errors == 1 else "errors"
     return InputError(f"{errors} {noun}; nothing was planned", diagnostics=diagnostics)
+
+
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,63}").fullmatch
+
+
+def _run_of_build(environ: Mapping[str, str]) -> str | None:
+    """What a build calls its run, if it is one of GitHub or GitLab; another attempt is another run."""
+    if run := environ.get("GITHUB_RUN_ID"):
+        name = f"{run}-{environ.get('GITHUB_RUN_ATTEMPT', '1')}"
+    else:
+        name = environ.get("CI_PIPELINE_ID", "")
+    return name if _NAME(name) else None
 
 
 def _user() -> str:
