@@ -220,6 +220,7 @@ FILES = st.sampled_from(
         None,
         "customer_user_id: a\n",
         "customer_user_id: a\nstore: null\n",
+        "customer_user_id: d\nemail: jane@gmail.com\n",
         USERS,
         "for_each: 2\ncustomer_user_id: u-{index}-{run}\n",
         "customer_user_id: b-{worker}\nemail: 'x@${env.QA_DOMAIN}'\n",
