@@ -896,20 +896,34 @@ def apply(
         if not json_:
             _print_plan(app, view, show_requests=show_requests)
         _approve(app, workspace, made, auto_approve=auto_approve, digest=digest)
-        narrator.begin(made)
-        done = workspace.apply(
+        code = _carried_out(
+            app,
+            workspace,
+            narrator,
             made,
             max_changes=max_changes,
             rate=given_rate,
             parallelism=parallelism,
             profiles=profiles,
-            on_result=lambda result: narrator.result(app.result(result)),
-            on_progress=narrator.progress,
         )
-        code = _code(done, made)
-        problems = tuple(map(app.result, done.problems))
-        narrator.end(replace(done, problems=problems), code)
     return code if code or not narrator.broken else ExitCode.FAILED
+
+
+def _carried_out(
+    app: _App, workspace: Workspace, narrator: Narrator, made: Plan, **how: Any
+) -> ExitCode:
+    """Applies an approved plan, and has the narrator tell it from first to last."""
+    narrator.begin(made)
+    done = workspace.apply(
+        made,
+        on_result=lambda result: narrator.result(app.result(result)),
+        on_progress=narrator.progress,
+        **how,
+    )
+    code = _code(done, made)
+    problems = tuple(map(app.result, done.problems))
+    narrator.end(replace(done, problems=problems), code)
+    return code
 
 
 def _narrator(app: _App, *, json_: bool, bar: bool) -> Narrator:
@@ -1031,6 +1045,38 @@ def refresh(
     else:
         _print(drift_text(drifts, color=app.colored(sys.stdout)))
     return ExitCode.FAILED if any(d.kind == "unread" for d in drifts) else ExitCode.DONE
+
+
+@main.command()
+@_option("--auto-approve", is_flag=True, help="Do not ask.")
+@_option("--dry-run", is_flag=True, help="Show what would be deleted, and delete nothing.")
+@_selection
+@_option("--max-changes", type=click.IntRange(min=0), metavar="N", help="Refuse a larger plan.")
+@_option("--digest", metavar="sha256:…", help="Apply only the plan with this digest.")
+@_option("--json", "json_", is_flag=True, help="Print an event stream, one JSON object a line.")
+@click.pass_obj
+def sweep(
+    app: _App,
+    auto_approve: bool,
+    dry_run: bool,
+    select: Sequence[str],
+    exclude: Sequence[str],
+    max_changes: int | None,
+    digest: str | None,
+    json_: bool,
+) -> int:
+    """Delete what has expired: profiles that this tool created, and no other."""
+    narrator = _narrator(app, json_=json_, bar=True)
+    with _signals(app), _narrated(narrator), app.workspace() as workspace:
+        made = workspace.plan_sweep(select=select, exclude=exclude)
+        if not json_:
+            _print_plan(app, app.view(made, rate=workspace.environment.rate))
+        if dry_run:
+            return ExitCode.DONE
+        workspace.check(made, max_changes=max_changes)
+        _approve(app, workspace, made, auto_approve=auto_approve, digest=digest)
+        code = _carried_out(app, workspace, narrator, made, max_changes=max_changes, profiles=())
+    return code if code or not narrator.broken else ExitCode.FAILED
 
 
 @main.group()

@@ -584,6 +584,14 @@ class Declarations:
     def is_valid(self) -> bool:
         return not any(finding.is_error for finding in self.findings)
 
+    def lifetimes(self) -> Iterator[tuple[str, int, str]]:
+        """Address, id and lifetime of the profiles that have one."""
+        return self._index.lifetimes()
+
+    def profile(self, number: int) -> Profile:
+        """The profile with an id."""
+        return _unpacked(self._index, [number])[number]
+
     def profiles(self) -> Profiles:
         """The profiles of valid declarations."""
         return Profiles(self._index, self.documents)

@@ -49,6 +49,13 @@ def expiry(lifetime: str, created: float | None) -> float | None:
     return created + seconds_of(lifetime)
 
 
+def utc(at: float) -> str:
+    """A time in Unix seconds as a person reads it, to the minute: ``2030-12-31 18:00 UTC``."""
+    days, seconds = divmod(int(at), _DAY)
+    day = date.fromordinal(_EPOCH + days).isoformat()
+    return f"{day} {seconds // 3600:02}:{seconds % 3600 // 60:02} UTC"
+
+
 def _days(text: str) -> int | None:
     try:
         return date(int(text[:4]), int(text[5:7]), int(text[8:])).toordinal() - _EPOCH

@@ -115,8 +115,9 @@ class Change:
     """The customer id as the template at ``source`` has it that the profile was made from."""
     lifetime: str | None = None
     """Until when the profile may live, as declared."""
-    exclusive: bool = False
-    """Whether custom attributes that nobody declared are removed as they turn up in answers."""
+    exclusive: tuple[str, ...] | None = None
+    """Where custom attributes that nobody declared are removed as they turn up in answers: the keys of
+    those that are left alone all the same."""
 
 
 class Changes(Protocol):
@@ -525,7 +526,7 @@ def _encode_change(change: Change) -> dict[str, Json]:
         **({"protect": True} if change.protect else {}),
         **({"template": change.template} if change.template else {}),
         **({"lifetime": change.lifetime} if change.lifetime is not None else {}),
-        **({"exclusive": True} if change.exclusive else {}),
+        **({"exclusive": list(change.exclusive)} if change.exclusive is not None else {}),
     }
 
 
@@ -585,5 +586,5 @@ def _decode_change(data: dict[str, Any]) -> Change:
         protect=data.get("protect", False),
         template=data.get("template", ""),
         lifetime=data.get("lifetime"),
-        exclusive=data.get("exclusive", False),
+        exclusive=tuple(data["exclusive"]) if "exclusive" in data else None,
     )

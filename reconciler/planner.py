@@ -21,6 +21,7 @@ from reconciler.contract import (
     ways_out,
 )
 from reconciler.errors import Diagnostic, Source, error
+from reconciler.lifetimes import expiry, utc
 from reconciler.plan import (
     Action,
     Basis,
@@ -386,7 +387,8 @@ def _decided(
     return Change(
         address=profile.address,
         action=action,
-        reason=_reason(action, profile, record, fields, reassert=options.reassert),
+        reason=_reason(action, profile, record, fields, reassert=options.reassert)
+        + ("; custom attributes that nobody declares are removed" if profile.exclusive else ""),
         fields=tuple(fields),
         requests=requests,
         hazards=tuple(steps.hazards(action, requests)),
@@ -396,7 +398,15 @@ def _decided(
         protect=profile.protect,
         template=profile.template,
         lifetime=profile.lifetime,
-        exclusive=profile.exclusive,
+        exclusive=tuple(
+            sorted(
+                path.removeprefix(_ATTRIBUTE)
+                for path in profile.forget
+                if path.startswith(_ATTRIBUTE)
+            )
+        )
+        if profile.exclusive
+        else None,
     )
 
 
@@ -689,8 +699,25 @@ def _removal(record: Record, reason: str = _IN_NO_FILE, *, exact: bool = False) 
     )
 
 
+def expired(records: Iterable[Record], *, now: float) -> Iterator[tuple[Record, str]]:
+    """Those of some records that may be swept at a time (Unix seconds), each with the reason: this tool
+    created the profile, and its lifetime is over. Protected ones never are."""
+    for record in records:
+        if record.created_at is None or record.lifetime is None or record.protect:
+            continue
+        end = expiry(record.lifetime, record.created_at)
+        if end is not None and end <= now:
+            yield record, f"created by this tool, and expired on {utc(end)}"
+
+
 def make_removal(
-    removed: Iterable[tuple[Record, str]], *, header: Header, environment: str, mode: Mode
+    removed: Iterable[tuple[Record, str]],
+    *,
+    header: Header,
+    environment: str,
+    mode: Mode,
+    scope: Scope | None = None,
+    hazards: Iterable[Hazard] = (),
 ) -> Plan:
     """The plan that deletes some recorded profiles, each for its reason, and nothing else.
 
@@ -709,9 +736,11 @@ def make_removal(
         ),
         orphans=(),
         unchanged=0,
-        hazards=tuple(
-            _kept([record.address for record, _ in wanted if record.protect], "to be deleted")
+        hazards=(
+            *hazards,
+            *_kept([record.address for record, _ in wanted if record.protect], "to be deleted"),
         ),
+        scope=scope or Scope(),
     )
 
 

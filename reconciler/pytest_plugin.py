@@ -88,14 +88,17 @@ def adapty_sandbox(pytestconfig: pytest.Config) -> Iterator[Sandbox]:
     from reconciler.testing import Sandbox
 
     given = pytestconfig.getoption("adapty_config") or pytestconfig.getini("adapty_config")
-    names = {"run": pytestconfig.stash[_RUN], "worker": _worker_of(pytestconfig)}
+    names = {
+        "run": pytestconfig.stash[_RUN],
+        "worker": _worker_of(pytestconfig),
+        "ttl": pytestconfig.getini("adapty_ttl"),
+    }
     path = pytestconfig.rootpath / given if given else None
     env = pytestconfig.getoption("adapty_env")
     if env is None:
         sandbox = Sandbox.emulated(pytestconfig.rootpath, config=path, **names)
     else:
         sandbox = Sandbox.of(pytestconfig.rootpath, env, config=path, **names)
-    sandbox.ttl = pytestconfig.getini("adapty_ttl")
     with sandbox:
         yield sandbox
 

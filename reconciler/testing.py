@@ -24,6 +24,7 @@ from reconciler.config import Config, Environment, find, load_config, plain_conf
 from reconciler.contract import ATTRIBUTES, DEVICE_ID, Clear
 from reconciler.emulator import Emulator, EmulatorServer
 from reconciler.errors import ReconcileError, Refused, Source, UsageError
+from reconciler.lifetimes import is_time, seconds_of
 from reconciler.masking import Mask
 from reconciler.outcomes import Failure, Result
 from reconciler.plan import Plan
@@ -164,7 +165,13 @@ class Sandbox:
 
     @classmethod
     def emulated(
-        cls, start: Path, *, config: Path | None = None, run: str = "test", worker: str = "main"
+        cls,
+        start: Path,
+        *,
+        config: Path | None = None,
+        run: str = "test",
+        worker: str = "main",
+        ttl: str = "1h",
     ) -> Self:
         """On an emulator of its own that is empty at first, with a state in memory. The configuration
         is the nearest one from ``start`` upwards, if there is one: it says where profiles are, and
@@ -190,7 +197,7 @@ class Sandbox:
         workspace = _workspace(
             loaded, environment, run, worker, store=store, key="emulator", clock=InstantClock()
         )
-        sandbox = cls(workspace, server)
+        sandbox = cls(workspace, server, ttl)
         sandbox._open.callback(server.emulator.close)
         sandbox._open.callback(server.stop)
         return sandbox
@@ -204,6 +211,7 @@ class Sandbox:
         config: Path | None = None,
         run: str = "test",
         worker: str = "main",
+        ttl: str = "1h",
     ) -> Self:
         """On a configured environment, with its state, its key and its rate.
 
@@ -217,7 +225,13 @@ class Sandbox:
                 f"environment {env} has `confirm: true`; tests never touch it",
                 hint="Give tests an environment of their own.",
             )
-        return cls(_workspace(loaded, environment, run, worker))
+        return cls(_workspace(loaded, environment, run, worker), ttl=ttl)
+
+    def __post_init__(self) -> None:
+        try:
+            seconds_of(self.ttl)
+        except ValueError as problem:
+            raise UsageError(str(problem), hint="Write it like 1h or 2d.") from None
 
     def __enter__(self) -> Self:
         self._open.callback(self.workspace.close)
@@ -299,7 +313,7 @@ class Sandbox:
         if overrides or isinstance(profile, Mapping):
             value = profile if isinstance(profile, Mapping) else _document_of(profile)
             profile = self.workspace.profile_of(_over(value, overrides), source)
-        return profile
+        return replace(profile, lifetime=profile.lifetime or self.ttl)
 
     def reset(self, handle: ProfileHandle) -> None:
         """Sends every declared value of a profile again.
@@ -418,6 +432,7 @@ class Sandbox:
                 forget=frozenset(left | never),
                 protect=before.protect if before else profile.protect,
                 labels=before.labels if before else profile.labels,
+                lifetime=before.lifetime if before else None,
                 platform=before.platform if before else profile.platform,
                 source=(before.source if before else None) or profile.source,
                 lines={},
@@ -478,7 +493,9 @@ def _workspace(
     **options: Any,
 ) -> Workspace:
     environ = dict(os.environ) if key is None else {**os.environ, _KEY: key}
-    return Workspace(config, environment, environ=environ, cache=False, **options)
+    return Workspace(
+        config, environment, environ=environ, cache=False, run=run, worker=worker, **options
+    )
 
 
 def _wait_for(file: IO[bytes], address: str) -> None:
@@ -520,10 +537,17 @@ def _document_of(profile: Profile) -> dict[str, Any]:
             value.setdefault(group, {})[name] = content
         else:
             value[group] = content
-    meta: dict[str, Any] = {"labels": [*profile.labels], "forget": sorted(profile.forget)}
+    meta: dict[str, Any] = {
+        "labels": [*profile.labels],
+        "forget": sorted(profile.forget),
+        "exclusive": [ATTRIBUTES] if profile.exclusive else [],
+    }
     value["meta"] = {name: content for name, content in meta.items() if content}
     if profile.protect:
         value["meta"]["protect"] = True
+    if profile.lifetime is not None:
+        kind = "expires" if is_time(profile.lifetime) else "ttl"
+        value["meta"][kind] = profile.lifetime
     return value
 
 

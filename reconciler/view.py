@@ -23,6 +23,7 @@ from reconciler.plan import (
     Change,
     FieldChange,
     Hazard,
+    Mode,
     Op,
     Origin,
     Plan,
@@ -478,7 +479,8 @@ def _scope(scope: Scope) -> Iterator[str]:
 
 
 def _command(plan: Plan) -> Iterator[str]:
-    yield from ("reconcile", "--env", plan.environment, "apply")
+    sweeps = plan.mode is Mode.SWEEP
+    yield from ("reconcile", "--env", plan.environment, "sweep" if sweeps else "apply")
     if plan.scope.refresh:  # what was read is in the plan alone, so it cannot be made again
         yield from ("PLAN", "--auto-approve", "--digest", plan.digest)
         return

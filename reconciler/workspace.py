@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from pathlib import Path, PurePath
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -51,16 +52,18 @@ from reconciler.errors import (
     StateRefused,
     UsageError,
     error,
+    warning,
 )
 from reconciler.expansion import Given, expand, told_once
 from reconciler.index import Index
+from reconciler.lifetimes import expiry, utc
 from reconciler.loader import DEFAULTS
 from reconciler.outcomes import ApplyReport, Drift, Outcome, Progress, Result
 from reconciler.pace import MOST_IN_FLIGHT, Clock, Pace, SystemClock
 from reconciler.personal import personal
-from reconciler.plan import Mode, Origin, Plan, Request
+from reconciler.plan import Hazard, Mode, Origin, Plan, Request, Scope
 from reconciler.planfile import PlanWriter, read_plan, write_plan, write_whole
-from reconciler.planner import Options, Planner, Selection, make_plan, make_removal
+from reconciler.planner import Options, Planner, Selection, expired, make_plan, make_removal
 from reconciler.profiles import Profile, address_of, profile_of
 from reconciler.protocol import Observed, Rate, Sending, unmarked
 from reconciler.resources import fingerprint, load_contract, load_schema
@@ -115,8 +118,9 @@ class Workspace:
     how far the reading of files is. ``pool`` makes what carries it where there are many, `processes`
     for example; such processes import the main module of the program, which must allow for that.
     Without ``cache`` every file is read, whatever the index says, and the index is left alone. Calls
-    of the API wait by ``clock``. ``run`` and ``worker`` are what ``{run}`` and ``{worker}`` stand for in
-    profile files; by default the run of the build, if it is one of GitHub or GitLab, and ``main``.
+    of the API wait by ``clock``; ``now`` tells the time in Unix seconds. ``run`` and ``worker`` are what
+    ``{run}`` and ``{worker}`` stand for in profile files; by default the run of the build, if it is one
+    of GitHub or GitLab, and ``main``.
 
     Raises UsageError for a run or a worker that cannot be part of a name.
     """
@@ -133,6 +137,7 @@ class Workspace:
         pool: Callable[[], Executor] | None = None,
         cache: bool = True,
         clock: Clock | None = None,
+        now: Callable[[], float] = time.time,
         run: str | None = None,
         worker: str | None = None,
     ) -> None:
@@ -145,6 +150,7 @@ class Workspace:
         self._pool = pool
         self._cache = cache
         self._clock = clock
+        self._now = now
         self._given = self._placeholders(run, worker)
         self._line: _Line | None = None
         self._index: Index | None = None
@@ -504,6 +510,11 @@ class Workspace:
             data.profile_id.lower(), data.customer_user_id, data.custom_attributes, data.timestamp
         )
 
+    @property
+    def _sending(self) -> Sending:
+        environment = self.environment
+        return Sending(environment.delete_attribute_with, environment.send_ip_country_always)
+
     def _options(
         self, selection: Selection, *, prune: bool, reassert: bool, refreshed: bool
     ) -> Options:
@@ -514,7 +525,7 @@ class Workspace:
             reassert=reassert,
             refreshed=refreshed,
             selection=selection,
-            sending=Sending(environment.delete_attribute_with, environment.send_ip_country_always),
+            sending=self._sending,
             max_changes=environment.max_changes,
             max_delete=environment.max_delete,
         )
@@ -547,8 +558,8 @@ class Workspace:
         out: Path | None,
         on_findings: Callable[[Sequence[Diagnostic]], None],
     ) -> Plan:
-        if declared.findings:
-            on_findings(declared.findings)
+        if findings := [*declared.findings, *self._ending(declared)]:
+            on_findings(findings)
         planner = Planner(self.contract, options)
         changes = declared.changes(
             planner,
@@ -603,6 +614,72 @@ class Workspace:
         from reconciler.provenance import blame_of
 
         return blame_of(plan, self.config.root)
+
+    def _ending(self, declared: Declarations) -> list[Diagnostic]:
+        """Warnings of declared profiles that have expired, or soon will; one for each template."""
+        now = self._now()
+        found: dict[tuple[Source, bool], list[tuple[float, Profile]]] = {}
+        lifetimes = declared.lifetimes()
+        while some := [*islice(lifetimes, _FEW)]:
+            records = self.store.records_of([address for address, _, _ in some])
+            for address, number, lifetime in some:
+                record = records.get(address)
+                created = record.created_at if record else None
+                end = expiry(lifetime, created)
+                notice = _NOTICE if created is None else min(_NOTICE, ((end or 0) - created) / 4)
+                if end is not None and end - now <= notice:
+                    profile = declared.profile(number)
+                    found.setdefault((profile.source, end <= now), []).append((end, profile))
+        return [
+            _ending(ends, source, over=over)
+            for (source, over), ends in sorted(found.items(), key=lambda item: item[0])
+        ]
+
+    # --- sweeping ----------------------------------------------------------------------------
+
+    def plan_sweep(self, *, select: Iterable[str] = (), exclude: Iterable[str] = ()) -> Plan:
+        """The plan that deletes what has expired: recorded profiles that this tool created, by the very
+        ids that they got, protected ones never. It goes by what was applied last, so no file is read.
+
+        A profile whose creation ended unknown is looked at first: one that holds something else than
+        was sent is somebody else's, and stays.
+
+        Raises ReconcileError where such a profile could not be read.
+        """
+        selection = Selection(tuple(select), tuple(exclude))
+        count = 0
+        chosen: dict[str, tuple[Record, str]] = {}
+        for record in self.store.records():
+            count += 1
+            if selection.takes(record.address, record.labels):
+                for found in expired([record], now=self._now()):
+                    chosen[record.address] = found
+        unseen = [record for record, _ in chosen.values() if record.profile_id is None]
+        for look in self._look(unseen, Selection(), suspicious=False):
+            _refuse_unread([look.drift])
+            after, (before, reason) = look.after, chosen[look.before.address]
+            if look.answer.data is not None and after.created_at is None:
+                del chosen[before.address]
+            else:
+                chosen[before.address] = (replace(before, profile_id=after.profile_id), reason)
+        environment = self.environment
+        hazards = []
+        if not environment.max_sweep.allows(len(chosen), count):
+            hazards.append(
+                Hazard(
+                    "max_delete",
+                    f"deletes {len(chosen)} of {count} recorded profiles, above max_sweep "
+                    f"{environment.max_sweep}",
+                )
+            )
+        return make_removal(
+            chosen.values(),
+            header=self.store.header(),
+            environment=environment.name,
+            mode=Mode.SWEEP,
+            scope=Scope(select=selection.select, exclude=selection.exclude),
+            hazards=hazards,
+        )
 
     # --- applying ----------------------------------------------------------------------------
 
@@ -665,9 +742,10 @@ class Workspace:
             self.check(plan, max_changes=max_changes)
             tools = Tools(
                 calls=connection.calls,
-                now=time.time,
+                now=self._now,
                 stop=self._stop,
                 run=f"run-{secrets.token_hex(8)}",
+                sending=self._sending,
                 quiet_period=self.environment.quiet_period,
                 report=on_result,
                 beat=lambda progress: on_progress(
@@ -718,6 +796,7 @@ class Workspace:
                 record.labels != profile.labels
                 or record.protect != profile.protect
                 or record.platform != profile.platform
+                or record.lifetime != profile.lifetime
                 or record.source != replace(profile.source, column=0)
             ):
                 return True
@@ -765,7 +844,12 @@ class Workspace:
         return self.store.header().lineage is not None
 
     def _look(
-        self, records: Iterable[Record], selection: Selection, *, writer: Writer | None = None
+        self,
+        records: Iterable[Record],
+        selection: Selection,
+        *,
+        writer: Writer | None = None,
+        suspicious: bool = True,
     ) -> Iterator[Look]:
         from reconciler.apply import look
 
@@ -791,7 +875,7 @@ class Workspace:
                 yield seen
             if connection.pace.given_up:
                 raise RemoteUnavailable("the API does not answer", hint="Try again later.")
-        if kinds["gone"] == kinds.total() > 1:
+        if suspicious and kinds["gone"] == kinds.total() > 1:
             raise Refused(
                 f"the API knows none of the {kinds['gone']} recorded profiles; nothing was recorded",
                 hint="Check --env and the key: it may be the key of another application.",
@@ -804,7 +888,7 @@ class Workspace:
         return lambda record: (
             record
             if record.address in cut_off
-            else unmarked(record, now=time.time(), quiet_period=period)
+            else unmarked(record, now=self._now(), quiet_period=period)
         )
 
     # --- the state by hand -------------------------------------------------------------------
@@ -857,7 +941,7 @@ class Workspace:
             command=command,
             ci=self._ci_run(),
         )
-        with self.store.lock(holder, now=time.time) as writer:
+        with self.store.lock(holder, now=self._now) as writer:
             yield writer
 
     def _ci_run(self) -> str | None:
@@ -974,6 +1058,27 @@ def _unconnected() -> Iterator[_Connection]:
         yield _Connection(
             ExecutorCalls(executor, send), Pace(Rate(None), clock=SystemClock()), None
         )
+
+
+_NOTICE = 3 * 86400.0
+"""Seconds before its end from which on a plan warns of a lifetime; of a short one, its last quarter."""
+
+
+def _ending(ends: Sequence[tuple[float, Profile]], source: Source, *, over: bool) -> Diagnostic:
+    end, profile = min(ends, key=lambda item: item[0])
+    who = profile.address
+    if len(ends) > 1:
+        who = f"{len(ends)} profiles of {profile.template or profile.address}"
+    verb = "expired" if over else "expire" if len(ends) > 1 else "expires"
+    return warning(
+        "meta/expired" if over else "meta/expires-soon",
+        f"{who} {verb} on {utc(end)}" + (", the first of them" if len(ends) > 1 else ""),
+        source,
+        hint="`reconcile sweep` deletes what this tool created, and the next apply would create it "
+        "again: take it out of the files, or give it more time."
+        if over
+        else "Give it more time, or take it out of the files by then.",
+    )
 
 
 def _refuse_malformed(data: dict[str, Any]) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -74,6 +77,20 @@ def api() -> Iterator[EmulatorServer]:
 
 def customers(server: EmulatorServer) -> list[str]:
     return [each["customer_user_id"] for each in server.emulator.profiles()]
+
+
+def create(server: EmulatorServer, customer: str, **attributes: str) -> None:
+    items = [{"key": key, "value": value} for key, value in attributes.items()]
+    server.emulator.handle(
+        "POST",
+        "/api/v2/server-side-api/profile/",
+        {
+            "Authorization": "Api-Key k",
+            "Content-Type": "application/json",
+            "adapty-customer-user-id": customer,
+        },
+        json.dumps({"custom_attributes": items} if items else {}).encode(),
+    )
 
 
 def outcomes(done: subprocess.CompletedProcess[str]) -> str:
@@ -174,16 +191,7 @@ def test_an_unrecorded_profile_gets_its_attributes_back(
         "    assert not list(adapty_workspace.store.records())\n"
     )
     suite(tmp_path, tests, config=of(api))
-    api.emulator.handle(
-        "POST",
-        "/api/v2/server-side-api/profile/",
-        {
-            "Authorization": "Api-Key k",
-            "Content-Type": "application/json",
-            "adapty-customer-user-id": "qa-jane",
-        },
-        b'{"custom_attributes": [{"key": "tier", "value": "old"}]}',
-    )
+    create(api, "qa-jane", tier="old")
 
     done = run(tmp_path, "--adapty-env", "sandbox", SECRET="k")
 
@@ -218,3 +226,35 @@ def test_workers_take_turns_with_a_profile_that_they_share(
 
     assert outcomes(done) == "12 passed", done.stdout
     assert customers(api) == []
+
+
+def test_what_a_killed_run_leaves_is_swept_and_nothing_else(
+    tmp_path: Path, api: EmulatorServer
+) -> None:
+    tests = (
+        "import time\n"
+        "def test(adapty_profile, adapty_namespace):\n"
+        "    adapty_profile({'customer_user_id': f'{adapty_namespace}-a'})\n"
+        "    adapty_profile('jane')\n"
+        "    open('made', 'w').close()\n"
+        "    time.sleep(60)\n"
+    )
+    suite(tmp_path, tests, config=of(api))
+    (tmp_path / "pytest.ini").write_text("[pytest]\nadapty_ttl = 1s\n", "utf-8")
+    create(api, "qa-jane")
+    environ = {**os.environ, "SECRET": "k"}
+    command = [sys.executable, "-m", "pytest", "-q", "--adapty-env", "sandbox"]
+    process = subprocess.Popen(command, cwd=tmp_path, env=environ, stdout=subprocess.DEVNULL)
+    while not (tmp_path / "made").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert len(customers(api)) == 2
+    time.sleep(1.1)
+
+    sweep = [sys.executable, "-m", "reconciler", "sweep", "--auto-approve"]
+    done = subprocess.run(sweep, cwd=tmp_path, env=environ, capture_output=True, text=True)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert customers(api) == ["qa-jane"]
