@@ -555,6 +555,11 @@ def _value(value: Any) -> str:
     return _scalar(value)
 
 
+def escaped(text: str) -> str:
+    """What stands for a text where placeholders are filled in."""
+    return _PLACEHOLDER.sub(_escaped, text) if "{" in text else text
+
+
 def _escaped(match: re.Match[str]) -> str:
     """What stands for a text that would otherwise be a placeholder."""
     if match["variable"] is not None:
@@ -564,8 +569,8 @@ def _escaped(match: re.Match[str]) -> str:
 
 
 def _scalar(value: Any) -> str:
-    if isinstance(value, str) and "{" in value:
-        value = _PLACEHOLDER.sub(_escaped, value)
+    if isinstance(value, str):
+        value = escaped(value)
     if isinstance(value, str) and _PLAIN(value) and not (value in WORDS or is_ambiguous(value)):
         return value
     return json.dumps(value, ensure_ascii=False)

@@ -24,6 +24,7 @@ from reconciler.config import Config, Environment, find, load_config, plain_conf
 from reconciler.contract import ATTRIBUTES, DEVICE_ID, Clear
 from reconciler.emulator import Emulator, EmulatorServer
 from reconciler.errors import ReconcileError, Refused, Source, UsageError
+from reconciler.expansion import escaped
 from reconciler.lifetimes import is_time, seconds_of
 from reconciler.masking import Mask
 from reconciler.outcomes import Failure, Result
@@ -77,8 +78,6 @@ class ProfileHandle:
 
     profile: Profile
     """What is declared: identifiers, normalised values by field path, labels."""
-    plan: Plan
-    """What was applied last to make it so."""
     url: str
     """The base address of the API that it is at, without a final slash."""
     teardown: Teardown
@@ -86,6 +85,8 @@ class ProfileHandle:
     _prior: _Prior
     profile_id: str = ""
     """The id that the API gave it."""
+    plan: Plan | None = None
+    """What was applied last to make it so."""
 
     @property
     def address(self) -> str:
@@ -119,7 +120,7 @@ class ProfileHandle:
     @property
     def plan_text(self) -> str:
         """What was applied last, as a person reads it."""
-        return self._sandbox.text_of(self.plan)
+        return self._sandbox.text_of(self.plan) if self.plan is not None else ""
 
     def refresh(self) -> Observed | None:
         """What the API tells of the profile now: identifiers and custom attributes; ``None`` if it is
@@ -297,7 +298,7 @@ class Sandbox:
         with ExitStack() as claim:
             claim.enter_context(self._claimed(profile.address))
             prior = self._before(profile)
-            handle = ProfileHandle(profile, _NO_PLAN, self.url, teardown, self, prior)
+            handle = ProfileHandle(profile, self.url, teardown, self, prior)
             self.reset(handle)
             self._out[profile.address] = handle
             self._claims[profile.address] = claim.pop_all()
@@ -480,9 +481,6 @@ class Sandbox:
             yield
 
 
-_NO_PLAN: Any = None
-
-
 def _workspace(
     config: Config,
     environment: Environment,
@@ -532,6 +530,8 @@ def _document_of(profile: Profile) -> dict[str, Any]:
         if content is not None
     }
     for path, content in profile.values.items():
+        if isinstance(content, str):
+            content = escaped(content)
         group, dot, name = path.partition(".")
         if dot:
             value.setdefault(group, {})[name] = content

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import shutil
@@ -16,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.emulator import Emulator, EmulatorServer
+from tests.wire import create
 
 ROOT = Path(__file__).parent.parent
 JANE = "customer_user_id: qa-jane\nfirst_name: Jane\ncustom_attributes: {tier: gold}\n"
@@ -77,20 +77,6 @@ def api() -> Iterator[EmulatorServer]:
 
 def customers(server: EmulatorServer) -> list[str]:
     return [each["customer_user_id"] for each in server.emulator.profiles()]
-
-
-def create(server: EmulatorServer, customer: str, **attributes: str) -> None:
-    items = [{"key": key, "value": value} for key, value in attributes.items()]
-    server.emulator.handle(
-        "POST",
-        "/api/v2/server-side-api/profile/",
-        {
-            "Authorization": "Api-Key k",
-            "Content-Type": "application/json",
-            "adapty-customer-user-id": customer,
-        },
-        json.dumps({"custom_attributes": items} if items else {}).encode(),
-    )
 
 
 def outcomes(done: subprocess.CompletedProcess[str]) -> str:
@@ -191,7 +177,7 @@ def test_an_unrecorded_profile_gets_its_attributes_back(
         "    assert not list(adapty_workspace.store.records())\n"
     )
     suite(tmp_path, tests, config=of(api))
-    create(api, "qa-jane", tier="old")
+    create(api.emulator, "qa-jane", tier="old")
 
     done = run(tmp_path, "--adapty-env", "sandbox", SECRET="k")
 
@@ -241,7 +227,7 @@ def test_what_a_killed_run_leaves_is_swept_and_nothing_else(
     )
     suite(tmp_path, tests, config=of(api))
     (tmp_path / "pytest.ini").write_text("[pytest]\nadapty_ttl = 1s\n", "utf-8")
-    create(api, "qa-jane")
+    create(api.emulator, "qa-jane")
     environ = {**os.environ, "SECRET": "k"}
     command = [sys.executable, "-m", "pytest", "-q", "--adapty-env", "sandbox"]
     process = subprocess.Popen(command, cwd=tmp_path, env=environ, stdout=subprocess.DEVNULL)

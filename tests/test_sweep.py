@@ -17,6 +17,7 @@ from reconciler.faults import parse_fault
 from reconciler.planner import expired
 from reconciler.state import Presence
 from reconciler.testing import InstantClock
+from tests.wire import create
 from tests.worlds import World, answer
 
 Write = Callable[[str, str], Path]
@@ -24,26 +25,12 @@ TTL = {"meta": {"ttl": "1h"}}
 HOUR = 3600.0
 
 
-def post(emulator: Emulator, customer: str, **attributes: Any) -> None:
-    items = [{"key": key, "value": value} for key, value in attributes.items()]
-    emulator.handle(
-        "POST",
-        "/api/v2/server-side-api/profile/",
-        {
-            "Authorization": "Api-Key k",
-            "Content-Type": "application/json",
-            "adapty-customer-user-id": customer,
-        },
-        json.dumps({"custom_attributes": items} if items else {}).encode(),
-    )
-
-
 # --- what is remembered --------------------------------------------------------------------------
 
 
 def test_what_was_created_is_ours_and_what_was_adopted_is_not() -> None:
     world = World()
-    post(world.emulator, "old")
+    create(world.emulator, "old")
     both = [{"customer_user_id": name, "first_name": "A", **TTL} for name in ("new", "old")]
 
     world.reach(*both)
@@ -103,7 +90,7 @@ def test_a_profile_that_somebody_else_made_in_its_place_is_not_ours() -> None:
     jane = {"customer_user_id": "a", "first_name": "A", **TTL}
     world.reach(jane)
     world.emulator.clear()
-    post(world.emulator, "a")
+    create(world.emulator, "a")
 
     world.reach(jane, reassert=True)
 
@@ -125,7 +112,7 @@ def test_a_changed_lifetime_is_recorded_without_a_request() -> None:
 
 def test_only_what_is_ours_unprotected_and_over_may_be_swept() -> None:
     world = World()
-    post(world.emulator, "adopted")
+    create(world.emulator, "adopted")
     world.reach(
         {"customer_user_id": "adopted", "first_name": "A", **TTL},
         {"customer_user_id": "longer", "first_name": "A", "meta": {"ttl": "2h"}},
@@ -185,7 +172,7 @@ def customers(api: EmulatorServer) -> list[str]:
 
 
 def test_a_sweep_deletes_what_is_over_by_the_ids_it_got(folder: Path, api: EmulatorServer) -> None:
-    post(api.emulator, "u-2")
+    create(api.emulator, "u-2")
     with workspace(folder) as place:
         place.apply(place.plan())
         assert place.plan_sweep().is_empty
@@ -205,7 +192,7 @@ def test_what_took_the_place_of_a_swept_profile_stays(folder: Path, api: Emulato
     with workspace(folder) as place:
         place.apply(place.plan())
     api.emulator.clear(keep=["stays", "u-2", "u-3"])
-    post(api.emulator, "u-1")
+    create(api.emulator, "u-1")
 
     with workspace(folder, now=HOUR) as place:
         report = place.apply(place.plan_sweep(), profiles=())
@@ -235,7 +222,7 @@ def test_after_a_crash_only_a_profile_that_holds_what_was_sent_is_swept(
     assert number is not None
     assert gets is not None
     api.faults.clear()
-    post(api.emulator, "a", **attributes)  # somebody's, or ours that landed late
+    create(api.emulator, "a", **attributes)  # somebody's, or ours that landed late
 
     with workspace(tmp_path, now=HOUR) as place:
         place.apply(place.plan_sweep(), profiles=())
@@ -364,7 +351,7 @@ def attributes(world: World) -> dict[str, Any]:
 def test_what_the_app_added_goes_as_soon_as_it_is_seen() -> None:
     world = World()
     world.reach(ALONE)
-    post(world.emulator, "a", seen=1, tier="silver")
+    create(world.emulator, "a", seen=1, tier="silver")
 
     done = world.reach(ALONE, reassert=True)
 
@@ -375,7 +362,7 @@ def test_what_the_app_added_goes_as_soon_as_it_is_seen() -> None:
 
 def test_what_was_seen_before_goes_with_the_plan() -> None:
     world = World()
-    post(world.emulator, "a", seen=1)
+    create(world.emulator, "a", seen=1)
     open_ = {**ALONE, "meta": {}}
     world.reach(open_)
     assert attributes(world) == {"tier": "gold", "seen": 1.0}
@@ -391,7 +378,7 @@ def test_a_forgotten_attribute_is_spared() -> None:
     world = World()
     spared = {**ALONE, "meta": {**ALONE["meta"], "forget": ["custom_attributes.theirs"]}}  # type: ignore[dict-item]
     world.reach(spared)
-    post(world.emulator, "a", theirs=1, other=2)
+    create(world.emulator, "a", theirs=1, other=2)
 
     world.reach(spared, reassert=True)
 
@@ -402,7 +389,7 @@ def test_without_being_exclusive_nothing_of_others_is_touched() -> None:
     world = World()
     open_ = {**ALONE, "meta": {}}
     world.reach(open_)
-    post(world.emulator, "a", theirs=1)
+    create(world.emulator, "a", theirs=1)
 
     world.reach(open_, reassert=True)
 
