@@ -590,7 +590,8 @@ class Declarations:
 
     def profile(self, number: int) -> Profile:
         """The profile with an id."""
-        return _unpacked(self._index, [number])[number]
+        packed, file = _opened(self._index, [number])[number]
+        return packed.profile(file)
 
     def profiles(self) -> Profiles:
         """The profiles of valid declarations."""
