@@ -17,7 +17,7 @@ from itertools import islice
 from typing import TypeAlias, assert_never
 
 from reconciler.answers import Answer, Ending, ProfileData
-from reconciler.contract import ATTRIBUTES, INSTALLATION
+from reconciler.contract import ATTRIBUTES, INSTALLATION, Clear
 from reconciler.engine import Calls, Engine, Flow, Step, Writes
 from reconciler.errors import Refused
 from reconciler.outcomes import (
@@ -29,7 +29,7 @@ from reconciler.outcomes import (
     Progress,
     Result,
 )
-from reconciler.plan import Action, Change, Plan, Request
+from reconciler.plan import Action, Basis, Change, FieldChange, Op, Plan, Request
 from reconciler.planner import REFUSED_HAZARDS
 from reconciler.profiles import PROFILE_PREFIX, Profile
 from reconciler.protocol import (
@@ -37,10 +37,12 @@ from reconciler.protocol import (
     PLATFORM_HEADER,
     PROFILE_HEADER,
     Observed,
+    Sending,
     Standing,
     accepted,
     attempted,
     contradicts,
+    creates,
     forgotten,
     gone,
     observed,
@@ -69,6 +71,7 @@ class Tools:
     """Whether the user asked for the end: nothing new starts then."""
     run: str
     """Names this run in journal and history."""
+    sending: Sending = field(default_factory=Sending)
     quiet_period: float = 60.0
     """Seconds that a different value waits after a write of unknown outcome (see `contradicts`)."""
     report: Callable[[Result], None] = field(default=lambda result: None)
@@ -259,7 +262,32 @@ class Applier:
             if result.outcome is not Outcome.APPLIED:
                 return result
             warnings += result.warnings
+        if change.exclusive is not None and (strange := self._strange(change, before)) is not None:
+            request = strange.requests[0]
+            result, _ = yield from self._send(_Sending(strange, request, before, True))
+            warnings += result.warnings
         return replace(result, warnings=warnings)
+
+    def _strange(self, change: Change, record: Record) -> Change | None:
+        """What takes away the custom attributes that nobody declared, and that the answer to a change
+        showed: they were given to an exclusive profile since it was seen last."""
+        keys = [key for key in record.unmanaged if key not in (change.exclusive or ())]
+        if not keys:
+            return None
+        emptied = "" if self._tools.sending.delete_attribute_with is Clear.EMPTY else None
+        last = change.requests[-1]
+        request = Request(
+            "PATCH",
+            last.path,
+            _without(last.headers, PROFILE_HEADER)
+            if CUSTOMER_HEADER in last.headers
+            else last.headers,
+            {ATTRIBUTES: [{"key": key, "value": emptied} for key in keys]},
+        )
+        fields = tuple(
+            FieldChange(f"{ATTRIBUTES}.{key}", Op.CLEAR, None, None, Basis.NONE) for key in keys
+        )
+        return replace(change, action=Action.UPDATE, fields=fields, requests=(request,))
 
     def _unmarked(self, record: Record) -> Record:
         quiet = self._tools.quiet_period
@@ -476,6 +504,8 @@ class Applier:
             deleting=False,
             linking=sending.record.linking and not sending.last,
         )
+        if creates(change, request):
+            after = replace(after, created_at=self._tools.now())
         if answer.unknown_before:
             marked = attempted(sending.record, change, request, at=self._tools.now())
             after = replace(after, unknown_at=marked.unknown_at, unknown_write=marked.unknown_write)
@@ -627,6 +657,7 @@ class Applier:
                 labels=profile.labels,
                 protect=profile.protect,
                 platform=profile.platform,
+                lifetime=profile.lifetime,
                 source=replace(profile.source, column=0),
             )
             if differs(record, after):
@@ -708,6 +739,7 @@ def _declared_by(change: Change, record: Record) -> Record:
         record,
         labels=change.labels,
         protect=change.protect,
+        lifetime=change.lifetime,
         source=change.source or record.source,
         forgotten=record.forgotten - {f.path for f in change.fields if f.after is not None},
     )

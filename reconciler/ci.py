@@ -63,7 +63,7 @@ def plan_annotations(view: PlanView) -> str:
     ]
     kinds: Counter[str] = Counter()
     worst: dict[str, list[tuple[int, int, Change]]] = defaultdict(list)
-    for position, change in enumerate(view.plan.changes):
+    for position, change in enumerate(view.leaders):
         kind = _kind(change)
         kinds[kind] += 1
         keep = heappush if kinds[kind] <= _MOST_OF_A_KIND else heappushpop
@@ -71,7 +71,7 @@ def plan_annotations(view: PlanView) -> str:
     total = kinds + Counter(note.kind for note in notes)
     for kind, heap in worst.items():
         notes += [
-            _change_note(view.change(change), view.links, kind)
+            _change_note(view.group(change), view.links, kind)
             for _, _, change in sorted(heap, key=lambda item: item[:2], reverse=True)
         ]
     closing = f"reconcile: {view.totals}; {view.summary['unchanged']:,} unchanged. {view.digest}"

@@ -74,6 +74,10 @@ class _Progress:
             _write(self._stream, "\r\x1b[K")
 
 
+_NEVER_MASKED = frozenset({"customer_user_id", "profile_id", "platform", "meta"})
+"""Members of a document that name the profile, or are ours."""
+
+
 @dataclass
 class _App:
     """What the options of the group say, and whether a signal asked for the end."""
@@ -81,6 +85,8 @@ class _App:
     config: str | None = None
     env: str | None = None
     color: str = "auto"
+    run: str | None = None
+    worker: str | None = None
     stopping: list[int] = field(default_factory=list)
     mask: Mask | None = None
     """Replaces personal values in whatever is printed, errors included."""
@@ -101,6 +107,8 @@ class _App:
             tell=self.progress,
             pool=processes,
             cache=cache,
+            run=self.run,
+            worker=self.worker,
         ) as workspace:
             config = workspace.config
             if config.mask if mask is None else mask:
@@ -129,6 +137,24 @@ class _App:
         if self.mask is None:
             return diagnostics
         return [self.mask.finding(diagnostic) for diagnostic in diagnostics]
+
+    def member(self, path: Sequence[str | int], value: Any) -> Any:
+        """What stands at a path of a document, masked if that is asked for."""
+        name = ".".join(str(part) for part in path)
+        if (
+            self.mask is None
+            or value is None
+            or path[0] in _NEVER_MASKED
+            or not self.mask.hides(name)
+        ):
+            return value
+        return str(self.mask.value(name, value)) if not isinstance(value, list) else "(personal)"
+
+    def document(self, value: Any, path: tuple[str, ...] = ()) -> Any:
+        """A document, masked if that is asked for."""
+        if isinstance(value, dict) and path not in {("meta",)}:
+            return {name: self.document(item, (*path, name)) for name, item in value.items()}
+        return self.member(path, value)
 
     def colored(self, stream: IO[Any]) -> bool:
         """``--color``, then NO_COLOR, FORCE_COLOR and CLICOLOR_FORCE, then whether it is a terminal."""
@@ -289,7 +315,7 @@ def _format(*choices: str) -> Callable[[Command], Command]:
         "--format",
         "format_",
         type=click.Choice(choices),
-        default="text",
+        default=choices[0],
         show_default=True,
         help="How to print the result.",
     )
@@ -434,13 +460,22 @@ _show_requests = _option("--show-requests", is_flag=True, help="Print the exact 
     show_default=True,
     help="When to use colour; auto respects NO_COLOR.",
 )
+@_option("--run", metavar="NAME", help="What {run} stands for in profile files.")
+@_option("--worker", metavar="NAME", help="What {worker} stands for in them; main by default.")
 @click.pass_context
-def main(context: click.Context, config: str | None, env: str | None, color: str) -> None:
+def main(
+    context: click.Context,
+    config: str | None,
+    env: str | None,
+    color: str,
+    run: str | None,
+    worker: str | None,
+) -> None:
     """Manage end-user profiles the way Terraform manages infrastructure.
 
     Desired profiles are YAML files; `plan` shows what would change, `apply` makes it so.
     """
-    context.obj = _App(config, env, color)
+    context.obj = _App(config, env, color, run, worker)
 
 
 # --- commands ------------------------------------------------------------------------------------
@@ -511,6 +546,41 @@ def validate(
         )
         _document([text])
     return ExitCode.DONE if checked.valid else ExitCode.INVALID
+
+
+@main.command()
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
+@_selection
+@_format("yaml", "json")
+@_masking
+@click.pass_obj
+def render(
+    app: _App,
+    paths: Sequence[Path],
+    select: Sequence[str],
+    exclude: Sequence[str],
+    format_: str,
+    mask: bool | None,
+) -> None:
+    """Print what the profile files mean: defaults, templates and placeholders filled in."""
+    from reconciler.expansion import written_out
+
+    with app.workspace(mask=mask) as workspace:
+        found = list(workspace.render(paths, select=select, exclude=exclude))
+    if format_ == "yaml":
+        _document([f"---\n{written_out(document, app.member)}" for _, document in found])
+        return
+    _print_json(
+        [
+            {
+                "address": profile.address,
+                "source": {"file": profile.source.file, "line": profile.source.line},
+                "template": profile.template or None,
+                "document": app.document(document.value),
+            }
+            for profile, document in found
+        ]
+    )
 
 
 @main.command("fmt")
@@ -826,20 +896,34 @@ def apply(
         if not json_:
             _print_plan(app, view, show_requests=show_requests)
         _approve(app, workspace, made, auto_approve=auto_approve, digest=digest)
-        narrator.begin(made)
-        done = workspace.apply(
+        code = _carried_out(
+            app,
+            workspace,
+            narrator,
             made,
             max_changes=max_changes,
             rate=given_rate,
             parallelism=parallelism,
             profiles=profiles,
-            on_result=lambda result: narrator.result(app.result(result)),
-            on_progress=narrator.progress,
         )
-        code = _code(done, made)
-        problems = tuple(map(app.result, done.problems))
-        narrator.end(replace(done, problems=problems), code)
     return code if code or not narrator.broken else ExitCode.FAILED
+
+
+def _carried_out(
+    app: _App, workspace: Workspace, narrator: Narrator, made: Plan, **how: Any
+) -> ExitCode:
+    """Applies an approved plan, and has the narrator tell it from first to last."""
+    narrator.begin(made)
+    done = workspace.apply(
+        made,
+        on_result=lambda result: narrator.result(app.result(result)),
+        on_progress=narrator.progress,
+        **how,
+    )
+    code = _code(done, made)
+    problems = tuple(map(app.result, done.problems))
+    narrator.end(replace(done, problems=problems), code)
+    return code
 
 
 def _narrator(app: _App, *, json_: bool, bar: bool) -> Narrator:
@@ -961,6 +1045,38 @@ def refresh(
     else:
         _print(drift_text(drifts, color=app.colored(sys.stdout)))
     return ExitCode.FAILED if any(d.kind == "unread" for d in drifts) else ExitCode.DONE
+
+
+@main.command()
+@_option("--auto-approve", is_flag=True, help="Do not ask.")
+@_option("--dry-run", is_flag=True, help="Show what would be deleted, and delete nothing.")
+@_selection
+@_option("--max-changes", type=click.IntRange(min=0), metavar="N", help="Refuse a larger plan.")
+@_option("--digest", metavar="sha256:…", help="Apply only the plan with this digest.")
+@_option("--json", "json_", is_flag=True, help="Print an event stream, one JSON object a line.")
+@click.pass_obj
+def sweep(
+    app: _App,
+    auto_approve: bool,
+    dry_run: bool,
+    select: Sequence[str],
+    exclude: Sequence[str],
+    max_changes: int | None,
+    digest: str | None,
+    json_: bool,
+) -> int:
+    """Delete what has expired: profiles that this tool created, and no other."""
+    narrator = _narrator(app, json_=json_, bar=True)
+    with _signals(app), _narrated(narrator), app.workspace() as workspace:
+        made = workspace.plan_sweep(select=select, exclude=exclude)
+        if not json_:
+            _print_plan(app, app.view(made, rate=workspace.environment.rate))
+        if dry_run:
+            return ExitCode.DONE
+        workspace.check(made, max_changes=max_changes)
+        _approve(app, workspace, made, auto_approve=auto_approve, digest=digest)
+        code = _carried_out(app, workspace, narrator, made, max_changes=max_changes, profiles=())
+    return code if code or not narrator.broken else ExitCode.FAILED
 
 
 @main.group()

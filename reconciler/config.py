@@ -10,7 +10,7 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,12 @@ from reconciler.contract import Clear, Dialect
 from reconciler.documents import Document
 from reconciler.errors import Diagnostic, InputError, Source, UsageError, error
 from reconciler.loader import parse_yaml
+from reconciler.personal import Guard, Level
 from reconciler.planner import Cap, Count, Share
 from reconciler.protocol import Rate
 from reconciler.resources import load_schema
 from reconciler.validation import did_you_mean, validate_value
+from reconciler.values import Json, Scalar
 
 FILE_NAME = "reconcile.yaml"
 EMULATOR = "emulator"
@@ -60,6 +62,10 @@ class Environment:
     confirm: bool
     """Whether ``--auto-approve`` needs the plan's digest beside it."""
     emulator_db: Path
+    max_sweep: Cap = field(default_factory=lambda: Share(100))
+    """The most deletions of a sweep."""
+    variables: Mapping[str, Scalar] = field(default_factory=dict)
+    """What ``${var.NAME}`` stands for in profile files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +81,10 @@ class Config:
     """Whether personal values are masked in whatever is printed."""
     public_attributes: tuple[str, ...] = ()
     """Globs for keys of custom attributes that are not personal."""
+    env_prefix: str | None = None
+    """What variables of the environment begin with that profile files may use."""
+    fake_seed: str = ""
+    guard: Guard = field(default_factory=Guard)
 
     def environment(self, name: str | None) -> Environment:
         """An environment by name, or the default one.
@@ -133,6 +143,16 @@ def load_config(path: Path | None, *, start: Path) -> Config:
     if reading.problems:
         raise _invalid(name, reading.problems)
     return config
+
+
+def plain_config(root: Path) -> Config:
+    """The configuration of a folder without one: profiles below ``profiles``, and the embedded emulator
+    as the environment ``local``."""
+    data: dict[str, Json] = {
+        "version": 1,
+        "environments": {"local": {"api": {"url": EMULATOR}}},
+    }
+    return _Reading(Document(data, Source(FILE_NAME), {}), root).config(None)
 
 
 def parse_rate(text: str) -> Rate:
@@ -228,7 +248,7 @@ class _Reading:
         place = self.document.at(path)
         self.problems.append(error(f"config/{rule}", message, place, hint=hint))
 
-    def config(self, path: Path) -> Config:
+    def config(self, path: Path | None) -> Config:
         data: Any = self.document.value
         environments = {
             name: self.environment(name, facts) for name, facts in data["environments"].items()
@@ -241,7 +261,28 @@ class _Reading:
             environments=environments,
             mask="personal" in data.get("mask", ()),
             public_attributes=tuple(data.get("public_attributes", ())),
+            env_prefix=self.env_prefix(data.get("env_prefix"), environments),
+            fake_seed=str(data.get("fake_seed", "")),
+            guard=Guard(
+                Level(data.get("personal_data", {}).get("guard", Level.WARN)),
+                tuple(
+                    domain.lower() for domain in data.get("personal_data", {}).get("domains", ())
+                ),
+            ),
         )
+
+    def env_prefix(self, prefix: str | None, environments: Mapping[str, Environment]) -> str | None:
+        if prefix is not None and any(
+            environment.key_env and environment.key_env.startswith(prefix)
+            for environment in environments.values()
+        ):
+            self.problem(
+                ("env_prefix",),
+                "`env_prefix` would let profile files use a variable that holds a secret key",
+                hint="Choose a prefix that no `key_env` begins with.",
+                rule="insecure",
+            )
+        return prefix
 
     def default_environment(
         self, data: Mapping[str, Any], environments: Mapping[str, object]
@@ -299,6 +340,8 @@ class _Reading:
             max_changes=int(limits.get("max_changes", 1000)),
             confirm=facts.get("confirm", False),
             emulator_db=self.emulator_db,
+            max_sweep=_cap(limits.get("max_sweep", limits.get("max_delete", "100%"))),
+            variables={**self.document.value.get("variables", {}), **facts.get("variables", {})},  # type: ignore[dict-item]
         )
 
     def url(self, path: tuple[str, ...], url: str) -> str:
@@ -416,6 +459,7 @@ environments:
       url: sqlite:///.reconcile/production.db
     limits:
       max_delete: 25%                 # the most that --prune may delete: a share, or a count
+      max_sweep: 100%                 # the most of one sweep; without it, max_delete where given
       max_changes: 1000               # the most changes of one apply
     confirm: true                     # --auto-approve also needs the plan's digest
 """

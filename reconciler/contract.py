@@ -224,6 +224,14 @@ def profile_schema(contract: Contract) -> dict[str, Any]:
                 "type": "string",
                 "format": "uuid",
             },
+            "for_each": {
+                "description": "Makes this document a template: a count of profiles, or a list of values "
+                "or maps. {index} and {item} stand in its texts for what differs.",
+                "anyOf": [
+                    {"type": "integer", "minimum": 1},
+                    {"type": "array", "minItems": 1},
+                ],
+            },
             "platform": {
                 "description": "Sent as the adapty-platform header on every write of the profile.",
                 "enum": list(contract.platforms),
@@ -325,6 +333,31 @@ _META: dict[str, Any] = {
                 "type": "string",
             },
             "uniqueItems": True,
+        },
+        "expires": {
+            "description": "The last day (UTC) of a profile, YYYY-MM-DD, or its last moment, "
+            "YYYY-MM-DDTHH:MMZ. `reconcile sweep` deletes it after that if this tool created it.",
+            "type": "string",
+            "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}(?:T[0-9]{2}:[0-9]{2}(?::[0-9]{2})?Z)?$",
+            "examples": ["2030-12-31", "2030-12-31T18:00Z"],
+        },
+        "ttl": {
+            "description": "How long a profile lives once this tool created it: a number and s, m, h, d "
+            "or w, such as 14d.",
+            "type": "string",
+            "pattern": "^[1-9][0-9]{0,5}[smhdw]$",
+            "examples": ["2h", "14d"],
+        },
+        "exclusive": {
+            "description": "[custom_attributes]: custom attributes that nobody declared are removed.",
+            "type": "array",
+            "items": {"enum": [ATTRIBUTES]},
+            "uniqueItems": True,
+        },
+        "contains_personal_data": {
+            "description": "Why this document may hold data of a real person; keeps the guard quiet.",
+            "type": "string",
+            "minLength": 1,
         },
     },
 }

@@ -7,23 +7,26 @@ empty index, and differs from a later one only in how many files it looks into.
 from __future__ import annotations
 
 import gc
+import json
 import os
 import signal
 from array import array
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from heapq import merge
 from itertools import accumulate, chain, groupby, islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 from zlib import adler32, crc32
 
 from reconciler.contract import Contract
 from reconciler.documents import Document
 from reconciler.errors import Diagnostic, Interrupted
+from reconciler.expansion import Defaults, Given, expand, needs_expansion, told_once
+from reconciler.fakes import fake
 from reconciler.index import (
     Declared,
     Examined,
@@ -33,14 +36,37 @@ from reconciler.index import (
     decode_findings,
     encode_findings,
 )
-from reconciler.loader import STAMP, Listing, Stamp, Walk, load_quickly, load_text, read_file
+from reconciler.loader import (
+    DEFAULTS,
+    STAMP,
+    Listing,
+    Stamp,
+    Walk,
+    load_quickly,
+    load_text,
+    parse_yaml,
+    read_file,
+)
+from reconciler.personal import Guard, personal
 from reconciler.plan import Change
 from reconciler.planner import Links, Planner
-from reconciler.profiles import PROFILE_PREFIX, Packed, Profile, address_of, pack
+from reconciler.profiles import (
+    PROFILE_PREFIX,
+    Packed,
+    Profile,
+    address_of,
+    lifetime_of,
+    pack,
+)
 from reconciler.resources import load_contract
 from reconciler.state import Record, decode_record
 from reconciler.store import Store
-from reconciler.validation import claims, validate_document, validate_together
+from reconciler.validation import (
+    claims,
+    validate_defaults,
+    validate_document,
+    validate_together,
+)
 
 RACY = 2_000_000_000
 """Nanoseconds for which a stamp is too young to be trusted: within the tick of a file system's clock
@@ -61,17 +87,27 @@ class Told(NamedTuple):
     total: int | None = None
 
 
+class Rules(NamedTuple):
+    """What a file is read by, besides its own content and its defaults; any executor can carry it."""
+
+    dialect: str
+    given: Given = Given()
+    guard: Guard = Guard()
+
+
 @dataclass(frozen=True, slots=True)
 class Means:
     """What declarations are read with."""
 
-    contract: Contract
+    rules: Rules
     stop: Callable[[], bool] = field(default=lambda: False)
     tell: Callable[[Told], None] = field(default=lambda told: None)
-    digest_of: Callable[[str], str | None] = field(default=lambda name: None)
-    """What something besides its file that documents are made from is now, by its name."""
     pool: Callable[[], Executor] | None = None
     """Makes what carries the reading of many files; without it they are read one after another."""
+
+    @property
+    def contract(self) -> Contract:
+        return load_contract(self.rules.dialect)
 
 
 def processes() -> Executor:
@@ -110,16 +146,17 @@ class Wanted(NamedTuple):
     name: str
     digest: bytes
     """Of its content when it was last read; empty if it never was."""
+    defaults: Defaults | None
+    """What lies under its profiles."""
 
 
-def examine(wanted: Sequence[Wanted], dialect: str) -> list[Examined | Stamp]:
+def examine(wanted: Sequence[Wanted], rules: Rules) -> list[Examined | Stamp]:
     """What is in some files; of one whose content is the known one just its stamp. Can be carried by
     any executor."""
-    contract = load_contract(dialect)
     return [
         found
         for start in range(0, len(wanted), _STAGED)
-        for found in _examine(wanted[start : start + _STAGED], contract)
+        for found in _examine(wanted[start : start + _STAGED], rules)
     ]
 
 
@@ -128,7 +165,8 @@ _STAGED = 64
 time takes a quarter less of it."""
 
 
-def _examine(wanted: Sequence[Wanted], contract: Contract) -> Iterator[Examined | Stamp]:
+def _examine(wanted: Sequence[Wanted], rules: Rules) -> Iterator[Examined | Stamp]:
+    contract = load_contract(rules.dialect)
     read = [read_file(file.path, file.name) for file in wanted]
     parsed: list[_Parsed | Examined | Stamp] = []
     for file, found in zip(wanted, read, strict=True):
@@ -140,33 +178,45 @@ def _examine(wanted: Sequence[Wanted], contract: Contract) -> Iterator[Examined 
         if digest == file.digest:
             parsed.append(stamp)
         else:
-            parsed.append(_Parsed(file.name, data, stamp, digest, *load_quickly(data, file.name)))
+            meant = _meant(load_quickly(data, file.name), data, file.defaults, rules)
+            parsed.append(_Parsed(file, data, stamp, digest, *meant))
     for one in parsed:
         if isinstance(one, _Parsed):
-            for document in one.documents:
-                one.findings.extend(validate_document(document, contract))
+            _judge(one.documents, one.findings, contract, rules)
     for one in parsed:
-        yield _examined(one, contract) if isinstance(one, _Parsed) else one
+        yield _examined(one, contract, rules) if isinstance(one, _Parsed) else one
 
 
 class _Parsed(NamedTuple):
     """A file between two stages."""
 
-    name: str
+    file: Wanted
     data: bytes
     stamp: Stamp
     digest: bytes
     documents: list[Document]
     findings: list[Diagnostic]
+    sources: Mapping[str, str] | None
 
 
-def _examined(parsed: _Parsed, contract: Contract) -> Examined:
-    _, data, stamp, digest, documents, findings = parsed
+def _judge(
+    documents: Iterable[Document], findings: list[Diagnostic], contract: Contract, rules: Rules
+) -> None:
+    """Adds what is to be said of documents by themselves."""
+    for document in documents:
+        findings.extend(validate_document(document, contract))
+        findings.extend(personal(document, contract, rules.guard))
+
+
+def _examined(parsed: _Parsed, contract: Contract, rules: Rules) -> Examined:
+    file, data, stamp, digest, documents, findings, sources = parsed
     is_valid = True
     if findings:  # whatever is said, is said of exact places
-        documents, findings = load_text(data, parsed.name)
-        for document in documents:
-            findings += validate_document(document, contract)
+        loaded = load_text(data, file.name)
+        documents, findings, sources = _meant(loaded, data, file.defaults, rules)
+        _judge(documents, findings, contract, rules)
+        if sources is not None:
+            findings = told_once(findings)
         is_valid = not any(finding.is_error for finding in findings)
     declared = []
     for document in documents:
@@ -180,9 +230,105 @@ def _examined(parsed: _Parsed, contract: Contract) -> Examined:
                 None if device is None else _number(device),
                 layout,
                 body,
+                lifetime_of(document) if is_valid else None,
             )
         )
-    return Examined(stamp, digest, findings, declared)
+    return Examined(stamp, digest, findings, declared, sources)
+
+
+_Read: TypeAlias = tuple[list[Document], list[Diagnostic]]
+
+
+def _meant(
+    loaded: _Read, data: bytes, defaults: Defaults | None, rules: Rules
+) -> tuple[list[Document], list[Diagnostic], Mapping[str, str] | None]:
+    """What the loaded documents of a file mean, and what that was made from besides; ``None`` where
+    they mean what they say."""
+    documents, findings = loaded
+    fill = needs_expansion(data) is not None or (defaults is not None and defaults.has_placeholders)
+    if defaults is None and not fill:
+        return documents, findings, None
+    made = expand(documents, defaults, rules.given, fake, fill=fill)
+    return made.documents, findings + made.findings, made.sources
+
+
+def documents_of(
+    root: Path,
+    means: Means,
+    display: Callable[[Path], str],
+    defaults: DefaultsBelow,
+    *,
+    names: Container[str] | None = None,
+) -> _Read:
+    """What the files below a root mean, or some of them by name, and what is wrong with them. Places
+    are exact; nothing is validated, and nothing comes from an index."""
+    documents: list[Document] = []
+    walk = Walk(root, display)
+    findings = walk.diagnostics
+    files = [
+        (listing.path(position).split(os.sep), listing.opened(position), listing.shown(position))
+        for listing in walk.listings()
+        for position in range(len(listing.names))
+    ]
+    for parts, path, name in sorted(files):
+        if names is not None and name not in names:
+            continue
+        below = defaults.of(os.sep.join(parts[:-1]) or os.sep)
+        if parts[-1] == DEFAULTS:
+            continue
+        match read_file(path, name):
+            case Diagnostic() as problem:
+                findings.append(problem)
+            case data, _:
+                made, problems, _ = _meant(load_text(data, name), data, below, means.rules)
+                documents += made
+                findings += problems
+    return documents, findings
+
+
+class DefaultsBelow:
+    """The defaults of folders, from a root downwards. Each file is read once, so that all profiles have
+    the same ones."""
+
+    def __init__(self, root: Path, display: Callable[[Path], str], contract: Contract) -> None:
+        self.findings: list[Diagnostic] = []
+        self._root = os.path.abspath(root)
+        self._display = display
+        self._contract = contract
+        self._known: dict[str, Defaults | None] = {}
+
+    def of(self, folder: str) -> Defaults | None:
+        """What lies under the profiles of a folder. Of a file that is not valid nothing does; what is
+        wrong with it is in ``findings``."""
+        folder = os.path.abspath(folder)
+        if folder not in self._known:
+            above = None
+            if folder.startswith(os.path.join(self._root, "")):
+                above = self.of(os.path.dirname(folder))
+            own = self._read(os.path.join(folder, DEFAULTS))
+            self._known[folder] = above if own is None else own.over(above)
+        return self._known[folder]
+
+    def _read(self, path: str) -> Defaults | None:
+        if not os.path.lexists(path):
+            return None
+        name = self._display(Path(path))
+        match read_file(path, name):
+            case Diagnostic() as problem:
+                self.findings.append(problem)
+                return None
+            case data, _:
+                pass
+        document, findings = parse_yaml(data, name)
+        has_placeholders = needs_expansion(data) is not None
+        if document is not None:
+            findings += validate_defaults(
+                document, self._contract, has_placeholders=has_placeholders
+            )
+        self.findings += findings
+        if document is None or any(finding.is_error for finding in findings):
+            return None
+        return Defaults(document, blake2b(data, digest_size=16).hexdigest(), has_placeholders)
 
 
 def _number(device: str) -> int:
@@ -215,16 +361,22 @@ class _Asked(NamedTuple):
 class _Reading:
     """One pass over the files below a root, by which an index is brought up to date."""
 
-    def __init__(self, index: Index, means: Means) -> None:
+    def __init__(
+        self, index: Index, root: Path, means: Means, display: Callable[[Path], str]
+    ) -> None:
+        given = means.rules.given
         self._index = index
         self._means = means
         self._trusted_before = index.now() - RACY
         self._stale = {
             file
             for number, digests in index.sources().items()
-            if any(means.digest_of(name) != digest for name, digest in digests.items())
+            if any(given.digest_of(name) != digest for name, digest in digests.items())
             for file in index.files_from(number)
         }
+        self.defaults = DefaultsBelow(root, display, means.contract)
+        self._noted: Mapping[str, str] = json.loads(index.note(_DEFAULTS) or "{}")
+        self._digests: dict[str, str] = {}
         self._files = 0
         self.changed = False
         """Whether a document came, went or changed."""
@@ -232,6 +384,8 @@ class _Reading:
     def run(self, walk: Walk) -> None:
         for asked, results in self._answered(_batches(self._asked(walk))):
             self._put(asked, results)
+        if self._digests != self._noted:
+            self._index.put_note(_DEFAULTS, json.dumps(self._digests))
 
     def _asked(self, walk: Walk) -> Iterator[_Asked]:
         """The files to look into, folder by folder."""
@@ -243,6 +397,7 @@ class _Reading:
             self._files += len(listing.names)
             folder = index.folder(path)
             self._tell("reading", self._files)
+            self._note_defaults(listing.folder, folder)
             if (
                 folder is None
                 or not folder.is_same(listing)
@@ -252,6 +407,15 @@ class _Reading:
         for path in [path for path in index.folders() if path not in seen]:
             index.remove_folder(path)
             self.changed = True
+
+    def _note_defaults(self, path: str, folder: Folder | None) -> None:
+        """Has all files of a folder looked into whose defaults are others than they were."""
+        below = self.defaults.of(path)
+        digest = "" if below is None else below.digest
+        if digest:
+            self._digests[path] = digest
+        if folder is not None and digest != self._noted.get(path, ""):
+            self._stale.update(folder.file_ids())
 
     def _differing(self, path: bytes, listing: Listing, folder: Folder | None) -> Iterator[_Asked]:
         known = folder.known() if folder is not None else {}
@@ -272,10 +436,11 @@ class _Reading:
             self._write(update)
             return
         digests = self._index.digests(file for file in update.files if file)
+        below = self.defaults.of(listing.folder)
         for position in suspects:
             file = update.files[position]
             digest = b"" if file in self._stale else digests.get(file, b"")
-            wanted = Wanted(listing.opened(position), listing.shown(position), digest)
+            wanted = Wanted(listing.opened(position), listing.shown(position), digest, below)
             yield _Asked(update, position, file, wanted)
 
     # -- looking into files, here or by somebody else --
@@ -284,24 +449,23 @@ class _Reading:
         self, batches: Iterator[list[_Asked]]
     ) -> Iterator[tuple[list[_Asked], list[Examined | Stamp]]]:
         """Batches with what is in their files, in their order."""
-        dialect = self._means.contract.dialect.value
         for batch in batches:
             few = [batch, *_until(batches, _WORTH_A_POOL)] if self._means.pool else [batch]
             if self._means.pool is not None and _size(few) >= _WORTH_A_POOL:
                 with self._means.pool() as executor:
-                    yield from self._spread(executor, chain(few, batches), dialect)
+                    yield from self._spread(executor, chain(few, batches))
                 return
             for one in few:
-                yield one, examine([asked.wanted for asked in one], dialect)
+                yield one, examine([asked.wanted for asked in one], self._means.rules)
 
     def _spread(
-        self, executor: Executor, batches: Iterator[list[_Asked]], dialect: str
+        self, executor: Executor, batches: Iterator[list[_Asked]]
     ) -> Iterator[tuple[list[_Asked], list[Examined | Stamp]]]:
         under_way: deque[tuple[list[_Asked], Future[list[Examined | Stamp]]]] = deque()
         try:
             for batch in batches:
                 wanted = [asked.wanted for asked in batch]
-                under_way.append((batch, executor.submit(examine, wanted, dialect)))
+                under_way.append((batch, executor.submit(examine, wanted, self._means.rules)))
                 if len(under_way) >= _UNDER_WAY:
                     first, future = under_way.popleft()
                     yield first, future.result()
@@ -387,7 +551,10 @@ class Declarations:
 
     def __init__(self, index: Index, findings: Sequence[Diagnostic], documents: int) -> None:
         self._index = index
-        self.findings = tuple(sorted(findings, key=Diagnostic.sort_key))
+        # What is wrong with defaults shows in every profile above them, and is told once.
+        shared = told_once([each for each in findings if each.source.file.endswith(DEFAULTS)])
+        others = (each for each in findings if not each.source.file.endswith(DEFAULTS))
+        self.findings = tuple(sorted([*shared, *others], key=Diagnostic.sort_key))
         self.documents = documents
 
     @classmethod
@@ -399,13 +566,15 @@ class Declarations:
         Raises Interrupted when asked to stop.
         """
         walk = Walk(root, display)
-        reading = _Reading(index, means)
+        reading = _Reading(index, root, means, display)
         reading.run(walk)
         index.prepare()
         if reading.changed or index.note(_TOGETHER) is None:
-            index.put_note(_TOGETHER, encode_findings(_together(index, root, means, display)))
+            together = _together(index, root, means, display, reading.defaults)
+            index.put_note(_TOGETHER, encode_findings(together))
         findings = [
             *walk.diagnostics,
+            *reading.defaults.findings,
             *index.findings(),
             *decode_findings(index.note(_TOGETHER) or "[]"),
         ]
@@ -414,6 +583,15 @@ class Declarations:
     @property
     def is_valid(self) -> bool:
         return not any(finding.is_error for finding in self.findings)
+
+    def lifetimes(self) -> Iterator[tuple[str, int, str]]:
+        """Address, id and lifetime of the profiles that have one."""
+        return self._index.lifetimes()
+
+    def profile(self, number: int) -> Profile:
+        """The profile with an id."""
+        packed, file = _opened(self._index, [number])[number]
+        return packed.profile(file)
 
     def profiles(self) -> Profiles:
         """The profiles of valid declarations."""
@@ -568,30 +746,26 @@ def _opened(index: Index, numbers: Sequence[int]) -> dict[int, tuple[Packed, str
 _AFTER_STRANGERS = PROFILE_PREFIX[:-1] + chr(ord(PROFILE_PREFIX[-1]) + 1)
 _STATE = "state"
 """The note of the stamp of the state that was gone through."""
+_DEFAULTS = "defaults"
+"""The note of the digests of the defaults that the files of folders were read with."""
 _TOGETHER = "findings together"
 """The note of what several documents do wrong together."""
 
 
 def _together(
-    index: Index, root: Path, means: Means, display: Callable[[Path], str]
+    index: Index,
+    root: Path,
+    means: Means,
+    display: Callable[[Path], str],
+    defaults: DefaultsBelow,
 ) -> list[Diagnostic]:
     """Findings about documents that claim the same; these are read again, since all is said of exact
     places."""
     rivals = index.rivals()
     if not rivals:
         return []
-    names = index.names(rivals)
-    documents = []
-    for listing in Walk(root, display).listings():
-        for position in range(len(listing.names)):
-            name = listing.shown(position)
-            if name in names:
-                match read_file(listing.opened(position), name):
-                    case Diagnostic():
-                        pass
-                    case data, _:
-                        documents += load_text(data, name)[0]
-    return validate_together(documents)
+    documents, _ = documents_of(root, means, display, defaults, names=index.names(rivals))
+    return told_once(validate_together(documents))
 
 
 class _Pair(NamedTuple):

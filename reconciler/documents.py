@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TypeAlias
 
 from reconciler.errors import Source
@@ -14,18 +16,24 @@ Place: TypeAlias = tuple[int, int]
 """A line and a column, from 1."""
 
 
+_HERE: Mapping[Path, str] = MappingProxyType({})
+
+
 @dataclass(frozen=True, slots=True)
 class Document:
     """One YAML document: JSON values only, and where each of them was written.
 
     ``places`` holds the line and column (from 1) of a member's key, of a list's item, and under
     ``()`` of the root mapping. What an alias or a merge key brought in has the place where it was
-    used, or none.
+    used, or none. ``files`` names the file of a place that is not in that of ``source``: its defaults'.
+    ``template`` is the customer id as the template has it that the document was made from.
     """
 
     value: dict[str, Json]
     source: Source
     places: dict[Path, Place]
+    files: Mapping[Path, str] = field(default_factory=lambda: _HERE)
+    template: str = ""
 
     def at(self, path: Path) -> Source:
         """Where ``path`` is, or its nearest ancestor that has a place; so never nowhere."""
@@ -33,4 +41,6 @@ class Document:
         while path and path not in places:
             path = path[:-1]
         place = places.get(path)
-        return self.source if place is None else Source(self.source.file, *place)
+        if place is None:
+            return self.source
+        return Source(self.files.get(path) or self.source.file, *place)

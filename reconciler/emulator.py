@@ -25,7 +25,7 @@ import time
 import uuid
 import weakref
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
@@ -756,6 +756,15 @@ class Emulator:
         kept = ("customer_user_id", "fields", "custom_attributes", "installations")
         found = [{name: profile[name] for name in kept} for profile in self.profiles()]
         return sorted(found, key=canonical)
+
+    def clear(self, *, keep: Container[str] = ()) -> None:
+        """Removes every profile whose customer id and profile id are not among those to ``keep``, and
+        what the log holds in memory."""
+        with self._lock, self._store.writing():
+            for each in self._store.all():
+                if each.customer_user_id not in keep and each.profile_id not in keep:
+                    self._store.remove(each.profile_id)
+        self._traffic.log.clear()
 
     def add_anonymous(self) -> str:
         """A profile without customer id, as the app's first start makes one. The API itself cannot.

@@ -20,7 +20,7 @@ from reconciler.documents import Document
 from reconciler.errors import InputError, ReconcileError, Source, error
 from reconciler.loader import comments_of, load_text
 
-_IDS = ("customer_user_id", "profile_id", "platform")
+_IDS = ("for_each", "customer_user_id", "profile_id", "platform")
 _MERGE = "<<"
 _MOST_ROUNDS = 4
 _META = ("labels", "protect", "forget")

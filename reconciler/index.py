@@ -46,11 +46,13 @@ CREATE TABLE file (
 CREATE TABLE sources (id INTEGER PRIMARY KEY, digests TEXT NOT NULL UNIQUE);
 CREATE TABLE layout (id INTEGER PRIMARY KEY, paths TEXT NOT NULL UNIQUE);
 CREATE TABLE profile (
-    id INTEGER PRIMARY KEY, address TEXT, profile_id TEXT, device INTEGER, layout INTEGER, body TEXT);
+    id INTEGER PRIMARY KEY, address TEXT, profile_id TEXT, device INTEGER, layout INTEGER, body TEXT,
+    lifetime TEXT);
 CREATE TABLE settled (
     address TEXT PRIMARY KEY, revision INTEGER NOT NULL, checksum INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE other (address TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE INDEX file_with_findings ON file (id) WHERE findings IS NOT NULL;
+CREATE INDEX profile_with_lifetime ON profile (address) WHERE lifetime IS NOT NULL;
 """
 _LOOKUPS = {
     "profile_by_address": "profile (address) WHERE address IS NOT NULL",
@@ -80,6 +82,7 @@ class Declared(NamedTuple):
     """What many documents have in common, as JSON; ``None`` for one that is not valid."""
     body: str | None
     """The rest of the profile, as JSON."""
+    lifetime: str | None = None
 
 
 class Examined(NamedTuple):
@@ -265,8 +268,8 @@ class Index:
             ],
         )
         self._many(
-            "INSERT INTO profile (id, address, profile_id, device, layout, body) "
-            "VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT INTO profile (id, address, profile_id, device, layout, body, lifetime) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?)",
             [
                 (
                     file * _PER_FILE + number,
@@ -275,6 +278,7 @@ class Index:
                     document.device,
                     self._layout(document.layout),
                     document.body,
+                    document.lifetime,
                 )
                 for file, _, examined in found
                 for number, document in enumerate(examined.documents)
@@ -391,6 +395,13 @@ class Index:
             + "WHERE profile.address IS NOT NULL "
             + ("" if settled else "AND settled.address IS NULL ")
             + ("AND profile.profile_id IS NOT NULL" if named else "")
+        )
+
+    def lifetimes(self) -> Iterator[tuple[str, int, str]]:
+        """Address, id and lifetime of the profiles that have one, by address."""
+        return self._all(
+            "SELECT address, id, lifetime FROM profile "
+            "WHERE lifetime IS NOT NULL AND address IS NOT NULL ORDER BY address"
         )
 
     def entries(self, ids: Iterable[int]) -> dict[int, Entry]:

@@ -795,6 +795,9 @@ def _members(node: Node) -> Iterator[tuple[Any, Any]]:
 # --- folders -------------------------------------------------------------------------------------
 
 _ENDINGS = (".yaml", ".yml")
+DEFAULTS = "_defaults.yaml"
+"""The file that lies under all profiles of its folder, and so is no profile file itself."""
+_OTHER_DEFAULTS = "_defaults.yml"
 
 
 def load(root: Path, *, display: Callable[[Path], str] | None = None) -> Loaded:
@@ -844,13 +847,15 @@ def read_file(path: str, name: str) -> tuple[bytes, Stamp] | Diagnostic:
 def files_below(
     root: Path, *, display: Callable[[Path], str] | None = None
 ) -> tuple[list[tuple[Path, str]], list[Diagnostic]]:
-    """The files that `load` would read, each with its name in messages, and what is wrong with others."""
+    """The files that profiles are made of, defaults too, each with its name in messages, and what is
+    wrong with others."""
     walk = Walk(root, display)
     files = [
         (Path(listing.opened(index)), listing.shown(index))
         for listing in walk.listings()
         for index in range(len(listing.names))
     ]
+    files += [(Path(path), walk.name(path)) for path in walk.defaults]
     return sorted(files), walk.diagnostics
 
 
@@ -960,6 +965,8 @@ class Walk:
         self._root = str(root)
         self._display = display
         self.diagnostics: list[Diagnostic] = []
+        self.defaults: list[str] = []
+        """The files that lie under the profiles, as far as it has come."""
 
     def listings(self) -> Iterator[Listing]:
         """Folders that hold files to read; to be gone through once."""
@@ -970,7 +977,7 @@ class Walk:
             self._report(
                 "file/missing",
                 "there is no such file or folder",
-                self._name(root),
+                self.name(root),
                 hint="Check the path; `reconcile init` makes a profiles folder. "
                 "A missing folder is never read as a wish to delete.",
             )
@@ -987,13 +994,13 @@ class Walk:
                 self._report(
                     "file/no-profiles",
                     "the folder holds no profile file",
-                    self._name(root),
+                    self.name(root),
                     hint="Put *.yaml or *.yml files into it; an empty folder is never read "
                     "as a wish to delete.",
                 )
         elif stat.S_ISREG(status.st_mode):
             folder, name = os.path.split(root)
-            prefix = self._name(root).removesuffix(_readable(name))
+            prefix = self.name(root).removesuffix(_readable(name))
             links = {name: os.path.realpath(root)}
             yield Listing(folder, prefix, [name], array("q", _stamp(status)), links)
         else:
@@ -1024,9 +1031,19 @@ class Walk:
             name = entry.name
             if name[0] == ".":
                 continue
+            if name == DEFAULTS:
+                self.defaults.append(entry.path)
+                continue
             try:
                 if entry.is_file(follow_symlinks=False):
                     if name.endswith(_ENDINGS):
+                        if name == _OTHER_DEFAULTS:
+                            self._report(
+                                "defaults/name",
+                                "this file is read as profiles, not as defaults",
+                                self.name(entry.path),
+                                hint=f"Rename it to {DEFAULTS}.",
+                            )
                         status = entry.stat(follow_symlinks=False)
                     else:
                         self._ending(name, entry.path)
@@ -1058,7 +1075,7 @@ class Walk:
                         status.st_ino & _SIGNED,
                     )
                 )
-        shown = self._name(folder) if names else ""
+        shown = self.name(folder) if names else ""
         prefix = "" if shown in ("", ".") else os.path.join(shown, "")
         return Listing(folder, prefix, names, stamps, links)
 
@@ -1067,7 +1084,7 @@ class Walk:
             self._report(
                 "file/ending",
                 "this file is not read: its ending is not in lower case",
-                self._name(path),
+                self.name(path),
                 hint="Rename it to end in .yaml or .yml.",
                 severity=Severity.WARNING,
             )
@@ -1093,7 +1110,7 @@ class Walk:
             self._report(
                 "file/link-folder",
                 "this link to a folder is not followed",
-                self._name(path),
+                self.name(path),
                 hint="Move the folder here; if it holds no profiles, nothing is missing.",
                 severity=Severity.WARNING,
             )
@@ -1111,11 +1128,12 @@ class Walk:
             raise _not_regular(status.st_mode)
         return real, status
 
-    def _name(self, path: str) -> str:
+    def name(self, path: str) -> str:
+        """What a file or folder is called in messages."""
         return _readable(self._display(Path(path)) if self._display else Path(path).as_posix())
 
     def _unusable(self, path: str, problem: _Unusable) -> None:
-        self._report(problem.rule, problem.message, self._name(path), hint=problem.hint)
+        self._report(problem.rule, problem.message, self.name(path), hint=problem.hint)
 
     def _report(
         self, rule: str, message: str, name: str, *, hint: str, severity: Severity = Severity.ERROR

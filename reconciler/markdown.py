@@ -14,7 +14,7 @@ from itertools import islice
 from urllib.parse import quote
 
 from reconciler.errors import Diagnostic
-from reconciler.plan import Op
+from reconciler.plan import Change, Op
 from reconciler.values import shown
 from reconciler.view import (
     GRAVE,
@@ -139,14 +139,25 @@ def _hazards(hazards: Sequence[HazardView]) -> Iterator[str]:
 
 
 def _body(view: PlanView, room: int, show_requests: bool) -> tuple[str, list[str]]:
-    total = sum(view.summary[action] for action in ("create", "update", "link", "delete", "forget"))
+    # Of a group the requests are not the same.
+    changes, view_of = (
+        (view.plan.changes, view.change) if show_requests else (view.leaders, view.group)
+    )
+    total = 0
+
+    def counted(changes: Iterable[Change]) -> Iterator[Change]:
+        nonlocal total
+        for change in changes:
+            total += 1
+            yield change
+
     chosen = [
-        view.change(change)
+        view_of(change)
         for _, _, change in nsmallest(
             _MOST_ROWS,
             (
                 (importance(change), position, change)
-                for position, change in enumerate(view.plan.changes)
+                for position, change in enumerate(counted(changes))
             ),
             key=lambda item: item[:2],
         )

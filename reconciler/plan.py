@@ -54,6 +54,8 @@ class Mode(StrEnum):
 
     ADDITIVE = "additive"
     PRUNE = "prune"
+    SWEEP = "sweep"
+    """Nothing but the deletion of what has expired."""
 
 
 class FieldChange(NamedTuple):
@@ -66,6 +68,8 @@ class FieldChange(NamedTuple):
     basis: Basis
     line: int | None = None
     """Where the field is declared, in the file of the change; ``None`` where the file says nothing."""
+    file: str | None = None
+    """The file of the line, where that is not the file of the change: its defaults."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +111,13 @@ class Change:
     """Revision of the record that the change was made from; ``None`` without one."""
     labels: tuple[str, ...] = ()
     protect: bool = False
+    template: str = ""
+    """The customer id as the template at ``source`` has it that the profile was made from."""
+    lifetime: str | None = None
+    """Until when the profile may live, as declared."""
+    exclusive: tuple[str, ...] | None = None
+    """Where custom attributes that nobody declared are removed as they turn up in answers: the keys of
+    those that are left alone all the same."""
 
 
 class Changes(Protocol):
@@ -506,12 +517,16 @@ def _encode_change(change: Change) -> dict[str, Json]:
                 "after": field.after,
                 "basis": field.basis.value,
                 "line": field.line,
+                **({"file": field.file} if field.file is not None else {}),
             }
             for field in change.fields
         ],
         "requests": [_encode_request(request) for request in change.requests],
         **({"labels": list(change.labels)} if change.labels else {}),
         **({"protect": True} if change.protect else {}),
+        **({"template": change.template} if change.template else {}),
+        **({"lifetime": change.lifetime} if change.lifetime is not None else {}),
+        **({"exclusive": list(change.exclusive)} if change.exclusive is not None else {}),
     }
 
 
@@ -550,6 +565,7 @@ def _decode_change(data: dict[str, Any]) -> Change:
                 after=item["after"],
                 basis=Basis(item["basis"]),
                 line=item["line"],
+                file=item.get("file"),
             )
             for item in data["fields"]
         ),
@@ -568,4 +584,7 @@ def _decode_change(data: dict[str, Any]) -> Change:
         revision=data["revision"],
         labels=tuple(data.get("labels", ())),
         protect=data.get("protect", False),
+        template=data.get("template", ""),
+        lifetime=data.get("lifetime"),
+        exclusive=tuple(data["exclusive"]) if "exclusive" in data else None,
     )

@@ -21,6 +21,7 @@ from reconciler.contract import (
     ways_out,
 )
 from reconciler.errors import Diagnostic, Source, error
+from reconciler.lifetimes import expiry, utc
 from reconciler.plan import (
     Action,
     Basis,
@@ -287,7 +288,7 @@ class Planner:
             known is not None
             and known == dict(zip(paths, values, strict=True))
             and [*map(type, values)] == [type(known[path]) for path in paths]
-            and not about.forget
+            and not (about.forget or about.exclusive)
             and body["address"] == about.address
             and body.get("customer_user_id") == about.customer_user_id
             and about.profile_id in (None, body.get("profile_id"))
@@ -386,7 +387,8 @@ def _decided(
     return Change(
         address=profile.address,
         action=action,
-        reason=_reason(action, profile, record, fields, reassert=options.reassert),
+        reason=_reason(action, profile, record, fields, reassert=options.reassert)
+        + ("; custom attributes that nobody declares are removed" if profile.exclusive else ""),
         fields=tuple(fields),
         requests=requests,
         hazards=tuple(steps.hazards(action, requests)),
@@ -394,6 +396,17 @@ def _decided(
         revision=record.revision if record else None,
         labels=profile.labels,
         protect=profile.protect,
+        template=profile.template,
+        lifetime=profile.lifetime,
+        exclusive=tuple(
+            sorted(
+                path.removeprefix(_ATTRIBUTE)
+                for path in profile.forget
+                if path.startswith(_ATTRIBUTE)
+            )
+        )
+        if profile.exclusive
+        else None,
     )
 
 
@@ -425,25 +438,26 @@ def _fields(
     ``again``: what is settled is sent all the same.
     """
     facts = _NO_FACTS if record is None else record.facts
-    values, lines, forget = profile.values, profile.lines, profile.forget
+    values, forget = profile.values, profile.forget
+    strange = _strange(profile, record)
     paths: Iterable[FieldPath] = values
-    if not facts.keys() <= values.keys():
-        paths = contract.ordered({*values, *facts})
+    if strange or not facts.keys() <= values.keys():
+        paths = contract.ordered({*values, *facts, *strange})
     found = []
     for path in paths:
         fact, after = facts.get(path), values.get(path)
         if forget and path in forget:
             if fact is not None:
-                found.append(_changed(path, Op.FORGET, None, fact, lines))
+                found.append(_changed(path, Op.FORGET, None, fact, profile))
         elif after is not None:
             settled = fact is not None and fact.known is Known.VALUE and same(fact.value, after)
             if again or not settled:
-                found.append(_changed(path, Op.SET, after, fact, lines))
+                found.append(_changed(path, Op.SET, after, fact, profile))
         elif fact is not None and fact.known is Known.CLEARED:
             if again and _can_clear(path, profile, contract):
-                found.append(_changed(path, Op.CLEAR, None, fact, lines))
-        elif path in values or (fact is not None and fact.known is not Known.UNKNOWN):
-            found.append(_changed(path, Op.CLEAR, None, fact, lines))
+                found.append(_changed(path, Op.CLEAR, None, fact, profile))
+        elif path in values or path in strange or (fact and fact.known is not Known.UNKNOWN):
+            found.append(_changed(path, Op.CLEAR, None, fact, profile))
     return found
 
 
@@ -452,15 +466,23 @@ def _changed(
     op: Op,
     after: Scalar | None,
     fact: Fact | None,
-    lines: Mapping[FieldPath, int],
+    profile: Profile,
 ) -> FieldChange:
+    line, file = profile.lines.get(path), profile.files.get(path)
     if fact is None or fact.known is Known.UNKNOWN:
-        return FieldChange(path, op, None, after, Basis.NONE, lines.get(path))
+        return FieldChange(path, op, None, after, Basis.NONE, line, file)
     if fact.known is Known.UNCERTAIN:
         basis = Basis.UNCERTAIN
     else:
         basis = Basis.OBSERVED if fact.observed else Basis.RECORDED
-    return FieldChange(path, op, fact.value, after, basis, lines.get(path))
+    return FieldChange(path, op, fact.value, after, basis, line, file)
+
+
+def _strange(profile: Profile, record: Record | None) -> Set[FieldPath]:
+    """Custom attributes seen at the API that an exclusive profile is not to have."""
+    if not profile.exclusive or record is None or not record.exists:
+        return frozenset()
+    return {_ATTRIBUTE + key for key in record.unmanaged} - profile.forget
 
 
 def _is_member(path: FieldPath) -> bool:
@@ -652,21 +674,24 @@ def _counted(fields: Sequence[FieldChange], unchanged: int, *, reassert: bool) -
     return text + (f"; {unchanged} unchanged" if unchanged else "")
 
 
-def _removal(record: Record) -> Change:
+_IN_NO_FILE = "in no file"
+
+
+def _removal(record: Record, reason: str = _IN_NO_FILE, *, exact: bool = False) -> Change:
     if record.presence is Presence.GONE:
         return Change(
             record.address,
             Action.FORGET,
-            "in no file, and the API said that it does not exist: dropped from the state",
+            f"{reason}, and the API said that it does not exist: dropped from the state",
             source=record.source,
             revision=record.revision,
         )
-    anonymous = record.address != record.customer_user_id
+    anonymous = record.address != record.customer_user_id or (exact and record.profile_id)
     named = headers(None, record.profile_id) if anonymous else headers(record.address, None)
     return Change(
         record.address,
         Action.DELETE,
-        "in no file",
+        reason,
         requests=(Request("DELETE", PATH, named),),
         hazards=(Hazard("delete", "deletes the profile and its related data; there is no undo"),),
         source=record.source,
@@ -674,10 +699,55 @@ def _removal(record: Record) -> Change:
     )
 
 
-def _kept(protected: Sequence[str]) -> Iterator[Hazard]:
+def expired(records: Iterable[Record], *, now: float) -> Iterator[tuple[Record, str]]:
+    """Those of some records that may be swept at a time (Unix seconds), each with the reason: this tool
+    created the profile, and its lifetime is over. Protected ones never are."""
+    for record in records:
+        if record.created_at is None or record.lifetime is None or record.protect:
+            continue
+        end = expiry(record.lifetime, record.created_at)
+        if end is not None and end <= now:
+            yield record, f"created by this tool, and expired on {utc(end)}"
+
+
+def make_removal(
+    removed: Iterable[tuple[Record, str]],
+    *,
+    header: Header,
+    environment: str,
+    mode: Mode,
+    scope: Scope | None = None,
+    hazards: Iterable[Hazard] = (),
+) -> Plan:
+    """The plan that deletes some recorded profiles, each for its reason, and nothing else.
+
+    A profile is deleted by the id that it got from the API, where that is known: one that was given its
+    customer id since is not touched. Protected ones stay, which the plan says.
+    """
+    wanted = sorted(removed, key=lambda item: item[0].address)
+    return Plan(
+        environment=environment,
+        mode=mode,
+        lineage=header.lineage,
+        serial=header.serial,
+        application=header.application,
+        changes=tuple(
+            _removal(record, reason, exact=True) for record, reason in wanted if not record.protect
+        ),
+        orphans=(),
+        unchanged=0,
+        hazards=(
+            *hazards,
+            *_kept([record.address for record, _ in wanted if record.protect], "to be deleted"),
+        ),
+        scope=scope or Scope(),
+    )
+
+
+def _kept(protected: Sequence[str], reason: str = _IN_NO_FILE) -> Iterator[Hazard]:
     if protected:
         yield Hazard(
-            "protected", f"kept although in no file, because protected: {', '.join(protected)}"
+            "protected", f"kept although {reason}, because protected: {', '.join(protected)}"
         )
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from json import JSONDecoder, JSONEncoder
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from reconciler.contract import ATTRIBUTES, INSTALLATION, Contract, normalise
@@ -16,12 +17,15 @@ from reconciler.values import FieldPath, Scalar
 PROFILE_PREFIX = "profile:"
 
 
+_HERE: Mapping[FieldPath, str] = MappingProxyType({})
+
+
 @dataclass(frozen=True, slots=True)
 class Profile:
     """What one document asks for.
 
     ``values`` holds normalised values in the order of a request body; ``None`` asks for absence.
-    ``lines`` says where each path stands in ``source.file``.
+    ``lines`` says where each path stands: in ``source.file``, or in the one that ``files`` names.
     """
 
     address: str
@@ -34,6 +38,13 @@ class Profile:
     labels: tuple[str, ...]
     source: Source
     lines: Mapping[FieldPath, int]
+    files: Mapping[FieldPath, str] = field(default_factory=lambda: _HERE)
+    template: str = ""
+    """The customer id as the template at ``source`` has it that this profile was made from."""
+    lifetime: str | None = None
+    """Until when it may live, as declared: see `reconciler.lifetimes.expiry`."""
+    exclusive: bool = False
+    """Whether custom attributes that nobody declared are removed."""
 
 
 def address_of(customer_user_id: str | None, profile_id: str | None) -> str:
@@ -43,8 +54,8 @@ def address_of(customer_user_id: str | None, profile_id: str | None) -> str:
 
 def profile_of(document: Document, contract: Contract) -> Profile:
     """The profile that a *valid* document declares; validation comes first."""
-    paths, values, lines, about = _declared(document, contract)
-    return _profile(paths, values, lines, about, document.source)
+    paths, values, lines, files, about = _declared(document, contract)
+    return _profile(paths, values, lines, files, about, document.source)
 
 
 class About(NamedTuple):
@@ -56,17 +67,27 @@ class About(NamedTuple):
     protect: bool
     labels: Sequence[str]
     forget: Sequence[FieldPath]
+    template: str = ""
+    lifetime: str | None = None
+    exclusive: bool = False
 
     @property
     def address(self) -> str:
         return address_of(self.customer_user_id, self.profile_id)
 
 
+def lifetime_of(document: Document) -> str | None:
+    """Until when the profile of a valid document may live, as declared."""
+    meta: Any = document.value.get("meta") or _NOTHING
+    lifetime: str | None = meta.get("expires") or meta.get("ttl")
+    return lifetime
+
+
 def _declared(
     document: Document, contract: Contract
-) -> tuple[tuple[FieldPath, ...], list[Any], list[int], About]:
+) -> tuple[tuple[FieldPath, ...], list[Any], list[int], Mapping[FieldPath, str], About]:
     """Field paths in the order of a request body, their normalised values, the lines where they stand,
-    and the rest."""
+    the files of those that stand in another one, and the rest."""
     value: Mapping[str, Any] = document.value
     attributes, place_of = _attributes(value.get(ATTRIBUTES))
     installation: Mapping[str, Any] = value.get(INSTALLATION) or {}
@@ -85,12 +106,17 @@ def _declared(
     except KeyError:
         here = (document.source.line, 0)
         lines = [places.get(place_of.get(place, place), here)[0] for place in layout.places]
+    files = _HERE
+    if document.files:
+        stand = zip(layout.paths, layout.places, strict=True)
+        files = {path: document.files[at] for path, at in stand if at in document.files}
     meta: Any = value.get("meta") or _NOTHING
     profile_id = value.get("profile_id")
     return (
         layout.paths,
         values,
         lines,
+        files,
         About(
             value.get("customer_user_id"),
             None if profile_id is None else profile_id.lower(),
@@ -100,6 +126,9 @@ def _declared(
             sorted(
                 [member for path in meta.get("forget") or () for member in contract.expand(path)]
             ),
+            document.template,
+            lifetime_of(document),
+            ATTRIBUTES in (meta.get("exclusive") or ()),
         ),
     )
 
@@ -111,6 +140,7 @@ def _profile(
     paths: Sequence[FieldPath],
     values: Sequence[Scalar | None],
     lines: Sequence[int],
+    files: Mapping[FieldPath, str],
     about: About,
     source: Source,
 ) -> Profile:
@@ -125,6 +155,10 @@ def _profile(
         labels=tuple(about.labels),
         source=source,
         lines=dict(zip(paths, lines, strict=True)),
+        files=files,
+        template=about.template,
+        lifetime=about.lifetime,
+        exclusive=about.exclusive,
     )
 
 
@@ -133,11 +167,22 @@ def _profile(
 
 def pack(document: Document, contract: Contract) -> tuple[str, str]:
     """The profile of a valid document as two texts of JSON: what many have in common (its paths, and on
-    which lines after its first one they stand), and the rest. The name of its file is left out."""
-    paths, values, lines, about = _declared(document, contract)
+    which lines after its first one, or of which other file, they stand), and the rest. The name of its
+    file is left out."""
+    paths, values, lines, files, about = _declared(document, contract)
     first = document.source.line
-    layout = _packed_layout(paths, tuple([line - first for line in lines]))
-    return layout, _dumps([first, document.source.column, about, *values])
+    if files:
+        stand = zip(paths, lines, strict=True)
+        offsets = [line if path in files else line - first for path, line in stand]
+        layout = _packed_layout(paths, tuple(offsets), tuple(files.items()))
+    else:
+        layout = _packed_layout(paths, tuple([line - first for line in lines]), ())
+    said = about if any(about[_USUAL:]) else about[:_USUAL]
+    return layout, _dumps([first, document.source.column, said, *values])
+
+
+_USUAL = About._fields.index("template")
+"""Members of what a document says besides its fields that are always written down."""
 
 
 class Packed(NamedTuple):
@@ -147,20 +192,26 @@ class Packed(NamedTuple):
     values: Sequence[Scalar | None]
     about: About
     offsets: Sequence[int]
+    files: Mapping[FieldPath, str]
     line: int
     column: int
 
     @classmethod
     def of(cls, layout: str, body: str) -> Packed:
         """What `pack` made of it."""
-        paths, offsets = _unpacked_layout(layout)
+        paths, offsets, files = _unpacked_layout(layout)
         line, column, about, *values = _loads(body)
-        return cls(paths, values, About(*about), offsets, line, column)
+        return cls(paths, values, About(*about), offsets, files, line, column)
 
     def profile(self, file: str) -> Profile:
-        lines = [self.line + offset for offset in self.offsets]
-        source = Source(file, self.line, self.column)
-        return _profile(self.paths, self.values, lines, self.about, source)
+        line, files = self.line, self.files
+        if files:
+            stand = zip(self.paths, self.offsets, strict=True)
+            lines = [offset if path in files else line + offset for path, offset in stand]
+        else:
+            lines = [line + offset for offset in self.offsets]
+        source = Source(file, line, self.column)
+        return _profile(self.paths, self.values, lines, files, self.about, source)
 
 
 _dumps = JSONEncoder(separators=(",", ":"), allow_nan=False).encode
@@ -168,14 +219,20 @@ _loads = JSONDecoder().decode
 
 
 @lru_cache(maxsize=4096)
-def _packed_layout(paths: tuple[FieldPath, ...], offsets: tuple[int, ...]) -> str:
-    return _dumps([paths, offsets])
+def _packed_layout(
+    paths: tuple[FieldPath, ...],
+    offsets: tuple[int, ...],
+    files: tuple[tuple[FieldPath, str], ...],
+) -> str:
+    return _dumps([paths, offsets, files])
 
 
 @lru_cache(maxsize=4096)
-def _unpacked_layout(layout: str) -> tuple[tuple[FieldPath, ...], tuple[int, ...]]:
-    paths, offsets = _loads(layout)
-    return tuple(paths), tuple(offsets)
+def _unpacked_layout(
+    layout: str,
+) -> tuple[tuple[FieldPath, ...], tuple[int, ...], Mapping[FieldPath, str]]:
+    paths, offsets, files = _loads(layout)
+    return tuple(paths), tuple(offsets), dict(files) if files else _HERE
 
 
 # --- from documents ------------------------------------------------------------------------------

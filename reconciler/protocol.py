@@ -159,6 +159,8 @@ def attempted(record: Record, change: Change, request: Request, *, at: float) ->
     presence = record.presence
     if change.action is Action.CREATE:
         presence = Presence.UNCONFIRMED
+    if creates(change, request):  # known even if nothing is ever heard of it
+        record = replace(record, created_at=at, lifetime=change.lifetime)
     return replace(
         record,
         facts=facts,
@@ -169,6 +171,11 @@ def attempted(record: Record, change: Change, request: Request, *, at: float) ->
         # Of other fields an even earlier write may be on its way.
         unknown_write={**record.unknown_write, **_values(request)},
     )
+
+
+def creates(change: Change, request: Request) -> bool:
+    """Whether a request makes a profile: it is sent once the API said that there is none."""
+    return change.action is Action.CREATE and request.method == "POST"
 
 
 def _values(request: Request) -> dict[FieldPath, Scalar | None]:
@@ -377,8 +384,21 @@ def observed(record: Record, seen: Observed) -> tuple[Record, list[FieldChange]]
             presence=Presence.PRESENT,
             unmanaged=tuple(sorted(seen.custom_attributes.keys() - managed)),
             timestamp=seen.timestamp,
+            created_at=record.created_at if _is_ours(record, seen) else None,
         ),
         differences,
+    )
+
+
+def _is_ours(record: Record, seen: Observed) -> bool:
+    """Whether a profile can be the one that we created: it has its id; or it holds what the request
+    asked for of which nothing was heard."""
+    if record.presence is not Presence.UNCONFIRMED:
+        return record.profile_id in (None, seen.profile_id)
+    return all(
+        same(fact.attempt, seen.custom_attributes.get(path.removeprefix(_ATTRIBUTE)))
+        for path, fact in record.facts.items()
+        if path.startswith(_ATTRIBUTE) and fact.known is Known.UNCERTAIN
     )
 
 
@@ -400,6 +420,7 @@ def gone(record: Record) -> Record:
     return replace(
         record,
         presence=Presence.GONE,
+        created_at=None,
         facts={},
         unmanaged=(),
         profile_id=None if record.customer_user_id else record.profile_id,

@@ -161,12 +161,14 @@ def blame_of(plan: Plan, folder: Path) -> Blame:
     lines: dict[str, Mapping[int, Origin]] = {}
     found: Blame = {}
     for change in plan.changes:
-        path = repository.path_of(folder / change.source.file) if change.source else None
-        if path is None or change.source is None:
+        if change.source is None:
             continue
-        if path not in lines:
-            lines[path] = repository.blame(path)
-        for field, line in _lines_of(change):
+        for field, line, file in _lines_of(change):
+            path = repository.path_of(folder / (file or change.source.file))
+            if path is None:
+                continue
+            if path not in lines:
+                lines[path] = repository.blame(path)
             origin = (
                 lines[path].get(line) if line else repository.removal(path, change.address, field)
             )
@@ -175,15 +177,16 @@ def blame_of(plan: Plan, folder: Path) -> Blame:
     return found
 
 
-def _lines_of(change: Change) -> Iterator[tuple[FieldPath, int | None]]:
+def _lines_of(change: Change) -> Iterator[tuple[FieldPath, int | None, str | None]]:
+    """Fields with their line, and its file where that is not the change's."""
     if change.action is Action.DELETE:
-        yield "", None
+        yield "", None, None
         return
     if change.source is not None and change.source.line:
-        yield "", change.source.line
+        yield "", change.source.line, None
     for field in change.fields:
         if field.line is not None or field.op is Op.CLEAR:
-            yield field.path, field.line
+            yield field.path, field.line, field.file
 
 
 def _blamed(lines: Sequence[str]) -> Iterator[tuple[int, Origin]]:

@@ -57,7 +57,8 @@ def plan_text_parts(
     hazards = [_hazard_line(hazard, pen) for hazard in view.hazards]
     if hazards:
         yield _joined([*hazards, ""])
-    for change in view.changes:
+    # Of a group the requests are not the same.
+    for change in view.changes if show_requests else view.grouped:
         lines = list(_change_lines(change, pen, arrow="->" if ascii else "→"))
         if show_requests:
             lines += [f"    {line}" for request in change.requests for line in request]

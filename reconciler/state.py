@@ -80,6 +80,10 @@ class Record:
     that write may still land."""
     unknown_write: Mapping[FieldPath, Scalar | None] = field(default_factory=dict)
     """What that write asked for, so that repeating it need not wait out the quiet period."""
+    created_at: float | None = None
+    """Unix time at which this tool created it; ``None`` if it was there before, or may have been."""
+    lifetime: str | None = None
+    """Until when it may live, as it was last declared: see `reconciler.lifetimes.expiry`."""
     deleting: bool = False
     """A delete was attempted and its outcome is unknown."""
     linking: bool = False
@@ -184,6 +188,8 @@ def encode_record(record: Record) -> dict[str, Json]:
         "source": {"file": source.file, "line": source.line} if source else None,
         "unknown_at": record.unknown_at,
         "unknown_write": dict(sorted(record.unknown_write.items())),
+        "created_at": record.created_at,
+        "lifetime": record.lifetime,
         "deleting": record.deleting,
         "linking": record.linking,
         "timestamp": record.timestamp,
@@ -226,7 +232,6 @@ def _decode_record(data: Mapping[str, Json]) -> Record:
         if isinstance(item, dict)
     }
     source = data.get("source")
-    unknown_at = data.get("unknown_at")
     timestamp = data.get("timestamp")
     return Record(
         address=_text(data["address"]),
@@ -244,8 +249,10 @@ def _decode_record(data: Mapping[str, Json]) -> Record:
             if isinstance(source, dict)
             else None
         ),
-        unknown_at=float(str(unknown_at)) if unknown_at is not None else None,
+        unknown_at=_number_or_none(data.get("unknown_at")),
         unknown_write=dict(_scalars(data.get("unknown_write"))),
+        created_at=_number_or_none(data.get("created_at")),
+        lifetime=_text_or_none(data.get("lifetime")),
         deleting=bool(data.get("deleting", False)),
         linking=bool(data.get("linking", False)),
         timestamp=int(str(timestamp)) if timestamp is not None else None,
@@ -327,6 +334,10 @@ def _text(value: object) -> str:
 
 def _text_or_none(value: object) -> str | None:
     return None if value is None else _text(value)
+
+
+def _number_or_none(value: object) -> float | None:
+    return None if value is None else float(str(value))
 
 
 def _texts(value: object) -> tuple[str, ...]:

@@ -32,6 +32,7 @@ from reconciler.contract import (
 )
 from reconciler.documents import Document, Path
 from reconciler.errors import Diagnostic, Source, error, warning
+from reconciler.lifetimes import is_time
 
 _LONGEST_QUOTE = 60
 _NULLABLE_WITHOUT_ANALYTICS = ("idfa", "idfv", "advertising_id")  # adapty-api 7.27
@@ -57,6 +58,26 @@ def validate_documents(documents: Iterable[Document], contract: Contract) -> lis
 def validate_document(document: Document, contract: Contract) -> list[Diagnostic]:
     """All findings about one document by itself."""
     return _checker(contract).check(document)
+
+
+def validate_defaults(
+    document: Document, contract: Contract, *, has_placeholders: bool
+) -> list[Diagnostic]:
+    """What is wrong with the defaults of a folder by themselves: a part of a profile, without what names
+    one. With placeholders the rest shows only in the profiles below."""
+    found = [
+        error(
+            "defaults/not-shared",
+            f"`{name}` cannot be the same for all profiles of a folder",
+            document.at((name,)),
+            hint="Write it into the profiles.",
+        )
+        for name in ("customer_user_id", "profile_id", "for_each")
+        if name in document.value
+    ]
+    if not found and not has_placeholders:
+        found += _checker(contract, partial=True).check(document)
+    return found
 
 
 def validate_together(documents: Iterable[Document]) -> list[Diagnostic]:
@@ -465,9 +486,12 @@ def _place(path: Path) -> str:
 class _Checker:
     """The checks of one document under a contract."""
 
-    def __init__(self, contract: Contract) -> None:
+    def __init__(self, contract: Contract, *, partial: bool = False) -> None:
         self.contract = contract
         self.schema = profile_schema(contract)
+        if partial:
+            del self.schema["anyOf"]
+            del self.schema["properties"][INSTALLATION]["required"]
         self.is_valid = verdict_of(self.schema)
         self.warned = {
             path: usual for path, field in contract.fields.items() if (usual := self._usual(field))
@@ -522,8 +546,11 @@ class _Checker:
             if value.get("analytics_disabled") is True:
                 found += _identifiers_without_analytics(installation, document)
         meta = value.get("meta")
-        if type(meta) is dict and type(meta.get("forget")) is list:
-            found += self._forget(meta["forget"], document)
+        if type(meta) is dict:
+            if type(meta.get("forget")) is list:
+                found += self._forget(meta["forget"], document)
+            if "expires" in meta and ("meta", "expires") not in flawed:
+                found += _lifetime(meta, document)
         return found
 
     # -- what the schema found, in the words of a profile --
@@ -697,6 +724,24 @@ class _Checker:
         )
 
 
+def _lifetime(meta: Mapping[str, Any], document: Document) -> Iterator[Diagnostic]:
+    expires: str = meta["expires"]
+    if not is_time(expires):
+        yield error(
+            "meta/expires",
+            f"`meta.expires` is {_quote(expires)}, which is no day of the calendar or time of a day",
+            document.at(("meta", "expires")),
+            hint="Write it like 2030-12-31 or 2030-12-31T18:00Z.",
+        )
+    elif "ttl" in meta:
+        yield error(
+            "meta/expires",
+            "`meta.expires` and `meta.ttl` are both given",
+            document.at(("meta", "ttl")),
+            hint="Keep one of the two.",
+        )
+
+
 def _not_a_map(document: Document) -> Diagnostic:
     return error(
         "profile/type",
@@ -783,9 +828,9 @@ def _declared(value: Mapping[str, Any]) -> Iterator[str]:
 
 
 @lru_cache(maxsize=8)
-def _checker(contract: Contract) -> _Checker:
-    """The compiled checks of a contract, made once."""
-    return _Checker(contract)
+def _checker(contract: Contract, *, partial: bool = False) -> _Checker:
+    """The compiled checks of a contract, made once; ``partial`` misses nothing."""
+    return _Checker(contract, partial=partial)
 
 
 # --- several profiles ----------------------------------------------------------------------------

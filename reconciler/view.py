@@ -10,9 +10,9 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import ceil
-from typing import assert_never
+from typing import TypeAlias, assert_never
 from urllib.parse import quote
 
 from reconciler.contract import ATTRIBUTES
@@ -23,6 +23,7 @@ from reconciler.plan import (
     Change,
     FieldChange,
     Hazard,
+    Mode,
     Op,
     Origin,
     Plan,
@@ -128,6 +129,66 @@ class ChangeView:
     line: int
     link: str
     origin: str
+    template: str = ""
+    """As it was written, not to be printed as it is."""
+    members: int = 1
+    """Changes that this stands for: those of a template."""
+
+
+GroupKey: TypeAlias = tuple[Source | None, str, Action, tuple[tuple[FieldPath, Op, Basis], ...]]
+
+
+class _Group:
+    """Changes of one template that do the same to the same fields. Of their values the first few are
+    kept: a template may make a hundred thousand profiles."""
+
+    def __init__(self, change: Change) -> None:
+        self.size = 0
+        self._befores: list[list[str]] = [[] for _ in change.fields]
+        self._afters: list[list[str]] = [[] for _ in change.fields]
+
+    def add(self, change: Change) -> None:
+        self.size += 1
+        for item, befores, afters in zip(change.fields, self._befores, self._afters, strict=True):
+            _, before, after, _ = _told(item)
+            for value, values in ((before, befores), (after, afters)):
+                if value is not None and len(values) <= _FEW_VALUES and value not in values:
+                    values.append(value)
+
+    def of(self, first: ChangeView) -> ChangeView:
+        """The whole group, as if it was its first change."""
+        fields = zip(first.fields, self._befores, self._afters, strict=True)
+        return replace(
+            first,
+            address=shown(first.template),
+            members=self.size,
+            fields=tuple(
+                replace(
+                    item,
+                    before=None if item.before is None else _some(befores),
+                    after=_some(afters) or item.after,
+                )
+                for item, befores, afters in fields
+            ),
+            place=f"{count(self.size, 'profile')} from {first.place}",
+            requests=(),
+        )
+
+
+_FEW_VALUES = 2
+
+
+def _some(values: Sequence[str]) -> str:
+    few = ", ".join(values[:_FEW_VALUES])
+    return f"{few}, …" if len(values) > _FEW_VALUES else few
+
+
+def _group_of(change: Change) -> GroupKey | None:
+    """What tells the group of a change from others; ``None`` for one that no template made."""
+    if not change.template:
+        return None
+    fields = tuple((item.path, item.op, item.basis) for item in change.fields)
+    return change.source, change.template, change.action, fields
 
 
 @dataclass(frozen=True)
@@ -154,6 +215,7 @@ class PlanView:
     """Applies exactly this plan, or nothing."""
     blame: Mapping[tuple[str, FieldPath], Origin] = field(default_factory=dict)
     links: Links = field(default_factory=Links)
+    _groups: Mapping[GroupKey, _Group] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -170,7 +232,12 @@ class PlanView:
         sentences: dict[str, str] = {}
         basis: Counter[Basis] = Counter()
         write_only = 0
+        groups: dict[GroupKey, _Group] = {}
         for change in plan.changes:
+            if (key := _group_of(change)) is not None:
+                if key not in groups:
+                    groups[key] = _Group(change)
+                groups[key].add(change)
             for hazard in change.hazards:
                 if hazard.kind in GRAVE:
                     view = HazardView(
@@ -205,6 +272,7 @@ class PlanView:
             command=shown(shlex.join(_command(plan))),
             blame=blame or {},
             links=links or Links(),
+            _groups=groups,
         )
 
     @property
@@ -220,6 +288,30 @@ class PlanView:
         """Every change, in the plan's order; each time anew."""
         return map(self.change, self.plan.changes)
 
+    @property
+    def grouped(self) -> Iterator[ChangeView]:
+        """Every change, those of a template that do the same to the same fields as one, where the first
+        of them is."""
+        return map(self.group, self.leaders)
+
+    @property
+    def leaders(self) -> Iterator[Change]:
+        """The first change of each group, and every change that is in none."""
+        told: set[GroupKey] = set()
+        for change in self.plan.changes:
+            key = _group_of(change)
+            if key not in told:
+                yield change
+                if key is not None:
+                    told.add(key)
+
+    def group(self, change: Change) -> ChangeView:
+        """The view of the group of a change, or of the change alone."""
+        key = _group_of(change)
+        group = None if key is None else self._groups.get(key)
+        view = self.change(change)
+        return view if group is None or group.size < 2 else group.of(view)
+
     def change(self, change: Change) -> ChangeView:
         """The view of one change."""
         source = change.source
@@ -230,6 +322,7 @@ class PlanView:
             reason=shown(change.reason),
             labels=tuple(map(shown, change.labels)),
             protect=change.protect,
+            template=change.template,
             hazards=tuple(
                 HazardView(shown(hazard.kind), shown(hazard.message), shown(change.address))
                 for hazard in change.hazards
@@ -245,7 +338,9 @@ class PlanView:
 
     def _field(self, change: Change, item: FieldChange) -> FieldView:
         mark, before, after, note = _told(item)
-        source = Source(change.source.file, item.line) if change.source and item.line else None
+        source = None
+        if change.source is not None and item.line:
+            source = Source(item.file or change.source.file, item.line)
         return FieldView(
             mark=mark,
             path=shown(item.path),
@@ -384,7 +479,8 @@ def _scope(scope: Scope) -> Iterator[str]:
 
 
 def _command(plan: Plan) -> Iterator[str]:
-    yield from ("reconcile", "--env", plan.environment, "apply")
+    sweeps = plan.mode is Mode.SWEEP
+    yield from ("reconcile", "--env", plan.environment, "sweep" if sweeps else "apply")
     if plan.scope.refresh:  # what was read is in the plan alone, so it cannot be made again
         yield from ("PLAN", "--auto-approve", "--digest", plan.digest)
         return

@@ -10,6 +10,7 @@ import getpass
 import json
 import os
 import random
+import re
 import secrets
 import socket
 import tempfile
@@ -19,18 +20,23 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from itertools import islice
+from pathlib import Path, PurePath
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from reconciler import fakes
 from reconciler.config import EMULATOR, Config, Environment, find, load_config
 from reconciler.contract import Contract
 from reconciler.declarations import (
     Declarations,
+    DefaultsBelow,
     Means,
     Profiles,
+    Rules,
     Told,
     are_large,
+    documents_of,
     processes,
 )
 from reconciler.documents import Document
@@ -44,16 +50,22 @@ from reconciler.errors import (
     RemoteUnavailable,
     Source,
     StateRefused,
+    UsageError,
     error,
+    warning,
 )
+from reconciler.expansion import Given, expand, told_once
 from reconciler.index import Index
+from reconciler.lifetimes import expiry, utc
+from reconciler.loader import DEFAULTS
 from reconciler.outcomes import ApplyReport, Drift, Outcome, Progress, Result
-from reconciler.pace import MOST_IN_FLIGHT, Pace, SystemClock
-from reconciler.plan import Origin, Plan, Request
+from reconciler.pace import MOST_IN_FLIGHT, Clock, Pace, SystemClock
+from reconciler.personal import personal
+from reconciler.plan import Hazard, Mode, Origin, Plan, Request, Scope
 from reconciler.planfile import PlanWriter, read_plan, write_plan, write_whole
-from reconciler.planner import Options, Planner, Selection, make_plan
-from reconciler.profiles import Profile, profile_of
-from reconciler.protocol import Rate, Sending, unmarked
+from reconciler.planner import Options, Planner, Selection, expired, make_plan, make_removal
+from reconciler.profiles import Profile, address_of, profile_of
+from reconciler.protocol import Observed, Rate, Sending, unmarked
 from reconciler.resources import fingerprint, load_contract, load_schema
 from reconciler.state import FORMAT_VERSION, Export, Header, Record, by_address, decode_export
 from reconciler.store import Holder, SqliteStore, Store, Writer
@@ -62,6 +74,7 @@ from reconciler.values import FieldPath
 if TYPE_CHECKING:
     from reconciler.answers import Answer
     from reconciler.apply import Look
+    from reconciler.client import Client
     from reconciler.engine import Calls, Unrecorded
 
 
@@ -104,7 +117,12 @@ class Workspace:
     starts: both are arguments so that a test or an embedding program can hold them. ``tell`` is told
     how far the reading of files is. ``pool`` makes what carries it where there are many, `processes`
     for example; such processes import the main module of the program, which must allow for that.
-    Without ``cache`` every file is read, whatever the index says, and the index is left alone.
+    Without ``cache`` every file is read, whatever the index says, and the index is left alone. Calls
+    of the API wait by ``clock``; ``now`` tells the time in Unix seconds. ``run`` and ``worker`` are what
+    ``{run}`` and ``{worker}`` stand for in profile files; by default the run of the build, if it is one
+    of GitHub or GitLab, and ``main``.
+
+    Raises UsageError for a run or a worker that cannot be part of a name.
     """
 
     def __init__(
@@ -118,6 +136,10 @@ class Workspace:
         tell: Callable[[Told], None] = lambda told: None,
         pool: Callable[[], Executor] | None = None,
         cache: bool = True,
+        clock: Clock | None = None,
+        now: Callable[[], float] = time.time,
+        run: str | None = None,
+        worker: str | None = None,
     ) -> None:
         self.config = config
         self.environment = environment
@@ -127,6 +149,10 @@ class Workspace:
         self._tell = tell
         self._pool = pool
         self._cache = cache
+        self._clock = clock
+        self._now = now
+        self._given = self._placeholders(run, worker)
+        self._line: _Line | None = None
         self._index: Index | None = None
         self._declared: Declarations | None = None
 
@@ -197,22 +223,52 @@ class Workspace:
         return Checked(profiles, declared.findings, declared.documents)
 
     def _validate(self, paths: Sequence[str | Path]) -> Checked:
-        from reconciler.loader import load
-        from reconciler.validation import validate_documents
-
-        documents: list[Document] = []
-        diagnostics: list[Diagnostic] = []
-        for root in map(Path, paths):
-            loaded = load(root, display=self._display)
-            documents += loaded.documents
-            diagnostics += loaded.diagnostics
-        diagnostics += validate_documents(documents, self.contract)
-        diagnostics.sort(key=Diagnostic.sort_key)
+        documents, diagnostics = self._documents(paths)
         if any(diagnostic.is_error for diagnostic in diagnostics):
             return Checked((), tuple(diagnostics), len(documents))
         profiles = [profile_of(document, self.contract) for document in documents]
         profiles.sort(key=lambda profile: profile.address)
         return Checked(tuple(profiles), tuple(diagnostics), len(documents))
+
+    def _documents(self, paths: Sequence[str | Path]) -> tuple[list[Document], list[Diagnostic]]:
+        """What the files below some paths mean, and all that is wrong with them, by place."""
+        from reconciler.validation import validate_documents
+
+        documents: list[Document] = []
+        found: list[Diagnostic] = []
+        profiles = self.config.profiles.absolute()
+        for root in map(Path, paths):
+            inside = root.absolute().is_relative_to(profiles)
+            top = profiles if inside else root if root.is_dir() else root.parent
+            defaults = DefaultsBelow(top, self._display, self.contract)
+            made, problems = documents_of(root, self._means(), self._display, defaults)
+            documents += made
+            found += [*problems, *defaults.findings]
+        found += validate_documents(documents, self.contract)
+        for document in documents:
+            found += personal(document, self.contract, self.config.guard)
+        return documents, sorted(told_once(found), key=Diagnostic.sort_key)
+
+    def render(
+        self,
+        paths: Sequence[str | Path] = (),
+        *,
+        select: Iterable[str] = (),
+        exclude: Iterable[str] = (),
+    ) -> Iterator[tuple[Profile, Document]]:
+        """What all files (or only ``paths``) mean, defaults, templates and placeholders filled in, in the
+        order in which it is written; each with the profile that it declares.
+
+        Raises InputError, with every finding, where one is an error.
+        """
+        documents, findings = self._documents(paths or [self.config.profiles])
+        if any(finding.is_error for finding in findings):
+            raise _invalid(findings)
+        selection = Selection(tuple(select), tuple(exclude))
+        for document in documents:
+            profile = profile_of(document, self.contract)
+            if selection.takes(profile.address, profile.labels):
+                yield profile, document
 
     def _indexed(self, task: Callable[[Index], _T]) -> _T:
         """What a task makes of the index; of an empty one if the kept one fails in the middle."""
@@ -223,7 +279,7 @@ class Workspace:
         # Until something is applied there is no folder, which an index of a few files is not worth.
         if self._cache and (state.parent.exists() or are_large(self.config.profiles)):
             path = state.with_name(f"{state.name}.index")
-        key = f"{fingerprint()} {self.environment.dialect} {self._display(self.config.profiles)}"
+        key = f"{fingerprint()} {self._rules()[::2]} {self._display(self.config.profiles)}"
         for place in (path, None):
             self._let_go()
             self._index = Index.open(place, key)
@@ -241,7 +297,28 @@ class Workspace:
             self._index = None
 
     def _means(self) -> Means:
-        return Means(self.contract, stop=self._stop, tell=self._tell, pool=self._pool)
+        return Means(self._rules(), stop=self._stop, tell=self._tell, pool=self._pool)
+
+    def _rules(self) -> Rules:
+        return Rules(self.environment.dialect.value, self._given, self.config.guard)
+
+    def _placeholders(self, run: str | None, worker: str | None) -> Given:
+        for name, value in (("run", run), ("worker", worker)):
+            if value is not None and not _NAME(value):
+                raise UsageError(
+                    f"{value} cannot be the name of a {name}",
+                    hint="Use 1 to 63 ASCII letters, digits, dashes, periods or underscores.",
+                )
+        environ, prefix = self._environ, self.config.env_prefix
+        return Given(
+            variables=self.environment.variables,
+            environ={name: environ[name] for name in environ if prefix and name.startswith(prefix)},
+            prefix=prefix,
+            run=run or _run_of_build(environ),
+            worker=worker or "main",
+            seed=self.config.fake_seed,
+            fakes=fakes.version,
+        )
 
     def _read(self, index: Index) -> Declarations:
         self._declared = Declarations.read(
@@ -363,6 +440,81 @@ class Workspace:
             write_plan(made, out)
         return made
 
+    def plan_profile(self, profile: Profile, *, reassert: bool = True) -> Plan:
+        """The plan of one profile, whatever the files say: a look at one record, and no more.
+
+        Raises InputError for what the API cannot do.
+        """
+        addresses = [profile.address]
+        if profile.profile_id is not None:
+            addresses.append(address_of(None, profile.profile_id))
+        made = make_plan(
+            [profile],
+            self.store.records_of(addresses),
+            header=self.store.header(),
+            contract=self.contract,
+            options=self._options(Selection(), prune=False, reassert=reassert, refreshed=False),
+        )
+        if isinstance(made, list):
+            raise _invalid(made)
+        return made
+
+    def plan_removal(self, addresses: Iterable[str], reason: str) -> Plan:
+        """The plan that deletes recorded profiles by their exact ids, protected ones aside."""
+        records = self.store.records_of([*addresses])
+        return make_removal(
+            [(record, reason) for record in records.values()],
+            header=self.store.header(),
+            environment=self.environment.name,
+            mode=Mode.PRUNE,
+        )
+
+    def profile_of(self, value: Mapping[str, Any], source: Source) -> Profile:
+        """The profile that a mapping declares, as a document in a file would.
+
+        Raises InputError, with every finding, where one is an error.
+        """
+        from reconciler.validation import validate_document
+
+        made = expand([Document(dict(value), source, {})], None, self._given, fakes.fake)
+        findings = made.findings
+        for document in made.documents:
+            findings += validate_document(document, self.contract)
+        if any(finding.is_error for finding in findings):
+            raise _invalid(findings)
+        if len(made.documents) != 1:
+            raise _invalid(
+                [
+                    error(
+                        "template/for-each",
+                        f"this template makes {len(made.documents)} profiles where one is wanted",
+                        source,
+                        hint="Leave `for_each` out.",
+                    )
+                ]
+            )
+        return profile_of(made.documents[0], self.contract)
+
+    def observe(self, profile: Profile) -> Observed | None:
+        """What the API says of a profile now; ``None`` if it knows none. Records nothing.
+
+        Raises ReconcileError where it cannot be read.
+        """
+        wanted = Record(profile.address, profile.customer_user_id, profile.profile_id)
+        (look,) = self._look([wanted], Selection())
+        _refuse_unread([look.drift])
+        data = look.answer.data
+        if data is None:
+            return None
+        return Observed(
+            data.profile_id.lower(), data.customer_user_id, data.custom_attributes, data.timestamp
+        )
+
+    @property
+    def _sending(self) -> Sending:
+        environment = self.environment
+        return Sending(environment.delete_attribute_with, environment.send_ip_country_always)
+
     def _options(
         self, selection: Selection, *, prune: bool, reassert: bool, refreshed: bool
     ) -> Options:
@@ -373,7 +525,7 @@ class Workspace:
             reassert=reassert,
             refreshed=refreshed,
             selection=selection,
-            sending=Sending(environment.delete_attribute_with, environment.send_ip_country_always),
+            sending=self._sending,
             max_changes=environment.max_changes,
             max_delete=environment.max_delete,
         )
@@ -406,8 +558,8 @@ class Workspace:
         out: Path | None,
         on_findings: Callable[[Sequence[Diagnostic]], None],
     ) -> Plan:
-        if declared.findings:
-            on_findings(declared.findings)
+        if findings := [*declared.findings, *self._ending(declared)]:
+            on_findings(findings)
         planner = Planner(self.contract, options)
         changes = declared.changes(
             planner,
@@ -446,7 +598,10 @@ class Workspace:
         moved = {
             name
             for name in {file for _, file in sources}
-            if repository.path_of(self.config.root / name) in files
+            if any(
+                repository.path_of(self.config.root / each) in files
+                for each in [name, *(str(above / DEFAULTS) for above in PurePath(name).parents)]
+            )
         }
         within = frozenset(address for address, file in sources if file in moved)
         return replace(options, since=commit, selection=replace(options.selection, within=within))
@@ -459,6 +614,72 @@ class Workspace:
         from reconciler.provenance import blame_of
 
         return blame_of(plan, self.config.root)
+
+    def _ending(self, declared: Declarations) -> list[Diagnostic]:
+        """Warnings of declared profiles that have expired, or soon will; one for each template."""
+        now = self._now()
+        found: dict[tuple[Source, bool], list[tuple[float, Profile]]] = {}
+        lifetimes = declared.lifetimes()
+        while some := [*islice(lifetimes, _FEW)]:
+            records = self.store.records_of([address for address, _, _ in some])
+            for address, number, lifetime in some:
+                record = records.get(address)
+                created = record.created_at if record else None
+                end = expiry(lifetime, created)
+                notice = _NOTICE if created is None else min(_NOTICE, ((end or 0) - created) / 4)
+                if end is not None and end - now <= notice:
+                    profile = declared.profile(number)
+                    found.setdefault((profile.source, end <= now), []).append((end, profile))
+        return [
+            _ending(ends, source, over=over)
+            for (source, over), ends in sorted(found.items(), key=lambda item: item[0])
+        ]
+
+    # --- sweeping ----------------------------------------------------------------------------
+
+    def plan_sweep(self, *, select: Iterable[str] = (), exclude: Iterable[str] = ()) -> Plan:
+        """The plan that deletes what has expired: recorded profiles that this tool created, by the very
+        ids that they got, protected ones never. It goes by what was applied last, so no file is read.
+
+        A profile whose creation ended unknown is looked at first: one that holds something else than
+        was sent is somebody else's, and stays.
+
+        Raises ReconcileError where such a profile could not be read.
+        """
+        selection = Selection(tuple(select), tuple(exclude))
+        count = 0
+        chosen: dict[str, tuple[Record, str]] = {}
+        for record in self.store.records():
+            count += 1
+            if selection.takes(record.address, record.labels):
+                for found in expired([record], now=self._now()):
+                    chosen[record.address] = found
+        unseen = [record for record, _ in chosen.values() if record.profile_id is None]
+        for look in self._look(unseen, Selection(), suspicious=False):
+            _refuse_unread([look.drift])
+            after, (before, reason) = look.after, chosen[look.before.address]
+            if look.answer.data is not None and after.created_at is None:
+                del chosen[before.address]
+            else:
+                chosen[before.address] = (replace(before, profile_id=after.profile_id), reason)
+        environment = self.environment
+        hazards = []
+        if not environment.max_sweep.allows(len(chosen), count):
+            hazards.append(
+                Hazard(
+                    "max_delete",
+                    f"deletes {len(chosen)} of {count} recorded profiles, above max_sweep "
+                    f"{environment.max_sweep}",
+                )
+            )
+        return make_removal(
+            chosen.values(),
+            header=self.store.header(),
+            environment=environment.name,
+            mode=Mode.SWEEP,
+            scope=Scope(select=selection.select, exclude=selection.exclude),
+            hazards=hazards,
+        )
 
     # --- applying ----------------------------------------------------------------------------
 
@@ -521,9 +742,10 @@ class Workspace:
             self.check(plan, max_changes=max_changes)
             tools = Tools(
                 calls=connection.calls,
-                now=time.time,
+                now=self._now,
                 stop=self._stop,
                 run=f"run-{secrets.token_hex(8)}",
+                sending=self._sending,
                 quiet_period=self.environment.quiet_period,
                 report=on_result,
                 beat=lambda progress: on_progress(
@@ -574,6 +796,7 @@ class Workspace:
                 record.labels != profile.labels
                 or record.protect != profile.protect
                 or record.platform != profile.platform
+                or record.lifetime != profile.lifetime
                 or record.source != replace(profile.source, column=0)
             ):
                 return True
@@ -621,7 +844,12 @@ class Workspace:
         return self.store.header().lineage is not None
 
     def _look(
-        self, records: Iterable[Record], selection: Selection, *, writer: Writer | None = None
+        self,
+        records: Iterable[Record],
+        selection: Selection,
+        *,
+        writer: Writer | None = None,
+        suspicious: bool = True,
     ) -> Iterator[Look]:
         from reconciler.apply import look
 
@@ -647,7 +875,7 @@ class Workspace:
                 yield seen
             if connection.pace.given_up:
                 raise RemoteUnavailable("the API does not answer", hint="Try again later.")
-        if kinds["gone"] == kinds.total() > 1:
+        if suspicious and kinds["gone"] == kinds.total() > 1:
             raise Refused(
                 f"the API knows none of the {kinds['gone']} recorded profiles; nothing was recorded",
                 hint="Check --env and the key: it may be the key of another application.",
@@ -660,13 +888,13 @@ class Workspace:
         return lambda record: (
             record
             if record.address in cut_off
-            else unmarked(record, now=time.time(), quiet_period=period)
+            else unmarked(record, now=self._now(), quiet_period=period)
         )
 
     # --- the state by hand -------------------------------------------------------------------
 
-    def forget(self, addresses: Iterable[str]) -> Path | None:
-        """Removes records from the state, nothing at the API; returns the backup made before.
+    def forget(self, addresses: Iterable[str], *, backup: bool = True) -> Path | None:
+        """Removes records from the state, nothing at the API; returns the backup made before, if any.
 
         Raises Refused for an address that the state does not know.
         """
@@ -677,9 +905,9 @@ class Workspace:
                 f"the state does not know {', '.join(unknown)}", hint="See `reconcile state list`."
             )
         with self._locked("state rm") as writer:
-            backup = writer.backup()
+            saved = writer.backup() if backup else None
             writer.write(remove=wanted)
-            return backup
+            return saved
 
     def export(self) -> Export:
         """The whole state as one value."""
@@ -713,7 +941,7 @@ class Workspace:
             command=command,
             ci=self._ci_run(),
         )
-        with self.store.lock(holder, now=time.time) as writer:
+        with self.store.lock(holder, now=self._now) as writer:
             yield writer
 
     def _ci_run(self) -> str | None:
@@ -726,9 +954,33 @@ class Workspace:
     # --- the API -----------------------------------------------------------------------------
 
     @contextmanager
+    def connection(self) -> Iterator[str]:
+        """Within, one connection to the API serves every call: what many small applies are worth.
+        Gives the base address of the API.
+
+        Raises InputError where the key is missing.
+        """
+        with self._lined(None, None) as line:
+            self._line = line
+            try:
+                yield line.url
+            finally:
+                self._line = None
+
+    @contextmanager
     def _connected(self, rate: Rate | None, parallelism: int | None) -> Iterator[_Connection]:
+        from reconciler.engine import ExecutorCalls
+
+        with ExitStack() as stack:
+            line = self._line or stack.enter_context(self._lined(rate, parallelism))
+            # Calls of its own for everybody: an answer that nobody waited for is nobody else's.
+            calls = ExecutorCalls(line.executor, line.client.send)
+            yield _Connection(calls, line.client.pace, parallelism)
+
+    @contextmanager
+    def _lined(self, rate: Rate | None, parallelism: int | None) -> Iterator[_Line]:
         from reconciler.client import Client
-        from reconciler.engine import DaemonExecutor, ExecutorCalls
+        from reconciler.engine import DaemonExecutor
 
         environment = self.environment
         with ExitStack() as stack:
@@ -747,12 +999,13 @@ class Workspace:
                 rate=environment.rate if rate is None else rate,
                 proxy=environment.proxy,
                 ca_bundle=str(environment.ca_bundle) if environment.ca_bundle else None,
+                clock=self._clock,
                 random=random.random,
                 stop=self._stop,
             )
             stack.callback(client.close)
             executor = stack.enter_context(DaemonExecutor(parallelism or MOST_IN_FLIGHT))
-            yield _Connection(ExecutorCalls(executor, client.send), client.pace, parallelism)
+            yield _Line(url, client, executor)
 
     def _key(self) -> str:
         name = self.environment.key_env or ""
@@ -770,6 +1023,15 @@ class Workspace:
             f"Set {self.environment.key_env} to the app's secret key (environment "
             f"{self.environment.name} names the variable in api.key_env)."
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """An open connection to the API, and the threads that use it."""
+
+    url: str
+    client: Client
+    executor: Executor
 
 
 @dataclass(frozen=True, slots=True)
@@ -796,6 +1058,27 @@ def _unconnected() -> Iterator[_Connection]:
         yield _Connection(
             ExecutorCalls(executor, send), Pace(Rate(None), clock=SystemClock()), None
         )
+
+
+_NOTICE = 3 * 86400.0
+"""Seconds before its end from which on a plan warns of a lifetime; of a short one, its last quarter."""
+
+
+def _ending(ends: Sequence[tuple[float, Profile]], source: Source, *, over: bool) -> Diagnostic:
+    end, profile = min(ends, key=lambda item: item[0])
+    who = profile.address
+    if len(ends) > 1:
+        who = f"{len(ends)} profiles of {profile.template or profile.address}"
+    verb = "expired" if over else "expire" if len(ends) > 1 else "expires"
+    return warning(
+        "meta/expired" if over else "meta/expires-soon",
+        f"{who} {verb} on {utc(end)}" + (", the first of them" if len(ends) > 1 else ""),
+        source,
+        hint="`reconcile sweep` deletes what this tool created, and the next apply would create it "
+        "again: take it out of the files, or give it more time."
+        if over
+        else "Give it more time, or take it out of the files by then.",
+    )
 
 
 def _refuse_malformed(data: dict[str, Any]) -> None:
@@ -835,6 +1118,18 @@ def _invalid(diagnostics: Sequence[Diagnostic]) -> InputError:
     errors = sum(1 for diagnostic in diagnostics if diagnostic.is_error)
     noun = "error" if errors == 1 else "errors"
     return InputError(f"{errors} {noun}; nothing was planned", diagnostics=diagnostics)
+
+
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,63}").fullmatch
+
+
+def _run_of_build(environ: Mapping[str, str]) -> str | None:
+    """What a build calls its run, if it is one of GitHub or GitLab; another attempt is another run."""
+    if run := environ.get("GITHUB_RUN_ID"):
+        name = f"{run}-{environ.get('GITHUB_RUN_ATTEMPT', '1')}"
+    else:
+        name = environ.get("CI_PIPELINE_ID", "")
+    return name if _NAME(name) else None
 
 
 def _user() -> str:

@@ -24,6 +24,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from reconciler import declarations, loader
 from reconciler import index as index_module
 from reconciler.errors import InputError, Source
+from reconciler.expansion import Given
 from reconciler.index import Declared, Examined, Index
 from reconciler.plan import to_lines
 from reconciler.state import Fact, Known, Presence, Record
@@ -489,13 +490,10 @@ def test_a_file_is_read_again_when_something_else_changed_that_it_was_made_from(
 ) -> None:
     make(tmp_path, jane=JANE)
     profiles = tmp_path / "profiles"
-    digests = {"_defaults.yaml": "1"}
+    given = Given(variables={"tier": "gold"})
 
     def read(index: Index) -> None:
-        means = declarations.Means(
-            contract=declarations.load_contract(),
-            digest_of=lambda name: digests.get(name),
-        )
+        means = declarations.Means(declarations.Rules("guide", given))
         declarations.Declarations.read(index, profiles, means, str)
 
     def rows(index: Index) -> int:
@@ -504,12 +502,13 @@ def test_a_file_is_read_again_when_something_else_changed_that_it_was_made_from(
     index = Index.open(None, "key")
     read(index)
     (file,) = {number >> 20 for _, number, _, _ in index.profiles()}
-    seen = Examined(None, b"?", (), [Declared("jane", None, None, None, None)], dict(digests))
+    sources = {"var.tier": given.digest_of("var.tier")}
+    seen = Examined(None, b"?", (), [Declared("jane", None, None, None, None)], sources)
     index.put_files([(file, "profiles/jane.yaml", seen)], known=True)
     read(index)
     assert next(index.profiles())[0] == "jane"
     assert index.digests([file]) == {file: b"?"}
-    digests["_defaults.yaml"] = "2"
+    given = Given(variables={"tier": "silver"})
     read(index)
     assert index.digests([file]) != {file: b"?"}
     assert rows(index) == 1

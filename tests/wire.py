@@ -158,3 +158,19 @@ def listen(connection: socket.socket, *, patience: float = 10.0, first: float = 
     except TimeoutError:
         return Heard(b"".join(got), "open")
     return Heard(b"".join(got), "closed")
+
+
+def create(emulator: Emulator, customer: str, **attributes: Any) -> None:
+    """Has somebody else make a profile, or give it attributes."""
+    items = [{"key": key, "value": value} for key, value in attributes.items()]
+    answer = emulator.handle(
+        "POST",
+        PROFILE_PATH,
+        {
+            "Authorization": "Api-Key k",
+            "Content-Type": "application/json",
+            "adapty-customer-user-id": customer,
+        },
+        json.dumps({"custom_attributes": items} if items else {}).encode(),
+    )
+    assert answer.status == 200

@@ -1,0 +1,97 @@
+// Test users for a suite in JavaScript: an emulator of its own, users from files, the API by fetch.
+// Run it with `node --test examples/node`. The same two commands serve Playwright and Appium: see
+// docs/testing.md.
+
+import assert from "node:assert/strict";
+import { spawn, spawnSync } from "node:child_process";
+import { mkdtempSync, rmSync, writeFileSync, mkdirSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { after, before, beforeEach, test } from "node:test";
+
+const RECONCILE = process.env.RECONCILE ?? "reconcile";
+const folder = mkdtempSync(join(tmpdir(), "users-"));
+const environment = { ...process.env, EMULATOR_KEY: "anything" };
+let emulator;
+let url;
+
+before(async () => {
+  emulator = spawn(RECONCILE, ["emulator"], { stdio: ["ignore", "pipe", "inherit"] });
+  for await (const line of createInterface({ input: emulator.stdout })) {
+    url = line.replace("listening on ", "");
+    break;
+  }
+  mkdirSync(join(folder, "profiles"));
+  writeFileSync(
+    join(folder, "reconcile.yaml"),
+    `version: 1
+environments:
+  tests:
+    api: {url: "${url}", key_env: EMULATOR_KEY, rate: 1000/s}
+`,
+  );
+  writeFileSync(
+    join(folder, "profiles", "users.yaml"),
+    `for_each: 3
+customer_user_id: "user-{index}-{run}-{worker}"
+custom_attributes: {tier: gold}
+meta: {labels: [qa], ttl: 2h, exclusive: [custom_attributes]}
+`,
+  );
+});
+
+after(() => {
+  emulator.kill();
+  rmSync(folder, { recursive: true });
+});
+
+/** Runs a command of reconcile; gives its events. */
+function reconcile(...words) {
+  const names = ["--run", "r1", "--worker", process.env.TEST_WORKER_INDEX ?? "0"];
+  const done = spawnSync(RECONCILE, [...names, ...words, "--json"], {
+    cwd: folder,
+    env: environment,
+    encoding: "utf-8",
+  });
+  assert.equal(done.status, 0, done.stderr);
+  return done.stdout.trim().split("\n").map((line) => JSON.parse(line));
+}
+
+/** Calls the API as the app's back end would. */
+async function api(user, method, body) {
+  const answer = await fetch(`${url}/api/v2/server-side-api/profile/`, {
+    method,
+    headers: {
+      Authorization: "Api-Key anything",
+      "Content-Type": "application/json",
+      "adapty-customer-user-id": user,
+    },
+    body: body && JSON.stringify(body),
+  });
+  assert.equal(answer.status, 200);
+  const { data } = await answer.json();
+  return Object.fromEntries(data.custom_attributes.map(({ key, value }) => [key, value]));
+}
+
+beforeEach(() => {
+  reconcile("apply", "--auto-approve", "--reassert", "--select", "label:qa");
+});
+
+test("every declared user is there, and told", async () => {
+  const events = reconcile("apply", "--auto-approve", "--reassert");
+  const users = events.filter(({ type }) => type === "change").map(({ address }) => address);
+
+  assert.deepEqual(users, ["user-1-r1-0", "user-2-r1-0", "user-3-r1-0"]);
+  assert.deepEqual(await api("user-2-r1-0", "GET"), { tier: "gold" });
+});
+
+test("what the app does to a user is gone in the next test", async () => {
+  const added = { custom_attributes: [{ key: "seen", value: 1 }, { key: "tier", value: "none" }] };
+
+  assert.deepEqual(await api("user-1-r1-0", "PATCH", added), { tier: "none", seen: 1 });
+});
+
+test("as it is here", async () => {
+  assert.deepEqual(await api("user-1-r1-0", "GET"), { tier: "gold" });
+});

@@ -1,0 +1,31 @@
+"""What a test of yours would call: a client of the API, such as the back end of an app has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import requests
+
+PATH = "/api/v2/server-side-api/profile/"
+
+
+class App:
+    """Knows one user of the app."""
+
+    def __init__(self, url: str, user: Mapping[str, str]) -> None:
+        self._url = url + PATH
+        self._headers = {**user, "Authorization": "Api-Key of-the-emulator"}
+
+    def attributes(self) -> dict[str, Any]:
+        answer = requests.get(self._url, headers=self._headers, timeout=5)
+        answer.raise_for_status()
+        return {item["key"]: item["value"] for item in answer.json()["data"]["custom_attributes"]}
+
+    def set(self, **attributes: Any) -> None:
+        items = [{"key": key, "value": value} for key, value in attributes.items()]
+        body = {"custom_attributes": items}
+        requests.patch(self._url, headers=self._headers, json=body, timeout=5).raise_for_status()
+
+    def close_account(self) -> None:
+        requests.delete(self._url, headers=self._headers, timeout=5).raise_for_status()
