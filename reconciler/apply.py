@@ -266,7 +266,7 @@ class Applier:
             request = strange.requests[0]
             result, _ = yield from self._send(_Sending(strange, request, before, True))
             warnings += result.warnings
-        return replace(result, warnings=warnings)
+        return replace(result, action=change.action, warnings=warnings)
 
     def _strange(self, change: Change, record: Record) -> Change | None:
         """What takes away the custom attributes that nobody declared, and that the answer to a change

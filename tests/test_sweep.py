@@ -374,6 +374,16 @@ def test_what_was_seen_before_goes_with_the_plan() -> None:
     assert attributes(world) == {"tier": "gold"}
 
 
+def test_a_profile_that_is_adopted_is_cleaned_too_and_its_outcome_is_one() -> None:
+    world = World()
+    create(world.emulator, "a", theirs=1)
+
+    done = world.reach(ALONE)
+
+    assert attributes(world) == {"tier": "gold"}
+    assert [(each.action, each.outcome) for each in done.results] == [("create", "applied")]
+
+
 def test_a_forgotten_attribute_is_spared() -> None:
     world = World()
     spared = {**ALONE, "meta": {**ALONE["meta"], "forget": ["custom_attributes.theirs"]}}  # type: ignore[dict-item]
