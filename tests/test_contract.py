@@ -261,6 +261,7 @@ CHANGES = st.builds(
             st.none() | SCALARS,
             st.sampled_from(Basis),
             st.none() | st.integers(1, 99),
+            st.none() | st.just("profiles/_defaults.yaml"),
         ),
         max_size=2,
     ).map(tuple),
