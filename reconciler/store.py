@@ -980,14 +980,18 @@ class SqliteStore:
         try:
             found = os.stat(self.path)
         except FileNotFoundError:
-            # SQLite would roll this journal back into whatever file comes next.
-            if os.path.lexists(f"{self.path}-journal"):
+            if not os.path.lexists(f"{self.path}-journal"):
+                return None
+            try:
+                # Another process may have made the file, and begun to write, since we looked.
+                found = os.stat(self.path)
+            except FileNotFoundError:
+                # SQLite would roll this journal back into whatever file comes next.
                 raise StateRefused(
                     f"{self._name()} is missing, but the journal of an unfinished write is there",
                     hint="Put the state file back beside its -journal file, or restore a backup; "
                     "to start anew, remove the -journal file.",
                 ) from None
-            return None
         if not stat.S_ISREG(found.st_mode):
             kind = "a folder" if stat.S_ISDIR(found.st_mode) else "not a regular file"
             raise StateRefused(
