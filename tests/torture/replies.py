@@ -27,11 +27,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from reconciler.answers import Ending
+from reconciler.answers import Answer, Ending
 from reconciler.client import Client
-from reconciler.pace import Pace, SystemClock
 from reconciler.plan import Request
-from reconciler.protocol import PATH, Rate
+from reconciler.protocol import PATH
 from tests.torture.tally import Tally
 from tests.torture.world import KEY, ROOT
 
@@ -227,15 +226,19 @@ class RawServer:
                 connection, _ = self._socket.accept()
             except OSError:
                 return
-            with connection, suppress(OSError):
-                request = _read(connection)
-                if request:
-                    self.received.append(request)
-                    for piece in self._script(request):
-                        connection.sendall(piece)
-                if self._reset:
-                    linger = struct.pack("ii", 1, 0)
-                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            # Each in a thread, so that no slow answer keeps the next request from being met.
+            threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
+
+    def _answer(self, connection: socket.socket) -> None:
+        with connection, suppress(OSError):
+            request = _read(connection)
+            if request:
+                self.received.append(request)
+                for piece in self._script(request):
+                    connection.sendall(piece)
+            if self._reset:
+                linger = struct.pack("ii", 1, 0)
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
 
 
 def _read(connection: socket.socket) -> bytes:
@@ -252,8 +255,14 @@ def _read(connection: socket.socket) -> bytes:
     return head + b"\r\n\r\n" + body
 
 
-def _client(url: str, **options: Any) -> Client:
-    return Client(base_url=url, key=KEY, **{"attempts": 1, "timeout": 2.0, **options})
+def _send(url: str, request: Request, **options: Any) -> Answer:
+    """One call by a client of its own: a connection that the server is about to close, and does not
+    say so, would end the next call before it arrives."""
+    client = Client(base_url=url, key=KEY, **{"attempts": 1, "timeout": 2.0, **options})
+    try:
+        return client.send(request)
+    finally:
+        client.close()
 
 
 # --- malformed answers, and memory ----------------------------------------------------------------
@@ -277,6 +286,8 @@ def malformed(*, deadline: float = 2.0) -> Tally:
             timeout=600,
         )
     seen = [json.loads(line) for line in child.stdout.splitlines()]
+    if len(server.received) != len(scripts) + 1:
+        tally.blame(f"replies.malformed({deadline=})", ["not every request arrived"])
     if child.returncode or [line["name"] for line in seen] != list(scripts):
         tally.blame(
             f"replies.malformed({deadline=})", [f"the client died: {child.stderr.strip()[-300:]}"]
@@ -297,15 +308,13 @@ def malformed(*, deadline: float = 2.0) -> Tally:
 
 def _meet(url: str, deadline: float, names: Iterable[str]) -> None:
     """The child: one call for each answer, how it ended, how long it took and how much it grew."""
-    client = _client(url, timeout=deadline)
-    assert client.send(REQUESTS["PATCH"]).ending is Ending.DONE
+    assert _send(url, REQUESTS["PATCH"], timeout=deadline).ending is Ending.DONE
     base = _resident("VmRSS")
     for number, name in enumerate(names):
-        client.pace = Pace(Rate(None), clock=SystemClock())
         asked = {**HEADERS, "adapty-platform": str(number)}
         Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
         started = time.monotonic()
-        answer = client.send(Request("PATCH", PATH, asked, {}))
+        answer = _send(url, Request("PATCH", PATH, asked, {}), timeout=deadline)
         told = {
             "name": name,
             "ending": answer.ending,
@@ -346,18 +355,15 @@ def cuts(names: Iterable[str] = tuple(WHOLE), *, step: int = 1) -> Tally:
         for reset in (False, True):
             ends = iter(range(0, len(whole), step))
             with RawServer(lambda request: (whole[: next(ends)],), reset=reset) as server:  # noqa: B023
-                client = _client(server.url)
                 for cut in range(0, len(whole), step):
-                    client.pace = Pace(
-                        Rate(None), clock=SystemClock()
-                    )  # with no memory of failures
-                    ending = client.send(REQUESTS[method]).ending
+                    ending = _send(server.url, REQUESTS[method]).ending
                     tally.counts["cuts"] += 1
                     if ending is not Ending.UNKNOWN:
                         how = "reset" if reset else "closed"
                         what = f"{name} cut at {cut} of {len(whole)} and {how}: {ending}"
                         tally.blame(f"replies.cuts([{name!r}])", [what])
-                client.close()
+                if len(server.received) != len(range(0, len(whole), step)):
+                    tally.blame(f"replies.cuts([{name!r}])", ["not every request arrived"])
     return tally
 
 
@@ -385,13 +391,11 @@ def redirects() -> Tally:
             "",
             "file:///etc/passwd",
         ]
-        client = _client(server.url, attempts=4)
         for status, method, number in itertools.product(statuses, REQUESTS, range(len(targets))):
             asked = REQUESTS[method]
             named = {**asked.headers, "adapty-platform": f"{status}/{number}"}
             before = len(server.received)
-            client.pace = Pace(Rate(None), clock=SystemClock())
-            ending = client.send(replace(asked, headers=named)).ending
+            ending = _send(server.url, replace(asked, headers=named), attempts=4).ending
             tally.counts["redirects"] += 1
             told = f"{status} to {targets[number]} on {method}"
             problems = []
@@ -400,7 +404,6 @@ def redirects() -> Tally:
             if len(server.received) != before + 1:
                 problems.append(f"{told}: followed")
             tally.blame("replies.redirects()", problems)
-        client.close()
         if thief.received:
             tally.blame(
                 "replies.redirects()", [f"{len(thief.received)} requests reached the thief"]
