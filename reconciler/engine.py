@@ -125,6 +125,8 @@ class Engine(Generic[R]):
         self._waiting: list[tuple[float, Flow[R]]] = []
         self._due: deque[Flow[R]] = deque()
         self._tickets = 0
+        self._begun: list[R] = []
+        self._exhausted = False
         self._problem: Exception | None = None
         self._stopped: float | None = None
         self._wrote = monotonic()
@@ -144,41 +146,43 @@ class Engine(Generic[R]):
         """
         source = iter(flows)
         while True:
-            self._admit(source)
-            if self._ready:
-                yield from self._turn()
-            elif self._called or self._waiting:
-                self._take_in()
-            elif self._problem is not None:
-                raise self._problem
-            else:
-                return
+            yield from self._turn(source)
+            if not self._ready:
+                if self._called or self._waiting:
+                    self._take_in()
+                elif self._due or self._begun:
+                    continue
+                elif self._problem is not None:
+                    raise self._problem
+                elif self._exhausted:
+                    return
             self._keep_up()
 
     # --- one round ---------------------------------------------------------------------------
 
-    def _admit(self, source: Iterator[Flow[R]]) -> None:
-        room = self._in_flight() - len(self._called) - len(self._ready)
-        for _ in range(room):
-            if self._due:  # many may have waited enough at the same time
-                self._ready.append((self._due.popleft(), None))
-                continue
-            full = len(self._waiting) >= _MOST_WAITING
-            if full or self._problem is not None or self._stop():
-                return
-            try:
-                flow = next(source, None)
-            except Exception as problem:  # such as a saved plan that was altered meanwhile
-                self._problem = problem
-                return
-            if flow is None:
-                return
-            self._ready.append((flow, None))
-
-    def _turn(self) -> Iterator[R]:
-        """Resumes every flow that is ready up to its next step, and takes all these steps at once."""
+    def _turn(self, source: Iterator[Flow[R]]) -> Iterator[R]:
+        """Resumes every flow that is ready up to its next step, begins those that there is room for,
+        and takes all these steps at once: the outcome of one and the intent of the next cost one
+        write, not two."""
         steps: list[tuple[Flow[R], Step]] = []
         results: list[R] = []
+        self._advance(steps, results)
+        # What ended as it began may have done so because of an outcome that was written only then.
+        results += self._begun
+        self._begun = []
+        self._admit(source, sum(step.request is not None for _, step in steps))
+        self._advance(steps, self._begun)
+        failure = None
+        try:
+            self._take(steps)
+        except Unrecorded as problem:
+            failure = problem
+            results += self._begun
+        yield from results  # durable since the round before, whatever became of this one
+        if failure is not None:
+            raise failure
+
+    def _advance(self, steps: list[tuple[Flow[R], Step]], results: list[R]) -> None:
         while self._ready:
             flow, answer = self._ready.popleft()
             try:
@@ -187,14 +191,28 @@ class Engine(Generic[R]):
                 results.append(ended.value)
             except Exception as problem:  # such as a record that is damaged
                 self._problem = self._problem or problem
-        failure = None
-        try:
-            self._take(steps)
-        except Unrecorded as problem:
-            failure = problem
-        yield from results  # durable since the round before, whatever became of this one
-        if failure is not None:
-            raise failure
+
+    def _admit(self, source: Iterator[Flow[R]], calling: int) -> None:
+        """Makes flows ready, as many as may call beside those that do and the ``calling`` ones."""
+        for _ in range(self._in_flight() - len(self._called) - calling):
+            if self._due:  # many may have waited enough at the same time
+                self._ready.append((self._due.popleft(), None))
+                continue
+            full = len(self._waiting) >= _MOST_WAITING
+            if full or self._problem is not None:
+                return
+            if self._stop():
+                self._exhausted = True
+                return
+            try:
+                flow = next(source, None)
+            except Exception as problem:  # such as a saved plan that was altered meanwhile
+                self._problem = problem
+                return
+            if flow is None:
+                self._exhausted = True
+                return
+            self._ready.append((flow, None))
 
     def _take(self, steps: Sequence[tuple[Flow[R], Step]]) -> None:
         self._write([step.writes for _, step in steps])

@@ -149,7 +149,8 @@ class Pace:
         if not self._answered or self.is_open:
             return 1
         if self._rate is None:
-            needed = UNLIMITED_WINDOW + int(_PER_SECOND * self._writing)
+            # While some are being written down, as many others are to be under way.
+            needed = UNLIMITED_WINDOW + int(2 * _PER_SECOND * self._writing)
         else:
             takes = (self._latency or 0.0) + 2 * self._writing
             needed = math.ceil(self._rate * takes * 1.5) + 2

@@ -109,14 +109,25 @@ def test_an_intent_is_durable_before_its_request_and_an_outcome_before_it_is_tol
     assert world.events == ["a intent", "a sent", "a done", "told a done"]
 
 
-def test_what_became_ready_together_is_written_together() -> None:
+def test_outcomes_and_the_intents_of_what_begins_are_written_together() -> None:
     world = World()
     list(world.run(flow(name) for name in "abcdefgh"))
-    assert world.transactions[:3] == [
+    assert world.transactions == [
         ["a intent", "b intent", "c intent", "d intent"],
-        ["d done", "c done", "b done", "a done"],
-        ["e intent", "f intent", "g intent", "h intent"],
+        ["d done", "c done", "b done", "a done", "e intent", "f intent", "g intent", "h intent"],
+        ["h done", "g done", "f done", "e done"],
     ]
+
+
+def test_what_ends_as_it_begins_is_told_after_the_outcomes_that_it_may_follow_from() -> None:
+    world = World()
+
+    def at_once() -> Flow[str]:
+        return "b skipped"
+        yield
+
+    world.window = 1
+    assert list(world.run([flow("a"), at_once(), flow("c")])) == ["a done", "b skipped", "c done"]
 
 
 def test_no_more_flows_begin_than_are_worth_having_under_way() -> None:
@@ -177,13 +188,15 @@ def test_a_call_that_does_not_end_after_a_stop_counts_as_unknown() -> None:
 
 def test_what_cannot_be_written_is_not_sent_and_outcomes_are_handed_over() -> None:
     world = World()
-    engine = world.run(flow(name) for name in "abcdef")
-    assert next(engine) == "d done"
+    world.window = 1
+    engine = world.run(flow(name) for name in "abc")
+    assert next(engine) == "a done"
     world.failing = True
     with pytest.raises(Unrecorded, match="disk is full") as raised:
         list(engine)
-    assert "e sent" not in world.events
-    assert raised.value.entries == ()  # the outcomes of a to d were durable already
+    assert "b sent" in world.events  # its intent became durable with the outcome of a
+    assert "c sent" not in world.events
+    assert [(each.address, each.kind) for each in raised.value.entries] == [("b", "done")]
 
 
 def test_outcomes_of_what_was_under_way_are_handed_over() -> None:

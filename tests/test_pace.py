@@ -183,7 +183,7 @@ def test_calls_under_way_make_up_for_slow_writing(clock: Clock) -> None:
         for _ in range(200):
             each.wrote_down(0.02)
     assert pace.in_flight(None) == 23
-    assert free.in_flight(None) == UNLIMITED_WINDOW + 39
+    assert free.in_flight(None) == UNLIMITED_WINDOW + 79
     assert free.in_flight(8) == 8
 
 
