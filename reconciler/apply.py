@@ -243,8 +243,7 @@ class Applier:
             case _:
                 assert_never(stand)
         if not change.requests:
-            yield from self._forget(change, record)
-            return Result(change.address, change.action, Outcome.APPLIED)
+            return (yield from self._forget(change, record))
         before = (
             self._unmarked(record)
             if record
@@ -262,7 +261,7 @@ class Applier:
             if result.outcome is not Outcome.APPLIED:
                 return result
             warnings += result.warnings
-        if change.exclusive is not None and (strange := self._strange(change, before)) is not None:
+        if (strange := self._strange(change, before)) is not None:
             request = strange.requests[0]
             result, _ = yield from self._send(_Sending(strange, request, before, True))
             warnings += result.warnings
@@ -271,7 +270,9 @@ class Applier:
     def _strange(self, change: Change, record: Record) -> Change | None:
         """What takes away the custom attributes that nobody declared, and that the answer to a change
         showed: they were given to an exclusive profile since it was seen last."""
-        keys = [key for key in record.unmanaged if key not in (change.exclusive or ())]
+        if change.exclusive is None:
+            return None
+        keys = [key for key in record.unmanaged if key not in change.exclusive]
         if not keys:
             return None
         emptied = "" if self._tools.sending.delete_attribute_with is Clear.EMPTY else None
@@ -321,12 +322,41 @@ class Applier:
             unavailable=halt is Halt.AWAY,
         )
 
-    def _forget(self, change: Change, record: Record | None) -> _Steps:
+    def _forget(self, change: Change, record: Record | None) -> Flow[Result]:
+        journal = (self._entry(change, "applied"),)
         if record is not None and change.fields:
             after = _declared_by(change, forgotten(record, change))
-            yield Step(Writes(put=(after,), journal=(self._entry(change, "applied"),)))
+            yield Step(Writes(put=(after,), journal=journal))
+        elif record is not None and record.unknown_at is not None:
+            return (yield from self._forget_for_good(change, record))
         elif record is not None:
-            yield from self._drop(change, record, self._entry(change, "applied"))
+            yield Step(Writes(remove=(change.address,), journal=journal))
+        return Result(change.address, change.action, Outcome.APPLIED)
+
+    def _forget_for_good(self, change: Change, record: Record) -> Flow[Result]:
+        """Drops the record of a profile that was not there when it was seen last, if an earlier write,
+        which could land late until now, has not made it since."""
+        yield from self._wait_quiet(record)
+        if (halt := self._halt()) is not None:
+            return self._skipped(change, halt)
+        request = read_recorded(record)
+        found = yield from self._call(request)
+        if found.is_missing:
+            entry = self._entry(change, "applied", answer=found)
+            yield Step(Writes(remove=(change.address,), journal=(entry,)))
+            return Result(change.address, change.action, Outcome.APPLIED)
+        if found.ending is Ending.DONE:
+            reason = "it exists: an earlier request of unknown outcome made it"
+            seen = _seen(replace(record, unknown_at=None, unknown_write={}), found)
+            entry = self._entry(change, "stale", answer=found)
+            yield Step(Writes(put=(seen.after,), journal=(entry,)))
+            return Result(
+                change.address, change.action, Outcome.STALE, reason, failure=Failure.STALE
+            )
+        if found.ending is Ending.UNKNOWN:
+            found = replace(found, ending=Ending.NOT_SENT)
+        result, _ = yield from self._settle(_Sending(change, request, record, True), found)
+        return result
 
     def _drop(self, change: Change, record: Record, entry: Entry) -> _Steps:
         """Drops the record of a profile that is not there, once nothing of it can land late on one
@@ -527,7 +557,8 @@ class Applier:
                 remove=(sending.record.address,) if moved else (),
                 journal=(self._entry(change, "applied", answer=answer),),
                 application=learned,
-            )
+            ),
+            goes_on=not sending.last or self._strange(change, after) is not None,
         )
         result = self._result(sending, answer, Outcome.APPLIED)
         return replace(result, warnings=tuple(warnings)), after

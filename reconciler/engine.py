@@ -57,11 +57,13 @@ class Writes:
 @dataclass(frozen=True, slots=True)
 class Step:
     """What a flow asks for: that ``writes`` become durable; then, that ``request`` is sent. Or that
-    ``wait`` seconds pass, unless the user wants to stop."""
+    ``wait`` seconds pass, unless the user wants to stop. ``goes_on`` says of a step without a request
+    that the next one has one: its place is kept."""
 
     writes: Writes = field(default_factory=Writes)
     request: Request | None = None
     wait: float = 0.0
+    goes_on: bool = False
 
 
 Flow: TypeAlias = Generator[Step, Answer | None, R]
@@ -170,7 +172,7 @@ class Engine(Generic[R]):
         # What ended as it began may have done so because of an outcome that was written only then.
         results += self._begun
         self._begun = []
-        self._admit(source, sum(step.request is not None for _, step in steps))
+        self._admit(source, sum(step.request is not None or step.goes_on for _, step in steps))
         self._advance(steps, self._begun)
         failure = None
         try:

@@ -152,10 +152,10 @@ def attempted(record: Record, change: Change, request: Request, *, at: float) ->
         for path, fact in facts.items():
             if fact.known is Known.VALUE:
                 facts[path] = Fact(Known.UNCERTAIN, fact.value)
-    for field in written(change, request):
-        before = facts.get(field.path)
+    for path, value in _written(record, change, request).items():
+        before = facts.get(path)
         last = None if before is None or before.known is Known.UNKNOWN else before.value
-        facts[field.path] = Fact(Known.UNCERTAIN, value=last, attempt=field.after)
+        facts[path] = Fact(Known.UNCERTAIN, value=last, attempt=value)
     presence = record.presence
     if change.action is Action.CREATE:
         presence = Presence.UNCONFIRMED
@@ -306,31 +306,22 @@ def _known_value(fact: Fact | None) -> Scalar | None:
     return fact.value if fact is not None and fact.known is Known.VALUE else None
 
 
-def written(change: Change, request: Request) -> list[FieldChange]:
-    """The field changes of a change that one of its requests carries."""
-    if request.body is None:
-        return []
-    attributes = request.body.get(ATTRIBUTES, ())
-    assert isinstance(attributes, Sequence)
-    keys = {item["key"] for item in attributes if isinstance(item, Mapping)}
-    return [
-        field
-        for field in change.fields
-        if field.op is not Op.FORGET
-        and (
-            field.path.removeprefix(_ATTRIBUTE) in keys
-            if field.path.startswith(_ATTRIBUTE)
-            else field.path.partition(".")[0] in request.body
-        )
-    ]
+def _written(record: Record, change: Change, request: Request) -> dict[FieldPath, Scalar | None]:
+    """What a request writes that the record does not say already: what the change is about; and of what
+    is sent along (members of installation_meta, ip_country) what the profile may not have, such as
+    another one that came in the place of the recorded one since the change was planned."""
+    changed = {field.path for field in change.fields}
+    return {
+        path: value
+        for path, value in _values(request).items()
+        if path in changed or not same(value, _known_value(record.facts.get(path)))
+    }
 
 
 def accepted(record: Record, change: Change, request: Request) -> Record:
     """The record once the API confirmed a request: what it wrote is known."""
-    facts = dict(record.facts)
-    for field in written(change, request):
-        facts[field.path] = Fact.of(field.after)
-    return replace(record, facts=facts, presence=Presence.PRESENT)
+    written = {path: Fact.of(value) for path, value in _written(record, change, request).items()}
+    return replace(record, facts={**record.facts, **written}, presence=Presence.PRESENT)
 
 
 def forgotten(record: Record, change: Change) -> Record:
@@ -353,7 +344,12 @@ def observed(record: Record, seen: Observed) -> tuple[Record, list[FieldChange]]
     if same_profile and (seen.timestamp or math.inf) < (record.timestamp or 0):
         return replace(record, presence=Presence.PRESENT), []
     facts = dict(record.facts)
-    if record.profile_id is not None and record.profile_id != seen.profile_id:
+    if record.presence is Presence.GONE:  # what was on its way to it may have met this one
+        facts = {
+            path: Fact(Known.UNCERTAIN, attempt=value)
+            for path, value in record.unknown_write.items()
+        }
+    elif record.profile_id is not None and record.profile_id != seen.profile_id:
         facts = {
             path: fact if path.startswith(_ATTRIBUTE) else _of_another(path, fact, record)
             for path, fact in facts.items()

@@ -8,9 +8,10 @@ import pytest
 
 from reconciler.apply import check_plan
 from reconciler.errors import Refused
-from reconciler.outcomes import Halt, Outcome
+from reconciler.outcomes import Failure, Halt, Outcome
 from reconciler.plan import Action, Plan
-from reconciler.state import Known, Presence
+from reconciler.protocol import PATH, Observed, observed
+from reconciler.state import Fact, Known, Presence
 from tests.worlds import (
     Applied,
     Crash,
@@ -311,3 +312,79 @@ def test_declared_again_after_an_uncertain_delete_it_is_made_sure_of(lost: objec
     assert world.now - before >= 59
     assert world.plan(*many).is_empty
     assert len(world.emulator.profiles()) == 6
+
+
+def by_others(world: World, method: str) -> None:
+    """Somebody else makes or deletes jane."""
+    headers = {"adapty-customer-user-id": "jane", "Authorization": "Api-Key k"}
+    headers["Content-Type"] = "application/json"
+    world.emulator.handle(method, PATH, headers, b"{}" if method == "POST" else b"")
+
+
+def gone_with_an_update_on_its_way() -> World:
+    """Others deleted jane while an update was under way whose first attempt may still land."""
+    world = World()
+    world.reach(JANE)
+    by_others(world, "DELETE")
+    world.wire.faults[len(world.wire.sent)] = done_at_the_second_attempt
+    assert outcomes(world.reach({**JANE, "first_name": "Janet"})) == [Outcome.FAILED]
+    return world
+
+
+def test_what_was_on_its_way_to_a_profile_that_is_gone_is_uncertain_of_one_in_its_place() -> None:
+    world = gone_with_an_update_on_its_way()
+    record = world.store.record("jane")
+    assert record is not None
+    assert record.presence is Presence.GONE
+    after, _ = observed(record, Observed("5" * 8, "jane", {}))
+    fact = after.facts["first_name"]
+    assert (fact.known, fact.attempt) == (Known.UNCERTAIN, "Janet")
+
+
+def test_what_is_gone_is_forgotten_once_nothing_has_made_it_meanwhile() -> None:
+    world = gone_with_an_update_on_its_way()
+    since = world.now
+    assert outcomes(world.reach(prune=True)) == [Outcome.APPLIED]
+    assert (methods(world)[-1], world.store.record("jane")) == ("GET", None)
+    assert world.now - since >= 60
+
+
+def test_what_was_gone_and_is_there_again_is_not_forgotten() -> None:
+    world = gone_with_an_update_on_its_way()
+    by_others(world, "POST")
+    (result,) = world.reach(prune=True).results
+    assert (result.outcome, result.failure) == (Outcome.STALE, Failure.STALE)
+    assert [change.action for change in world.plan(prune=True).changes] == [Action.DELETE]
+
+
+def test_where_it_cannot_be_told_whether_what_was_gone_is_there_it_is_not_forgotten() -> None:
+    world = gone_with_an_update_on_its_way()
+    world.wire.faults[len(world.wire.sent)] = lost_before
+    assert outcomes(world.reach(prune=True)) == [Outcome.FAILED]
+    assert outcomes(world.reach(prune=True)) == [Outcome.APPLIED]
+
+
+def test_what_is_sent_along_is_recorded_of_another_profile_that_came_in_between() -> None:
+    """The members of installation_meta travel together, whichever of them the change is about."""
+    world = World()
+    device = "3fa85f64-5717-4562-b3fc-2c963f66afa6"
+    attributes = {f"a{number:02}": number for number in range(30)}
+    first = {
+        "customer_user_id": "jane",
+        "custom_attributes": attributes,
+        "installation_meta": {"device_id": device, "locale": "en"},
+    }
+    world.reach(first)
+    by_others(world, "DELETE")
+    by_others(world, "POST")
+    second = {
+        "customer_user_id": "jane",
+        "custom_attributes": {f"b{number:02}": number for number in range(30)},
+        "installation_meta": {"device_id": device, "locale": "de"},
+    }
+    plan = world.plan(second)
+    assert len(plan.changes[0].requests) == 2  # room is made before it is taken
+    assert outcomes(world.apply(plan, second)) == [Outcome.APPLIED]
+    record = world.store.record("jane")
+    assert record is not None
+    assert record.facts["installation_meta.device_id"] == Fact.of(device)

@@ -130,6 +130,20 @@ def test_what_ends_as_it_begins_is_told_after_the_outcomes_that_it_may_follow_fr
     assert list(world.run([flow("a"), at_once(), flow("c")])) == ["a done", "b skipped", "c done"]
 
 
+def test_a_flow_that_goes_on_keeps_its_place() -> None:
+    world = World()
+    world.window = 1
+
+    def twice() -> Flow[str]:
+        yield Step(request=request("a"))
+        yield Step(Writes(journal=(entry("a", "done"),)), goes_on=True)
+        yield Step(request=request("a again"))
+        return "a done"
+
+    assert list(world.run([twice(), flow("b")])) == ["a done", "b done"]
+    assert world.events.index("a again sent") < world.events.index("b intent")
+
+
 def test_no_more_flows_begin_than_are_worth_having_under_way() -> None:
     world, most = World(), 0
     world.window = 2
