@@ -52,8 +52,8 @@ browser: ## Install a Chromium for the tests of the HTML report (Debian, as root
 torture: $(READY) ## Break it in earnest: KILLS, SIGNALS and SEEDS say how often
 	@$(BIN)/python -m tests.torture --kills $(KILLS) --signals $(SIGNALS) --seeds $(SEEDS)
 
-bench: $(READY) ## Measure
-	@$(BIN)/python -m benchmarks.bench
+bench: $(READY) ## Measure; BENCH='--full --write' does it in full size, into benchmarks/RESULTS.md
+	@$(BIN)/python -m benchmarks $(BENCH)
 	@$(BIN)/python -m benchmarks.reports
 	@$(BIN)/python -m benchmarks.apply
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.bench import best
+from benchmarks.measuring import best
 from reconciler.ci import plan_annotations
 from reconciler.errors import Source
 from reconciler.markdown import plan_markdown
