@@ -50,7 +50,7 @@ def name(number: int) -> str:
 
 
 def document(number: int, version: int = 0) -> str:
-    """A profile of the usual size, 25 lines more or less, another one for every number. Versions of
+    """A profile of the usual size, 27 lines more or less, another one for every number. Versions of
     a profile differ in two fields."""
     bits = number * _HASH % 2**32
     platform = "iOS" if bits % 3 else "Android"

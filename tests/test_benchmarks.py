@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import itertools
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -211,6 +213,29 @@ def test_rivals(
     told = capsys.readouterr().out
     assert told.count("\n  octoDNS, ") == 2
     assert told.count("≥ 30") == 2
+
+
+def test_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    together = importlib.import_module("benchmarks.__main__")
+    short = {startup.main: "--rounds 1", growth.main: "--sizes 10 --rounds 1"}
+    monkeypatch.setattr(together, "SHORT", short)
+    monkeypatch.setattr("sys.argv", ["benchmarks", "--write", "--folder", str(tmp_path)])
+    together.main()
+    assert [line for line in _written(tmp_path).splitlines() if line.startswith("#")] == [
+        "# Results",
+        "## Start-up",
+        "## Growth",
+    ]
+
+
+def test_the_results_have_a_place_for_each_part() -> None:
+    text = (measuring.ROOT / "benchmarks" / "RESULTS.md").read_text("utf-8")
+    sources = (path.read_text("utf-8") for path in (measuring.ROOT / "benchmarks").glob("*.py"))
+    parts = {part for source in sources for part in re.findall(r'publish\("([^"]+)"', source)}
+    assert len(parts) == 5
+    assert parts <= set(re.findall(r"^## (.*)$", text, re.MULTILINE))
 
 
 def test_reports(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
