@@ -23,7 +23,7 @@ from typing import TypeAlias
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "RESULTS.md"
 FLOORS = str(ROOT / "benchmarks" / "floors.py")
-_SAMPLES = 0.05  # seconds between two looks at the memory of a process
+_OFTEN, _SELDOM = 0.01, 0.05  # seconds between two looks at memory: in the first second, and later
 MIB = 1024 * 1024
 
 
@@ -98,7 +98,7 @@ def _watched(pid: int) -> Iterator[list[int]]:
     ended = threading.Event()
 
     def look() -> None:
-        while not ended.wait(_SAMPLES):
+        while not ended.wait(_OFTEN if len(samples) < 1 / _OFTEN else _SELDOM):
             samples.append(_memory(pid))
 
     thread = threading.Thread(target=look)
