@@ -7,6 +7,7 @@ import math
 import os
 import platform
 import re
+import signal
 import statistics
 import subprocess
 import sys
@@ -249,8 +250,13 @@ def numbers(text: str) -> list[int]:
 
 @contextmanager
 def scratch(folder: str | None) -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="bench-", dir=folder) as name:
-        yield Path(name)
+    """A folder that is removed afterwards, also when the program is asked to end."""
+    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    try:
+        with tempfile.TemporaryDirectory(prefix="bench-", dir=folder) as name:
+            yield Path(name)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def say(text: str) -> None:
