@@ -808,12 +808,16 @@ def look(
 
     ``quiet`` takes the marks of what can no longer land late from a record.
 
-    Raises Refused where an answer names another application than the recorded one.
+    Ends where the key is refused. Raises Refused where an answer names another application than the
+    recorded one.
     """
+    refused = False
 
     def flow(record: Record) -> Flow[Look]:
+        nonlocal refused
         answer = yield Step(request=read_recorded(record))
         assert answer is not None
+        refused = refused or answer.is_unauthorised
         told = answer.data.app_id if answer.data else None
         if None not in (application, told) and told != application:
             raise Refused(
@@ -826,7 +830,7 @@ def look(
         return seen
 
     named = (record for record in records if record.customer_user_id or record.profile_id)
-    engine = Engine[Look](calls, writer, in_flight=in_flight, stop=stop)
+    engine = Engine[Look](calls, writer, in_flight=in_flight, stop=lambda: refused or stop())
     return engine.run(map(flow, named))
 
 

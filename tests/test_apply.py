@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from reconciler.apply import check_plan
+from reconciler.apply import check_plan, look
 from reconciler.errors import Refused
 from reconciler.outcomes import Failure, Halt, Outcome
 from reconciler.plan import Action, Plan
@@ -15,6 +15,7 @@ from reconciler.state import Fact, Known, Presence
 from tests.worlds import (
     Applied,
     Crash,
+    SerialCalls,
     World,
     away,
     crash_after,
@@ -388,3 +389,21 @@ def test_what_is_sent_along_is_recorded_of_another_profile_that_came_in_between(
     record = world.store.record("jane")
     assert record is not None
     assert record.facts["installation_meta.device_id"] == Fact.of(device)
+
+
+def test_a_look_with_a_refused_key_costs_one_request() -> None:
+    world = World()
+    world.reach(*({"customer_user_id": f"u{number}", "first_name": "U"} for number in range(9)))
+    sent = len(world.wire.sent)
+    world.wire.faults[sent] = refused_key
+    seen = look(
+        world.store.records(),
+        SerialCalls(world),
+        application=None,
+        writer=None,
+        quiet=lambda record: record,
+        stop=lambda: False,
+        in_flight=lambda: 1 if len(world.wire.sent) == sent else 8,  # once the API has answered
+    )
+    assert [each.drift.kind for each in seen] == ["unread"]
+    assert len(world.wire.sent) == sent + 1

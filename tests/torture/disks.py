@@ -20,7 +20,7 @@ from reconciler.state import Known
 from reconciler.store import MemoryStore, SqliteStore, Writer
 from reconciler.workspace import Workspace
 from tests.torture.checker import Checker, facts_against
-from tests.torture.kills import finish, settle
+from tests.torture.kills import finish
 from tests.torture.tally import Tally
 from tests.torture.world import Files, Project, Remote, fresh_content, scratch
 from tests.worlds import World
@@ -180,7 +180,7 @@ def _in_an_emergency(seed: int, place: Path, fault: Fault, tally: Tally) -> Iter
                 workspace.apply(plan, parallelism=3)
             except ReconcileError as problem:
                 message = f"{problem.message} {problem.hint}"
-        settle(remote)
+        remote.settle()
     recorded = {entry.address for entry in inner.journal() if entry.kind == "applied"}
     inner.close()
     remote.close()
@@ -297,7 +297,7 @@ def _limited(seed: int, sizes: int, reproduction: str, limit: Limit, rooms: rang
                 room = rng.choice(rooms)
                 with limit(project, room):
                     ended = project.apply()
-                settle(remote)
+                remote.settle()
                 tally.counts["runs that failed" if ended.code else "runs that fitted"] += 1
                 problems = checker.check(ended)
                 if ended.code not in (0, 1) or (ended.code == 1 and "error: " not in ended.err):

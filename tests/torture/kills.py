@@ -68,15 +68,8 @@ def _kill_once(project: Project, checker: Checker, rng: random.Random) -> tuple[
     time.sleep(pause)
     killed = not run.ended
     run.kill()
-    time.sleep(0.01)  # what is on the wire arrives
-    settle(remote)
+    remote.settle()
     return killed, checker.check(run.wait())
-
-
-def settle(remote: Remote) -> None:
-    """Waits until nothing is under way at the remote."""
-    while len(remote.effects) < len(remote.arrivals):
-        time.sleep(0.005)
 
 
 def finish(project: Project, checker: Checker, files: Files) -> list[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.torture.checker import Checker
-from tests.torture.kills import finish, settle
+from tests.torture.kills import finish
 from tests.torture.tally import Tally
 from tests.torture.world import Ended, Files, Project, Remote, scratch
 
@@ -110,7 +110,7 @@ def pause(seed: int, *, lease: float = 1.0) -> Tally:
             time.sleep(rng.random() * 0.02)
             holder.send(signal.SIGSTOP)
             time.sleep(lease + 0.3)
-            settle(remote)
+            remote.settle()
             second = Project(folder, remote, project.parallelism, output="second")
             second.program = project.program
             found = finish(second, checker, files)
@@ -125,7 +125,7 @@ def pause(seed: int, *, lease: float = 1.0) -> Tally:
             sent = len(remote.arrivals)
             holder.send(signal.SIGCONT)
             ended = holder.wait()
-            settle(remote)
+            remote.settle()
             if _all_of(project) != before:
                 found.append("the overtaken holder wrote to the state")
             late = len(remote.arrivals) - sent

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tests.torture.checker import Checker
-from tests.torture.kills import finish, settle
+from tests.torture.kills import finish
 from tests.torture.tally import Tally
 from tests.torture.world import Ended, Files, Project, Remote, Run, Terminal, scratch
 
@@ -78,7 +78,7 @@ def unit(seed: int, *, way: str, scene: str | None = None, parallelism: int = 4)
                 found.append(f"{told}: {late} requests began after the signal")
             found += [f"{told}: {what}" for what in checker.check(ended)]
         with project.served():
-            settle(remote)
+            remote.settle()
             found += [f"{told}: then {what}" for what in finish(project, checker, files)]
         remote.close()
     tally.blame(reproduction, found)
@@ -111,7 +111,7 @@ def _interrupt(
     seconds = time.monotonic() - started
     # A request that was on its way when the signal came is not counted: 50 ms for that.
     late = sum(1 for at in remote.arrivals[before:] if at > started + 0.05)
-    settle(remote)
+    remote.settle()
     return seconds, late, ended
 
 
@@ -147,7 +147,7 @@ def github(seed: int, *, patience: float = 7.5, mercy: float = 2.5) -> Tally:
             tally.counts["runs"] += 1
             run.kill()
             time.sleep(0.05)
-            settle(remote)
+            remote.settle()
             found = checker.check(run.wait())
             project.settings = {}
         with project.served():

@@ -11,6 +11,7 @@ import pty
 import random
 import select
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -78,6 +79,8 @@ class Remote(Emulator):
         self.arrivals: list[float] = []
         self.before: Callable[[], float] = lambda: 0.0
         self.after: Callable[[], float] = lambda: 0.0
+        self.port: int | None = None
+        """Where it is served."""
         self._order = threading.Lock()
         self._arrived = threading.Condition()
 
@@ -108,6 +111,18 @@ class Remote(Emulator):
             )
         time.sleep(self.after())
         return answer
+
+    def settle(self) -> None:
+        """Waits until all that was sent so far has taken effect, however late the server gets its turn:
+        it reads what was sent to it before it answers somebody who comes now."""
+        for _ in range(2):
+            with suppress(OSError), socket.create_connection(("127.0.0.1", self.port or 0)) as late:
+                late.sendall(b"?\r\n\r\n")
+                while late.recv(4096):
+                    pass
+        time.sleep(0.01)  # for the threads in which requests are carried out to begin
+        while len(self.effects) < len(self.arrivals):
+            time.sleep(0.005)
 
     def wait_for(self, arrivals: int, *, until: Callable[[], bool], seconds: float = 60.0) -> bool:
         """Waits until so many requests have arrived since the beginning, or ``until`` says so."""
@@ -227,6 +242,7 @@ class Project:
         parsed = [parse_fault(text) for text in faults]
         with EmulatorServer(self.remote, faults=parsed, seed=seed) as server:
             self.configure(server.url)
+            self.remote.port = server.port
             yield
 
     def configure(self, url: str) -> None:
