@@ -7,11 +7,9 @@ a mapping is not mentioned.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
-import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import TypeAlias
 
 Json: TypeAlias = "None | bool | int | float | str | Sequence[Json] | Mapping[str, Json]"
@@ -29,13 +27,21 @@ class Tag(str):
 
 def canonical(value: Json) -> str:
     """The one JSON spelling of a value: sorted keys, no blanks, ASCII only, floats with their point."""
-    return json.dumps(
-        value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
-    )
+    return _canonical()(value)
+
+
+@cache
+def _canonical() -> Callable[[Json], str]:
+    # Here, as all imports of this module that ``--help`` has no use for.
+    import json
+
+    return json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
 
 
 def digest(*lines: Json) -> str:
     """``sha256:<hex>`` over the canonical form of each line, every one ended by a newline."""
+    import hashlib
+
     sha = hashlib.sha256()
     for line in lines:
         sha.update(canonical(line).encode("ascii"))
@@ -64,6 +70,8 @@ def shown(text: str) -> str:
 
 def spelled(value: Json, *, indent: int | None = None) -> str:
     """JSON for people and programs, in ASCII, that the log of a build does not obey (see `shown`)."""
+    import json
+
     text = json.dumps(value, indent=indent, allow_nan=False)
     return _COMMAND.sub(r"\\u0023", text) if "##" in text else text
 
@@ -80,6 +88,8 @@ def _escaped(text: str) -> str:
 
 
 def _shown_character(character: str) -> str:
+    import unicodedata
+
     if character == "\\":
         return "\\\\"
     if character == " " or (
@@ -107,4 +117,4 @@ def quoted(value: Scalar | None) -> str:
         case float() if value.is_integer() and abs(value) < 1e15:
             return f"{value:.1f}"
         case _:
-            return json.dumps(value)
+            return spelled(value)
