@@ -11,6 +11,7 @@ import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from math import ceil
 from typing import TypeAlias, assert_never
 from urllib.parse import quote
@@ -122,8 +123,7 @@ class ChangeView:
     protect: bool
     hazards: tuple[HazardView, ...]
     fields: tuple[FieldView, ...]
-    requests: tuple[tuple[str, ...], ...]
-    """The lines of each request, the very ones that are sent."""
+    sent: tuple[Request, ...]
     place: str
     file: str
     line: int
@@ -133,6 +133,12 @@ class ChangeView:
     """As it was written, not to be printed as it is."""
     members: int = 1
     """Changes that this stands for: those of a template."""
+
+    @property
+    def requests(self) -> tuple[tuple[str, ...], ...]:
+        """The lines of each request, the very ones that are sent. Made when they are asked for: most
+        readers do not, and they cost more than all the rest."""
+        return tuple(tuple(request_lines(request)) for request in self.sent)
 
 
 GroupKey: TypeAlias = tuple[Source | None, str, Action, tuple[tuple[FieldPath, Op, Basis], ...]]
@@ -171,7 +177,7 @@ class _Group:
                 for item, befores, afters in fields
             ),
             place=f"{count(self.size, 'profile')} from {first.place}",
-            requests=(),
+            sent=(),
         )
 
 
@@ -315,6 +321,7 @@ class PlanView:
     def change(self, change: Change) -> ChangeView:
         """The view of one change."""
         source = change.source
+        file = shown(source.file) if source else ""
         return ChangeView(
             symbol=SYMBOLS[change.action],
             address=shown(change.address),
@@ -327,32 +334,33 @@ class PlanView:
                 HazardView(shown(hazard.kind), shown(hazard.message), shown(change.address))
                 for hazard in change.hazards
             ),
-            fields=tuple(self._field(change, item) for item in change.fields),
-            requests=tuple(tuple(request_lines(request)) for request in change.requests),
+            fields=tuple([self._field(change, item, file) for item in change.fields]),
+            sent=change.requests,
             place=shown(str(source)) if source else "",
-            file=shown(source.file) if source else "",
+            file=file,
             line=source.line if source else 0,
             link=self.links.to(source) if change.action is not Action.DELETE else "",
             origin=origin_text(self.blame.get((change.address, ""))),
         )
 
-    def _field(self, change: Change, item: FieldChange) -> FieldView:
+    def _field(self, change: Change, item: FieldChange, file: str) -> FieldView:
+        """The view of a field; ``file`` is the shown one of the change."""
         mark, before, after, note = _told(item)
-        source = None
-        if change.source is not None and item.line:
-            source = Source(item.file or change.source.file, item.line)
+        link = origin = ""
+        line = 0
+        if change.source is None or not item.line:
+            file = ""
+        else:
+            line = item.line
+            if item.file:
+                file = shown(item.file)
+            if self.links.base:
+                link = self.links.to(Source(item.file or change.source.file, line))
+        if self.blame:
+            origin = origin_text(self.blame.get((change.address, item.path)))
+        path = _shown_path(item.path)
         return FieldView(
-            mark=mark,
-            path=shown(item.path),
-            op=item.op,
-            before=before,
-            after=after,
-            basis=item.basis,
-            note=note,
-            file=shown(source.file) if source else "",
-            line=source.line if source else 0,
-            link=self.links.to(source),
-            origin=origin_text(self.blame.get((change.address, item.path))),
+            mark, path, item.op, before, after, item.basis, note, file, line, link, origin
         )
 
     @property
@@ -454,6 +462,9 @@ def _told(item: FieldChange) -> tuple[str, str | None, str, str]:
             return "x", before, "", "no longer managed; stays as it is at the API"
         case _:
             assert_never(item.op)
+
+
+_shown_path = lru_cache(maxsize=4096)(shown)  # there are few, and many fields
 
 
 def _is_attribute(path: FieldPath) -> bool:
