@@ -710,11 +710,14 @@ class Declarations:
 
 
 class Profiles:
-    """The declared profiles in the order of their addresses, made anew each time they are asked for."""
+    """The declared profiles in the order of their addresses, made anew each time they are asked for.
+
+    Going through them raises ReconcileError once the workspace is closed."""
 
     def __init__(self, index: Index, count: int) -> None:
         self._index = index
         self._count = count
+        index.lend(self)
 
     def __len__(self) -> int:
         return self._count
