@@ -45,7 +45,11 @@ SYMBOLS = {
 REFUSED = ("delete_everything", "max_delete", "max_changes")
 """Hazards of a whole plan that apply refuses, the gravest first."""
 GRAVE = ("delete", "link", "new_device_id", "attribute_limit", "two_steps", "zero_value")
-"""Hazards of changes that are named one by one, the gravest first; others are summed up."""
+"""Hazards of changes that are named one by one, the gravest first; others are summed up, and so are very
+many (`MOST_NAMED`)."""
+
+MOST_NAMED = 200
+"""Changes that are named for each grave hazard; of a larger number, the rest is summed up."""
 
 _IMPORTANCE = (Action.DELETE, Action.LINK, Action.UPDATE, Action.CREATE, Action.FORGET)
 
@@ -234,6 +238,7 @@ class PlanView:
         links: Links | None = None,
     ) -> PlanView:
         grave: list[tuple[int, HazardView]] = []
+        told: Counter[str] = Counter()
         sums: Counter[str] = Counter()
         sentences: dict[str, str] = {}
         basis: Counter[Basis] = Counter()
@@ -246,6 +251,9 @@ class PlanView:
                 groups[key].add(change)
             for hazard in change.hazards:
                 if hazard.kind in GRAVE:
+                    told[hazard.kind] += 1
+                    if told[hazard.kind] > MOST_NAMED:
+                        continue
                     view = HazardView(
                         shown(hazard.kind), shown(hazard.message), shown(change.address)
                     )
@@ -256,6 +264,12 @@ class PlanView:
             for item in change.fields:
                 basis[item.basis] += 1
                 write_only += item.basis is not Basis.NONE and not _is_attribute(item.path)
+        for kind, number in told.items():
+            if number > MOST_NAMED:
+                more = HazardView(
+                    shown(kind), f"more have the hazard {shown(kind)}", number=number - MOST_NAMED
+                )
+                grave.append((GRAVE.index(kind), more))
         grave.sort(key=lambda item: item[0])
         return cls(
             plan=plan,
@@ -388,7 +402,9 @@ class PlanView:
         """What can be taken back, and what cannot."""
         if self.is_empty:
             return ""
-        kinds = Counter(hazard.kind for hazard in self.hazards)
+        kinds: Counter[str] = Counter()
+        for hazard in self.hazards:
+            kinds[hazard.kind] += hazard.number
         never = [
             count(kinds[kind], noun)
             for kind, noun in (
