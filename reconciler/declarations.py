@@ -394,9 +394,7 @@ class _Reading:
         for listing in walk.listings():
             path = listing.folder.encode("utf-8", "surrogateescape")
             seen.add(path)
-            self._files += len(listing.names)
             folder = index.folder(path)
-            self._tell("reading", self._files)
             self._note_defaults(listing.folder, folder)
             if (
                 folder is None
@@ -404,6 +402,8 @@ class _Reading:
                 or (stale and not stale.isdisjoint(folder.file_ids()))
             ):
                 yield from self._differing(path, listing, folder)
+            else:
+                self._tell(len(listing.names))
         for path in [path for path in index.folders() if path not in seen]:
             index.remove_folder(path)
             self.changed = True
@@ -432,6 +432,7 @@ class _Reading:
             self._index.remove_files(file for _, file in known.values())
             self.changed = True
         update.open = len(suspects)
+        self._tell(len(listing.names) - len(suspects))
         if not suspects:
             self._write(update)
             return
@@ -504,13 +505,16 @@ class _Reading:
         for update in {id(one.update): one.update for one in asked}.values():
             if not update.open:
                 self._write(update)
+        self._tell(len(asked))
 
     def _write(self, update: _Update) -> None:
         listing = update.listing
         self._index.put_folder(update.path, listing.names, listing.stamps, update.files)
 
-    def _tell(self, doing: str, done: int) -> None:
-        self._means.tell(Told(doing, done))
+    def _tell(self, more: int) -> None:
+        """Tell that so many more files are done with."""
+        self._files += more
+        self._means.tell(Told("reading", self._files))
 
 
 _NEVER: Stamp = (-1, 0, 0, 0)
@@ -710,11 +714,14 @@ class Declarations:
 
 
 class Profiles:
-    """The declared profiles in the order of their addresses, made anew each time they are asked for."""
+    """The declared profiles in the order of their addresses, made anew each time they are asked for.
+
+    Going through them raises ReconcileError once the workspace is closed."""
 
     def __init__(self, index: Index, count: int) -> None:
         self._index = index
         self._count = count
+        index.lend(self)
 
     def __len__(self) -> int:
         return self._count

@@ -20,6 +20,7 @@ from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
+from weakref import WeakSet
 
 from reconciler.errors import Diagnostic, ReconcileError, Severity, Source
 from reconciler.loader import STAMP, Listing, Stamp
@@ -64,11 +65,17 @@ _LOOKUPS = {
 class Unusable(ReconcileError):
     """The index failed in the middle of its use. Nothing that came from it counts."""
 
-    def __init__(self) -> None:
-        super().__init__(
-            "the index of the profile files failed while it was in use",
-            hint="Run again; if it fails again, do so with --no-cache.",
-        )
+    def __init__(self, *, closed: bool = False) -> None:
+        if closed:
+            super().__init__(
+                "the profiles of a workspace were read after it was closed",
+                hint="Read them before, or keep the workspace open.",
+            )
+        else:
+            super().__init__(
+                "the index of the profile files failed while it was in use",
+                hint="Run again; if it fails again, do so with --no-cache.",
+            )
 
 
 class Declared(NamedTuple):
@@ -114,6 +121,8 @@ class Index:
         self._path = path
         """``None`` for a private one, of which nothing is kept."""
         self._has_failed = False
+        self._is_closed = False
+        self._readers: WeakSet[object] = WeakSet()
         self._layouts: dict[str, int] = {}
         self._paths: dict[int, str] = {}
         self._next = 0
@@ -164,7 +173,7 @@ class Index:
         try:
             source = _connect(path.absolute().as_uri() + "?mode=ro")
             try:
-                source.backup(private)
+                _copy(source, private)
             finally:
                 source.close()
             private.execute("BEGIN")
@@ -185,14 +194,62 @@ class Index:
 
     def keep(self) -> None:
         """Make what was written last, if it can be; what is here stays as it is for its reader."""
+        if self._path is None or self._has_failed:
+            return
         with suppress(sqlite3.Error):
-            if self._path is not None and not self._has_failed:
+            before = self._version()
+            try:
                 self._db.execute("COMMIT")
-                self._db.execute("BEGIN")
-                self._db.execute("SELECT count(*) FROM about").fetchone()
+            except sqlite3.Error:
+                # Others read. To go on trying would keep all of them out for as long as we are here.
+                self._detach()
+                return
+            # Between the two another process may put its own in the place of what is here.
+            self._has_failed = True
+            self._db.execute("BEGIN")
+            self._has_failed = self._version() != before
+
+    def _detach(self) -> None:
+        """Go on with a private copy."""
+        private = _connect("")
+        private.execute("PRAGMA journal_mode = OFF")
+        private.execute("BEGIN")
+        try:
+            # Row by row: SQLite copies no database that is being written.
+            for (statement,) in self._db.execute(
+                "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY type DESC"
+            ):
+                private.execute(statement)
+            for (table,) in self._db.execute("SELECT name FROM sqlite_master WHERE type = 'table'"):
+                rows = self._db.execute(f'SELECT * FROM "{table}"')
+                places = ",".join("?" * len(rows.description))
+                private.executemany(f'INSERT INTO "{table}" VALUES ({places})', rows)
+        except sqlite3.Error:
+            self._has_failed = True
+        self._db.close()
+        self._db, self._path = private, None
+
+    def _version(self) -> int:
+        """A number that changes when another connection writes. Begins to read."""
+        self._db.execute("SELECT count(*) FROM about").fetchone()
+        (version,) = self._db.execute("PRAGMA data_version").fetchone()
+        return int(version)
+
+    def lend(self, reader: object) -> None:
+        """Take note of something that reads from the index for as long as it lives: see `let_go`."""
+        self._readers.add(reader)
+
+    def let_go(self) -> None:
+        """Let go of the file. What was not kept is gone, but for those it was lent to: they go on
+        with a copy of what was here."""
+        if not self._readers:
+            self.close()
+        elif self._path is not None:
+            self._detach()
 
     def close(self) -> None:
-        """Let go of the file. What was not kept is gone."""
+        """End the index for everybody."""
+        self._is_closed = True
         with suppress(sqlite3.Error):
             self._db.close()
 
@@ -482,6 +539,8 @@ class Index:
         return row
 
     def _all(self, query: str, *arguments: object) -> Iterator[Any]:
+        if self._has_failed:
+            raise self._failed()
         try:
             cursor = self._db.execute(query, arguments)
             while rows := cursor.fetchmany(_PAGE):
@@ -491,7 +550,7 @@ class Index:
 
     def _failed(self) -> Unusable:
         self._has_failed = True
-        return Unusable()
+        return Unusable(closed=self._is_closed)
 
     def _by_id(self, query: str, ids: Iterable[int]) -> Iterator[Any]:
         wanted = iter(ids)
@@ -538,6 +597,18 @@ def _connect(database: str) -> sqlite3.Connection:
         db.close()
         raise
     return db
+
+
+def _copy(source: sqlite3.Connection, target: sqlite3.Connection) -> None:
+    """Copies a database, or raises sqlite3.OperationalError where it stays locked: by itself, `backup`
+    would wait for ever."""
+    until = time.monotonic() + _WAIT
+
+    def progress(status: int, remaining: int, total: int) -> None:
+        if status not in (sqlite3.SQLITE_OK, sqlite3.SQLITE_DONE) and time.monotonic() > until:
+            raise sqlite3.OperationalError("locked")
+
+    source.backup(target, progress=progress)
 
 
 def _has_key(db: sqlite3.Connection, key: str) -> bool:

@@ -42,6 +42,9 @@ _NUMBER = re.compile(r"\+[0-9][0-9 ().\-/]{6,22}[0-9]").fullmatch
 _PUNCTUATION = str.maketrans("", "", " ().-/")
 
 
+_PHONE: Path = ("phone_number",)
+
+
 class Level(StrEnum):
     """How the guard speaks."""
 
@@ -72,6 +75,9 @@ def personal(document: Document, contract: Contract, guard: Guard) -> Iterator[D
     if isinstance(meta, dict) and meta.get("contains_personal_data"):
         return
     for path, text in _texts(value):
+        # Most texts are neither: this is looked at for every text of every profile.
+        if "@" not in text and path != _PHONE and not text.startswith("+"):
+            continue
         found = _about(path, text, guard)
         if found is not None:
             message, hint = found
@@ -102,21 +108,22 @@ def _texts(value: Any) -> Iterator[tuple[Path, str]]:
 
 def _about(path: Path, text: str, guard: Guard) -> tuple[str, str] | None:
     """What to say of a text, never quoting it; ``None`` where it is nobody's."""
-    where = ".".join(str(part) for part in path)
     if "@" in text:
         for match in _ADDRESS.finditer(text):
             domain = match["domain"].lower()
             if "." in domain and not _is_below(domain, (*RESERVED_DOMAINS, *guard.domains)):
+                where = ".".join(map(str, path))
                 return (
                     f"`{where}` looks like the e-mail address of a real person",
                     "Use a domain such as example.com, or list yours under "
                     "`personal_data.domains` in reconcile.yaml.",
                 )
         return None
-    is_phone = path == ("phone_number",)
+    is_phone = path == _PHONE
     digits = text.translate(_PUNCTUATION)
     looks = _NUMBER(text) is not None or (is_phone and sum(map(str.isdigit, digits)) >= 7)
     if looks and not _RESERVED_NUMBERS(digits):
+        where = ".".join(map(str, path))
         return (
             f"`{where}` looks like the phone number of a real person",
             "Use one that is reserved for fiction, such as +12025550123.",
@@ -125,4 +132,4 @@ def _about(path: Path, text: str, guard: Guard) -> tuple[str, str] | None:
 
 
 def _is_below(domain: str, domains: tuple[str, ...]) -> bool:
-    return any(domain == each or domain.endswith(f".{each}") for each in domains)
+    return domain in domains or domain.endswith(tuple([f".{each}" for each in domains]))

@@ -551,6 +551,11 @@ def _decode_hazards(data: Any) -> tuple[Hazard, ...]:
     return tuple(Hazard(item["kind"], item["message"]) for item in data)
 
 
+# Looking up is many times faster than calling an enumeration.
+_OPS = {op.value: op for op in Op}
+_BASES = {basis.value: basis for basis in Basis}
+
+
 def _decode_change(data: dict[str, Any]) -> Change:
     source = data["source"]
     return Change(
@@ -558,16 +563,18 @@ def _decode_change(data: dict[str, Any]) -> Change:
         action=Action(data["action"]),
         reason=data["reason"],
         fields=tuple(
-            FieldChange(
-                path=item["path"],
-                op=Op(item["op"]),
-                before=item["before"],
-                after=item["after"],
-                basis=Basis(item["basis"]),
-                line=item["line"],
-                file=item.get("file"),
-            )
-            for item in data["fields"]
+            [
+                FieldChange(
+                    item["path"],
+                    _OPS[item["op"]],
+                    item["before"],
+                    item["after"],
+                    _BASES[item["basis"]],
+                    item["line"],
+                    item.get("file"),
+                )
+                for item in data["fields"]
+            ]
         ),
         requests=tuple(
             Request(

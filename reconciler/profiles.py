@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from json import JSONDecoder, JSONEncoder
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from reconciler.contract import ATTRIBUTES, INSTALLATION, Contract, normalise
 from reconciler.documents import Document, Path
 from reconciler.errors import Source
+from reconciler.packing import packed, unpacked
 from reconciler.values import FieldPath, Scalar
 
 PROFILE_PREFIX = "profile:"
@@ -177,8 +177,8 @@ def pack(document: Document, contract: Contract) -> tuple[str, str]:
         layout = _packed_layout(paths, tuple(offsets), tuple(files.items()))
     else:
         layout = _packed_layout(paths, tuple([line - first for line in lines]), ())
-    said = about if any(about[_USUAL:]) else about[:_USUAL]
-    return layout, _dumps([first, document.source.column, said, *values])
+    said = about[:] if any(about[_USUAL:]) else about[:_USUAL]  # plain tuples
+    return layout, packed([first, document.source.column, said, *values])
 
 
 _USUAL = About._fields.index("template")
@@ -200,7 +200,7 @@ class Packed(NamedTuple):
     def of(cls, layout: str, body: str) -> Packed:
         """What `pack` made of it."""
         paths, offsets, files = _unpacked_layout(layout)
-        line, column, about, *values = _loads(body)
+        line, column, about, *values = unpacked(body)
         return cls(paths, values, About(*about), offsets, files, line, column)
 
     def profile(self, file: str) -> Profile:
@@ -214,24 +214,20 @@ class Packed(NamedTuple):
         return _profile(self.paths, self.values, lines, files, self.about, source)
 
 
-_dumps = JSONEncoder(separators=(",", ":"), allow_nan=False).encode
-_loads = JSONDecoder().decode
-
-
 @lru_cache(maxsize=4096)
 def _packed_layout(
     paths: tuple[FieldPath, ...],
     offsets: tuple[int, ...],
     files: tuple[tuple[FieldPath, str], ...],
 ) -> str:
-    return _dumps([paths, offsets, files])
+    return packed([paths, offsets, files])
 
 
 @lru_cache(maxsize=4096)
 def _unpacked_layout(
     layout: str,
 ) -> tuple[tuple[FieldPath, ...], tuple[int, ...], Mapping[FieldPath, str]]:
-    paths, offsets, files = _loads(layout)
+    paths, offsets, files = unpacked(layout)
     return tuple(paths), tuple(offsets), dict(files) if files else _HERE
 
 

@@ -11,6 +11,7 @@ import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from math import ceil
 from typing import TypeAlias, assert_never
 from urllib.parse import quote
@@ -44,7 +45,11 @@ SYMBOLS = {
 REFUSED = ("delete_everything", "max_delete", "max_changes")
 """Hazards of a whole plan that apply refuses, the gravest first."""
 GRAVE = ("delete", "link", "new_device_id", "attribute_limit", "two_steps", "zero_value")
-"""Hazards of changes that are named one by one, the gravest first; others are summed up."""
+"""Hazards of changes that are named one by one, the gravest first; others are summed up, and so are very
+many (`MOST_NAMED`)."""
+
+MOST_NAMED = 200
+"""Changes that are named for each grave hazard; of a larger number, the rest is summed up."""
 
 _IMPORTANCE = (Action.DELETE, Action.LINK, Action.UPDATE, Action.CREATE, Action.FORGET)
 
@@ -122,8 +127,7 @@ class ChangeView:
     protect: bool
     hazards: tuple[HazardView, ...]
     fields: tuple[FieldView, ...]
-    requests: tuple[tuple[str, ...], ...]
-    """The lines of each request, the very ones that are sent."""
+    sent: tuple[Request, ...]
     place: str
     file: str
     line: int
@@ -133,6 +137,12 @@ class ChangeView:
     """As it was written, not to be printed as it is."""
     members: int = 1
     """Changes that this stands for: those of a template."""
+
+    @property
+    def requests(self) -> tuple[tuple[str, ...], ...]:
+        """The lines of each request, the very ones that are sent. Made when they are asked for: most
+        readers do not, and they cost more than all the rest."""
+        return tuple(tuple(request_lines(request)) for request in self.sent)
 
 
 GroupKey: TypeAlias = tuple[Source | None, str, Action, tuple[tuple[FieldPath, Op, Basis], ...]]
@@ -171,7 +181,7 @@ class _Group:
                 for item, befores, afters in fields
             ),
             place=f"{count(self.size, 'profile')} from {first.place}",
-            requests=(),
+            sent=(),
         )
 
 
@@ -228,6 +238,7 @@ class PlanView:
         links: Links | None = None,
     ) -> PlanView:
         grave: list[tuple[int, HazardView]] = []
+        told: Counter[str] = Counter()
         sums: Counter[str] = Counter()
         sentences: dict[str, str] = {}
         basis: Counter[Basis] = Counter()
@@ -240,6 +251,9 @@ class PlanView:
                 groups[key].add(change)
             for hazard in change.hazards:
                 if hazard.kind in GRAVE:
+                    told[hazard.kind] += 1
+                    if told[hazard.kind] > MOST_NAMED:
+                        continue
                     view = HazardView(
                         shown(hazard.kind), shown(hazard.message), shown(change.address)
                     )
@@ -250,6 +264,12 @@ class PlanView:
             for item in change.fields:
                 basis[item.basis] += 1
                 write_only += item.basis is not Basis.NONE and not _is_attribute(item.path)
+        for kind, number in told.items():
+            if number > MOST_NAMED:
+                more = HazardView(
+                    shown(kind), f"more have the hazard {shown(kind)}", number=number - MOST_NAMED
+                )
+                grave.append((GRAVE.index(kind), more))
         grave.sort(key=lambda item: item[0])
         return cls(
             plan=plan,
@@ -315,6 +335,7 @@ class PlanView:
     def change(self, change: Change) -> ChangeView:
         """The view of one change."""
         source = change.source
+        file = shown(source.file) if source else ""
         return ChangeView(
             symbol=SYMBOLS[change.action],
             address=shown(change.address),
@@ -327,32 +348,33 @@ class PlanView:
                 HazardView(shown(hazard.kind), shown(hazard.message), shown(change.address))
                 for hazard in change.hazards
             ),
-            fields=tuple(self._field(change, item) for item in change.fields),
-            requests=tuple(tuple(request_lines(request)) for request in change.requests),
+            fields=tuple([self._field(change, item, file) for item in change.fields]),
+            sent=change.requests,
             place=shown(str(source)) if source else "",
-            file=shown(source.file) if source else "",
+            file=file,
             line=source.line if source else 0,
             link=self.links.to(source) if change.action is not Action.DELETE else "",
             origin=origin_text(self.blame.get((change.address, ""))),
         )
 
-    def _field(self, change: Change, item: FieldChange) -> FieldView:
+    def _field(self, change: Change, item: FieldChange, file: str) -> FieldView:
+        """The view of a field; ``file`` is the shown one of the change."""
         mark, before, after, note = _told(item)
-        source = None
-        if change.source is not None and item.line:
-            source = Source(item.file or change.source.file, item.line)
+        link = origin = ""
+        line = 0
+        if change.source is None or not item.line:
+            file = ""
+        else:
+            line = item.line
+            if item.file:
+                file = shown(item.file)
+            if self.links.base:
+                link = self.links.to(Source(item.file or change.source.file, line))
+        if self.blame:
+            origin = origin_text(self.blame.get((change.address, item.path)))
+        path = _shown_path(item.path)
         return FieldView(
-            mark=mark,
-            path=shown(item.path),
-            op=item.op,
-            before=before,
-            after=after,
-            basis=item.basis,
-            note=note,
-            file=shown(source.file) if source else "",
-            line=source.line if source else 0,
-            link=self.links.to(source),
-            origin=origin_text(self.blame.get((change.address, item.path))),
+            mark, path, item.op, before, after, item.basis, note, file, line, link, origin
         )
 
     @property
@@ -380,7 +402,9 @@ class PlanView:
         """What can be taken back, and what cannot."""
         if self.is_empty:
             return ""
-        kinds = Counter(hazard.kind for hazard in self.hazards)
+        kinds: Counter[str] = Counter()
+        for hazard in self.hazards:
+            kinds[hazard.kind] += hazard.number
         never = [
             count(kinds[kind], noun)
             for kind, noun in (
@@ -454,6 +478,9 @@ def _told(item: FieldChange) -> tuple[str, str | None, str, str]:
             return "x", before, "", "no longer managed; stays as it is at the API"
         case _:
             assert_never(item.op)
+
+
+_shown_path = lru_cache(maxsize=4096)(shown)  # there are few, and many fields
 
 
 def _is_attribute(path: FieldPath) -> bool:

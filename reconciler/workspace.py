@@ -24,6 +24,7 @@ from itertools import islice
 from pathlib import Path, PurePath
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
+from weakref import WeakSet
 
 from reconciler import fakes
 from reconciler.config import EMULATOR, Config, Environment, find, load_config
@@ -87,8 +88,8 @@ _FEW = 2_000
 class Checked:
     """What validation found: the valid profiles in the order of their addresses, and all findings.
 
-    Where there are many profiles they are not held, but read from the index each time; that ends once
-    the workspace reads its files again, or is closed.
+    Where there are many profiles they are not held, but read each time from what the index was then;
+    that ends once the workspace is closed.
     """
 
     profiles: Profiles | tuple[Profile, ...]
@@ -154,6 +155,8 @@ class Workspace:
         self._given = self._placeholders(run, worker)
         self._line: _Line | None = None
         self._index: Index | None = None
+        self._lent: WeakSet[Index] = WeakSet()
+        """Earlier ones, from which profiles may still be read."""
         self._declared: Declarations | None = None
 
     @classmethod
@@ -188,7 +191,9 @@ class Workspace:
 
     def close(self) -> None:
         """Releases the state and the index. The workspace can be used again afterwards."""
-        self._let_go()
+        for index in [*self._lent, *([self._index] if self._index else [])]:
+            index.close()
+        self._declared = self._index = None
         if self._store is not None:
             self._store.close()
             self._store = None
@@ -293,7 +298,8 @@ class Workspace:
     def _let_go(self) -> None:
         self._declared = None
         if self._index is not None:
-            self._index.close()
+            self._index.let_go()
+            self._lent.add(self._index)
             self._index = None
 
     def _means(self) -> Means:

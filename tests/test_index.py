@@ -23,7 +23,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from reconciler import declarations, loader
 from reconciler import index as index_module
-from reconciler.errors import InputError, Source
+from reconciler.errors import InputError, ReconcileError, Source
 from reconciler.expansion import Given
 from reconciler.index import Declared, Examined, Index
 from reconciler.plan import to_lines
@@ -480,6 +480,101 @@ def test_two_processes_at_once_do_not_disturb_each_other(tmp_path: Path) -> None
             for _ in range(3)
         ]
         assert [process.communicate()[0] for process in running] == [expected] * 3
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_profiles_stay_what_they_were_when_files_are_read_again(
+    tmp_path: Path, trusting: None, monkeypatch: pytest.MonkeyPatch, cache: bool
+) -> None:
+    monkeypatch.setattr("reconciler.workspace._FEW", 1)  # so they are read from the index each time
+    make(tmp_path, jane=JANE, joe=JANE.replace("jane", "joe"))
+    with Workspace.open(start=tmp_path, cache=cache) as workspace:
+        checked = workspace.validate()
+        (tmp_path / "profiles" / "joe.yaml").unlink()
+        (tmp_path / "profiles" / "jane.yaml").write_text(JANE.replace("Jane", "Janet"))
+        again = workspace.validate()
+        assert [profile.address for profile in workspace.validate().profiles] == ["jane"]
+        assert [profile.values["first_name"] for profile in checked.profiles] == ["Jane", "Jane"]
+        assert [profile.values["first_name"] for profile in again.profiles] == ["Janet"]
+        assert len(workspace.plan(profiles=[*checked.profiles]).changes) == 2
+    with pytest.raises(ReconcileError, match="after it was closed"):
+        list(checked.profiles)
+
+
+def test_nothing_is_copied_for_a_workspace_that_is_closed(
+    tmp_path: Path, trusting: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def detach(index: Index) -> None:
+        raise AssertionError("copied")
+
+    make(tmp_path, jane=JANE)
+    monkeypatch.setattr(Index, "_detach", detach)
+    with Workspace.open(start=tmp_path) as workspace:
+        workspace.plan()
+        profiles = workspace.declared
+    assert len(profiles) == 1
+
+
+def test_what_another_process_put_into_the_index_is_not_taken_for_what_was_read(
+    tmp_path: Path, trusting: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reconciler.workspace._FEW", 1)
+    make(tmp_path, jane=JANE, joe=JANE.replace("jane", "joe"))
+    outcome(tmp_path, cache=True)
+
+    seen: list[int] = []
+    with Workspace.open(start=tmp_path) as workspace:
+        checked = workspace.validate()
+        index = workspace._index
+        assert index is not None
+        real = index._version
+
+        def version() -> int:
+            if seen:  # it was committed: another one is here first
+                index._db.execute("ROLLBACK")
+                with sqlite3.connect(index_of(tmp_path)) as other:
+                    other.execute("DELETE FROM profile WHERE address = 'joe'")
+                index._db.execute("BEGIN")
+            seen.append(real())
+            return seen[-1]
+
+        monkeypatch.setattr(index, "_version", version)
+        index.keep()
+        with pytest.raises(index_module.Unusable):
+            list(checked.profiles)
+
+
+def test_a_plan_that_is_being_read_keeps_no_other_one_waiting(
+    tmp_path: Path, trusting: None
+) -> None:
+    make(tmp_path, jane=JANE)
+    first = outcome(tmp_path, cache=True)
+    reader = sqlite3.connect(index_of(tmp_path), isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT * FROM profile").fetchall()
+    with Workspace.open(start=tmp_path) as workspace:
+        (tmp_path / "profiles" / "jane.yaml").write_text(JANE.replace("Jane", "Janet"))
+        assert len(workspace.validate().profiles) == 1  # and what was read cannot be committed
+        other = sqlite3.connect(index_of(tmp_path), timeout=0)
+        other.execute("SELECT * FROM profile").fetchall()
+        other.close()
+        assert [profile.values["first_name"] for profile in workspace.declared] == ["Janet"]
+    reader.close()
+    assert outcome(tmp_path, cache=True) == outcome(tmp_path, cache=False) != first
+
+
+def test_a_database_that_stays_locked_is_not_waited_for(tmp_path: Path, trusting: None) -> None:
+    make(tmp_path, jane=JANE)
+    first = outcome(tmp_path, cache=True)
+    busy = sqlite3.connect(index_of(tmp_path), isolation_level=None)
+    busy.execute("BEGIN EXCLUSIVE")
+    private = sqlite3.connect(":memory:")
+    source = sqlite3.connect(index_of(tmp_path), timeout=0)
+    with pytest.raises(sqlite3.OperationalError):
+        index_module._copy(source, private)
+    assert outcome(tmp_path, cache=True) == first
+    for connection in (busy, source, private):
+        connection.close()
 
 
 # --- what else documents are made from -----------------------------------------------------------

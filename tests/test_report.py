@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from reconciler.plan import Action, Basis, Change, FieldChange, Hazard, Mode, Op
 from reconciler.protocol import Rate
 from reconciler.state import Fact, Known, Record
 from reconciler.view import PlanView
+from tests.plans import EVERYTHING
 
 PATH = "/api/v2/server-side-api/profile/"
 
@@ -236,3 +238,19 @@ def test_a_value_cannot_make_a_line_of_its_own(text: str) -> None:
 def test_json_reads_back_as_it_was(text: str) -> None:
     result = Result(text, Action.UPDATE, Outcome.APPLIED, text)
     assert json.loads(report.change_event(result))["address"] == text
+
+
+def test_of_very_many_grave_hazards_the_rest_is_summed_up() -> None:
+    change = next(
+        change
+        for change in EVERYTHING.changes
+        if any(hazard.kind == "new_device_id" for hazard in change.hazards)
+    )
+    many = tuple(replace(change, address=f"u{number}") for number in range(1_203))
+    view = PlanView.of(replace(EVERYTHING, changes=many))
+    named = [hazard for hazard in view.hazards if hazard.kind == "new_device_id"]
+    assert len([hazard for hazard in named if hazard.address]) == 200
+    assert "! 1,003 changes more have the hazard new_device_id" in report.plan_text(
+        view, color=False
+    )
+    assert "1,203 new installations" in view.undo

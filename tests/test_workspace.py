@@ -134,3 +134,18 @@ def test_an_export_that_has_not_its_form_is_refused_by_what_is_wrong(
         with pytest.raises(StateRefused, match=message):
             place.import_state(data, force=True)
         assert place.export().records == ()
+
+
+def test_reading_tells_how_many_files_are_done(tmp_path: Path) -> None:
+    (tmp_path / "reconcile.yaml").write_text(
+        "version: 1\nenvironments:\n  local:\n    api: {url: emulator}\n", "utf-8"
+    )
+    (tmp_path / "profiles").mkdir()
+    for number in range(600):  # of one folder: more than are looked into at a time
+        text = f"customer_user_id: u{number}\n"
+        (tmp_path / "profiles" / f"{number}.yaml").write_text(text, "utf-8")
+    told: list[Any] = []
+    with Workspace.open(start=tmp_path, tell=told.append) as workspace:
+        workspace.validate()
+    reading = [each.done for each in told if each.doing == "reading"]
+    assert reading == [0, 256, 512, 600]

@@ -1,0 +1,33 @@
+"""JSON that only this program reads again, as fast as it can be had. Pure. Home of orjson.
+
+Nothing that is digested or published is spelled here: see `values.canonical` for that.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import orjson
+
+
+def packed(value: Any) -> str:
+    """A value as JSON.
+
+    Raises ValueError for what JSON cannot hold.
+    """
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:  # lone surrogates, integers of more than 64 bits
+        return json.dumps(value, separators=(",", ":"), allow_nan=False)
+
+
+def unpacked(text: str) -> Any:
+    """The reverse of `packed`, and of any other JSON. An integer of more than 64 bits may be a float.
+
+    Raises ValueError for what is not JSON.
+    """
+    try:
+        return orjson.loads(text)
+    except ValueError:  # lone surrogates, in escapes or as they are
+        return json.loads(text)
