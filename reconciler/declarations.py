@@ -13,13 +13,12 @@ import signal
 from array import array
 from collections import deque
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from heapq import merge
 from itertools import accumulate, chain, groupby, islice
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from zlib import adler32, crc32
 
 from reconciler.contract import Contract
@@ -67,6 +66,9 @@ from reconciler.validation import (
     validate_document,
     validate_together,
 )
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor, Future
 
 RACY = 2_000_000_000
 """Nanoseconds for which a stamp is too young to be trusted: within the tick of a file system's clock

@@ -7,12 +7,14 @@ the North American plan): whoever they are sent to by mistake, it is nobody.
 
 from __future__ import annotations
 
-import random
 import uuid
 from collections.abc import Callable
 from functools import cache
 from hashlib import sha256
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from random import Random
 
 _AREAS = ("202", "212", "303", "312", "404", "415", "503", "617", "702", "808")
 _DOMAINS = ("example.com", "example.net", "example.org")
@@ -59,8 +61,10 @@ def _of_faker(name: str) -> Callable[[str], str]:
     return make
 
 
-def _random(seed: str, name: str) -> random.Random:
-    return random.Random(_chance(seed, name))
+def _random(seed: str, name: str) -> Random:
+    from random import Random
+
+    return Random(_chance(seed, name))
 
 
 def _user_name(seed: str) -> str:

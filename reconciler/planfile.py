@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import stat
-import tempfile
 import weakref
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -96,7 +94,7 @@ def _partial(path: Path) -> Path:
     """What a file is called until all of it is written."""
     if not path.name:
         raise InputError(f"cannot write the plan to {path}: give the name of a file")
-    return path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    return path.with_name(f".{path.name}.{os.urandom(4).hex()}")
 
 
 @cache
@@ -213,6 +211,8 @@ class PlanWriter:
 
 def _unnamed(folder: Path) -> int:
     """A file that is gone once it is closed, whatever happens."""
+    import tempfile
+
     for place in (folder, None):
         try:
             descriptor, name = tempfile.mkstemp(dir=place, prefix=".plan-")

@@ -23,7 +23,6 @@ import os
 import re
 import sqlite3
 import stat
-import tempfile
 import threading
 import time
 import uuid
@@ -931,6 +930,8 @@ class SqliteStore:
         """Make the file if there is none. It appears complete, so no reader sees half of one."""
         if self._stat() is not None:
             return
+        import tempfile
+
         folder = self.path.parent
         if not folder.exists():
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -1044,6 +1045,8 @@ class SqliteStore:
 
     def _backup(self, db: sqlite3.Connection, now: float) -> Path | None:
         """Copy what is committed; ``db`` may be inside a transaction that has not written yet."""
+        import tempfile
+
         serial = int(db.execute("SELECT serial FROM meta").fetchone()[0])
         stem = f"{self.path.name}.backup-"
         target = self.path.with_name(f"{stem}{_utc(now, '%Y%m%dT%H%M%SZ')}-{serial}")

@@ -6,18 +6,12 @@ This is what library users import and all that the command line uses.
 from __future__ import annotations
 
 import gc
-import getpass
 import json
 import os
-import random
 import re
-import secrets
-import socket
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
@@ -73,6 +67,8 @@ from reconciler.store import Holder, SqliteStore, Store, Writer
 from reconciler.values import FieldPath
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from reconciler.answers import Answer
     from reconciler.apply import Look
     from reconciler.client import Client
@@ -750,7 +746,7 @@ class Workspace:
                 calls=connection.calls,
                 now=self._now,
                 stop=self._stop,
-                run=f"run-{secrets.token_hex(8)}",
+                run=f"run-{os.urandom(8).hex()}",
                 sending=self._sending,
                 quiet_period=self.environment.quiet_period,
                 report=on_result,
@@ -773,6 +769,8 @@ class Workspace:
 
         It holds no values: addresses, outcomes, digests of requests, and the API's Request-Ids.
         """
+        import tempfile
+
         if not problem.entries:
             return
         lines = "".join(json.dumps(asdict(entry)) + "\n" for entry in problem.entries)
@@ -940,6 +938,8 @@ class Workspace:
 
     @contextmanager
     def _locked(self, command: str) -> Iterator[Writer]:
+        import socket
+
         holder = Holder(
             user=_user(),
             host=socket.gethostname(),
@@ -1006,7 +1006,6 @@ class Workspace:
                 proxy=environment.proxy,
                 ca_bundle=str(environment.ca_bundle) if environment.ca_bundle else None,
                 clock=self._clock,
-                random=random.random,
                 stop=self._stop,
             )
             stack.callback(client.close)
@@ -1139,6 +1138,8 @@ def _run_of_build(environ: Mapping[str, str]) -> str | None:
 
 
 def _user() -> str:
+    import getpass
+
     try:
         return getpass.getuser()
     except (KeyError, OSError):
