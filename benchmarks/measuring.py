@@ -39,7 +39,12 @@ def command(*words: str) -> list[str]:
 
 def environment() -> dict[str, str]:
     """The variables of what is measured: no settings of ours, and the code of this very checkout."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("RECONCILE_")}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        # Installed, a program has its byte code beside it; so it must have after the first round.
+        if not name.startswith("RECONCILE_") and name != "PYTHONDONTWRITEBYTECODE"
+    }
     return kept | {"PYTHONPATH": str(ROOT)}
 
 
