@@ -62,8 +62,7 @@ class Client:
     but not the time for which the rate, or a ``Retry-After``, holds it back. ``attempts`` is the most
     tries of a call, those not counted that ask once a second whether an API that was away is back;
     it may be away for ``patience`` seconds. ``clock``, ``random`` and ``stop`` (asked before each
-    attempt) are arguments so that a test can hold them. ``before_attempt`` is called before every
-    request that may leave; what it raises ends the call.
+    attempt) are arguments so that a test can hold them.
 
     Raises InputError where ``ca_bundle`` holds no certificates.
     """
@@ -82,7 +81,6 @@ class Client:
         clock: Clock | None = None,
         random: Callable[[], float] = random_module.random,
         stop: Callable[[], bool] = lambda: False,
-        before_attempt: Callable[[], None] | None = None,
     ) -> None:
         self._url = base_url.rstrip("/")
         self._key = key
@@ -91,7 +89,6 @@ class Client:
         self._clock = clock or SystemClock()
         self._random = random
         self._stop = stop
-        self._before_attempt = before_attempt
         self._counting = threading.Lock()
         self._calls = 0
         self._retries = 0
@@ -116,9 +113,10 @@ class Client:
         self._watchdog.close()
         self._adapter.close()
 
-    def send(self, request: Request) -> Answer:
+    def send(self, request: Request, *, may_leave: Callable[[], bool] = lambda: True) -> Answer:
         """One call, retried where that is safe: after 429 and what was not sent always, after an
-        unknown outcome for every method but POST, which must be looked up first."""
+        unknown outcome for every method but POST, which must be looked up first. ``may_leave`` is
+        asked last of all before every attempt, and ends the call by saying no."""
         if not all(map(_VISIBLE.fullmatch, (self._key, *request.headers.values()))):
             return Answer(
                 Ending.REFUSED, message="a header or the key holds what cannot be sent", attempts=0
@@ -131,8 +129,9 @@ class Client:
         left = self._timeout
         counted = 0
         while self.pace.enter():
-            if self._before_attempt is not None:
-                self._before_attempt()
+            if not may_leave():
+                self.pace.kept()
+                break
             probing = self.pace.is_open
             began = self._clock.now()
             made = self._attempt(request, prepared, left)

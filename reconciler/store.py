@@ -53,6 +53,8 @@ APPLICATION_ID = 0x52636E6C
 """``PRAGMA application_id`` of our files ("Rcnl"), which tells them from other databases."""
 LEASE = 60.0
 """Seconds without a sign of life after which a lock may be taken over."""
+_SAFE = 0.9
+"""The part of a lease in which requests leave; the rest is for what lies between a look and a packet."""
 BUSY = 10.0
 """Seconds to wait for another process's transaction; ours take milliseconds."""
 BACKUPS = 10
@@ -146,7 +148,13 @@ class LockLost(Refused):
 
 
 class Writer(Protocol):
-    """The right to write, for as long as the lock is held. Every method raises `LockLost` after."""
+    """The right to write, for as long as the lock is held. Every method that writes raises `LockLost`
+    after."""
+
+    def holds(self) -> bool:
+        """Whether the lock is still ours for all that the clocks say, without a look at the file: not,
+        say, in a process that was stopped for longer than its lease."""
+        ...
 
     def write(
         self,
@@ -535,6 +543,9 @@ class _MemoryWriter:
                 raise LockLost
             store._lock = replace(store._lock, expires=self._clock() + LEASE)
             yield store
+
+    def holds(self) -> bool:
+        return self._store._token == self.token
 
     def write(
         self,
@@ -1166,6 +1177,7 @@ class _SqliteWriter:
         self._lock_id = lock_id
         self._token = token
         self._clock = clock
+        self._lasts = self._from_now()
         self._header: Header | None = None
         """As this writer left it. Nobody else can have written while its token is the newest."""
 
@@ -1179,7 +1191,7 @@ class _SqliteWriter:
         with self._store._transaction(trusted=True) as db:
             if self._header is None:
                 self._header = _header(db)
-            now = self._clock()
+            now, lasts = self._clock(), self._from_now()
             held = db.execute(
                 "UPDATE lock SET expires = ? WHERE id = ? AND ? = (SELECT token FROM meta) "
                 "AND (SELECT user_version FROM pragma_user_version) <= ?",
@@ -1189,6 +1201,16 @@ class _SqliteWriter:
                 self._store._version_of(db)
                 raise LockLost
             yield db, self._header
+        self._lasts = lasts
+
+    def _from_now(self) -> tuple[float, float]:
+        """Until when a lease that begins now is safe, by the wall's clock, which goes on while the
+        machine sleeps, and by the one that nobody sets."""
+        return self._clock() + _SAFE * LEASE, time.monotonic() + _SAFE * LEASE
+
+    def holds(self) -> bool:
+        wall, monotonic = self._lasts
+        return self._clock() < wall and time.monotonic() < monotonic
 
     def write(
         self,

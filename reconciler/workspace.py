@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path, PurePath
 from types import TracebackType
@@ -736,11 +737,15 @@ class Workspace:
             return ApplyReport(run="", counts=dict.fromkeys(Outcome, 0))
         with ExitStack() as stack:
             needed = any(change.requests for change in plan.changes)
+            if needed and self.environment.url != EMULATOR:
+                self._key()  # is missed before anything is made
+            writer = stack.enter_context(self._locked("apply"))
             connection = stack.enter_context(
-                self._connected(rate, parallelism) if needed else _unconnected()
+                self._connected(rate, parallelism, may_leave=writer.holds)
+                if needed
+                else _unconnected()
             )
             pace = connection.pace
-            writer = stack.enter_context(self._locked("apply"))
             self.check(plan, max_changes=max_changes)
             tools = Tools(
                 calls=connection.calls,
@@ -974,13 +979,20 @@ class Workspace:
                 self._line = None
 
     @contextmanager
-    def _connected(self, rate: Rate | None, parallelism: int | None) -> Iterator[_Connection]:
+    def _connected(
+        self,
+        rate: Rate | None,
+        parallelism: int | None,
+        *,
+        may_leave: Callable[[], bool] = lambda: True,
+    ) -> Iterator[_Connection]:
         from reconciler.engine import ExecutorCalls
 
         with ExitStack() as stack:
             line = self._line or stack.enter_context(self._lined(rate, parallelism))
             # Calls of its own for everybody: an answer that nobody waited for is nobody else's.
-            calls = ExecutorCalls(line.executor, line.client.send)
+            send = partial(line.client.send, may_leave=may_leave)
+            calls = ExecutorCalls(line.executor, send)
             yield _Connection(calls, line.client.pace, parallelism)
 
     @contextmanager

@@ -9,7 +9,7 @@ import ssl
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from email.utils import formatdate
 from pathlib import Path
@@ -155,7 +155,13 @@ def clock() -> StillClock:
     return StillClock()
 
 
-def send(server: Server, request: Request = PATCH, **options: Any) -> Answer:
+def send(
+    server: Server,
+    request: Request = PATCH,
+    *,
+    may_leave: Callable[[], bool] = lambda: True,
+    **options: Any,
+) -> Answer:
     usual: dict[str, Any] = {
         "attempts": 1,
         "timeout": 5.0,
@@ -164,7 +170,7 @@ def send(server: Server, request: Request = PATCH, **options: Any) -> Answer:
     }
     client = Client(base_url=server.url, key=KEY, **{**usual, **options})
     try:
-        return client.send(request)
+        return client.send(request, may_leave=may_leave)
     finally:
         client.close()
 
@@ -540,20 +546,33 @@ def test_an_error_code_that_is_none_is_dropped(code: Any) -> None:
         assert send(server).error_code is None
 
 
-def test_what_is_called_before_an_attempt_is_called_before_every_one() -> None:
-    calls: list[int] = []
+def test_whether_a_request_may_leave_is_asked_before_every_attempt() -> None:
+    asked: list[int] = []
+
+    def twice() -> bool:
+        asked.append(len(server.received))
+        return len(asked) < 3
+
     with Server(*[reply(503, b"")] * 2, reply(), keep=True) as server:
-        send(server, attempts=4, before_attempt=lambda: calls.append(len(server.received)))
-    assert calls == [0, 1, 2]
+        answer = send(server, attempts=4, may_leave=twice)
+    assert asked == [0, 1, 2]
+    assert (answer.ending, answer.attempts, len(server.received)) == (Ending.UNKNOWN, 2, 2)
+
+
+def test_what_may_not_leave_is_not_sent() -> None:
+    with Server(reply()) as server:
+        answer = send(server, may_leave=lambda: False)
+    assert (answer.ending, answer.attempts, server.received) == (Ending.NOT_SENT, 0, [])
 
 
 def test_an_unknown_attempt_makes_a_call_unknown_whose_last_attempt_was_not_sent() -> None:
-    def second_attempt_finds_nobody() -> None:
+    def second_attempt_finds_nobody() -> bool:
         if server.received:
             server.shut()
+        return True
 
     with Server(b"") as server:
-        answer = send(server, attempts=2, before_attempt=second_attempt_finds_nobody)
+        answer = send(server, attempts=2, may_leave=second_attempt_finds_nobody)
     assert (answer.ending, answer.attempts) == (Ending.UNKNOWN, 2)
 
 

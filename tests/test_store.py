@@ -355,6 +355,7 @@ def test_a_lock_whose_lease_ran_out_is_taken_over_and_its_holder_cannot_write(
         clock.at += LEASE
         with store.lock(OTHER_HOST) as writer:
             writer.write(put=[JANE])
+            assert (paused.holds(), writer.holds()) == (False, True)
             for attempt in (
                 lambda: paused.write(put=[ZOE]),
                 lambda: paused.finish(Run("r", 0, 0, "", {})),
@@ -400,6 +401,7 @@ def test_signs_of_life_extend_the_lease(store: Store, clock: Time, sign: str) ->
     with store.lock(US) as writer:
         clock.at += LEASE - 1
         getattr(writer, sign)()
+        assert writer.holds()
         clock.at += LEASE - 1
         with pytest.raises(Locked), store.lock(OTHER_HOST):
             pass

@@ -36,7 +36,8 @@ class Checker:
         records = {record.address: record for record in project.records()}
         journal = project.journal()
         entries = journal[self._entries :]
-        intents = {entry.request for entry in entries if entry.kind == "intent"}
+        # Of earlier runs, too: a run that is stopped may send what it had written down once it wakes.
+        intents = {entry.request for entry in journal if entry.kind == "intent"}
         done = {digest for effect in effects if effect.is_write for digest in _digests(effect)}
         for effect in effects:
             if effect.is_write and not intents & _digests(effect):
