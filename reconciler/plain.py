@@ -1,7 +1,8 @@
 """Plain scalars, and plain documents: the YAML that nearly every profile file is written in. Pure.
 
-Scalars are JSON's, whatever YAML would make of them. `read_plain` reads block mappings of scalars that
-stand on one line each, with one regular expression, in a third of the time that libyaml's events take.
+Scalars are JSON's, whatever YAML would make of them. `read_plain` reads block mappings and lists of scalars
+that stand on one line each, with one regular expression, in a third of the time that libyaml's events
+take.
 It reads such text as the loader does or not at all: whatever it does not take, and whatever anything
 is to be said about, is the loader's.
 """
@@ -69,11 +70,11 @@ _LONGEST = 16_000
 """Characters of a document. So it has neither too many nodes nor a scalar that is too long."""
 _MOST_OUTLINES = 4096
 
-# A line: a key with a value or without, a comment, or nothing. It is applied to text without tabs,
+# A line: a key with a value or without, an item of a list, a comment, or nothing. It is applied to text without tabs,
 # carriage returns and invisible characters.
 _LINE = re.compile(
     r"""
-    ^ (?: (\ {0,12}+ [A-Za-z_][A-Za-z0-9_.-]{0,98}+) :
+    ^ (?: (\ {0,12}+ (?: [A-Za-z_][A-Za-z0-9_.-]{0,98}+ (?=:) | - (?=\ ++[^\ \n\#]) )) :?+
           (?: \ ++
             ( (?: [^\s"'\[\]{},&*!|>%@`:?\#)\\-] | - (?=[^\s]) )
               [^\n:\#]*+ (?: : (?=[^\s\#]) [^\n:\#]*+ )*+
@@ -88,6 +89,9 @@ _LINE = re.compile(
     re.VERBOSE | re.MULTILINE,
 ).findall
 _ITEM = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*").fullmatch
+_ITEM_HEAD = "-"
+_ENDED = 100
+"""Deeper than any line: what is below an item is part of it, and not plain."""
 _NO = object()
 """The answer about a scalar of which something is to be said."""
 
@@ -96,22 +100,25 @@ class _Outline:
     """What the keys of a document say by themselves; it is the same for all documents that have the
     same keys on the same lines, and most of a corpus has."""
 
-    __slots__ = ("_by_line", "openers", "root", "subtrees")
+    __slots__ = ("_by_line", "lists", "openers", "root", "subtrees")
 
     def __init__(self, heads: Sequence[str]) -> None:
         """Raises ValueError for keys that are not plain: these are the loader's."""
         keys: dict[Path, dict[str, int]] = {}
+        items: dict[Path, list[int]] = {}
         stack: list[tuple[int, Path]] = [(0, ())]
         places: dict[Path, tuple[int, int]] = {}
         above: tuple[int, Path] | None = None
+        beside: tuple[int, Path] | None = None
         for row, head in enumerate(heads):
             if not head:
                 continue
             key = head.lstrip(" ")
             indent = len(head) - len(key)
             if above is None:
-                if indent:
+                if indent or key == _ITEM_HEAD:
                     raise ValueError
+                above = (0, ())
                 places[()] = (row, 1)
             elif indent > above[0]:
                 stack.append((indent, above[1]))
@@ -120,6 +127,19 @@ class _Outline:
             if indent != stack[-1][0] or (key[0] in LOOK_CLOSER and _is_odd(key)):
                 raise ValueError
             parent = stack[-1][1]
+            if key == _ITEM_HEAD:
+                if indent == above[0]:  # as deep as the key of the list
+                    beside = above
+                if beside is not None and indent == beside[0]:
+                    parent = beside[1]
+                if parent in keys:
+                    raise ValueError
+                items.setdefault(parent, []).append(row)
+                above = (_ENDED, ())
+                continue
+            beside = None
+            if parent in items:
+                raise ValueError
             siblings = keys.setdefault(parent, {})
             if key in siblings:
                 raise ValueError
@@ -134,7 +154,8 @@ class _Outline:
             for path in sorted(keys, key=len, reverse=True)
             if path
         ]
-        self.openers = tuple(row for row, _, _ in self.subtrees)
+        self.lists = [(places[path][0], _picked(rows)) for path, rows in items.items()]
+        self.openers = tuple([row for row, *_ in (*self.lists, *self.subtrees)])
         self._by_line: dict[int, dict[Path, Place]] = {0: places}
 
     def places(self, line: int) -> dict[Path, Place]:
@@ -149,10 +170,13 @@ class _Outline:
 
 def _members(rows: dict[str, int]) -> tuple[tuple[str, ...], Callable[[list[Any]], Any]]:
     """The keys of a mapping, and what takes its values out of those of all lines."""
-    numbers = [*rows.values()]
-    if len(numbers) == 1:
-        return tuple(rows), itemgetter(slice(numbers[0], numbers[0] + 1))
-    return tuple(rows), itemgetter(*numbers)
+    return tuple(rows), _picked([*rows.values()])
+
+
+def _picked(rows: Sequence[int]) -> Callable[[list[Any]], Any]:
+    if len(rows) == 1:
+        return itemgetter(slice(rows[0], rows[0] + 1))
+    return itemgetter(*rows)
 
 
 def _is_odd(key: str) -> bool:
@@ -209,6 +233,8 @@ def read_plain(text: str, file: str) -> list[Document] | None:
         for row in outline.openers:
             if rows[row][1]:
                 return None
+        for row, pick in outline.lists:
+            values[row] = [*pick(values)]
         for row, keys, pick in outline.subtrees:
             values[row] = dict(zip(keys, pick(values), strict=True))
         keys, pick = outline.root

@@ -35,6 +35,18 @@ installation_meta:
 meta:
   labels: [qa, 5, smoke]
   forget: []
+  block:
+    - qa   # why
+    - "5"
+
+    - 'six'
+    - 7
+    # more
+    - [a, null]
+  beside:
+  - -1
+  - true
+  last: 0.5
 """
 
 
@@ -80,6 +92,9 @@ def assert_same(text: str) -> None:
         PROFILE + "---\n" + PROFILE.replace("jane", "joe"),
         "---\n" + PROFILE,
         PROFILE.replace("\n", "\r\n"),
+        "a:\n- b\n- c\nd:\n  - e\n",
+        "a:\n  b:\n  - c\n  d:\n  -   e\nf: 1\n",
+        "a:\n  - ~\n  - null\n",
         "a: 1",
         "a: 1\n",
         "a:\nb:\n",
@@ -123,8 +138,23 @@ def test_plain_text_is_read(text: str) -> None:
         "a: 'it''s'\n",
         "a: {b: c}\n",
         "- a\n",
-        "a:\n- b\n",
         "a: - b\n",
+        "a:\n-\n",
+        "a:\n- b: c\n",
+        "a:\n- - b\n",
+        "a:\n- # b\n",
+        "a:\n- b\n  c\n",
+        "a:\n- b\n  - c\n",
+        "a:\n  - b\n- c\n",
+        "a:\n  - b\n c: 1\n",
+        "a:\n  - b\n  c: 1\n",
+        "a:\n  b:\n  - c\n- d\n",
+        "a:\n  b: 1\n  - c\n",
+        "a: 1\n- b\n",
+        "a: 1\n  - b\n",
+        "a:\n- yes\n",
+        "a:\n- ? b\n",
+        "a:\n-b\n",
         "? a\n: b\n",
         '"a": b\n',
         "<<: b\n",
@@ -212,7 +242,20 @@ PIECES = st.sampled_from(
             "é",
             "\xa0",
         ),
-        *(": 1\n", ": text\n", ': "q"\n', ": 's'\n", ":\n", ": [a, b]\n", "...", "\t", "---"),
+        *(
+            ": 1\n",
+            ": text\n",
+            ': "q"\n',
+            ": 's'\n",
+            ":\n",
+            ": [a, b]\n",
+            "\n- ",
+            "\n  - ",
+            "    - a\n",
+            "...",
+            "\t",
+            "---",
+        ),
     ]
 )
 
