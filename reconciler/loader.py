@@ -89,6 +89,7 @@ _INVISIBLE = re.compile(
 )
 # One class of characters is searched many times faster than alternatives are.
 _PERHAPS_INVISIBLE = re.compile(f"[{_ALWAYS}\r\u200c\u200d]")
+_VISIBLE = bytes([ord("\n"), *range(ord(" "), ord("~") + 1)])
 _STR_TAG = "tag:yaml.org,2002:str"
 
 
@@ -140,7 +141,9 @@ def load_quickly(data: bytes, file: str) -> tuple[list[Document], list[Diagnosti
         text = data.decode("utf-8")
     except UnicodeDecodeError:
         return load_text(data, file)
-    if not (_PERHAPS_INVISIBLE.search(text) and _INVISIBLE.search(text)):
+    # Nearly all characters are ASCII and visible, and taken out at once; the rest is searched.
+    rest = data.translate(None, _VISIBLE)
+    if not (rest and _PERHAPS_INVISIBLE.search(rest.decode()) and _INVISIBLE.search(text)):
         found = read_plain(text, file)
         if found is not None:
             return found, []
