@@ -12,7 +12,8 @@ import os
 import signal
 from array import array
 from collections import deque
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from heapq import merge
@@ -23,7 +24,7 @@ from zlib import adler32, crc32
 
 from reconciler.contract import Contract
 from reconciler.documents import Document
-from reconciler.errors import Diagnostic, Interrupted
+from reconciler.errors import Diagnostic, Interrupted, ReconcileError
 from reconciler.expansion import Defaults, Given, expand, needs_expansion, told_once
 from reconciler.fakes import fake
 from reconciler.index import (
@@ -48,18 +49,18 @@ from reconciler.loader import (
 )
 from reconciler.personal import Guard, personal
 from reconciler.plan import Change
-from reconciler.planner import Links, Planner
+from reconciler.planner import Links, Planner, is_as_recorded
 from reconciler.profiles import (
     PROFILE_PREFIX,
     Packed,
     Profile,
     address_of,
-    lifetime_of,
     pack,
+    said_by,
 )
 from reconciler.resources import load_contract
 from reconciler.state import Record, decode_record
-from reconciler.store import Store
+from reconciler.store import SqliteStore, Store, Stored
 from reconciler.validation import (
     claims,
     validate_defaults,
@@ -97,11 +98,21 @@ class Rules(NamedTuple):
     guard: Guard = Guard()
 
 
+class State(NamedTuple):
+    """A state, as any executor can carry it."""
+
+    path: Path
+    environment: str
+
+
 @dataclass(frozen=True, slots=True)
 class Means:
     """What declarations are read with."""
 
     rules: Rules
+    state: State | None = None
+    """What the profiles will be planned over, if they will: whoever reads a file sees to which of its
+    profiles are as recorded, which spares planning them."""
     stop: Callable[[], bool] = field(default=lambda: False)
     tell: Callable[[Told], None] = field(default=lambda told: None)
     pool: Callable[[], Executor] | None = None
@@ -152,14 +163,42 @@ class Wanted(NamedTuple):
     """What lies under its profiles."""
 
 
-def examine(wanted: Sequence[Wanted], rules: Rules) -> list[Examined | Stamp]:
-    """What is in some files; of one whose content is the known one just its stamp. Can be carried by
-    any executor."""
-    return [
-        found
-        for start in range(0, len(wanted), _STAGED)
-        for found in _examine(wanted[start : start + _STAGED], rules)
-    ]
+def examine(
+    wanted: Sequence[Wanted], rules: Rules, state: State | None = None
+) -> list[Examined | Stamp]:
+    """What is in some files, and which of it is as recorded in a state; of one whose content is the
+    known one just its stamp. Can be carried by any executor."""
+    with _stored_in(state) as stored:
+        return [
+            found
+            for start in range(0, len(wanted), _STAGED)
+            for found in _examine(wanted[start : start + _STAGED], rules, stored)
+        ]
+
+
+_StoredOf: TypeAlias = Callable[[Collection[str]], Mapping[str, Stored]]
+"""The records of some addresses."""
+
+
+@contextmanager
+def _stored_in(state: State | None) -> Iterator[_StoredOf]:
+    """What is recorded in a state. Nothing where that cannot be told: planning comes across it again,
+    and says what is wrong."""
+    if state is None:
+        yield lambda addresses: {}
+        return
+
+    def stored(addresses: Collection[str]) -> Mapping[str, Stored]:
+        try:
+            return store.stored(addresses)
+        except ReconcileError:
+            return {}
+
+    store = SqliteStore(state.path, environment=state.environment)
+    try:
+        yield stored
+    finally:
+        store.close()
 
 
 _STAGED = 64
@@ -167,7 +206,9 @@ _STAGED = 64
 time takes a quarter less of it."""
 
 
-def _examine(wanted: Sequence[Wanted], rules: Rules) -> Iterator[Examined | Stamp]:
+def _examine(
+    wanted: Sequence[Wanted], rules: Rules, stored: _StoredOf
+) -> Iterator[Examined | Stamp]:
     contract = load_contract(rules.dialect)
     read = [read_file(file.path, file.name) for file in wanted]
     parsed: list[_Parsed | Examined | Stamp] = []
@@ -185,8 +226,22 @@ def _examine(wanted: Sequence[Wanted], rules: Rules) -> Iterator[Examined | Stam
     for one in parsed:
         if isinstance(one, _Parsed):
             _judge(one.documents, one.findings, contract, rules)
+    records = stored(
+        [
+            address
+            for one in parsed
+            if isinstance(one, _Parsed)
+            for document in one.documents
+            if (address := _address_in(document)) is not None
+        ]
+    )
     for one in parsed:
-        yield _examined(one, contract, rules) if isinstance(one, _Parsed) else one
+        yield _examined(one, contract, rules, records) if isinstance(one, _Parsed) else one
+
+
+def _address_in(document: Document) -> str | None:
+    customer, profile_id, _ = claims(document)
+    return address_of(customer, profile_id) if customer or profile_id else None
 
 
 class _Parsed(NamedTuple):
@@ -210,7 +265,9 @@ def _judge(
         findings.extend(personal(document, contract, rules.guard))
 
 
-def _examined(parsed: _Parsed, contract: Contract, rules: Rules) -> Examined:
+def _examined(
+    parsed: _Parsed, contract: Contract, rules: Rules, records: Mapping[str, Stored]
+) -> Examined:
     file, data, stamp, digest, documents, findings, sources = parsed
     is_valid = True
     if findings:  # whatever is said, is said of exact places
@@ -223,18 +280,19 @@ def _examined(parsed: _Parsed, contract: Contract, rules: Rules) -> Examined:
     declared = []
     for document in documents:
         customer, profile_id, device = claims(document)
-        known = customer or profile_id
-        layout, body = pack(document, contract) if is_valid else (None, None)
-        declared.append(
-            Declared(
-                address_of(customer, profile_id) if known else None,
-                profile_id,
-                None if device is None else _number(device),
-                layout,
-                body,
-                lifetime_of(document) if is_valid else None,
-            )
-        )
+        address = address_of(customer, profile_id) if customer or profile_id else None
+        number = None if device is None else _number(device)
+        if not is_valid:
+            declared.append(Declared(address, profile_id, number, None, None))
+            continue
+        said = said_by(document, contract)
+        layout, body = pack(said, document.source)
+        record = records.get(address or "")
+        recorded = None
+        if record is not None and is_as_recorded(said.paths, said.values, said.about, record.body):
+            recorded = record.revision, record.checksum
+        lifetime = said.about.lifetime
+        declared.append(Declared(address, profile_id, number, layout, body, lifetime, recorded))
     return Examined(stamp, digest, findings, declared, sources)
 
 
@@ -459,7 +517,8 @@ class _Reading:
                     yield from self._spread(executor, chain(few, batches))
                 return
             for one in few:
-                yield one, examine([asked.wanted for asked in one], self._means.rules)
+                wanted = [asked.wanted for asked in one]
+                yield one, examine(wanted, self._means.rules, self._means.state)
 
     def _spread(
         self, executor: Executor, batches: Iterator[list[_Asked]]
@@ -468,7 +527,8 @@ class _Reading:
         try:
             for batch in batches:
                 wanted = [asked.wanted for asked in batch]
-                under_way.append((batch, executor.submit(examine, wanted, self._means.rules)))
+                given = self._means.rules, self._means.state
+                under_way.append((batch, executor.submit(examine, wanted, *given)))
                 if len(under_way) >= _UNDER_WAY:
                     first, future = under_way.popleft()
                     yield first, future.result()
@@ -656,20 +716,25 @@ class Declarations:
         for count, some in _grouped(pairs, whole=whole):
             planner.settled(count)
             opened = _opened(index, [pair.profile for pair in some if pair.profile])
-            bodies = store.bodies_of([pair.address for pair in some if pair.recorded])
+            records = store.stored([pair.address for pair in some if pair.recorded])
             settled: list[tuple[str, int, int]] = []
             others: list[str] = []
             unsettled: list[str] = []
             for pair in some:
                 address, recorded = pair.address, pair.recorded
                 packed, file = opened.get(pair.profile or 0, (None, ""))
-                body = bodies.get(address)
+                stored = records.get(address)
                 before = planner.unchanged
-                if not whole and packed and body and planner.is_as_recorded(packed, body):
+                if (
+                    not whole
+                    and packed
+                    and stored
+                    and is_as_recorded(packed.paths, packed.values, packed.about, stored.body)
+                ):
                     planner.settled(1)
                 else:
                     profile = packed.profile(file) if packed else None
-                    record = seen.get(address) or (decode_record(body) if body else None)
+                    record = seen.get(address) or (decode_record(stored.body) if stored else None)
                     change = planner.plan(profile, record)
                     if change is not None:
                         yield change
@@ -678,8 +743,8 @@ class Declarations:
                 if (
                     planner.unchanged > before
                     and recorded is not None
-                    and body is not None
-                    and body["revision"] == recorded[0]
+                    and stored is not None
+                    and stored[:2] == recorded
                     and address not in seen
                 ):
                     settled.append((address, *recorded))

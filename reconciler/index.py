@@ -90,6 +90,8 @@ class Declared(NamedTuple):
     body: str | None
     """The rest of the profile, as JSON."""
     lifetime: str | None = None
+    recorded: tuple[int, int] | None = None
+    """Revision and checksum of the record that was found to be as the document wants it, if one was."""
 
 
 class Examined(NamedTuple):
@@ -340,6 +342,14 @@ class Index:
                 for file, _, examined in found
                 for number, document in enumerate(examined.documents)
             ],
+        )
+        self.settle(
+            [
+                (document.address, *document.recorded)
+                for _, _, examined in found
+                for document in examined.documents
+                if document.recorded is not None and document.address is not None
+            ]
         )
 
     def remove_files(self, files: Iterable[int]) -> None:

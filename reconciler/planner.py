@@ -37,7 +37,7 @@ from reconciler.plan import (
     Scope,
     Totals,
 )
-from reconciler.profiles import Packed, Profile
+from reconciler.profiles import About, Profile
 from reconciler.protocol import PATH, Sending, body, headers, sends_new_device
 from reconciler.state import Fact, Header, Known, Presence, Record, known_values
 from reconciler.values import FieldPath, Json, Scalar, same
@@ -279,21 +279,6 @@ class Planner:
         self._present += count
         self.unchanged += count
 
-    def is_as_recorded(self, packed: Packed, body: Mapping[str, Any]) -> bool:
-        """Whether `plan` would find nothing to change, as far as that can be told from the JSON of the
-        record; it mostly can, in a fraction of the time."""
-        known = known_values(body)
-        paths, values, about = packed.paths, packed.values, packed.about
-        return (
-            known is not None
-            and known == dict(zip(paths, values, strict=True))
-            and [*map(type, values)] == [type(known[path]) for path in paths]
-            and not (about.forget or about.exclusive)
-            and body["address"] == about.address
-            and body.get("customer_user_id") == about.customer_user_id
-            and about.profile_id in (None, body.get("profile_id"))
-        )
-
     def _orphan(self, record: Record) -> Change | None:
         options = self._options
         if record.address in self._links.claimed or not options.selection.takes(
@@ -362,6 +347,27 @@ class Planner:
     @property
     def orphans(self) -> tuple[str, ...]:
         return tuple(self._orphans)
+
+
+def is_as_recorded(
+    paths: Sequence[FieldPath],
+    values: Sequence[Scalar | None],
+    about: About,
+    body: Mapping[str, Any],
+) -> bool:
+    """Whether `Planner.plan` would find nothing to change of a profile that declares these, unless it
+    reasserts, as far as that can be told from the JSON of its record; it mostly can, in a fraction of
+    the time."""
+    known = known_values(body)
+    return (
+        known is not None
+        and known == dict(zip(paths, values, strict=True))
+        and [*map(type, values)] == [type(known[path]) for path in paths]
+        and not (about.forget or about.exclusive)
+        and body["address"] == about.address
+        and body.get("customer_user_id") == about.customer_user_id
+        and about.profile_id in (None, body.get("profile_id"))
+    )
 
 
 def _identity(profile: Profile, message: str, hint: str) -> Diagnostic:

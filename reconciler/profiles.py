@@ -54,7 +54,7 @@ def address_of(customer_user_id: str | None, profile_id: str | None) -> str:
 
 def profile_of(document: Document, contract: Contract) -> Profile:
     """The profile that a *valid* document declares; validation comes first."""
-    paths, values, lines, files, about = _declared(document, contract)
+    paths, values, lines, files, about = said_by(document, contract)
     return _profile(paths, values, lines, files, about, document.source)
 
 
@@ -83,11 +83,22 @@ def lifetime_of(document: Document) -> str | None:
     return lifetime
 
 
-def _declared(
-    document: Document, contract: Contract
-) -> tuple[tuple[FieldPath, ...], list[Any], list[int], Mapping[FieldPath, str], About]:
-    """Field paths in the order of a request body, their normalised values, the lines where they stand,
-    the files of those that stand in another one, and the rest."""
+class Said(NamedTuple):
+    """What a valid document says."""
+
+    paths: tuple[FieldPath, ...]
+    """In the order of a request body."""
+    values: list[Any]
+    """Normalised."""
+    lines: list[int]
+    """On which they stand."""
+    files: Mapping[FieldPath, str]
+    """Of those that stand in another one."""
+    about: About
+
+
+def said_by(document: Document, contract: Contract) -> Said:
+    """What a *valid* document says, of which a profile is made, or packed."""
     value: Mapping[str, Any] = document.value
     attributes, place_of = _attributes(value.get(ATTRIBUTES))
     installation: Mapping[str, Any] = value.get(INSTALLATION) or {}
@@ -112,7 +123,7 @@ def _declared(
         files = {path: document.files[at] for path, at in stand if at in document.files}
     meta: Any = value.get("meta") or _NOTHING
     profile_id = value.get("profile_id")
-    return (
+    return Said(
         layout.paths,
         values,
         lines,
@@ -165,20 +176,20 @@ def _profile(
 # --- packed --------------------------------------------------------------------------------------
 
 
-def pack(document: Document, contract: Contract) -> tuple[str, str]:
-    """The profile of a valid document as two texts of JSON: what many have in common (its paths, and on
-    which lines after its first one, or of which other file, they stand), and the rest. The name of its
-    file is left out."""
-    paths, values, lines, files, about = _declared(document, contract)
-    first = document.source.line
+def pack(said: Said, source: Source) -> tuple[str, str]:
+    """The profile that says something at a source, as two texts of JSON: what many have in common (its
+    paths, and on which lines after its first one, or of which other file, they stand), and the rest.
+    The name of its file is left out."""
+    paths, values, lines, files, about = said
+    first = source.line
     if files:
         stand = zip(paths, lines, strict=True)
         offsets = [line if path in files else line - first for path, line in stand]
         layout = _packed_layout(paths, tuple(offsets), tuple(files.items()))
     else:
         layout = _packed_layout(paths, tuple([line - first for line in lines]), ())
-    said = about[:] if any(about[_USUAL:]) else about[:_USUAL]  # plain tuples
-    return layout, packed([first, document.source.column, said, *values])
+    rest = about[:] if any(about[_USUAL:]) else about[:_USUAL]  # plain tuples
+    return layout, packed([first, source.column, rest, *values])
 
 
 _USUAL = About._fields.index("template")

@@ -32,7 +32,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from reconciler.errors import ReconcileError, Refused, StateRefused
 from reconciler.packing import unpacked
@@ -64,6 +64,17 @@ RUNS = 100
 LAST = "\U0010ffff"
 """Greater than every address."""
 Fingerprint: TypeAlias = tuple[str, int, int]
+
+
+class Stored(NamedTuple):
+    """A record as it is kept: what its fingerprint says of it, and the JSON that `encode_record` made,
+    its revision included."""
+
+    revision: int
+    checksum: int
+    body: Mapping[str, Any]
+
+
 _PAGE = 10_000
 _LARGEST = 2**53
 """Serials above this are refused: not every JSON reader keeps them exactly."""
@@ -220,8 +231,8 @@ class Store(Protocol):
         """The records of some addresses, as far as there are any, read at once."""
         ...
 
-    def bodies_of(self, addresses: Collection[str]) -> dict[str, Mapping[str, Any]]:
-        """The same records as the JSON that `encode_record` made, revisions included."""
+    def stored(self, addresses: Collection[str]) -> dict[str, Stored]:
+        """The same records, not decoded."""
         ...
 
     def fingerprints(self, since: str = "", until: str = LAST) -> Iterator[Fingerprint]:
@@ -456,9 +467,16 @@ class MemoryStore:
             rows = {address: self._rows.get(address) for address in addresses}
         return {address: _record(*row) for address, row in rows.items() if row}
 
-    def bodies_of(self, addresses: Collection[str]) -> dict[str, Mapping[str, Any]]:
-        records = self.records_of(addresses).items()
-        return {address: encode_record(record) for address, record in records}
+    def stored(self, addresses: Collection[str]) -> dict[str, Stored]:
+        with self._guard:
+            rows = {address: self._rows.get(address) for address in addresses}
+        return {
+            address: Stored(
+                row[1], _checksum(address, row[0]) + row[1], encode_record(_record(*row))
+            )
+            for address, row in rows.items()
+            if row
+        }
 
     def fingerprints(self, since: str = "", until: str = LAST) -> Iterator[Fingerprint]:
         with self._guard:
@@ -682,7 +700,7 @@ class SqliteStore:
             (rows,) = db.execute(_RECORDS, (json.dumps(list(addresses)),)).fetchone()
         return {row[0]: self._decoded(row) for row in json.loads(rows)}
 
-    def bodies_of(self, addresses: Collection[str]) -> dict[str, Mapping[str, Any]]:
+    def stored(self, addresses: Collection[str]) -> dict[str, Stored]:
         with self._reading() as db:
             if db is None:
                 return {}
@@ -691,7 +709,7 @@ class SqliteStore:
                 "WHERE address IN (SELECT value FROM json_each(?))",
                 (json.dumps(list(addresses)),),
             ).fetchall()
-        return {row[0]: self._checked(row) for row in rows}
+        return {row[0]: Stored(row[1], row[3], self._checked(row)) for row in rows}
 
     def fingerprints(self, since: str = "", until: str = LAST) -> Iterator[Fingerprint]:
         last, condition = since, ">="

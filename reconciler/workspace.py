@@ -30,6 +30,7 @@ from reconciler.declarations import (
     Means,
     Profiles,
     Rules,
+    State,
     Told,
     are_large,
     documents_of,
@@ -323,10 +324,9 @@ class Workspace:
             fakes=fakes.version,
         )
 
-    def _read(self, index: Index) -> Declarations:
-        self._declared = Declarations.read(
-            index, self.config.profiles, self._means(), self._display
-        )
+    def _read(self, index: Index, *, state: State | None = None) -> Declarations:
+        means = replace(self._means(), state=state)
+        self._declared = Declarations.read(index, self.config.profiles, means, self._display)
         return self._declared
 
     @property
@@ -543,7 +543,10 @@ class Workspace:
         out: Path | None,
         on_findings: Callable[[Sequence[Diagnostic]], None],
     ) -> Plan:
-        declared = self._read(index)
+        whole = since is not None or _is_whole(options) or bool(seen)
+        environment = self.environment
+        state = None if whole else State(environment.state.absolute(), environment.name)
+        declared = self._read(index, state=state)
         try:
             if not declared.is_valid:
                 raise _invalid(declared.findings)
@@ -568,7 +571,7 @@ class Workspace:
             planner,
             self.store,
             means=self._means(),
-            whole=options.reassert or options.selection != Selection(),
+            whole=_is_whole(options),
             seen=seen,
         )
         with PlanWriter(planner.head(header), out, folder=self.environment.state.parent) as writer:
@@ -1061,6 +1064,11 @@ class _Connection:
 
     def in_flight(self) -> int:
         return self.pace.in_flight(self.parallelism)
+
+
+def _is_whole(options: Options) -> bool:
+    """Whether a plan has to look at every profile, also at those that are as recorded."""
+    return options.reassert or options.selection != Selection()
 
 
 @contextmanager
