@@ -353,9 +353,7 @@ class Applier:
             return Result(
                 change.address, change.action, Outcome.STALE, reason, failure=Failure.STALE
             )
-        if found.ending is Ending.UNKNOWN:
-            found = replace(found, ending=Ending.NOT_SENT)
-        result, _ = yield from self._settle(_Sending(change, request, record, True), found)
+        result, _ = yield from self._not_seen(_Sending(change, request, record, True), found)
         return result
 
     def _drop(self, change: Change, record: Record, entry: Entry) -> _Steps:
@@ -381,9 +379,7 @@ class Applier:
         if sending.record.linking and sending.request.method == "POST" and self._halt() is None:
             found = yield from self._call(_look_up(sending.request))
             if found.ending is not Ending.DONE and not found.is_missing:
-                if found.ending is Ending.UNKNOWN:
-                    found = replace(found, ending=Ending.NOT_SENT)
-                return (yield from self._settle(sending, found))
+                return (yield from self._not_seen(sending, found))
             request = _after(sending.request, found)
             if request is None:
                 return (yield from self._settle(sending, found))
@@ -477,6 +473,13 @@ class Applier:
                 return (yield from self._refused(sending, answer))
             case _:
                 assert_never(answer.ending)
+
+    def _not_seen(self, sending: _Sending, look: Answer) -> _Settled:
+        """Settles what waited for a look that told nothing: a look changes nothing, so nothing is
+        uncertain because of it."""
+        if look.ending is Ending.UNKNOWN:
+            look = replace(look, ending=Ending.NOT_SENT)
+        return (yield from self._settle(sending, look))
 
     def _refused(self, sending: _Sending, answer: Answer) -> _Settled:
         reason, failure = answer.message, Failure.REFUSED

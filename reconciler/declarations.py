@@ -232,15 +232,15 @@ def _examine(
             for one in parsed
             if isinstance(one, _Parsed)
             for document in one.documents
-            if (address := _address_in(document)) is not None
+            if (address := _claimed(*claims(document)[:2])) is not None
         ]
     )
     for one in parsed:
         yield _examined(one, contract, rules, records) if isinstance(one, _Parsed) else one
 
 
-def _address_in(document: Document) -> str | None:
-    customer, profile_id, _ = claims(document)
+def _claimed(customer: str | None, profile_id: str | None) -> str | None:
+    """The address that a document claims, which need not be valid."""
     return address_of(customer, profile_id) if customer or profile_id else None
 
 
@@ -280,7 +280,7 @@ def _examined(
     declared = []
     for document in documents:
         customer, profile_id, device = claims(document)
-        address = address_of(customer, profile_id) if customer or profile_id else None
+        address = _claimed(customer, profile_id)
         number = None if device is None else _number(device)
         if not is_valid:
             declared.append(Declared(address, profile_id, number, None, None))

@@ -76,7 +76,7 @@ class About(NamedTuple):
         return address_of(self.customer_user_id, self.profile_id)
 
 
-def lifetime_of(document: Document) -> str | None:
+def _lifetime(document: Document) -> str | None:
     """Until when the profile of a valid document may live, as declared."""
     meta: Any = document.value.get("meta") or _NOTHING
     lifetime: str | None = meta.get("expires") or meta.get("ttl")
@@ -138,7 +138,7 @@ def said_by(document: Document, contract: Contract) -> Said:
                 [member for path in meta.get("forget") or () for member in contract.expand(path)]
             ),
             document.template,
-            lifetime_of(document),
+            _lifetime(document),
             ATTRIBUTES in (meta.get("exclusive") or ()),
         ),
     )
