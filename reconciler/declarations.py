@@ -59,7 +59,7 @@ from reconciler.profiles import (
     said_by,
 )
 from reconciler.resources import load_contract
-from reconciler.state import Record, decode_record
+from reconciler.state import Record
 from reconciler.store import SqliteStore, Store, Stored
 from reconciler.validation import (
     claims,
@@ -510,15 +510,15 @@ class _Reading:
         self, batches: Iterator[list[_Asked]]
     ) -> Iterator[tuple[list[_Asked], list[Examined | Stamp]]]:
         """Batches with what is in their files, in their order."""
-        for batch in batches:
-            few = [batch, *_until(batches, _WORTH_A_POOL)] if self._means.pool else [batch]
-            if self._means.pool is not None and _size(few) >= _WORTH_A_POOL:
-                with self._means.pool() as executor:
-                    yield from self._spread(executor, chain(few, batches))
-                return
-            for one in few:
-                wanted = [asked.wanted for asked in one]
-                yield one, examine(wanted, self._means.rules, self._means.state)
+        pool = self._means.pool if _processors() > 1 else None
+        few, size = _until(batches, _WORTH_A_POOL) if pool is not None else ([], 0)
+        if pool is not None and size >= _WORTH_A_POOL:
+            with pool() as executor:
+                yield from self._spread(executor, chain(few, batches))
+            return
+        for one in chain(few, batches):
+            wanted = [asked.wanted for asked in one]
+            yield one, examine(wanted, self._means.rules, self._means.state)
 
     def _spread(
         self, executor: Executor, batches: Iterator[list[_Asked]]
@@ -598,18 +598,14 @@ def _batches(asked: Iterator[_Asked]) -> Iterator[list[_Asked]]:
         yield batch
 
 
-def _size(batches: Iterable[list[_Asked]]) -> int:
-    return sum(
-        one.update.listing.stamps[one.position * STAMP] for batch in batches for one in batch
-    )
-
-
-def _until(batches: Iterator[list[_Asked]], size: int) -> list[list[_Asked]]:
-    """As many batches as hold ``size`` bytes together."""
+def _until(batches: Iterator[list[_Asked]], size: int) -> tuple[list[list[_Asked]], int]:
+    """As many batches as hold ``size`` bytes together, and how many they hold."""
     found: list[list[_Asked]] = []
-    while _size(found) < size and (batch := next(batches, None)):
+    held = 0
+    while held < size and (batch := next(batches, None)):
         found.append(batch)
-    return found
+        held += sum(one.update.listing.stamps[one.position * STAMP] for one in batch)
+    return found, held
 
 
 class Declarations:
@@ -689,7 +685,7 @@ class Declarations:
         planner.link(self._links(store, moved=moved))
         if whole or moved:
             index.clear_others()
-            pairs = _pairs(index, store)
+            pairs = _pairs(index, store, whole=whole)
         else:
             planner.settled(index.count_settled())
             pairs = _unsettled_pairs(index, store)
@@ -703,7 +699,7 @@ class Declarations:
 
     def _changes(
         self,
-        pairs: Iterator[_Pair],
+        pairs: Iterator[_Pair | None],
         planner: Planner,
         store: Store,
         *,
@@ -713,40 +709,38 @@ class Declarations:
     ) -> Iterator[Change]:
         index = self._index
         done = 0
-        for count, some in _grouped(pairs, whole=whole):
+        for count, some in _grouped(pairs):
             planner.settled(count)
             opened = _opened(index, [pair.profile for pair in some if pair.profile])
-            records = store.stored([pair.address for pair in some if pair.recorded])
+            as_recorded = set() if whole else _as_recorded(some, opened, store)
+            planner.settled(len(as_recorded))
+            records = store.records_of(
+                [pair.address for pair in some if pair.recorded and pair not in as_recorded]
+            )
             settled: list[tuple[str, int, int]] = []
             others: list[str] = []
             unsettled: list[str] = []
             for pair in some:
                 address, recorded = pair.address, pair.recorded
-                packed, file = opened.get(pair.profile or 0, (None, ""))
-                stored = records.get(address)
-                before = planner.unchanged
-                if (
-                    not whole
-                    and packed
-                    and stored
-                    and is_as_recorded(packed.paths, packed.values, packed.about, stored.body)
-                ):
-                    planner.settled(1)
-                else:
+                is_settled = pair in as_recorded
+                if not is_settled:
+                    packed, file = opened.get(pair.profile or 0, (None, ""))
                     profile = packed.profile(file) if packed else None
-                    record = seen.get(address) or (decode_record(stored.body) if stored else None)
-                    change = planner.plan(profile, record)
+                    stored = records.get(address)
+                    before = planner.unchanged
+                    change = planner.plan(profile, seen.get(address) or stored)
                     if change is not None:
                         yield change
+                    is_settled = (
+                        planner.unchanged > before
+                        and recorded is not None
+                        and stored is not None
+                        and stored.revision == recorded[0]
+                        and address not in seen
+                    )
                 if pair.is_settled:
                     continue
-                if (
-                    planner.unchanged > before
-                    and recorded is not None
-                    and stored is not None
-                    and stored[:2] == recorded
-                    and address not in seen
-                ):
+                if is_settled and recorded is not None:
                     settled.append((address, *recorded))
                 else:
                     unsettled.append(address)
@@ -796,7 +790,7 @@ class Profiles:
     def __iter__(self) -> Iterator[Profile]:
         index = self._index
         rows = index.profiles()
-        while some := [row[1] for row in islice(rows, _PLANNED_AT_ONCE)]:
+        while some := [row[3] for row in islice(rows, _PLANNED_AT_ONCE)]:
             opened = _opened(index, some)
             for number in some:
                 packed, file = opened[number]
@@ -853,30 +847,35 @@ class _Pair(NamedTuple):
     is_settled: bool
 
 
-def _pairs(index: Index, store: Store) -> Iterator[_Pair]:
-    """All addresses that are declared or recorded, in their order."""
+def _pairs(index: Index, store: Store, *, whole: bool) -> Iterator[_Pair | None]:
+    """All addresses that are declared or recorded, in their order; ``None`` for each that is settled, unless
+    they are wanted as a ``whole``."""
     profiles = index.profiles()
     records = store.fingerprints()
     profile, record = next(profiles, None), next(records, None)
     while profile is not None or record is not None:
         if record is None or (profile is not None and profile[0] < record[0]):
             assert profile is not None
-            yield _Pair(profile[0], profile[1], None, False)
+            yield _Pair(profile[0], profile[3], None, False)
             profile = next(profiles, None)
         elif profile is None or record[0] < profile[0]:
             yield _Pair(record[0], None, record[1:], False)
             record = next(records, None)
         else:
-            yield _Pair(record[0], profile[1], record[1:], record[1:] == profile[2:])
+            is_settled = profile[:3] == record
+            if is_settled and not whole:
+                yield None
+            else:
+                yield _Pair(record[0], profile[3], record[1:], is_settled)
             profile, record = next(profiles, None), next(records, None)
 
 
-def _grouped(pairs: Iterator[_Pair], *, whole: bool) -> Iterator[tuple[int, list[_Pair]]]:
+def _grouped(pairs: Iterator[_Pair | None]) -> Iterator[tuple[int, list[_Pair]]]:
     """Groups of pairs to look into, each with the number of settled ones among them."""
     group: list[_Pair] = []
     settled = 0
     for pair in pairs:
-        if pair.is_settled and not whole:
+        if pair is None:
             settled += 1
         else:
             group.append(pair)
@@ -886,7 +885,21 @@ def _grouped(pairs: Iterator[_Pair], *, whole: bool) -> Iterator[tuple[int, list
     yield settled, group
 
 
-def _unsettled_pairs(index: Index, store: Store) -> Iterator[_Pair]:
+def _as_recorded(
+    pairs: Sequence[_Pair], opened: Mapping[int, tuple[Packed, str]], store: Store
+) -> set[_Pair]:
+    """Those of some pairs that need not be planned, since the record says what the profile asks for."""
+    kept = store.stored([pair.address for pair in pairs if pair.profile and pair.recorded])
+    found = set()
+    for pair in pairs:
+        if pair.profile and (stored := kept.get(pair.address)) and stored[:2] == pair.recorded:
+            packed, _ = opened[pair.profile]
+            if is_as_recorded(packed.paths, packed.values, packed.about, stored.body):
+                found.add(pair)
+    return found
+
+
+def _unsettled_pairs(index: Index, store: Store) -> Iterator[_Pair | None]:
     """Those of all addresses that are not settled, given that the state did not move."""
     others = ((address, None) for (address,) in index.others())
     addresses = (

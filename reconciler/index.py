@@ -437,11 +437,11 @@ class Index:
 
     # --- profiles ----------------------------------------------------------------------------
 
-    def profiles(self) -> Iterator[tuple[str, int, int | None, int | None]]:
-        """Address and id of every profile in the order of addresses; revision and checksum of the
-        record that was found to be as the profile wants it, if one was."""
+    def profiles(self) -> Iterator[tuple[str, int | None, int | None, int]]:
+        """Address of every profile in the order of addresses; revision and checksum of the record that
+        was found to be as the profile wants it, if one was; and the id."""
         return self._all(
-            "SELECT profile.address, profile.id, settled.revision, settled.checksum FROM profile "
+            "SELECT profile.address, settled.revision, settled.checksum, profile.id FROM profile "
             "LEFT JOIN settled USING (address) WHERE profile.address IS NOT NULL "
             "ORDER BY profile.address"
         )

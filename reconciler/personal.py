@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from reconciler.contract import ATTRIBUTES, Contract
@@ -131,5 +132,6 @@ def _about(path: Path, text: str, guard: Guard) -> tuple[str, str] | None:
     return None
 
 
+@lru_cache(maxsize=1024)
 def _is_below(domain: str, domains: tuple[str, ...]) -> bool:
     return domain in domains or domain.endswith(tuple([f".{each}" for each in domains]))

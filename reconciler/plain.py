@@ -73,6 +73,8 @@ _LONGEST = 16_000
 _MOST_OUTLINES = 4096
 _WORTH_A_SHAPE = 100
 """Documents of an outline from which on an expression of its own soon saves what compiling it costs."""
+_SAMPLED = 4
+"""One of so many is looked at for that."""
 _MOST_SHAPES = 6
 """Of those that have as many lines, of which any may have to be tried."""
 
@@ -189,6 +191,8 @@ class _Outline:
         if not self._left:
             return
         self._left -= 1
+        if self._left % _SAMPLED:
+            return
         lines = zip(part.split("\n"), rows, strict=True)
         for kinds, kind in zip(
             self._kinds, [_kind(line, raw) for line, (head, raw) in lines if head], strict=True

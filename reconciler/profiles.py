@@ -199,7 +199,7 @@ _USUAL = About._fields.index("template")
 class Packed(NamedTuple):
     """A packed profile, as far as it can be opened without making everything of it."""
 
-    paths: Sequence[FieldPath]
+    paths: tuple[FieldPath, ...]
     values: Sequence[Scalar | None]
     about: About
     offsets: Sequence[int]

@@ -6,9 +6,11 @@ of most fields. A *fact* is what we last knew of one field; a *record* is all of
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import lru_cache
+from json.encoder import encode_basestring_ascii
 from typing import Any, NamedTuple
 
 from reconciler.errors import Source, StateRefused
@@ -260,17 +262,41 @@ def _decode_record(data: Mapping[str, Json]) -> Record:
     )
 
 
-def known_values(data: Mapping[str, Any]) -> Mapping[FieldPath, Scalar] | None:
-    """All values of a record in JSON, if it is of a profile that exists and every one is known, and no
-    field is cleared, uncertain or unknown."""
-    if data.get("presence") != Presence.PRESENT.value or "deleting" in data:
-        return None
-    try:
-        facts = data["facts"].items()
-        values = {path: fact["value"] for path, fact in facts if fact["known"] == "value"}
-    except (KeyError, TypeError, AttributeError):  # to be refused by `decode_record`
-        return None
-    return values if len(values) == len(facts) else None
+def spelled_facts(paths: tuple[FieldPath, ...], values: Sequence[Scalar | None]) -> str:
+    """The JSON, in the canonical form in which a record is kept, of facts by which every field is known to
+    have its value (``None``: to be cleared), whoever said so."""
+    cleared = tuple([at for at, value in enumerate(values) if value is None])
+    form, pick = _facts_form(paths, cleared)
+    spelled = [_SPELLED[value.__class__](value) for value in values]
+    return form % pick(spelled)
+
+
+_SPELLED: Mapping[type, Callable[[Any], str]] = {
+    str: encode_basestring_ascii,
+    bool: {True: "true", False: "false"}.__getitem__,
+    int: int.__repr__,
+    float: float.__repr__,
+    type(None): lambda value: "",
+}
+"""How `values.canonical` spells scalars."""
+
+
+@lru_cache(maxsize=4096)
+def _facts_form(
+    paths: tuple[FieldPath, ...], cleared: tuple[int, ...]
+) -> tuple[str, Callable[[list[str]], tuple[str, ...]]]:
+    """What is filled in with the spelled values, and what takes these in their order."""
+    order = sorted(range(len(paths)), key=paths.__getitem__)
+    facts = [
+        encode_basestring_ascii(paths[at]).replace("%", "%%")
+        + (':{"known":"cleared"}%s' if at in cleared else ':{"known":"value","value":%s}')
+        for at in order
+    ]
+    return f"{{{','.join(facts)}}}", lambda spelled: tuple([spelled[at] for at in order])
+
+
+OBSERVED = ',"observed":true'
+"""What the canonical form says of a fact that the API returned; nothing within a text looks like it."""
 
 
 def encode_export(export: Export) -> dict[str, Json]:

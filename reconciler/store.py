@@ -67,12 +67,12 @@ Fingerprint: TypeAlias = tuple[str, int, int]
 
 
 class Stored(NamedTuple):
-    """A record as it is kept: what its fingerprint says of it, and the JSON that `encode_record` made,
-    its revision included."""
+    """A record as it is kept: what its fingerprint says of it, and the canonical form of the JSON that
+    `encode_record` made, without the revision."""
 
     revision: int
     checksum: int
-    body: Mapping[str, Any]
+    body: str
 
 
 _PAGE = 10_000
@@ -471,9 +471,7 @@ class MemoryStore:
         with self._guard:
             rows = {address: self._rows.get(address) for address in addresses}
         return {
-            address: Stored(
-                row[1], _checksum(address, row[0]) + row[1], encode_record(_record(*row))
-            )
+            address: Stored(row[1], _checksum(address, row[0]) + row[1], row[0])
             for address, row in rows.items()
             if row
         }
@@ -709,7 +707,9 @@ class SqliteStore:
                 "WHERE address IN (SELECT value FROM json_each(?))",
                 (json.dumps(list(addresses)),),
             ).fetchall()
-        return {row[0]: Stored(row[1], row[3], self._checked(row)) for row in rows}
+        for row in rows:
+            self._verify(*row)
+        return {row[0]: Stored(row[1], row[3], row[2]) for row in rows}
 
     def fingerprints(self, since: str = "", until: str = LAST) -> Iterator[Fingerprint]:
         last, condition = since, ">="
@@ -1056,21 +1056,24 @@ class SqliteStore:
             last = rows[-1][0]
 
     def _decoded(self, row: tuple[str, int, str, int]) -> Record:
-        return decode_record(self._checked(row))
-
-    def _checked(self, row: tuple[str, int, str, int]) -> dict[str, Any]:
-        """The body of a row, its checksum compared."""
-        address, revision, body, checksum = row
+        self._verify(*row)
         try:
-            if _checksum(address, body) + revision != checksum:
-                raise self._damaged()
-            data: dict[str, Any] = unpacked(body)
+            data: dict[str, Any] = unpacked(row[2])
             if type(data.get("timestamp")) is float:  # one that no clock ever shows
-                data = json.loads(body)
-            data["revision"] = revision
+                data = json.loads(row[2])
+            data["revision"] = row[1]
         except (ValueError, TypeError, AttributeError, RecursionError):
             raise self._damaged() from None
-        return data
+        return decode_record(data)
+
+    def _verify(self, address: str, revision: int, body: str, checksum: int) -> None:
+        """Compares the checksum of a row."""
+        try:
+            is_whole = _checksum(address, body) + revision == checksum
+        except (ValueError, TypeError):
+            is_whole = False
+        if not is_whole:
+            raise self._damaged()
 
     def _backup(self, db: sqlite3.Connection, now: float) -> Path | None:
         """Copy what is committed; ``db`` may be inside a transaction that has not written yet."""

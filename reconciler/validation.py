@@ -140,8 +140,11 @@ def _fold(name: str) -> str:
 
 def _is_date(text: object) -> bool:
     """A day of the calendar, ``YYYY-MM-DD`` in ASCII digits, from year 1."""
-    if not isinstance(text, str):
-        return True
+    return not isinstance(text, str) or _is_day(text)
+
+
+@lru_cache(maxsize=32768)  # there are not many days, and a great many birthdays
+def _is_day(text: str) -> bool:
     if not _DATE(text):
         return False
     try:

@@ -596,7 +596,7 @@ def test_a_file_is_read_again_when_something_else_changed_that_it_was_made_from(
 
     index = Index.open(None, "key")
     read(index)
-    (file,) = {number >> 20 for _, number, _, _ in index.profiles()}
+    (file,) = {number >> 20 for *_, number in index.profiles()}
     sources = {"var.tier": given.digest_of("var.tier")}
     seen = Examined(None, b"?", (), [Declared("jane", None, None, None, None)], sources)
     index.put_files([(file, "profiles/jane.yaml", seen)], known=True)

@@ -248,6 +248,7 @@ def test_a_shape_takes_only_what_means_the_same(first: str) -> None:
 def test_a_shape_that_saw_several_kinds_takes_them_all(monkeypatch: pytest.MonkeyPatch) -> None:
     forget()
     monkeypatch.setattr(plain, "_WORTH_A_SHAPE", 4)
+    monkeypatch.setattr(plain, "_SAMPLED", 1)
     texts = [f"a: {value}\nb: [x]\nc:\n" for value in ("text", '"text"', "5", "")]
     for text in texts:
         assert_same(text)
