@@ -124,13 +124,16 @@ class Means:
 
 
 def processes() -> Executor:
-    """An executor with a process for each processor that we may use."""
+    """An executor with a process for each processor that we may use but one: whoever hands out work does
+    some of it as well."""
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
 
     # Not by forking: the index is open, and an embedding program may have threads.
     return ProcessPoolExecutor(
-        _processors(), mp_context=get_context("spawn"), initializer=_prepare_process
+        max(_processors() - 1, 1),
+        mp_context=get_context("spawn"),
+        initializer=_prepare_process,
     )
 
 
@@ -517,19 +520,23 @@ class _Reading:
                 yield from self._spread(executor, chain(few, batches))
             return
         for one in chain(few, batches):
-            wanted = [asked.wanted for asked in one]
-            yield one, examine(wanted, self._means.rules, self._means.state)
+            yield one, self._examined(one)
 
     def _spread(
         self, executor: Executor, batches: Iterator[list[_Asked]]
     ) -> Iterator[tuple[list[_Asked], list[Examined | Stamp]]]:
+        """The same, looked into by an executor and, while that has enough to do, here."""
+        enough = 4 * max(_processors() - 1, 1)
         under_way: deque[tuple[list[_Asked], Future[list[Examined | Stamp]]]] = deque()
         try:
             for batch in batches:
-                wanted = [asked.wanted for asked in batch]
-                given = self._means.rules, self._means.state
-                under_way.append((batch, executor.submit(examine, wanted, *given)))
-                if len(under_way) >= _UNDER_WAY:
+                if sum(not future.done() for _, future in under_way) < enough:
+                    wanted = [asked.wanted for asked in batch]
+                    given = self._means.rules, self._means.state
+                    under_way.append((batch, executor.submit(examine, wanted, *given)))
+                else:
+                    under_way.append((batch, _done(self._examined(batch))))
+                while under_way and (under_way[0][1].done() or len(under_way) >= _UNDER_WAY):
                     first, future = under_way.popleft()
                     yield first, future.result()
             while under_way:
@@ -538,6 +545,9 @@ class _Reading:
         finally:
             for _, future in under_way:
                 future.cancel()
+
+    def _examined(self, batch: list[_Asked]) -> list[Examined | Stamp]:
+        return examine([asked.wanted for asked in batch], self._means.rules, self._means.state)
 
     # -- into the index --
 
@@ -581,8 +591,16 @@ class _Reading:
 
 _NEVER: Stamp = (-1, 0, 0, 0)
 """The stamp of what has to be looked into again."""
-_UNDER_WAY = 8
-"""Batches that are given out at a time: enough to keep some processes busy, few enough to hold."""
+_UNDER_WAY = 16
+"""Batches that are held at a time: enough to keep some processes busy, few enough for memory."""
+
+
+def _done(results: list[Examined | Stamp]) -> Future[list[Examined | Stamp]]:
+    from concurrent.futures import Future
+
+    future: Future[list[Examined | Stamp]] = Future()
+    future.set_result(results)
+    return future
 
 
 def _batches(asked: Iterator[_Asked]) -> Iterator[list[_Asked]]:

@@ -120,12 +120,12 @@ def merged(document: Document, below: Document) -> Document:
     inherited: list[Path] = []
     value = _merged(document.value, below.value, (), inherited)
     roots = frozenset(inherited)
-    places, files = dict(document.places), dict(document.files)
-    for path, place in below.places.items():
+    places, files = document.placed(), dict(document.files)
+    for path, place in below.placed().items():
         if any(path[:length] in roots for length in range(1, len(path) + 1)):
             places[path] = place
             files[path] = below.files.get(path, below.source.file)
-    return replace(document, value=value, places=places, files=files)
+    return replace(document, value=value, places=places, files=files, shift=0)
 
 
 def _merged(
@@ -159,7 +159,7 @@ def _as_map(document: Document) -> Document:
     if not isinstance(items, list):
         return document
     found: dict[str, Any] = {}
-    places, files = dict(document.places), dict(document.files)
+    places, files = document.placed(), dict(document.files)
     for index, item in enumerate(items):
         if not isinstance(item, dict) or {*item} != {"key", "value"}:
             return document  # what is wrong with it is said later
@@ -173,7 +173,11 @@ def _as_map(document: Document) -> Document:
             if there in files:
                 files[here] = files[there]
     return replace(
-        document, value={**document.value, ATTRIBUTES: found}, places=places, files=files
+        document,
+        value={**document.value, ATTRIBUTES: found},
+        places=places,
+        files=files,
+        shift=0,
     )
 
 

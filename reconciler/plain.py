@@ -16,7 +16,7 @@ from enum import Enum
 from operator import itemgetter
 from typing import Any
 
-from reconciler.documents import Document, Path, Place
+from reconciler.documents import Document, Path
 from reconciler.errors import Source
 from reconciler.values import Json
 
@@ -112,7 +112,7 @@ class _Outline:
     """What the keys of a document say by themselves; it is the same for all documents that have the
     same keys on the same lines, and most of a corpus has."""
 
-    __slots__ = ("_by_line", "_kinds", "_left", "heads", "lists", "openers", "root", "subtrees")
+    __slots__ = ("_kinds", "_left", "heads", "lists", "openers", "places", "root", "subtrees")
 
     def __init__(self, heads: Sequence[str]) -> None:
         """Raises ValueError for keys that are not plain: these are the loader's."""
@@ -183,7 +183,7 @@ class _Outline:
             *[at for at, _ in self.lists],
             *[at for at, _, _ in self.subtrees],
         )
-        self._by_line: dict[int, dict[Path, Place]] = {0: places}
+        self.places = places
 
     def learn(self, part: str, rows: Sequence[tuple[str, str]]) -> None:
         """Takes note of what the scalars of a document look like. Once that was seen often enough, there
@@ -202,15 +202,6 @@ class _Outline:
             alike = _shapes.setdefault(len(rows), [])
             if len(alike) < _MOST_SHAPES:
                 alike.append(_Shape(self, self._kinds))
-
-    def places(self, line: int) -> dict[Path, Place]:
-        """Where everything is if the document begins on ``line``, from 1."""
-        found = self._by_line.get(line)
-        if found is None:
-            found = {path: (row + line, column) for path, (row, column) in self._by_line[0].items()}
-            if line == 1:  # so it is in every file that holds one document
-                self._by_line[1] = found
-        return found
 
 
 class _Shape:
@@ -372,9 +363,14 @@ def read_plain(text: str, file: str) -> list[Document] | None:
         for at, keys, pick in outline.subtrees:
             values[at] = dict(zip(keys, pick(values), strict=True))
         keys, pick = outline.root
-        places = outline.places(line)
+        row, column = outline.places[()]
         documents.append(
-            Document(dict(zip(keys, pick(values), strict=True)), Source(file, *places[()]), places)
+            Document(
+                dict(zip(keys, pick(values), strict=True)),
+                Source(file, row + line, column),
+                outline.places,
+                shift=line,
+            )
         )
         line += count + 1
     return documents

@@ -109,14 +109,14 @@ def said_by(document: Document, contract: Contract) -> Said:
         content = values[index]
         if content.__class__ is not str or not content:
             values[index] = normalise(layout.paths[index], content)
-    places = document.places
+    places, shift = document.places, document.shift
     try:
         if place_of:
             raise KeyError
-        lines = [places[place][0] for place in layout.places]
+        lines = [places[place][0] + shift for place in layout.places]
     except KeyError:
-        here = (document.source.line, 0)
-        lines = [places.get(place_of.get(place, place), here)[0] for place in layout.places]
+        here = (document.source.line - shift, 0)
+        lines = [places.get(place_of.get(place, place), here)[0] + shift for place in layout.places]
     files = _HERE
     if document.files:
         stand = zip(layout.paths, layout.places, strict=True)

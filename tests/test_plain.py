@@ -81,7 +81,7 @@ def strictly(text: str) -> list[Document]:
 def without_items(document: Document) -> dict[object, object]:
     return {
         path: place
-        for path, place in document.places.items()
+        for path, place in document.placed().items()
         if not path or not isinstance(path[-1], int)
     }
 
@@ -106,7 +106,7 @@ def assert_equal(found: list[Document], expected: list[Document]) -> None:
     assert [repr(document.value) for document in found] == [
         repr(document.value) for document in expected
     ]
-    assert [document.places for document in found] == [
+    assert [document.placed() for document in found] == [
         without_items(document) for document in expected
     ]
 

@@ -497,9 +497,7 @@ PATHS = (
     'custom_attributes."known":"value"',
     "installation_meta.locale",
 )
-TEXTS = st.sampled_from(
-    ["", "Zoë", '"', ',"observed":true', "\\", "%s", "\x7f", "\U0001f600", "5"]
-)
+TEXTS = st.sampled_from(["", "Zoë", '"', ',"observed":true', "\\", "%s", "\x7f", "\U0001f600", "5"])
 SCALARS = st.one_of(
     TEXTS,
     st.booleans(),
