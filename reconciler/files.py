@@ -59,6 +59,15 @@ def files_below(
     return sorted(files), walk.diagnostics
 
 
+def is_ours_alone(status: os.stat_result) -> bool:
+    """Whether only we can have written a file. One from a repository or an archive is another's word."""
+    return (
+        stat.S_ISREG(status.st_mode)
+        and status.st_uid == os.geteuid()
+        and not status.st_mode & 0o077
+    )
+
+
 class _Unusable(Exception):
     """A file that cannot be read: rule, message and hint of the diagnostic."""
 

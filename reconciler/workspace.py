@@ -173,7 +173,11 @@ class Workspace:
         environment.
         """
         path = Path(config) if config is not None else None
-        loaded = load_config(path, start=Path(start) if start is not None else Path.cwd())
+        loaded = load_config(
+            path,
+            start=Path(start) if start is not None else Path.cwd(),
+            cache=options.get("cache", True),
+        )
         return cls(loaded, loaded.environment(env), **options)
 
     def __enter__(self) -> Self:
