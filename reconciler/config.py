@@ -1,4 +1,4 @@
-"""``reconcile.yaml`` → frozen values (edge: it reads one file).
+"""``reconcile.yaml`` → frozen values (edge: it reads one file, and remembers what it said).
 
 A secret key never belongs in the file: one that is found is an error which does not repeat it, and
 values that could hold one by mistake (addresses, the name of the variable) are never quoted.
@@ -6,11 +6,14 @@ values that could hold one by mistake (addresses, the name of the variable) are 
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import stat
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from hashlib import sha256
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -18,12 +21,14 @@ from urllib.parse import urlsplit
 
 from reconciler.contract import Clear, Dialect
 from reconciler.documents import Document
-from reconciler.errors import Diagnostic, InputError, Source, UsageError, error
+from reconciler.errors import Diagnostic, InputError, ReconcileError, Source, UsageError, error
+from reconciler.files import is_ours_alone
 from reconciler.loader import parse_yaml
 from reconciler.personal import Guard, Level
+from reconciler.planfile import write_whole
 from reconciler.planner import Cap, Count, Share
 from reconciler.protocol import Rate
-from reconciler.resources import load_schema
+from reconciler.resources import fingerprint, load_schema
 from reconciler.validation import did_you_mean, validate_value
 from reconciler.values import Json, Scalar
 
@@ -116,8 +121,10 @@ def find(start: Path) -> Path | None:
     return None
 
 
-def load_config(path: Path | None, *, start: Path) -> Config:
+def load_config(path: Path | None, *, start: Path, cache: bool = True) -> Config:
     """The configuration in ``path``, or else in the nearest one from ``start`` upwards.
+
+    Without ``cache`` it is read as if for the first time, and not remembered.
 
     Raises InputError, with a diagnostic for each thing that is wrong.
     """
@@ -132,16 +139,24 @@ def load_config(path: Path | None, *, start: Path) -> Config:
     data = _read(path, name)
     if leaks := list(_leaks(data, name)):
         raise _invalid(name, leaks)
+    root = path.absolute().parent
+    if cache and (value := _remembered(path, data)) is not None:
+        reading = _Reading(Document(value, Source(name), {}), root)
+        config = reading.config(path)
+        if not reading.problems:  # where one is, depends on places, which were not kept
+            return config
     document, diagnostics = parse_yaml(data, name)
     problems = [diagnostic for diagnostic in diagnostics if diagnostic.is_error]
     if document is None or problems:
         raise _invalid(name, problems)
     if problems := validate_value(document, load_schema("config.schema"), prefix="config"):
         raise _invalid(name, problems)
-    reading = _Reading(document, path.absolute().parent)
+    reading = _Reading(document, root)
     config = reading.config(path)
     if reading.problems:
         raise _invalid(name, reading.problems)
+    if cache and not diagnostics and os.path.normpath(_memory(path)) not in reading.states:
+        _remember(path, data, document.value)
     return config
 
 
@@ -194,6 +209,55 @@ def _read(path: Path, name: str) -> bytes:
         raise _unreadable(name, problem.strerror or type(problem).__name__) from None
     except ValueError:
         raise _unreadable(name, "that is not a path") from None
+
+
+# --- what a configuration was found to say -------------------------------------------------------
+
+# To parse YAML and to check it against a schema takes two libraries, and these longer to import than
+# a plan of a few profiles takes. So the value of a valid file is kept, beside the state, under a
+# digest of the file, of this program and of the value itself.
+
+
+def _memory(path: Path) -> Path:
+    return path.absolute().parent / ".reconcile" / f"{path.name}.cache"
+
+
+def _digest(data: bytes, value: bytes) -> str:
+    parts = (fingerprint().encode(), data, value)
+    return sha256(b"".join(sha256(part).digest() for part in parts)).hexdigest()
+
+
+def _remembered(path: Path, data: bytes) -> dict[str, Json] | None:
+    """What these bytes were found to say by this very program, if only we can have noted it."""
+    try:
+        fd = os.open(_memory(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            status = os.fstat(fd)
+            if not is_ours_alone(status) or status.st_size > 2 * MAX_BYTES:
+                return None
+            digest, _, value = os.read(fd, status.st_size).partition(b"\n")
+        finally:
+            os.close(fd)
+        if digest.decode() != _digest(data, value):
+            return None
+        remembered: dict[str, Json] = json.loads(value)
+    except (OSError, ValueError):
+        return None
+    return remembered
+
+
+def _remember(path: Path, data: bytes, value: Mapping[str, Json]) -> None:
+    """Notes what a configuration says, if there is a folder for that, and as far as it can be done."""
+    memory = _memory(path)
+    if not memory.parent.is_dir():
+        return
+    text = ""
+    for part in json.JSONEncoder(separators=(",", ":")).iterencode(value):
+        text += part
+        if len(text) > MAX_BYTES:  # aliases make much of little
+            return
+    with suppress(ReconcileError):
+        write_whole(memory, (_digest(data, text.encode()), "\n", text))
 
 
 def _unreadable(name: str, why: str) -> InputError:

@@ -27,6 +27,7 @@ from reconciler.documents import Document
 from reconciler.errors import Diagnostic, Interrupted, ReconcileError
 from reconciler.expansion import Defaults, Given, expand, needs_expansion, told_once
 from reconciler.fakes import fake
+from reconciler.files import DEFAULTS, STAMP, Listing, Stamp, Walk, read_file
 from reconciler.index import (
     Declared,
     Examined,
@@ -36,17 +37,7 @@ from reconciler.index import (
     decode_findings,
     encode_findings,
 )
-from reconciler.loader import (
-    DEFAULTS,
-    STAMP,
-    Listing,
-    Stamp,
-    Walk,
-    load_quickly,
-    load_text,
-    parse_yaml,
-    read_file,
-)
+from reconciler.loader import load_quickly, load_text, parse_yaml
 from reconciler.personal import Guard, personal
 from reconciler.plan import Change
 from reconciler.planner import Links, Planner, is_as_recorded

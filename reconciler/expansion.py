@@ -18,7 +18,6 @@ from typing import Any, NamedTuple, TypeAlias
 from reconciler.contract import ATTRIBUTES
 from reconciler.documents import Document, Path
 from reconciler.errors import Diagnostic, error
-from reconciler.plain import WORDS, is_ambiguous
 from reconciler.validation import did_you_mean
 from reconciler.values import Json, Scalar, digest
 
@@ -573,6 +572,9 @@ def _escaped(match: re.Match[str]) -> str:
 
 
 def _scalar(value: Any) -> str:
+    # Here, since hardly anything that expands a document also writes one out.
+    from reconciler.plain import WORDS, is_ambiguous
+
     if isinstance(value, str):
         value = escaped(value)
     if isinstance(value, str) and _PLAIN(value) and not (value in WORDS or is_ambiguous(value)):

@@ -18,7 +18,8 @@ from typing import Any
 from reconciler.contract import ATTRIBUTES, INSTALLATION, Contract
 from reconciler.documents import Document
 from reconciler.errors import InputError, ReconcileError, Source, error
-from reconciler.loader import comments_of, load_text
+from reconciler.events import comments_of
+from reconciler.loader import load_text
 
 _IDS = ("for_each", "customer_user_id", "profile_id", "platform")
 _MERGE = "<<"

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 from weakref import WeakSet
 
 from reconciler.errors import Diagnostic, ReconcileError, Severity, Source
-from reconciler.loader import STAMP, Listing, Stamp
+from reconciler.files import STAMP, Listing, Stamp
 
 APPLICATION_ID = 0x52636E69
 """``PRAGMA application_id`` of our files ("Rcni")."""

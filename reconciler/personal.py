@@ -8,9 +8,9 @@ for fiction. A document that may hold more says why: ``meta.contains_personal_da
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import StrEnum
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 from reconciler.contract import ATTRIBUTES, Contract
@@ -21,11 +21,8 @@ RESERVED_DOMAINS = (
     *("example", "test", "invalid", "localhost"),
     *("example.com", "example.net", "example.org"),
 )
-_ADDRESS = re.compile(
-    r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@(?P<domain>[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*)\.?"
-)
-_RESERVED_NUMBERS = re.compile(
-    r"""
+_ADDRESS = r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@(?P<domain>[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*)\.?"
+_RESERVED_NUMBERS = r"""
       \+? 1? [2-9][0-9]{2} 555 01 [0-9]{2}              # North America: 555-0100 to 555-0199
     | \+44 (?: 7700900 [0-9]{3}                         # United Kingdom (Ofcom): mobile
              | 20 79460 [0-9]{3} | 1 [0-9]{2} 4960 [0-9]{3}
@@ -36,11 +33,20 @@ _RESERVED_NUMBERS = re.compile(
     | \+46 (?: 31 39006 | 40 62804 | 8 465004 ) [0-9]{2}                        # Sweden (PTS)
     | \+353 20 91 [0-9]{5}                              # Ireland (ComReg)
     | \+1234567890                                      # the example of the API's own documents
-    """,
-    re.VERBOSE,
-).fullmatch
+    """
 _NUMBER = re.compile(r"\+[0-9][0-9 ().\-/]{6,22}[0-9]").fullmatch
 _PUNCTUATION = str.maketrans("", "", " ().-/")
+
+
+# Compiled on first use: a plan of files that did not change looks at none of their text.
+@cache
+def _addresses() -> Callable[[str], Iterator[re.Match[str]]]:
+    return re.compile(_ADDRESS).finditer
+
+
+@cache
+def _is_reserved_number() -> Callable[[str], re.Match[str] | None]:
+    return re.compile(_RESERVED_NUMBERS, re.VERBOSE).fullmatch
 
 
 _PHONE: Path = ("phone_number",)
@@ -110,7 +116,7 @@ def _texts(value: Any) -> Iterator[tuple[Path, str]]:
 def _about(path: Path, text: str, guard: Guard) -> tuple[str, str] | None:
     """What to say of a text, never quoting it; ``None`` where it is nobody's."""
     if "@" in text:
-        for match in _ADDRESS.finditer(text):
+        for match in _addresses()(text):
             domain = match["domain"].lower()
             if "." in domain and not _is_below(domain, (*RESERVED_DOMAINS, *guard.domains)):
                 where = ".".join(map(str, path))
@@ -123,7 +129,7 @@ def _about(path: Path, text: str, guard: Guard) -> tuple[str, str] | None:
     is_phone = path == _PHONE
     digits = text.translate(_PUNCTUATION)
     looks = _NUMBER(text) is not None or (is_phone and sum(map(str.isdigit, digits)) >= 7)
-    if looks and not _RESERVED_NUMBERS(digits):
+    if looks and not _is_reserved_number()(digits):
         where = ".".join(map(str, path))
         return (
             f"`{where}` looks like the phone number of a real person",

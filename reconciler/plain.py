@@ -1,4 +1,5 @@
-"""Plain scalars, and plain documents: the YAML that nearly every profile file is written in. Pure.
+"""Plain scalars, and plain documents: the YAML that nearly every profile file is written in; and the
+characters that no file may hold, since they do not show. Pure.
 
 Scalars are JSON's, whatever YAML would make of them. `read_plain` reads block mappings and lists of scalars
 that stand on one line each, with one regular expression, in a third of the time that libyaml's events
@@ -64,6 +65,39 @@ def json_number(text: str) -> int | float | None:
             return None
         value = 0.0
     return value if any(mark in text for mark in ".eE") else int(text)
+
+
+# --- characters ----------------------------------------------------------------------------------
+
+# Controls, line breaks that editors do not show, direction marks, and characters without a width.
+_ALWAYS = (
+    "\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e"
+    "\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb\ufffe\uffff\U000e0000-\U000e007f"
+)
+# The joiners U+200C and U+200D belong to some scripts and to emoji: fine between two characters that
+# are not ASCII. Lone carriage returns break lines for YAML and for few editors.
+INVISIBLE = re.compile(
+    f"[{_ALWAYS}]|\r(?!\n)|(?<![^\x00-\x7f])[\u200c\u200d]|[\u200c\u200d](?![^\x00-\x7f])"
+)
+# One class of characters is searched many times faster than alternatives are.
+_PERHAPS = re.compile(f"[{_ALWAYS}\r\u200c\u200d]").search
+_VISIBLE = bytes([ord("\n"), *range(ord(" "), ord("~") + 1)])
+
+
+def is_visible(text: str) -> bool:
+    """Whether nothing in a text hides, or changes how the text around it reads."""
+    return _PERHAPS(text) is None or INVISIBLE.search(text) is None
+
+
+def visible_text(data: bytes) -> str | None:
+    """The text of a file; ``None`` where it is not UTF-8, or something in it is invisible."""
+    try:
+        text = data.decode("utf-8")
+        # Nearly all characters are ASCII and visible, and taken out at once; the rest is searched.
+        rest = data.translate(None, _VISIBLE).decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+    return text if not rest or _PERHAPS(rest) is None or is_visible(text) else None
 
 
 # --- documents -----------------------------------------------------------------------------------

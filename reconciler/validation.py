@@ -13,7 +13,6 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from difflib import get_close_matches
 from functools import cache, lru_cache
 from math import isfinite
 from typing import Any
@@ -126,6 +125,8 @@ def did_you_mean(name: str, known: Iterable[str]) -> str | None:
     """The known name that somebody most likely meant; case, dashes and camel case aside."""
     if len(name) > _LONGEST_QUOTE:
         return None
+    from difflib import get_close_matches  # here, since only a mistake needs it
+
     folded = {_fold(candidate): candidate for candidate in known}
     matches = get_close_matches(_fold(name), folded, n=1)
     return folded[matches[0]] if matches else None

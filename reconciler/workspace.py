@@ -52,9 +52,9 @@ from reconciler.errors import (
     warning,
 )
 from reconciler.expansion import Given, expand, told_once
+from reconciler.files import DEFAULTS
 from reconciler.index import Index
 from reconciler.lifetimes import expiry, utc
-from reconciler.loader import DEFAULTS
 from reconciler.outcomes import ApplyReport, Drift, Outcome, Progress, Result
 from reconciler.pace import MOST_IN_FLIGHT, Clock, Pace, SystemClock
 from reconciler.personal import personal
@@ -173,7 +173,11 @@ class Workspace:
         environment.
         """
         path = Path(config) if config is not None else None
-        loaded = load_config(path, start=Path(start) if start is not None else Path.cwd())
+        loaded = load_config(
+            path,
+            start=Path(start) if start is not None else Path.cwd(),
+            cache=options.get("cache", True),
+        )
         return cls(loaded, loaded.environment(env), **options)
 
     def __enter__(self) -> Self:
@@ -343,8 +347,8 @@ class Workspace:
 
         Raises ReconcileError without ruamel.yaml, or where a file cannot be written.
         """
+        from reconciler.files import files_below
         from reconciler.fmt import format_text
-        from reconciler.loader import files_below
 
         changed: list[tuple[str, str, str]] = []
         problems: list[Diagnostic] = []

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from reconciler import config as config_module
 from reconciler.config import (
     TEMPLATE,
     Config,
@@ -151,6 +153,211 @@ def test_a_rate_is_requests_per_second(text: str, rate: float) -> None:
 def test_anything_else_is_no_rate(text: str) -> None:
     with pytest.raises(UsageError):
         parse_rate(text)
+
+
+# --- what is remembered of it --------------------------------------------------------------------
+
+
+@pytest.fixture
+def memory(tmp_path: Path) -> Path:
+    """Where it is remembered; the folder is there, as after the first plan."""
+    (tmp_path / ".reconcile").mkdir()
+    return tmp_path / ".reconcile" / "reconcile.yaml.cache"
+
+
+@pytest.fixture
+def parsed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the configurations that are parsed from now on."""
+    seen: list[str] = []
+    parse = config_module.parse_yaml
+
+    def parse_yaml(data: bytes, name: str) -> Any:
+        seen.append(name)
+        return parse(data, name)
+
+    monkeypatch.setattr(config_module, "parse_yaml", parse_yaml)
+    return seen
+
+
+FULL = TEMPLATE + (
+    "variables: {tier: gold, big: 123456789012345678901234567890, half: 0.5, flag: true}\n"
+    "public_attributes: ['Zoë \\', \"\\u00e9\"]\n"
+)
+
+
+@pytest.mark.parametrize("text", [LOCAL, TEMPLATE, FULL])
+def test_what_it_says_is_remembered(
+    load: Callable[[str], Config], memory: Path, parsed: list[str], text: str
+) -> None:
+    first = load(text)
+    assert memory.stat().st_mode & 0o777 == 0o600
+    assert repr(load(text)) == repr(first)
+    assert parsed == ["reconcile.yaml"]
+    assert [path.name for path in memory.parent.iterdir()] == [memory.name]
+
+
+def test_another_configuration_is_remembered_by_its_name(
+    tmp_path: Path, memory: Path, parsed: list[str]
+) -> None:
+    for name in ("a.yaml", "b.yaml", "a.yaml", "b.yaml"):
+        (tmp_path / name).write_text(LOCAL.replace("local", name[0]))
+        assert load_config(tmp_path / name, start=tmp_path).default_environment == name[0]
+    assert parsed == ["a.yaml", "b.yaml"]
+
+
+def test_a_change_is_noticed_at_once(
+    load: Callable[[str], Config], memory: Path, tmp_path: Path, parsed: list[str]
+) -> None:
+    load(LOCAL)
+    status = (tmp_path / "reconcile.yaml").stat()
+    other = LOCAL.replace("local", "lucal")
+    (tmp_path / "reconcile.yaml").write_text(other)
+    os.utime(tmp_path / "reconcile.yaml", ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert load_config(None, start=tmp_path).default_environment == "lucal"
+    assert len(parsed) == 2
+
+
+def test_a_mistake_has_its_place_although_the_file_was_right_before(
+    load: Callable[[str], Config], refused: Callable[[str], list[Diagnostic]], memory: Path
+) -> None:
+    load(LOCAL)
+    [found] = refused(LOCAL + "profile: x\n")
+    assert str(found.source) == "reconcile.yaml:5:1"
+    [found] = refused(LOCAL + "default_environment: other\n")
+    assert str(found.source) == "reconcile.yaml:5:1"
+
+
+def _forge(memory: Path) -> None:
+    memory.write_text(memory.read_text().replace("emulator", "emulatos"))
+
+
+def _cut(memory: Path) -> None:
+    memory.write_bytes(memory.read_bytes()[:-1])
+
+
+def _empty(memory: Path) -> None:
+    memory.write_bytes(b"")
+
+
+def _spoil(memory: Path) -> None:
+    memory.write_bytes(b"\xff" * 200)
+
+
+def _open(memory: Path) -> None:
+    memory.chmod(0o644)
+
+
+def _link(memory: Path) -> None:
+    memory.rename(memory.with_name("real"))
+    memory.symlink_to("real")
+
+
+def _pipe(memory: Path) -> None:
+    memory.unlink()
+    os.mkfifo(memory)
+
+
+def _swell(memory: Path) -> None:
+    with memory.open("ab") as file:
+        file.truncate(2**40)
+
+
+@pytest.mark.parametrize("harm", [_forge, _cut, _empty, _spoil, _open, _link, _pipe, _swell])
+def test_a_memory_that_is_not_all_ours_is_ignored_and_made_anew(
+    load: Callable[[str], Config], memory: Path, parsed: list[str], harm: Callable[[Path], None]
+) -> None:
+    first = load(LOCAL)
+    noted = memory.read_bytes()
+    harm(memory)
+    assert load(LOCAL) == first
+    assert len(parsed) == 2
+    assert (memory.read_bytes(), memory.lstat().st_mode & 0o777) == (noted, 0o600)
+
+
+def test_another_owner_is_not_believed(
+    load: Callable[[str], Config],
+    memory: Path,
+    parsed: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    load(LOCAL)
+    monkeypatch.setattr(os, "geteuid", lambda: memory.stat().st_uid + 1)
+    load(LOCAL)
+    assert len(parsed) == 2
+
+
+def test_another_program_reads_it_anew(
+    load: Callable[[str], Config],
+    memory: Path,
+    parsed: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    load(LOCAL)
+    monkeypatch.setattr(config_module, "fingerprint", lambda: "another")
+    load(LOCAL)
+    load(LOCAL)
+    assert len(parsed) == 2
+
+
+def test_without_the_cache_it_is_neither_believed_nor_written(
+    load: Callable[[str], Config], tmp_path: Path, memory: Path, parsed: list[str]
+) -> None:
+    (tmp_path / "reconcile.yaml").write_text(LOCAL)
+    first = load_config(None, start=tmp_path, cache=False)
+    assert not memory.exists()
+    assert load(LOCAL) == first
+    assert load_config(None, start=tmp_path, cache=False) == first
+    assert len(parsed) == 3
+
+
+def test_nothing_is_remembered_without_a_folder_for_it_or_with_a_finding(
+    load: Callable[[str], Config], tmp_path: Path
+) -> None:
+    load(LOCAL)
+    assert not (tmp_path / ".reconcile").exists()
+    (tmp_path / ".reconcile").mkdir()
+    load(LOCAL + "fake_seed: yes\n")
+    assert list((tmp_path / ".reconcile").iterdir()) == []
+
+
+def test_a_folder_in_its_place_is_left_alone(
+    load: Callable[[str], Config], memory: Path, parsed: list[str]
+) -> None:
+    memory.mkdir()
+    assert load(LOCAL) == load(LOCAL)
+    assert len(parsed) == 2
+    assert list(memory.parent.iterdir()) == [memory]
+
+
+def test_a_state_in_its_place_is_left_alone(load: Callable[[str], Config], memory: Path) -> None:
+    memory.write_text("the state")
+    text = LOCAL + "    state: {url: 'sqlite:///.reconcile/reconcile.yaml.cache'}\n"
+    assert load(text).environment(None).state == memory
+    assert memory.read_text() == "the state"
+
+
+def test_many_aliases_of_much_are_not_remembered(
+    load: Callable[[str], Config], memory: Path
+) -> None:
+    aliases = "".join(f"  v{number}: *long\n" for number in range(200))
+    load(f"{LOCAL}variables:\n  long: &long {'x' * 60_000}\n{aliases}")
+    assert not memory.exists()
+
+
+def test_a_problem_that_depends_on_where_the_file_is_is_found_with_its_place(
+    load: Callable[[str], Config], memory: Path, tmp_path: Path
+) -> None:
+    moved = tmp_path / "moved"
+    text = f"{LOCAL}    state: {{url: 'sqlite:///{moved}/.reconcile/emulator.db'}}\n"
+    load(text)
+    assert memory.exists()
+    (moved / ".reconcile").mkdir(parents=True)
+    (tmp_path / "reconcile.yaml").rename(moved / "reconcile.yaml")
+    memory.rename(moved / ".reconcile" / memory.name)
+    with pytest.raises(InputError) as caught:
+        load_config(None, start=moved)
+    [found] = caught.value.diagnostics
+    assert str(found.source) == "reconcile.yaml:5:13"
 
 
 # --- where it is ---------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from reconciler import declarations, loader
+from reconciler import declarations, files
 from reconciler import index as index_module
 from reconciler.errors import InputError, ReconcileError, Source
 from reconciler.expansion import Given
@@ -68,7 +68,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     def read_file(path: str, name: str) -> Any:
         seen.append(name)
-        return loader.read_file(path, name)
+        return files.read_file(path, name)
 
     monkeypatch.setattr(declarations, "read_file", read_file)
     return seen
@@ -185,7 +185,7 @@ def test_a_clock_that_is_wrong_makes_no_young_stamp_trusted(
     monkeypatch.setattr(index_module.time, "time_ns", lambda: right() + shift * 10**9)
     outcome(tmp_path, cache=True)
     stamps = sqlite3.connect(index_of(tmp_path)).execute("SELECT stamps FROM folder").fetchone()[0]
-    assert stamps == bytes(loader.array("q", (-1, 0, 0, 0)))
+    assert stamps == bytes(files.array("q", (-1, 0, 0, 0)))
 
 
 # --- whatever happens ----------------------------------------------------------------------------

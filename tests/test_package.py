@@ -10,8 +10,28 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.config import TEMPLATE
+
 ROOT = Path(__file__).parent.parent
 HEAVY = ("requests", "jsonschema", "jsonschema_rs", "deepdiff", "yaml")
+IDLE = (
+    *(
+        *HEAVY,
+        "certifi",
+        "faker",
+        "jinja2",
+        "markupsafe",
+        "referencing",
+        "rich",
+        "ruamel",
+        "urllib3",
+    ),
+    *("asyncio", "concurrent.futures", "multiprocessing", "socket", "ssl", "subprocess"),
+    *("decimal", "email", "fractions", "importlib.resources", "importlib.metadata"),
+    *("random", "shutil", "tempfile", "zipfile"),
+    *("reconciler.client", "reconciler.events", "reconciler.plain"),
+)
+"""What a plan has no use for where nothing changed."""
 
 
 @pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["plan", "--help"]])
@@ -29,6 +49,35 @@ def test_help_and_version_import_nothing_heavy(arguments: list[str]) -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT
     )
     assert done.stderr.strip() == "[]"
+
+
+def test_a_plan_of_what_did_not_change_imports_nothing_that_it_does_not_use(tmp_path: Path) -> None:
+    (tmp_path / "reconcile.yaml").write_text(TEMPLATE, "utf-8")
+    (tmp_path / ".reconcile").mkdir()
+    profile = tmp_path / "profiles" / "jane.yaml"
+    profile.parent.mkdir()
+    profile.write_text("customer_user_id: jane\nfirst_name: Jane\n", "utf-8")
+    program = (
+        "import sys\n"
+        "from reconciler import declarations\n"
+        "declarations.RACY = -10_000_000_000  # young stamps are trusted\n"
+        "from reconciler.cli import main\n"
+        "sys.argv = ['reconcile', 'plan']\n"
+        "try:\n"
+        "    main()\n"
+        "finally:\n"
+        f"    print([name for name in {IDLE!r} if name in sys.modules], file=sys.stderr)\n"
+    )
+
+    def plan() -> tuple[str, str]:
+        done = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout, done.stderr.strip()
+
+    first, _ = plan()
+    assert plan() == (first, "[]")
 
 
 def test_an_installed_wheel_carries_its_schemas(tmp_path: Path) -> None:
