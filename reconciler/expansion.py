@@ -543,16 +543,16 @@ def _lines(
         place = document.at(here)
         note = f"  # {place.file}:{place.line}" if here in document.files else ""
         if isinstance(value, dict) and value:
-            yield f"{indent}{_scalar(key)}:{note}"
+            yield f"{indent}{_spelled(key)}:{note}"
             yield from _lines(document, value, here, shown)
         else:
-            yield f"{indent}{_scalar(key)}: {_value(shown(here, value))}{note}"
+            yield f"{indent}{_spelled(key)}: {_value(shown(here, value))}{note}"
 
 
 def _value(value: Any) -> str:
     """A value on one line, in YAML's flow style."""
     if isinstance(value, dict):
-        return f"{{{', '.join(f'{_scalar(key)}: {_value(item)}' for key, item in value.items())}}}"
+        return f"{{{', '.join(f'{_spelled(key)}: {_value(item)}' for key, item in value.items())}}}"
     if isinstance(value, list):
         return f"[{', '.join(map(_value, value))}]"
     return _scalar(value)
@@ -572,11 +572,14 @@ def _escaped(match: re.Match[str]) -> str:
 
 
 def _scalar(value: Any) -> str:
+    return _spelled(escaped(value) if isinstance(value, str) else value)
+
+
+def _spelled(value: Any) -> str:
+    """A scalar, or a key: in keys nothing is filled in."""
     # Here, since hardly anything that expands a document also writes one out.
     from reconciler.plain import WORDS, is_ambiguous
 
-    if isinstance(value, str):
-        value = escaped(value)
     if isinstance(value, str) and _PLAIN(value) and not (value in WORDS or is_ambiguous(value)):
         return value
     return json.dumps(value, ensure_ascii=False)

@@ -334,6 +334,14 @@ def test_what_is_written_out_says_where_it_comes_from() -> None:
     )
 
 
+def test_a_key_that_looks_like_a_placeholder_is_written_as_it_is() -> None:
+    value = {"customer_user_id": "a", "custom_attributes": {"{run}": "{run}"}}
+    text = written_out(Document(value, Source("p.yaml", 1, 1), {}))
+    assert '"{run}": "{{run}}"' in text
+    (read,) = values(text)
+    assert read == value
+
+
 TEXTS = st.text(st.characters(codec="utf-8", categories=["L", "N", "P", "S", "Zs"]), max_size=20)
 PIECES = st.lists(
     st.sampled_from(
@@ -346,7 +354,7 @@ SCALARS = st.none() | st.booleans() | st.integers(-9, 9) | st.floats(-9, 9) | TE
 
 @given(
     st.dictionaries(
-        TEXTS.filter(lambda text: text not in ("for_each", "customer_user_id")),
+        (TEXTS | PIECES).filter(lambda text: text not in ("for_each", "customer_user_id")),
         SCALARS | st.lists(SCALARS, max_size=3) | st.dictionaries(TEXTS, SCALARS, max_size=3),
         max_size=4,
     )
