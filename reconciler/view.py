@@ -11,9 +11,9 @@ import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from math import ceil
-from typing import TypeAlias, assert_never
+from typing import NamedTuple, TypeAlias, assert_never
 from urllib.parse import quote
 
 from reconciler.contract import ATTRIBUTES
@@ -79,8 +79,7 @@ class Links:
         return file if file.startswith("/") else self.prefix + file
 
 
-@dataclass(frozen=True, slots=True)
-class FieldView:
+class FieldView(NamedTuple):
     """What happens to one field. ``after`` of a cleared one is ``cleared``; ``before`` is ``None`` where
     nothing was there or it was never known."""
 
@@ -173,8 +172,7 @@ class _Group:
             address=shown(first.template),
             members=self.size,
             fields=tuple(
-                replace(
-                    item,
+                item._replace(
                     before=None if item.before is None else _some(befores),
                     after=_some(afters) or item.after,
                 )
@@ -336,19 +334,20 @@ class PlanView:
         """The view of one change."""
         source = change.source
         file = shown(source.file) if source else ""
+        address = shown(change.address)
         return ChangeView(
             symbol=SYMBOLS[change.action],
-            address=shown(change.address),
+            address=address,
             action=change.action,
             reason=shown(change.reason),
             labels=tuple(map(shown, change.labels)),
             protect=change.protect,
             template=change.template,
             hazards=tuple(
-                HazardView(shown(hazard.kind), shown(hazard.message), shown(change.address))
+                HazardView(shown(hazard.kind), shown(hazard.message), address)
                 for hazard in change.hazards
             ),
-            fields=tuple([self._field(change, item, file) for item in change.fields]),
+            fields=self._fields(change, file),
             sent=change.requests,
             place=shown(str(source)) if source else "",
             file=file,
@@ -357,25 +356,26 @@ class PlanView:
             origin=origin_text(self.blame.get((change.address, ""))),
         )
 
-    def _field(self, change: Change, item: FieldChange, file: str) -> FieldView:
-        """The view of a field; ``file`` is the shown one of the change."""
-        mark, before, after, note = _told(item)
-        link = origin = ""
-        line = 0
-        if change.source is None or not item.line:
-            file = ""
-        else:
-            line = item.line
-            if item.file:
-                file = shown(item.file)
-            if self.links.base:
-                link = self.links.to(Source(item.file or change.source.file, line))
-        if self.blame:
-            origin = origin_text(self.blame.get((change.address, item.path)))
-        path = _shown_path(item.path)
-        return FieldView(
-            mark, path, item.op, before, after, item.basis, note, file, line, link, origin
-        )
+    def _fields(self, change: Change, file: str) -> tuple[FieldView, ...]:
+        """The views of the fields of a change, whose file is shown as ``file``."""
+        source, blame, links = change.source, self.blame, self.links
+        views = []
+        for item in change.fields:
+            path, op, _, _, basis, line, defaults = item
+            mark, before, after, note = _told(item)
+            place = link = origin = ""
+            if source is None or not line:
+                line = 0
+            else:
+                place = file if not defaults else shown(defaults)
+                if links.base:
+                    link = links.to(Source(defaults or source.file, line))
+            if blame:
+                origin = origin_text(blame.get((change.address, path)))
+            shown_path = _shown_path(path)
+            told = (mark, shown_path, op, before, after, basis, note, place, line, link, origin)
+            views.append(FieldView._make(told))
+        return tuple(views)
 
     @property
     def totals(self) -> str:
@@ -459,25 +459,34 @@ def origin_text(origin: Origin | None) -> str:
 
 def _told(item: FieldChange) -> tuple[str, str | None, str, str]:
     """Mark, before, after and note of a field change."""
-    nothing = "unset" if item.basis is Basis.UNCERTAIN else "cleared"
-    before = nothing if item.before is None else quoted(item.before)
-    after = quoted(item.after)
-    note = "" if item.basis is Basis.RECORDED else str(item.basis)
-    match item.op:
-        case Op.SET if item.basis is Basis.NONE:
-            return "+", None, after, "never known"
-        case Op.SET if item.before is None and item.basis is not Basis.UNCERTAIN:
-            return "+", None, after, ""
+    _, op, was, becomes, basis, _, _ = item
+    mark, before, after, note = _wording(op, basis, was is None)
+    if was is not None and before is not None:
+        before = quoted(was)
+    return mark, before, quoted(becomes) if op is Op.SET else after, note
+
+
+@cache
+def _wording(op: Op, basis: Basis, absent: bool) -> tuple[str, str | None, str, str]:
+    """The same of the field changes of a kind, but for their values; ``absent`` says that they have none
+    before."""
+    before = ("unset" if basis is Basis.UNCERTAIN else "cleared") if absent else ""
+    note = "" if basis is Basis.RECORDED else str(basis)
+    match op:
+        case Op.SET if basis is Basis.NONE:
+            return "+", None, "", "never known"
+        case Op.SET if absent and basis is not Basis.UNCERTAIN:
+            return "+", None, "", ""
         case Op.SET:
-            return "~", before, after, note
-        case Op.CLEAR if item.basis is Basis.NONE:
+            return "~", before, "", note
+        case Op.CLEAR if basis is Basis.NONE:
             return "-", None, "cleared", "never known"
         case Op.CLEAR:
             return "-", before, "cleared", note
         case Op.FORGET:
             return "x", before, "", "no longer managed; stays as it is at the API"
         case _:
-            assert_never(item.op)
+            assert_never(op)
 
 
 _shown_path = lru_cache(maxsize=4096)(shown)  # there are few, and many fields
