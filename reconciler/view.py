@@ -10,7 +10,7 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from math import ceil
 from typing import NamedTuple, TypeAlias, assert_never
@@ -98,8 +98,7 @@ class FieldView(NamedTuple):
     origin: str
 
 
-@dataclass(frozen=True, slots=True)
-class HazardView:
+class HazardView(NamedTuple):
     """A danger with its sentence. Either it has an ``address``, or ``number`` says how many changes carry
     it, 0 standing for the plan as a whole."""
 
@@ -114,8 +113,7 @@ class HazardView:
         return self.number == 0 and self.kind in REFUSED
 
 
-@dataclass(frozen=True, slots=True)
-class ChangeView:
+class ChangeView(NamedTuple):
     """What happens to one profile."""
 
     symbol: str
@@ -167,8 +165,7 @@ class _Group:
     def of(self, first: ChangeView) -> ChangeView:
         """The whole group, as if it was its first change."""
         fields = zip(first.fields, self._befores, self._afters, strict=True)
-        return replace(
-            first,
+        return first._replace(
             address=shown(first.template),
             members=self.size,
             fields=tuple(
@@ -197,6 +194,51 @@ def _group_of(change: Change) -> GroupKey | None:
         return None
     fields = tuple((item.path, item.op, item.basis) for item in change.fields)
     return change.source, change.template, change.action, fields
+
+
+class Tally:
+    """What a view tells of all changes together, gathered as they go by: one that was given every change
+    when the plan was made spares going through them again."""
+
+    def __init__(self) -> None:
+        self.basis: Counter[Basis] = Counter()
+        """How many fields are known in which way."""
+        self.write_only = 0
+        """Fields with a ``before`` that the API never returns."""
+        self.groups: dict[GroupKey, _Group] = {}
+        self._grave: dict[str, list[HazardView]] = {kind: [] for kind in GRAVE}
+        self._numbers: Counter[str] = Counter()
+        self._sentences: dict[str, str] = {}
+
+    def add(self, change: Change) -> None:
+        if (key := _group_of(change)) is not None:
+            if key not in self.groups:
+                self.groups[key] = _Group(change)
+            self.groups[key].add(change)
+        for hazard in change.hazards:
+            kind = hazard.kind
+            self._numbers[kind] += 1
+            if kind not in self._grave:
+                self._sentences[kind] = hazard.message
+            elif self._numbers[kind] <= MOST_NAMED:
+                view = HazardView(shown(kind), shown(hazard.message), shown(change.address))
+                self._grave[kind].append(view)
+        basis_of = self.basis
+        for path, _, _, _, basis, _, _ in change.fields:
+            basis_of[basis] += 1
+            if basis is not Basis.NONE and not _is_attribute(path):
+                self.write_only += 1
+
+    @property
+    def hazards(self) -> Iterator[HazardView]:
+        """The grave ones, then sums; the gravest first."""
+        for kind, named in self._grave.items():
+            yield from named
+            more = self._numbers[kind] - len(named)
+            if more:
+                yield HazardView(shown(kind), f"more have the hazard {shown(kind)}", number=more)
+        for kind, sentence in sorted(self._sentences.items()):
+            yield HazardView(shown(kind), shown(sentence), number=self._numbers[kind])
 
 
 @dataclass(frozen=True)
@@ -230,67 +272,32 @@ class PlanView:
         cls,
         plan: Plan,
         *,
+        tally: Tally | None = None,
         rate: Rate | None = None,
         masked: tuple[str, ...] = (),
         blame: Mapping[tuple[str, FieldPath], Origin] | None = None,
         links: Links | None = None,
     ) -> PlanView:
-        grave: list[tuple[int, HazardView]] = []
-        told: Counter[str] = Counter()
-        sums: Counter[str] = Counter()
-        sentences: dict[str, str] = {}
-        basis: Counter[Basis] = Counter()
-        write_only = 0
-        groups: dict[GroupKey, _Group] = {}
-        for change in plan.changes:
-            if (key := _group_of(change)) is not None:
-                if key not in groups:
-                    groups[key] = _Group(change)
-                groups[key].add(change)
-            for hazard in change.hazards:
-                if hazard.kind in GRAVE:
-                    told[hazard.kind] += 1
-                    if told[hazard.kind] > MOST_NAMED:
-                        continue
-                    view = HazardView(
-                        shown(hazard.kind), shown(hazard.message), shown(change.address)
-                    )
-                    grave.append((GRAVE.index(hazard.kind), view))
-                else:
-                    sums[hazard.kind] += 1
-                    sentences[hazard.kind] = shown(hazard.message)
-            for item in change.fields:
-                basis[item.basis] += 1
-                write_only += item.basis is not Basis.NONE and not _is_attribute(item.path)
-        for kind, number in told.items():
-            if number > MOST_NAMED:
-                more = HazardView(
-                    shown(kind), f"more have the hazard {shown(kind)}", number=number - MOST_NAMED
-                )
-                grave.append((GRAVE.index(kind), more))
-        grave.sort(key=lambda item: item[0])
+        """The view of a plan; ``tally`` was given each of its changes."""
+        if tally is None:
+            tally = Tally()
+            for change in plan.changes:
+                tally.add(change)
         return cls(
             plan=plan,
             environment=shown(plan.environment),
             digest=plan.digest,
             masked=masked,
             scope=tuple(_scope(plan.scope)),
-            hazards=(
-                *map(_of_plan, plan.hazards),
-                *(view for _, view in grave),
-                *(
-                    HazardView(shown(kind), sentences[kind], number=number)
-                    for kind, number in sorted(sums.items())
-                ),
-            ),
+            hazards=(*map(_of_plan, plan.hazards), *tally.hazards),
             orphans=plan.orphans,
-            basis=basis,
-            write_only=write_only,
+            basis=tally.basis,
+            write_only=tally.write_only,
             duration=_takes(plan.summary["requests"], rate),
             command=shown(shlex.join(_command(plan))),
             blame=blame or {},
             links=links or Links(),
-            _groups=groups,
+            _groups=tally.groups,
         )
 
     @property
@@ -492,8 +499,11 @@ def _wording(op: Op, basis: Basis, absent: bool) -> tuple[str, str | None, str, 
 _shown_path = lru_cache(maxsize=4096)(shown)  # there are few, and many fields
 
 
+_ATTRIBUTE = f"{ATTRIBUTES}."
+
+
 def _is_attribute(path: FieldPath) -> bool:
-    return path.startswith(f"{ATTRIBUTES}.")
+    return path.startswith(_ATTRIBUTE)
 
 
 def _of_plan(hazard: Hazard) -> HazardView:
