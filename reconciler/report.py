@@ -89,9 +89,9 @@ def _change_lines(change: ChangeView, pen: _Pen, *, arrow: str) -> Iterator[str]
         yield pen(f"    # {change.origin}", _DIM)
     width = max([len(field.path) for field in change.fields], default=0)
     for field in change.fields:
-        origin = pen(f"  [{field.origin}]", _DIM) if field.origin else ""
         name = _field_name(field.mark, field.path, width, pen)
-        yield f"{name}  {_field_text(field, arrow)}{origin}"
+        text = f"{name}  {_field_text(field, arrow)}"
+        yield text + pen(f"  [{field.origin}]", _DIM) if field.origin else text
 
 
 @lru_cache(maxsize=4096)  # there are few, and many fields

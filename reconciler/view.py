@@ -346,12 +346,12 @@ class PlanView:
             symbol=SYMBOLS[change.action],
             address=address,
             action=change.action,
-            reason=shown(change.reason),
-            labels=tuple(map(shown, change.labels)),
+            reason=_shown_often(change.reason),
+            labels=tuple(map(_shown_often, change.labels)),
             protect=change.protect,
             template=change.template,
             hazards=tuple(
-                HazardView(shown(hazard.kind), shown(hazard.message), address)
+                HazardView(_shown_often(hazard.kind), _shown_often(hazard.message), address)
                 for hazard in change.hazards
             ),
             fields=self._fields(change, file),
@@ -379,8 +379,8 @@ class PlanView:
                     link = links.to(Source(defaults or source.file, line))
             if blame:
                 origin = origin_text(blame.get((change.address, path)))
-            shown_path = _shown_path(path)
-            told = (mark, shown_path, op, before, after, basis, note, place, line, link, origin)
+            name = _shown_often(path)
+            told = (mark, name, op, before, after, basis, note, place, line, link, origin)
             views.append(FieldView._make(told))
         return tuple(views)
 
@@ -496,7 +496,8 @@ def _wording(op: Op, basis: Basis, absent: bool) -> tuple[str, str | None, str, 
             assert_never(op)
 
 
-_shown_path = lru_cache(maxsize=4096)(shown)  # there are few, and many fields
+_shown_often = lru_cache(maxsize=4096)(shown)
+"""For paths, labels and sentences: there are few, in many changes."""
 
 
 _ATTRIBUTE = f"{ATTRIBUTES}."
