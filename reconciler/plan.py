@@ -532,20 +532,17 @@ def _spelled_field(field: FieldChange) -> str:
     """A field in the spelling of the encoder. Most of a plan are fields, which differ from those of
     other changes in their values alone; so the rest is spelled once."""
     path, op, before, after, basis, line, file = field
-    opening, closing = _around_values(path, op, basis, line, file)
-    return f'{opening}{_spelled(before)},"after":{_spelled(after)},{closing}'
+    opening, known = _around_values(path, op, basis)
+    closing = "}" if file is None else f',"file":{_spelled(file)}}}'
+    return f'{opening}{_spelled(before)},"after":{_spelled(after)},{known}{_spelled(line)}{closing}'
 
 
-@lru_cache(maxsize=1 << 14, typed=True)
-def _around_values(
-    path: FieldPath, op: Op, basis: Basis, line: int | None, file: str | None
-) -> tuple[str, str]:
-    """What stands around the values of a field."""
-    named = _line_of({"path": path, "op": op.value})
-    known: dict[str, Json] = {"basis": basis.value, "line": line}
-    if file is not None:
-        known["file"] = file
-    return f'{named[:-1]},"before":', _line_of(known)[1:]
+@lru_cache(maxsize=4096)
+def _around_values(path: FieldPath, op: Op, basis: Basis) -> tuple[str, str]:
+    """What stands before the values of a field, and between them and its line."""
+    opening = _line_of({"path": path, "op": op.value})
+    known = _line_of({"basis": basis.value})
+    return f'{opening[:-1]},"before":', f'{known[1:-1]},"line":'
 
 
 def _spelled(value: Scalar | None) -> str:
@@ -555,7 +552,7 @@ def _spelled(value: Scalar | None) -> str:
         return "null"
     if value.__class__ is bool:
         return "true" if value else "false"
-    if value.__class__ is float and isfinite(value):
+    if value.__class__ is int or (value.__class__ is float and isfinite(value)):
         return repr(value)
     return _line_of(value)
 
