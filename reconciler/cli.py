@@ -40,9 +40,9 @@ if TYPE_CHECKING:
     from reconciler.errors import Diagnostic
     from reconciler.masking import Mask
     from reconciler.outcomes import ApplyReport, Result
-    from reconciler.plan import Plan
+    from reconciler.plan import Change, Plan
     from reconciler.profiles import Profile
-    from reconciler.view import Links, PlanView
+    from reconciler.view import Links, PlanView, Tally
     from reconciler.workspace import Told, Workspace
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -120,12 +120,12 @@ class _App:
                     self.mask.error(problem)
                 raise
 
-    def view(self, made: Plan, **settings: Any) -> PlanView:
+    def view(self, made: Plan, *, tally: Tally | None = None, **settings: Any) -> PlanView:
         """The view of a plan, masked if that is asked for."""
         from reconciler.view import PlanView
 
         if self.mask is None:
-            return PlanView.of(made, **settings)
+            return PlanView.of(made, tally=tally, **settings)
         return PlanView.of(self.mask.plan(made), masked=(self.mask.kind,), **settings)
 
     def result(self, result: Result) -> Result:
@@ -695,12 +695,13 @@ def plan(
     with _signals(app), app.workspace(mask=mask, cache=not no_cache) as workspace:
         links = _links_of(output, workspace.config.root)
         try:
-            made, _ = _planned(app, workspace, options, out=out)
+            made, tally = _planned(app, workspace, options, out=out)
         except InputError as problem:
             _deliver_findings(app, problem, output, links, workspace.environment.name)
             raise
         view = app.view(
             made,
+            tally=tally,
             rate=workspace.environment.rate,
             blame=workspace.blame(made) if blame else None,
             links=links,
@@ -780,8 +781,16 @@ def _deliver_findings(
 
 def _planned(
     app: _App, workspace: Workspace, options: dict[str, Any], *, out: Path | None = None
-) -> tuple[Plan, Iterable[Profile]]:
-    """The plan of the files, and their profiles; warnings go to stderr."""
+) -> tuple[Plan, Tally]:
+    """The plan of the files, and the tally of its changes; warnings go to stderr."""
+    from reconciler.view import Tally
+
+    tally = Tally()
+
+    def watch() -> Callable[[Change], None]:
+        nonlocal tally
+        tally = Tally()
+        return tally.add
 
     def tell(findings: Sequence[Diagnostic]) -> None:
         from reconciler.report import diagnostics_text
@@ -790,14 +799,14 @@ def _planned(
         found = app.findings(findings)
         _say(diagnostics_text(found, color=app.colored(sys.stderr)).rstrip("\n"))
 
-    made = workspace.plan(out=out, on_findings=tell, **options)
+    made = workspace.plan(out=out, on_findings=tell, watch=watch, **options)
     app.progress.clear()
     if app.stopping:
         raise Interrupted("interrupted; nothing was planned")
     selecting = options["select"] or options["exclude"] or options["since"]
     if selecting and made.is_empty and not (made.unchanged or made.orphans):
         _say("warning: --select, --exclude and --since leave no profile")
-    return made, workspace.declared
+    return made, tally
 
 
 def _print_plan(app: _App, view: PlanView, *, show_requests: bool = False) -> None:
@@ -882,6 +891,7 @@ def apply(
     narrator = _narrator(app, json_=json_, bar=not no_progress)
     with _signals(app), _narrated(narrator), app.workspace(mask=mask) as workspace:
         profiles: Iterable[Profile] | None = None
+        tally = None
         if file is not None:
             made = read_plan(file)
         else:
@@ -889,10 +899,11 @@ def apply(
                 workspace.refresh(
                     select=options["select"], exclude=options["exclude"], complete=True
                 )
-            made, profiles = _planned(app, workspace, options)
+            made, tally = _planned(app, workspace, options)
+            profiles = workspace.declared
         workspace.check(made, max_changes=max_changes)
         rate_shown = workspace.environment.rate if given_rate is None else given_rate
-        view = app.view(made, rate=rate_shown)
+        view = app.view(made, tally=tally, rate=rate_shown)
         if not json_:
             _print_plan(app, view, show_requests=show_requests)
         _approve(app, workspace, made, auto_approve=auto_approve, digest=digest)

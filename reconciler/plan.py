@@ -11,12 +11,15 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
-from functools import cached_property
+from functools import cached_property, lru_cache
 from hashlib import blake2b, sha256
 from itertools import chain, islice
+from json.encoder import encode_basestring_ascii
+from math import isfinite
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from reconciler.errors import Refused, Source
+from reconciler.packing import unpacked_exactly
 from reconciler.values import FieldPath, Json, Scalar
 
 FORMAT_VERSION = 1
@@ -281,7 +284,8 @@ class Writing:
 
 def line_of(change: Change) -> str:
     """A change as a line of a plan."""
-    return _line(_encode_change(change))
+    before, fields, after = _line(_encode_change(change)).partition(_FIELDS)
+    return before + fields[:-1] + ",".join(map(_spelled_field, change.fields)) + fields[-1] + after
 
 
 def to_lines(plan: Plan) -> Iterator[str]:
@@ -350,7 +354,7 @@ class Stream:
             if marks is not None and marks[seen * _MARK : (seen + 1) * _MARK] != mark(line):
                 break
             seen += 1
-            yield _decode_change(json.loads(line))
+            yield _decode_change(unpacked_exactly(line))
         if seen != self._count:
             raise Refused("the plan was altered while it was in use", hint="Plan again with --out.")
 
@@ -501,6 +505,7 @@ def _decode_head(data: dict[str, Any]) -> Head:
 
 
 def _encode_change(change: Change) -> dict[str, Json]:
+    """A change without its fields: see `_spelled_field`."""
     source = change.source
     return {
         "address": change.address,
@@ -509,18 +514,7 @@ def _encode_change(change: Change) -> dict[str, Json]:
         "hazards": [_encode_hazard(hazard) for hazard in change.hazards],
         "source": {"file": source.file, "line": source.line} if source else None,
         "revision": change.revision,
-        "fields": [
-            {
-                "path": field.path,
-                "op": field.op.value,
-                "before": field.before,
-                "after": field.after,
-                "basis": field.basis.value,
-                "line": field.line,
-                **({"file": field.file} if field.file is not None else {}),
-            }
-            for field in change.fields
-        ],
+        "fields": [],
         "requests": [_encode_request(request) for request in change.requests],
         **({"labels": list(change.labels)} if change.labels else {}),
         **({"protect": True} if change.protect else {}),
@@ -528,6 +522,39 @@ def _encode_change(change: Change) -> dict[str, Json]:
         **({"lifetime": change.lifetime} if change.lifetime is not None else {}),
         **({"exclusive": list(change.exclusive)} if change.exclusive is not None else {}),
     }
+
+
+_FIELDS = '"fields":[]'
+"""Nothing before it in a line can be spelled like that: within a text quotes are escaped."""
+
+
+def _spelled_field(field: FieldChange) -> str:
+    """A field in the spelling of the encoder. Most of a plan are fields, which differ from those of
+    other changes in their values alone; so the rest is spelled once."""
+    path, op, before, after, basis, line, file = field
+    opening, known = _around_values(path, op, basis)
+    closing = "}" if file is None else f',"file":{_spelled(file)}}}'
+    return f'{opening}{_spelled(before)},"after":{_spelled(after)},{known}{_spelled(line)}{closing}'
+
+
+@lru_cache(maxsize=4096)
+def _around_values(path: FieldPath, op: Op, basis: Basis) -> tuple[str, str]:
+    """What stands before the values of a field, and between them and its line."""
+    opening = _line_of({"path": path, "op": op.value})
+    known = _line_of({"basis": basis.value})
+    return f'{opening[:-1]},"before":', f'{known[1:-1]},"line":'
+
+
+def _spelled(value: Scalar | None) -> str:
+    if value.__class__ is str:
+        return encode_basestring_ascii(value)
+    if value is None:
+        return "null"
+    if value.__class__ is bool:
+        return "true" if value else "false"
+    if value.__class__ is int or (value.__class__ is float and isfinite(value)):
+        return repr(value)
+    return _line_of(value)
 
 
 def _encode_hazard(hazard: Hazard) -> dict[str, Json]:
@@ -552,6 +579,7 @@ def _decode_hazards(data: Any) -> tuple[Hazard, ...]:
 
 
 # Looking up is many times faster than calling an enumeration.
+_ACTIONS = {action.value: action for action in Action}
 _OPS = {op.value: op for op in Op}
 _BASES = {basis.value: basis for basis in Basis}
 
@@ -560,18 +588,20 @@ def _decode_change(data: dict[str, Any]) -> Change:
     source = data["source"]
     return Change(
         address=data["address"],
-        action=Action(data["action"]),
+        action=_ACTIONS[data["action"]],
         reason=data["reason"],
         fields=tuple(
             [
-                FieldChange(
-                    item["path"],
-                    _OPS[item["op"]],
-                    item["before"],
-                    item["after"],
-                    _BASES[item["basis"]],
-                    item["line"],
-                    item.get("file"),
+                FieldChange._make(
+                    (
+                        item["path"],
+                        _OPS[item["op"]],
+                        item["before"],
+                        item["after"],
+                        _BASES[item["basis"]],
+                        item["line"],
+                        item.get("file"),
+                    )
                 )
                 for item in data["fields"]
             ]

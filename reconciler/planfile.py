@@ -26,7 +26,6 @@ from reconciler.plan import (
     Writing,
     from_lines,
     from_stream,
-    line_of,
     mark,
     to_lines,
 )
@@ -124,6 +123,8 @@ class PlanWriter:
         self._out = out
         self._folder = folder
         self._held: list[Change] = []
+        self._lines: list[str] = []
+        """Those of the held changes, while there is no file."""
         self._marks = bytearray()
         self.count = 0
         self._file: TextIO | None = None
@@ -157,19 +158,21 @@ class PlanWriter:
         self._marks += mark(line)
         if self._file is not None:
             self._write(line)
+        else:
+            self._lines.append(line)
         if self.count <= _MOST_HELD:
             self._held.append(change)
         elif self._held:
-            self._spill(line)
+            self._spill()
 
-    def _spill(self, line: str) -> None:
+    def _spill(self) -> None:
         """From now on the changes are in a file only."""
         if self._file is None:
             with self._translated():
                 self._start(_unnamed(self._folder))
-            for held in self._held:
-                self._write(line_of(held))
-            self._write(line)
+            for line in self._lines:
+                self._write(line)
+            self._lines.clear()
         self._held.clear()
 
     def finish(
@@ -197,16 +200,21 @@ class PlanWriter:
 
     def _write(self, line: str) -> None:
         assert self._file is not None
-        with self._translated():
+        try:
             self._file.write(line)
+        except OSError as problem:
+            raise self._failed(problem) from None
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
         try:
             yield
         except OSError as problem:
-            where = self._out or "that is too large for memory"
-            raise ReconcileError(f"cannot write the plan {where}: {problem.strerror}") from None
+            raise self._failed(problem) from None
+
+    def _failed(self, problem: OSError) -> ReconcileError:
+        where = self._out or "that is too large for memory"
+        return ReconcileError(f"cannot write the plan {where}: {problem.strerror}")
 
 
 def _unnamed(folder: Path) -> int:

@@ -481,14 +481,15 @@ def _changed(
     fact: Fact | None,
     profile: Profile,
 ) -> FieldChange:
-    line, file = profile.lines.get(path), profile.files.get(path)
+    before: Scalar | None = None
     if fact is None or fact.known is Known.UNKNOWN:
-        return FieldChange(path, op, None, after, Basis.NONE, line, file)
-    if fact.known is Known.UNCERTAIN:
-        basis = Basis.UNCERTAIN
+        basis = Basis.NONE
+    elif fact.known is Known.UNCERTAIN:
+        before, basis = fact.value, Basis.UNCERTAIN
     else:
-        basis = Basis.OBSERVED if fact.observed else Basis.RECORDED
-    return FieldChange(path, op, fact.value, after, basis, line, file)
+        before, basis = fact.value, Basis.OBSERVED if fact.observed else Basis.RECORDED
+    line, file = profile.lines.get(path), profile.files.get(path)
+    return FieldChange._make((path, op, before, after, basis, line, file))
 
 
 def _strange(profile: Profile, record: Record | None) -> Set[FieldPath]:

@@ -106,7 +106,7 @@ def body(
     named = len(changed)
     if sending.send_ip_country_always and wanted.get(IP_COUNTRY) is not None:
         changed.setdefault(IP_COUNTRY, wanted[IP_COUNTRY])
-    if any(path.startswith(_MEMBER) for path in changed):
+    if not wanted.keys() <= changed.keys() and any(path.startswith(_MEMBER) for path in changed):
         members = {path: value for path, value in wanted.items() if path.startswith(_MEMBER)}
         changed = members | changed if not members.keys() <= changed.keys() else changed
     out: dict[str, Json] = {}

@@ -9,6 +9,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import unified_diff
+from functools import lru_cache
 from typing import assert_never
 
 from reconciler.errors import Diagnostic, ExitCode, ReconcileError, Severity, Source
@@ -67,7 +68,7 @@ def plan_text_parts(
 
 
 def _joined(lines: Iterable[str]) -> str:
-    return "".join(f"{line}\n" for line in lines)
+    return "\n".join([*lines, ""])
 
 
 def _hazard_line(hazard: HazardView, pen: _Pen) -> str:
@@ -86,13 +87,16 @@ def _change_lines(change: ChangeView, pen: _Pen, *, arrow: str) -> Iterator[str]
     yield pen(f"    # {change.reason}", _DIM)
     if change.origin:
         yield pen(f"    # {change.origin}", _DIM)
-    width = max((len(field.path) for field in change.fields), default=0)
+    width = max([len(field.path) for field in change.fields], default=0)
     for field in change.fields:
-        origin = pen(f"  [{field.origin}]", _DIM) if field.origin else ""
-        yield (
-            f"    {pen(field.mark, _COLORS[field.mark])} {field.path:<{width}}  "
-            f"{_field_text(field, arrow)}{origin}"
-        )
+        name = _field_name(field.mark, field.path, width, pen)
+        text = f"{name}  {_field_text(field, arrow)}"
+        yield text + pen(f"  [{field.origin}]", _DIM) if field.origin else text
+
+
+@lru_cache(maxsize=4096)  # there are few, and many fields
+def _field_name(mark: str, path: str, width: int, pen: _Pen) -> str:
+    return f"    {pen(mark, _COLORS[mark])} {path:<{width}}"
 
 
 def _field_text(field: FieldView, arrow: str) -> str:

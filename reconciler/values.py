@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import TypeAlias
 
 Json: TypeAlias = "None | bool | int | float | str | Sequence[Json] | Mapping[str, Json]"
@@ -64,8 +64,10 @@ def shown(text: str) -> str:
     (GitHub), and ``##[`` or ``##vso[`` anywhere (GitHub, Azure): their first character is escaped.
     """
     safe = _escaped(text)
-    start = len(safe) - len(safe.lstrip())
-    return f"{safe[:start]}\\x3a{safe[start + 1 :]}" if safe[start : start + 1] == ":" else safe
+    if not safe.lstrip().startswith(":"):
+        return safe
+    start = safe.index(":")
+    return f"{safe[:start]}\\x3a{safe[start + 1 :]}"
 
 
 def spelled(value: Json, *, indent: int | None = None) -> str:
@@ -104,6 +106,8 @@ def _shown_character(character: str) -> str:
 
 def quoted(value: Scalar | None) -> str:
     """A scalar as a person reads it: JSON's spelling, text in quotes, made safe by `shown`."""
+    if value.__class__ is str:
+        return _quoted(value)  # nearly all are, and asking what else they are takes longer
     match value:
         case None:
             return "null"
@@ -112,9 +116,16 @@ def quoted(value: Scalar | None) -> str:
         case Tag():
             return str(value)
         case str():
-            escaped = _escaped(value).replace('"', '\\"')
-            return f'"{escaped}"'
+            return _quoted(value)
         case float() if value.is_integer() and abs(value) < 1e15:
             return f"{value:.1f}"
         case _:
             return spelled(value)
+
+
+@lru_cache(maxsize=4096)  # countries, versions and the like are the values of most fields
+def _quoted(text: str) -> str:
+    escaped = _escaped(text)
+    if '"' in escaped:
+        escaped = escaped.replace('"', '\\"')
+    return f'"{escaped}"'

@@ -10,10 +10,10 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from dataclasses import dataclass, field
+from functools import cache, lru_cache
 from math import ceil
-from typing import TypeAlias, assert_never
+from typing import NamedTuple, TypeAlias, assert_never
 from urllib.parse import quote
 
 from reconciler.contract import ATTRIBUTES
@@ -79,8 +79,7 @@ class Links:
         return file if file.startswith("/") else self.prefix + file
 
 
-@dataclass(frozen=True, slots=True)
-class FieldView:
+class FieldView(NamedTuple):
     """What happens to one field. ``after`` of a cleared one is ``cleared``; ``before`` is ``None`` where
     nothing was there or it was never known."""
 
@@ -99,8 +98,7 @@ class FieldView:
     origin: str
 
 
-@dataclass(frozen=True, slots=True)
-class HazardView:
+class HazardView(NamedTuple):
     """A danger with its sentence. Either it has an ``address``, or ``number`` says how many changes carry
     it, 0 standing for the plan as a whole."""
 
@@ -115,8 +113,7 @@ class HazardView:
         return self.number == 0 and self.kind in REFUSED
 
 
-@dataclass(frozen=True, slots=True)
-class ChangeView:
+class ChangeView(NamedTuple):
     """What happens to one profile."""
 
     symbol: str
@@ -168,13 +165,11 @@ class _Group:
     def of(self, first: ChangeView) -> ChangeView:
         """The whole group, as if it was its first change."""
         fields = zip(first.fields, self._befores, self._afters, strict=True)
-        return replace(
-            first,
+        return first._replace(
             address=shown(first.template),
             members=self.size,
             fields=tuple(
-                replace(
-                    item,
+                item._replace(
                     before=None if item.before is None else _some(befores),
                     after=_some(afters) or item.after,
                 )
@@ -199,6 +194,51 @@ def _group_of(change: Change) -> GroupKey | None:
         return None
     fields = tuple((item.path, item.op, item.basis) for item in change.fields)
     return change.source, change.template, change.action, fields
+
+
+class Tally:
+    """What a view tells of all changes together, gathered as they go by: one that was given every change
+    when the plan was made spares going through them again."""
+
+    def __init__(self) -> None:
+        self.basis: Counter[Basis] = Counter()
+        """How many fields are known in which way."""
+        self.write_only = 0
+        """Fields with a ``before`` that the API never returns."""
+        self.groups: dict[GroupKey, _Group] = {}
+        self._grave: dict[str, list[HazardView]] = {kind: [] for kind in GRAVE}
+        self._numbers: Counter[str] = Counter()
+        self._sentences: dict[str, str] = {}
+
+    def add(self, change: Change) -> None:
+        if (key := _group_of(change)) is not None:
+            if key not in self.groups:
+                self.groups[key] = _Group(change)
+            self.groups[key].add(change)
+        for hazard in change.hazards:
+            kind = hazard.kind
+            self._numbers[kind] += 1
+            if kind not in self._grave:
+                self._sentences[kind] = hazard.message
+            elif self._numbers[kind] <= MOST_NAMED:
+                view = HazardView(shown(kind), shown(hazard.message), shown(change.address))
+                self._grave[kind].append(view)
+        basis_of = self.basis
+        for path, _, _, _, basis, _, _ in change.fields:
+            basis_of[basis] += 1
+            if basis is not Basis.NONE and not _is_attribute(path):
+                self.write_only += 1
+
+    @property
+    def hazards(self) -> Iterator[HazardView]:
+        """The grave ones, then sums; the gravest first."""
+        for kind, named in self._grave.items():
+            yield from named
+            more = self._numbers[kind] - len(named)
+            if more:
+                yield HazardView(shown(kind), f"more have the hazard {shown(kind)}", number=more)
+        for kind, sentence in sorted(self._sentences.items()):
+            yield HazardView(shown(kind), shown(sentence), number=self._numbers[kind])
 
 
 @dataclass(frozen=True)
@@ -232,67 +272,32 @@ class PlanView:
         cls,
         plan: Plan,
         *,
+        tally: Tally | None = None,
         rate: Rate | None = None,
         masked: tuple[str, ...] = (),
         blame: Mapping[tuple[str, FieldPath], Origin] | None = None,
         links: Links | None = None,
     ) -> PlanView:
-        grave: list[tuple[int, HazardView]] = []
-        told: Counter[str] = Counter()
-        sums: Counter[str] = Counter()
-        sentences: dict[str, str] = {}
-        basis: Counter[Basis] = Counter()
-        write_only = 0
-        groups: dict[GroupKey, _Group] = {}
-        for change in plan.changes:
-            if (key := _group_of(change)) is not None:
-                if key not in groups:
-                    groups[key] = _Group(change)
-                groups[key].add(change)
-            for hazard in change.hazards:
-                if hazard.kind in GRAVE:
-                    told[hazard.kind] += 1
-                    if told[hazard.kind] > MOST_NAMED:
-                        continue
-                    view = HazardView(
-                        shown(hazard.kind), shown(hazard.message), shown(change.address)
-                    )
-                    grave.append((GRAVE.index(hazard.kind), view))
-                else:
-                    sums[hazard.kind] += 1
-                    sentences[hazard.kind] = shown(hazard.message)
-            for item in change.fields:
-                basis[item.basis] += 1
-                write_only += item.basis is not Basis.NONE and not _is_attribute(item.path)
-        for kind, number in told.items():
-            if number > MOST_NAMED:
-                more = HazardView(
-                    shown(kind), f"more have the hazard {shown(kind)}", number=number - MOST_NAMED
-                )
-                grave.append((GRAVE.index(kind), more))
-        grave.sort(key=lambda item: item[0])
+        """The view of a plan; ``tally`` was given each of its changes."""
+        if tally is None:
+            tally = Tally()
+            for change in plan.changes:
+                tally.add(change)
         return cls(
             plan=plan,
             environment=shown(plan.environment),
             digest=plan.digest,
             masked=masked,
             scope=tuple(_scope(plan.scope)),
-            hazards=(
-                *map(_of_plan, plan.hazards),
-                *(view for _, view in grave),
-                *(
-                    HazardView(shown(kind), sentences[kind], number=number)
-                    for kind, number in sorted(sums.items())
-                ),
-            ),
+            hazards=(*map(_of_plan, plan.hazards), *tally.hazards),
             orphans=plan.orphans,
-            basis=basis,
-            write_only=write_only,
+            basis=tally.basis,
+            write_only=tally.write_only,
             duration=_takes(plan.summary["requests"], rate),
             command=shown(shlex.join(_command(plan))),
             blame=blame or {},
             links=links or Links(),
-            _groups=groups,
+            _groups=tally.groups,
         )
 
     @property
@@ -336,19 +341,20 @@ class PlanView:
         """The view of one change."""
         source = change.source
         file = shown(source.file) if source else ""
+        address = shown(change.address)
         return ChangeView(
             symbol=SYMBOLS[change.action],
-            address=shown(change.address),
+            address=address,
             action=change.action,
-            reason=shown(change.reason),
-            labels=tuple(map(shown, change.labels)),
+            reason=_shown_often(change.reason),
+            labels=tuple(map(_shown_often, change.labels)),
             protect=change.protect,
             template=change.template,
             hazards=tuple(
-                HazardView(shown(hazard.kind), shown(hazard.message), shown(change.address))
+                HazardView(_shown_often(hazard.kind), _shown_often(hazard.message), address)
                 for hazard in change.hazards
             ),
-            fields=tuple([self._field(change, item, file) for item in change.fields]),
+            fields=self._fields(change, file),
             sent=change.requests,
             place=shown(str(source)) if source else "",
             file=file,
@@ -357,25 +363,26 @@ class PlanView:
             origin=origin_text(self.blame.get((change.address, ""))),
         )
 
-    def _field(self, change: Change, item: FieldChange, file: str) -> FieldView:
-        """The view of a field; ``file`` is the shown one of the change."""
-        mark, before, after, note = _told(item)
-        link = origin = ""
-        line = 0
-        if change.source is None or not item.line:
-            file = ""
-        else:
-            line = item.line
-            if item.file:
-                file = shown(item.file)
-            if self.links.base:
-                link = self.links.to(Source(item.file or change.source.file, line))
-        if self.blame:
-            origin = origin_text(self.blame.get((change.address, item.path)))
-        path = _shown_path(item.path)
-        return FieldView(
-            mark, path, item.op, before, after, item.basis, note, file, line, link, origin
-        )
+    def _fields(self, change: Change, file: str) -> tuple[FieldView, ...]:
+        """The views of the fields of a change, whose file is shown as ``file``."""
+        source, blame, links = change.source, self.blame, self.links
+        views = []
+        for item in change.fields:
+            path, op, _, _, basis, line, defaults = item
+            mark, before, after, note = _told(item)
+            place = link = origin = ""
+            if source is None or not line:
+                line = 0
+            else:
+                place = file if not defaults else shown(defaults)
+                if links.base:
+                    link = links.to(Source(defaults or source.file, line))
+            if blame:
+                origin = origin_text(blame.get((change.address, path)))
+            name = _shown_often(path)
+            told = (mark, name, op, before, after, basis, note, place, line, link, origin)
+            views.append(FieldView._make(told))
+        return tuple(views)
 
     @property
     def totals(self) -> str:
@@ -459,32 +466,45 @@ def origin_text(origin: Origin | None) -> str:
 
 def _told(item: FieldChange) -> tuple[str, str | None, str, str]:
     """Mark, before, after and note of a field change."""
-    nothing = "unset" if item.basis is Basis.UNCERTAIN else "cleared"
-    before = nothing if item.before is None else quoted(item.before)
-    after = quoted(item.after)
-    note = "" if item.basis is Basis.RECORDED else str(item.basis)
-    match item.op:
-        case Op.SET if item.basis is Basis.NONE:
-            return "+", None, after, "never known"
-        case Op.SET if item.before is None and item.basis is not Basis.UNCERTAIN:
-            return "+", None, after, ""
+    _, op, was, becomes, basis, _, _ = item
+    mark, before, after, note = _wording(op, basis, was is None)
+    if was is not None and before is not None:
+        before = quoted(was)
+    return mark, before, quoted(becomes) if op is Op.SET else after, note
+
+
+@cache
+def _wording(op: Op, basis: Basis, absent: bool) -> tuple[str, str | None, str, str]:
+    """The same of the field changes of a kind, but for their values; ``absent`` says that they have none
+    before."""
+    before = ("unset" if basis is Basis.UNCERTAIN else "cleared") if absent else ""
+    note = "" if basis is Basis.RECORDED else str(basis)
+    match op:
+        case Op.SET if basis is Basis.NONE:
+            return "+", None, "", "never known"
+        case Op.SET if absent and basis is not Basis.UNCERTAIN:
+            return "+", None, "", ""
         case Op.SET:
-            return "~", before, after, note
-        case Op.CLEAR if item.basis is Basis.NONE:
+            return "~", before, "", note
+        case Op.CLEAR if basis is Basis.NONE:
             return "-", None, "cleared", "never known"
         case Op.CLEAR:
             return "-", before, "cleared", note
         case Op.FORGET:
             return "x", before, "", "no longer managed; stays as it is at the API"
         case _:
-            assert_never(item.op)
+            assert_never(op)
 
 
-_shown_path = lru_cache(maxsize=4096)(shown)  # there are few, and many fields
+_shown_often = lru_cache(maxsize=4096)(shown)
+"""For paths, labels and sentences: there are few, in many changes."""
+
+
+_ATTRIBUTE = f"{ATTRIBUTES}."
 
 
 def _is_attribute(path: FieldPath) -> bool:
-    return path.startswith(f"{ATTRIBUTES}.")
+    return path.startswith(_ATTRIBUTE)
 
 
 def _of_plan(hazard: Hazard) -> HazardView:

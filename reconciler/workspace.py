@@ -18,7 +18,7 @@ from functools import partial
 from itertools import islice
 from pathlib import Path, PurePath
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
 from weakref import WeakSet
 
 from reconciler import fakes
@@ -58,7 +58,7 @@ from reconciler.lifetimes import expiry, utc
 from reconciler.outcomes import ApplyReport, Drift, Outcome, Progress, Result
 from reconciler.pace import MOST_IN_FLIGHT, Clock, Pace, SystemClock
 from reconciler.personal import personal
-from reconciler.plan import Hazard, Mode, Origin, Plan, Request, Scope
+from reconciler.plan import Change, Hazard, Mode, Origin, Plan, Request, Scope
 from reconciler.planfile import PlanWriter, read_plan, write_plan, write_whole
 from reconciler.planner import Options, Planner, Selection, expired, make_plan, make_removal
 from reconciler.profiles import Profile, address_of, profile_of
@@ -78,6 +78,8 @@ if TYPE_CHECKING:
 
 
 _T = TypeVar("_T")
+Watch: TypeAlias = Callable[[], Callable[[Change], None]]
+"""Begins to watch a plan being made, change by change."""
 _FEW = 2_000
 """Profiles that are held once they were read; of more, none is."""
 
@@ -414,13 +416,15 @@ class Workspace:
         profiles: Sequence[Profile] | None = None,
         out: Path | None = None,
         on_findings: Callable[[Sequence[Diagnostic]], None] = lambda findings: None,
+        watch: Watch = lambda: lambda change: None,
     ) -> Plan:
         """The plan that takes the recorded state to the files; saved to ``out`` on the way.
 
         Touches neither state nor files, and makes no network call unless ``refresh``, which reads the
         recorded profiles first and records nothing. ``since`` is a git revision: only profiles whose
         files changed since then are looked at. ``profiles`` spares reading the files again;
-        otherwise ``on_findings`` is told what is to be said of valid ones.
+        otherwise ``on_findings`` is told what is to be said of valid ones. What ``watch`` gives is called
+        with each change as it is made; where planning has to begin anew, ``watch`` is asked again.
 
         Raises InputError for invalid files and for what the API cannot do, UsageError for a revision
         that git does not know, ReconcileError where a profile could not be read.
@@ -436,7 +440,9 @@ class Workspace:
         with _cyclic_collector_off():
             if profiles is None:
                 return self._indexed(
-                    lambda index: self._plan(index, header, options, since, seen, out, on_findings)
+                    lambda index: self._plan(
+                        index, header, options, since, seen, out, on_findings, watch
+                    )
                 )
         options = self._since(since, options, profiles)
         recorded = by_address(self.store.records()) | seen
@@ -445,6 +451,9 @@ class Workspace:
             raise _invalid(made)
         if out is not None:
             write_plan(made, out)
+        watching = watch()
+        for change in made.changes:
+            watching(change)
         return made
 
     def plan_profile(self, profile: Profile, *, reassert: bool = True) -> Plan:
@@ -546,6 +555,7 @@ class Workspace:
         seen: Mapping[str, Record],
         out: Path | None,
         on_findings: Callable[[Sequence[Diagnostic]], None],
+        watch: Watch,
     ) -> Plan:
         whole = since is not None or _is_whole(options) or bool(seen)
         environment = self.environment
@@ -555,7 +565,7 @@ class Workspace:
             if not declared.is_valid:
                 raise _invalid(declared.findings)
             options = self._since(since, options, declared.profiles())
-            return self._planned(declared, header, options, seen, out, on_findings)
+            return self._planned(declared, header, options, seen, out, on_findings, watch)
         finally:
             index.keep()  # what was read, at least
 
@@ -567,6 +577,7 @@ class Workspace:
         seen: Mapping[str, Record],
         out: Path | None,
         on_findings: Callable[[Sequence[Diagnostic]], None],
+        watch: Watch,
     ) -> Plan:
         if findings := [*declared.findings, *self._ending(declared)]:
             on_findings(findings)
@@ -578,10 +589,12 @@ class Workspace:
             whole=_is_whole(options),
             seen=seen,
         )
+        watching = watch()
         with PlanWriter(planner.head(header), out, folder=self.environment.state.parent) as writer:
             for change in changes:
                 if not planner.diagnostics:
                     writer.add(change)
+                    watching(change)
             if planner.diagnostics:
                 raise _invalid(sorted(planner.diagnostics, key=Diagnostic.sort_key))
             found, totals = writer.finish(

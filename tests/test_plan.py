@@ -11,15 +11,28 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from reconciler.errors import ReconcileError, Refused
-from reconciler.plan import Change, Plan, encode, from_lines, to_lines
+from reconciler.plan import (
+    Action,
+    Basis,
+    Change,
+    FieldChange,
+    Hazard,
+    Op,
+    Plan,
+    encode,
+    from_lines,
+    line_of,
+    to_lines,
+)
 from reconciler.planfile import read_plan, write_plan
 from reconciler.resources import load_schema
 from reconciler.state import Export, decode_export, encode_export
+from reconciler.values import Tag
 from tests.worlds import World
 
 DEVICE = "3fa85f64-5717-4562-b3fc-2c963f66afa6"
@@ -124,6 +137,65 @@ def test_a_change_that_is_dropped_is_noticed() -> None:
     lines = LINES.splitlines()
     with pytest.raises(Refused, match="altered"):
         from_lines([lines[0], *lines[2:]])
+
+
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(exclude_categories=()))
+    | st.builds(Tag, st.text())
+)
+FIELDS = st.lists(
+    st.builds(
+        FieldChange,
+        st.text(),
+        st.sampled_from(Op),
+        SCALARS,
+        SCALARS,
+        st.sampled_from(Basis),
+        st.none() | st.integers(),
+        st.none() | st.text(),
+    )
+)
+
+
+@given(FIELDS, st.text())
+@example([FieldChange("a", Op.SET, -0.0, 0.0, Basis.NONE, 1)], '"fields":[]')
+def test_a_line_is_spelled_as_the_encoder_of_json_does(
+    fields: list[FieldChange], text: str
+) -> None:
+    change = Change(text, Action.UPDATE, text, tuple(fields), hazards=(Hazard(text, text),))
+    data = {
+        "address": text,
+        "action": "update",
+        "reason": text,
+        "hazards": [{"kind": text, "message": text}],
+        "source": None,
+        "revision": None,
+        "fields": [
+            {
+                "path": field.path,
+                "op": field.op.value,
+                "before": field.before,
+                "after": field.after,
+                "basis": field.basis.value,
+                "line": field.line,
+                **({} if field.file is None else {"file": field.file}),
+            }
+            for field in fields
+        ],
+        "requests": [],
+    }
+    assert line_of(change) == json.dumps(data, separators=(",", ":")) + "\n"
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_json_cannot_hold_is_in_no_line(value: float) -> None:
+    field = FieldChange("custom_attributes.tier", Op.SET, None, value, Basis.NONE)
+    with pytest.raises(ValueError, match="JSON"):
+        line_of(Change("jane", Action.UPDATE, "because", (field,)))
 
 
 def test_an_empty_plan_has_a_digest_too() -> None:

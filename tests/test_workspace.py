@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from reconciler import InputError, ReconcileError, Refused, StateRefused, Workspace
+from reconciler.declarations import Declarations
 from reconciler.emulator import Answer, Emulator, EmulatorServer
+from reconciler.index import Unusable
+from reconciler.plan import Change
 
 KEYS = {"SECRET_KEY": "secret_live_abcdefgh.0123456789abcdef0123456789abcdef"}
 JANE = "customer_user_id: jane\nfirst_name: Jane\ncustom_attributes: {tier: gold}\n"
@@ -50,6 +53,30 @@ def test_a_missing_key_is_known_before_anybody_is_asked(tmp_path: Path) -> None:
         made = place.plan()
         with pytest.raises(InputError, match="SECRET_KEY"):
             place.check(made)
+
+
+def test_who_watches_a_plan_is_shown_each_change_and_begins_anew_with_the_planning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched: list[list[Change]] = []
+
+    def watch() -> Callable[[Change], None]:
+        watched.append([])
+        return watched[-1].append
+
+    real = Declarations.changes
+
+    def failing(self: Declarations, *arguments: Any, **named: Any) -> Iterator[Change]:
+        yield from real(self, *arguments, **named)
+        if len(watched) == 1:
+            raise Unusable
+
+    (tmp_path / ".reconcile").mkdir()
+    with workspace(tmp_path, "http://127.0.0.1:9") as place:
+        monkeypatch.setattr(Declarations, "changes", failing)
+        made = place.plan(watch=watch)
+        place.plan(watch=watch, profiles=[*place.desired()])
+    assert watched == [[*made.changes]] * 3
 
 
 def test_a_refresh_that_cannot_read_a_profile_plans_nothing(tmp_path: Path) -> None:
