@@ -472,25 +472,20 @@ class _Reading:
             self._stale.update(folder.file_ids())
 
     def _differing(self, path: bytes, listing: Listing, folder: Folder | None) -> Iterator[_Asked]:
-        known = folder.known() if folder is not None else {}
-        stamps = listing.stamps.tobytes()
-        size = len(stamps) // max(len(listing.names), 1)
-        update = _Update(path, listing, array("q"))
-        suspects = []
-        for position, name in enumerate(listing.names):
-            stamp, file = known.pop(name, (b"", 0))
-            update.files.append(file)
-            if stamp != stamps[position * size : (position + 1) * size] or file in self._stale:
-                suspects.append(position)
-        if known:
-            self._index.remove_files(file for _, file in known.values())
+        files, suspects, gone = (folder or _NO_FILES).compared(listing)
+        update = _Update(path, listing, files)
+        if self._stale:
+            again = {at for at, file in enumerate(files) if file in self._stale}
+            suspects = sorted(again.union(suspects))
+        if gone:
+            self._index.remove_files(gone)
             self.changed = True
         update.open = len(suspects)
         self._tell(len(listing.names) - len(suspects))
         if not suspects:
             self._write(update)
             return
-        digests = self._index.digests(file for file in update.files if file)
+        digests = self._index.digests(file for at in suspects if (file := update.files[at]))
         below = self.defaults.of(listing.folder)
         for position in suspects:
             file = update.files[position]
@@ -580,6 +575,7 @@ class _Reading:
         self._means.tell(Told("reading", self._files))
 
 
+_NO_FILES = Folder(b"", b"", b"")
 _NEVER: Stamp = (-1, 0, 0, 0)
 """The stamp of what has to be looked into again."""
 _UNDER_WAY = 16

@@ -568,6 +568,10 @@ class Index:
             yield from self._all(query.format(",".join("?" * len(some))), *some)
 
 
+_AT_ONCE = 32
+"""Stamps that are compared at once."""
+
+
 class Folder(NamedTuple):
     """The files of a folder, as they were: names, stamps and ids, packed."""
 
@@ -579,12 +583,43 @@ class Folder(NamedTuple):
         """Whether no file was added, removed, or given another stamp."""
         return self.stamps == listing.stamps.tobytes() and self.names == _joined(listing.names)
 
-    def known(self) -> dict[str, tuple[bytes, int]]:
-        """Stamp and id of each file by its name."""
-        size = STAMP * self.file_ids().itemsize
-        stamps = [self.stamps[at : at + size] for at in range(0, len(self.stamps), size)]
-        names = os.fsdecode(self.names).split("\0")
-        return dict(zip(names, zip(stamps, self.file_ids(), strict=True), strict=True))
+    def compared(self, listing: Listing) -> tuple[array[int], list[int], list[int]]:
+        """The ids of the files that are there now (0 for a new one), the positions of those that are new or
+        have another stamp, and the ids of those that are gone."""
+        ids, stamps = self.file_ids(), listing.stamps.tobytes()
+        size = STAMP * ids.itemsize
+        count = len(listing.names)
+        if self.names == _joined(listing.names):
+            # Nearly all are as they were, so many are compared at once.
+            return (
+                ids,
+                [
+                    at
+                    for start in range(0, count, _AT_ONCE)
+                    if self.stamps[start * size : (start + _AT_ONCE) * size]
+                    != stamps[start * size : (start + _AT_ONCE) * size]
+                    for at in range(start, min(start + _AT_ONCE, count))
+                    if self.stamps[at * size : (at + 1) * size]
+                    != stamps[at * size : (at + 1) * size]
+                ],
+                [],
+            )
+        names = os.fsdecode(self.names).split("\0") if ids else []
+        known = {
+            name: (file, self.stamps[at * size : (at + 1) * size])
+            for at, (name, file) in enumerate(zip(names, ids, strict=True))
+        }
+        found = [known.pop(name, (0, b"")) for name in listing.names]
+        changed = [
+            at
+            for at, (_, stamp) in enumerate(found)
+            if stamp != stamps[at * size : (at + 1) * size]
+        ]
+        return (
+            array("q", [file for file, _ in found]),
+            changed,
+            [file for file, _ in known.values()],
+        )
 
     def file_ids(self) -> array[int]:
         return array("q", self.files)
