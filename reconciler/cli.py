@@ -97,7 +97,6 @@ class _App:
     def workspace(self, *, mask: bool | None = None, cache: bool = True) -> Iterator[Workspace]:
         """The workspace that the options mean; errors leave it masked. ``mask`` overrides the
         configured choice."""
-        from reconciler.masking import Mask
         from reconciler.workspace import Workspace, processes
 
         with Workspace.open(
@@ -112,6 +111,8 @@ class _App:
         ) as workspace:
             config = workspace.config
             if config.mask if mask is None else mask:
+                from reconciler.masking import Mask
+
                 self.mask = Mask(workspace.contract, config.public_attributes)
             try:
                 yield workspace
