@@ -14,12 +14,11 @@ from enum import StrEnum
 from functools import cached_property, lru_cache
 from hashlib import blake2b, sha256
 from itertools import chain, islice
-from json.encoder import encode_basestring_ascii
-from math import isfinite
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from reconciler.errors import Refused, Source
 from reconciler.packing import unpacked_exactly
+from reconciler.state import spelled_scalar
 from reconciler.values import FieldPath, Json, Scalar
 
 FORMAT_VERSION = 1
@@ -533,8 +532,9 @@ def _spelled_field(field: FieldChange) -> str:
     other changes in their values alone; so the rest is spelled once."""
     path, op, before, after, basis, line, file = field
     opening, known = _around_values(path, op, basis)
-    closing = "}" if file is None else f',"file":{_spelled(file)}}}'
-    return f'{opening}{_spelled(before)},"after":{_spelled(after)},{known}{_spelled(line)}{closing}'
+    closing = "}" if file is None else f',"file":{spelled_scalar(file)}}}'
+    values = f'{spelled_scalar(before)},"after":{spelled_scalar(after)}'
+    return f"{opening}{values},{known}{spelled_scalar(line)}{closing}"
 
 
 @lru_cache(maxsize=4096)
@@ -543,18 +543,6 @@ def _around_values(path: FieldPath, op: Op, basis: Basis) -> tuple[str, str]:
     opening = _line_of({"path": path, "op": op.value})
     known = _line_of({"basis": basis.value})
     return f'{opening[:-1]},"before":', f'{known[1:-1]},"line":'
-
-
-def _spelled(value: Scalar | None) -> str:
-    if value.__class__ is str:
-        return encode_basestring_ascii(value)
-    if value is None:
-        return "null"
-    if value.__class__ is bool:
-        return "true" if value else "false"
-    if value.__class__ is int or (value.__class__ is float and isfinite(value)):
-        return repr(value)
-    return _line_of(value)
 
 
 def _encode_hazard(hazard: Hazard) -> dict[str, Json]:

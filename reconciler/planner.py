@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from json.encoder import encode_basestring_ascii
 from typing import TypeAlias
 
 from reconciler.contract import (
@@ -40,7 +39,16 @@ from reconciler.plan import (
 )
 from reconciler.profiles import About, Profile
 from reconciler.protocol import PATH, Sending, body, headers, sends_new_device
-from reconciler.state import OBSERVED, Fact, Header, Known, Presence, Record, spelled_facts
+from reconciler.state import (
+    OBSERVED,
+    Fact,
+    Header,
+    Known,
+    Presence,
+    Record,
+    spelled_facts,
+    spelled_scalar,
+)
 from reconciler.values import FieldPath, Json, Scalar, same
 
 _ATTRIBUTE = f"{ATTRIBUTES}."
@@ -364,16 +372,13 @@ def is_as_recorded(
         return False
     customer, facts = "", f'"facts":{spelled_facts(paths, values)},'
     if about.customer_user_id is not None:
-        customer = f'"customer_user_id":{encode_basestring_ascii(about.customer_user_id)},'
+        customer = f'"customer_user_id":{spelled_scalar(about.customer_user_id)},'
     elif '"customer_user_id":' in body or '"deleting":' in body:
         return False
     return (
         customer + facts in body.replace(OBSERVED, "")
-        and body.startswith(f'{{"address":{encode_basestring_ascii(about.address)},')
-        and (
-            about.profile_id is None
-            or f'"profile_id":{encode_basestring_ascii(about.profile_id)}' in body
-        )
+        and body.startswith(f'{{"address":{spelled_scalar(about.address)},')
+        and (about.profile_id is None or f'"profile_id":{spelled_scalar(about.profile_id)}' in body)
     )
 
 
