@@ -319,12 +319,7 @@ def documents_of(
     documents: list[Document] = []
     walk = Walk(root, display)
     findings = walk.diagnostics
-    files = [
-        (listing.path(position).split(os.sep), listing.opened(position), listing.shown(position))
-        for listing in walk.listings()
-        for position in range(len(listing.names))
-    ]
-    for parts, path, name in sorted(files):
+    for parts, path, name in walk.files():
         if names is not None and name not in names:
             continue
         below = defaults.of(os.sep.join(parts[:-1]) or os.sep)
@@ -506,7 +501,7 @@ class _Reading:
                 yield from self._spread(executor, chain(few, batches))
             return
         for one in chain(few, batches):
-            yield one, self._examined(one)
+            yield one, examine(*self._given(one))
 
     def _spread(
         self, executor: Executor, batches: Iterator[list[_Asked]]
@@ -517,11 +512,9 @@ class _Reading:
         try:
             for batch in batches:
                 if sum(not future.done() for _, future in under_way) < enough:
-                    wanted = [asked.wanted for asked in batch]
-                    given = self._means.rules, self._means.state
-                    under_way.append((batch, executor.submit(examine, wanted, *given)))
+                    under_way.append((batch, executor.submit(examine, *self._given(batch))))
                 else:
-                    under_way.append((batch, _done(self._examined(batch))))
+                    under_way.append((batch, _done(examine(*self._given(batch)))))
                 while under_way and (under_way[0][1].done() or len(under_way) >= _UNDER_WAY):
                     first, future = under_way.popleft()
                     yield first, future.result()
@@ -532,8 +525,9 @@ class _Reading:
             for _, future in under_way:
                 future.cancel()
 
-    def _examined(self, batch: list[_Asked]) -> list[Examined | Stamp]:
-        return examine([asked.wanted for asked in batch], self._means.rules, self._means.state)
+    def _given(self, batch: list[_Asked]) -> tuple[list[Wanted], Rules, State | None]:
+        """What `examine` is given for a batch."""
+        return [asked.wanted for asked in batch], self._means.rules, self._means.state
 
     # -- into the index --
 

@@ -50,11 +50,7 @@ def files_below(
     """The files that profiles are made of, defaults too, each with its name in messages, and what is
     wrong with others."""
     walk = Walk(root, display)
-    files = [
-        (Path(listing.opened(index)), listing.shown(index))
-        for listing in walk.listings()
-        for index in range(len(listing.names))
-    ]
+    files = [(Path(path), name) for _, path, name in walk.files()]
     files += [(Path(path), walk.name(path)) for path in walk.defaults]
     return sorted(files), walk.diagnostics
 
@@ -214,6 +210,15 @@ class Walk:
             yield Listing(folder, prefix, [name], array("q", _stamp(status)), links)
         else:
             self._unusable(root, _not_regular(status.st_mode))
+
+    def files(self) -> list[tuple[list[str], str, str]]:
+        """The files in the order of their paths: the parts of each, what is to be opened, and its name in
+        messages; to be asked for once."""
+        return sorted(
+            (listing.path(at).split(os.sep), listing.opened(at), listing.shown(at))
+            for listing in self.listings()
+            for at in range(len(listing.names))
+        )
 
     def _folders(self) -> Iterator[Listing]:
         inside = os.path.join(os.path.realpath(self._root), "")

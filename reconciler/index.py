@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-import stat
 import time
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,7 +22,7 @@ from typing import Any, NamedTuple
 from weakref import WeakSet
 
 from reconciler.errors import Diagnostic, ReconcileError, Severity, Source
-from reconciler.files import STAMP, Listing, Stamp
+from reconciler.files import STAMP, Listing, Stamp, is_ours_alone
 
 APPLICATION_ID = 0x52636E69
 """``PRAGMA application_id`` of our files ("Rcni")."""
@@ -682,16 +681,12 @@ def _make(db: sqlite3.Connection, key: str) -> None:
 
 
 def _is_trusted(path: Path) -> bool:
-    """Whether only we can have written it. A file from a repository or an archive is another's word."""
+    """Whether only we can have written it, or nobody did."""
     try:
         status = path.lstat()
     except FileNotFoundError:
         return True
-    return (
-        stat.S_ISREG(status.st_mode)
-        and status.st_uid == os.geteuid()
-        and not status.st_mode & 0o077
-    )
+    return is_ours_alone(status)
 
 
 def _remove(path: Path) -> None:

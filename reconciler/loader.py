@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,14 +71,10 @@ def load(root: Path, *, display: Callable[[Path], str] | None = None) -> Loaded:
     Raises ReconcileError when PyYAML lacks libyaml.
     """
     walk = Walk(root, display)
-    files = [
-        (listing.path(index).split(os.sep), listing.opened(index), listing.shown(index))
-        for listing in walk.listings()
-        for index in range(len(listing.names))
-    ]
+    files = walk.files()
     found: list[Document] = []
     diagnostics = walk.diagnostics
-    for _, path, name in sorted(files):
+    for _, path, name in files:
         match read_file(path, name):
             case Diagnostic() as problem:
                 diagnostics.append(problem)

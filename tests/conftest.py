@@ -47,6 +47,15 @@ def write(tmp_path: Path) -> Callable[[str, str], Path]:
 
 
 @pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A folder of profiles with one file."""
+    folder = tmp_path / "profiles"
+    folder.mkdir()
+    (folder / "good.yaml").write_text("a: 1\n")
+    return folder
+
+
+@pytest.fixture
 def serve() -> Iterator[Callable[..., Api]]:
     """Puts an emulator on a port; the arguments are those of EmulatorServer."""
     opened: list[Api] = []

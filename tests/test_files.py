@@ -19,14 +19,6 @@ def of_folder(root: Path) -> list[str]:
     return [f"{item.severity} {item.rule} {item.source}" for item in loaded.diagnostics]
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    folder = tmp_path / "profiles"
-    folder.mkdir()
-    (folder / "good.yaml").write_text("a: 1\n")
-    return folder
-
-
 def test_a_missing_root_is_an_error(root: Path) -> None:
     assert of_folder(root / "no") == ["error file/missing ."]
 

@@ -45,14 +45,6 @@ def test_only_what_is_not_plain_is_read_by_events(text: str, needs_yaml: bool) -
 # --- folders ---
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    folder = tmp_path / "profiles"
-    folder.mkdir()
-    (folder / "good.yaml").write_text("a: 1\n")
-    return folder
-
-
 def test_nested_files_are_read_in_the_order_of_their_paths(root: Path) -> None:
     for name in (
         "b/z.yml",
