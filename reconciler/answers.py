@@ -9,10 +9,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from email.utils import mktime_tz, parsedate_tz
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from reconciler.plan import Request
 from reconciler.protocol import CUSTOMER_HEADER, PROFILE_HEADER
@@ -32,8 +31,7 @@ class Ending(StrEnum):
     UNKNOWN = "unknown"
 
 
-@dataclass(frozen=True, slots=True)
-class ProfileData:
+class ProfileData(NamedTuple):
     """What a successful answer says (adapty-api 5.1); numbers of custom attributes are floats."""
 
     app_id: str | None
@@ -43,8 +41,7 @@ class ProfileData:
     custom_attributes: Mapping[str, str | float]
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """The ending of a call. ``message`` may be the API's own text, and so is untrusted; it holds
     neither the key nor our values, except as far as the API quotes them."""
 
@@ -98,23 +95,22 @@ def judge(
 
     base = Answer(Ending.UNKNOWN, status=status, request_id=token(headers.get("Request-Id")))
     if body is None:
-        return replace(base, message=f"status {status} with an incomplete or oversized body")
+        return base._replace(message=f"status {status} with an incomplete or oversized body")
     if request.method == "DELETE" and status == 204:
-        return replace(base, ending=Ending.DONE)
+        return base._replace(ending=Ending.DONE)
     if 200 <= status < 300:
         data = _profile_data(body)
         if data is None:
-            return replace(base, message=f"status {status} with a body that is not a profile")
+            return base._replace(message=f"status {status} with a body that is not a profile")
         if not _names(data, request.headers):
-            return replace(base, message="the answer is about another profile")
-        return replace(base, ending=Ending.DONE, data=data)
+            return base._replace(message="the answer is about another profile")
+        return base._replace(ending=Ending.DONE, data=data)
     code, message = _error_body(body)
     said = message or f"the API answered {status}"
     if 300 <= status < 400:
         said = f"the API answered with a redirect ({status}), which is not followed"
     code = token(code)
-    return replace(
-        base,
+    return base._replace(
         ending=Ending.REFUSED if 400 <= status < 500 else Ending.UNKNOWN,
         error_code=code or ("rate_limited" if status == 429 else None),
         message=said.replace(key, "(key)")[:300],

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import islice
-from typing import TypeAlias, assert_never
+from typing import NamedTuple, TypeAlias, assert_never
 
 from reconciler.answers import Answer, Ending, ProfileData
 from reconciler.contract import ATTRIBUTES, INSTALLATION, Clear
@@ -192,7 +192,7 @@ class Applier:
         cut_off = self._store.records_of(self._store.unsettled())
         now = self._tools.now()
         marked = [
-            replace(record, unknown_at=now)
+            record._replace(unknown_at=now)
             for record in cut_off.values()
             if record.unknown_at is not None
         ]
@@ -221,7 +221,7 @@ class Applier:
                     profile_id = change.requests[-1].headers[PROFILE_HEADER]
                     record = self._store.record(f"{PROFILE_PREFIX}{profile_id}")
                 if record is not None and record.address in self._recovered:
-                    record = replace(record, revision=self._recovered[record.address])
+                    record = record._replace(revision=self._recovered[record.address])
                 yield change, record
 
     def _flow(self, change: Change, record: Record | None) -> Flow[Result]:
@@ -265,7 +265,7 @@ class Applier:
             request = strange.requests[0]
             result, _ = yield from self._send(_Sending(strange, request, before, True))
             warnings += result.warnings
-        return replace(result, action=change.action, warnings=warnings)
+        return result._replace(action=change.action, warnings=warnings)
 
     def _strange(self, change: Change, record: Record) -> Change | None:
         """What takes away the custom attributes that nobody declared, and that the answer to a change
@@ -288,7 +288,7 @@ class Applier:
         fields = tuple(
             FieldChange(f"{ATTRIBUTES}.{key}", Op.CLEAR, None, None, Basis.NONE) for key in keys
         )
-        return replace(change, action=Action.UPDATE, fields=fields, requests=(request,))
+        return change._replace(action=Action.UPDATE, fields=fields, requests=(request,))
 
     def _unmarked(self, record: Record) -> Record:
         quiet = self._tools.quiet_period
@@ -347,7 +347,7 @@ class Applier:
             return Result(change.address, change.action, Outcome.APPLIED)
         if found.ending is Ending.DONE:
             reason = "it exists: an earlier request of unknown outcome made it"
-            seen = _seen(replace(record, unknown_at=None, unknown_write={}), found)
+            seen = _seen(record._replace(unknown_at=None, unknown_write={}), found)
             entry = self._entry(change, "stale", answer=found)
             yield Step(Writes(put=(seen.after,), journal=(entry,)))
             return Result(
@@ -374,8 +374,8 @@ class Applier:
         if contradicts(sending.record, sending.change, sending.request):
             yield from self._wait_quiet(sending.record)
             if not self._tools.stop():
-                quiet = replace(sending.record, unknown_at=None, unknown_write={})
-                sending = replace(sending, record=quiet)
+                quiet = sending.record._replace(unknown_at=None, unknown_write={})
+                sending = sending._replace(record=quiet)
         if sending.record.linking and sending.request.method == "POST" and self._halt() is None:
             found = yield from self._call(_look_up(sending.request))
             if found.ending is not Ending.DONE and not found.is_missing:
@@ -383,16 +383,15 @@ class Applier:
             request = _after(sending.request, found)
             if request is None:
                 return (yield from self._settle(sending, found))
-            sending = replace(sending, request=request)
+            sending = sending._replace(request=request)
         answer = yield from self._attempt(sending)
         if answer.is_missing and sending.request.fallback is not None:
-            request = replace(
-                sending.request,
+            request = sending.request._replace(
                 method=sending.request.fallback,
                 body=sending.request.body or {},
                 fallback=None,
             )
-            sending = replace(sending, request=request, record=self._marked(sending, answer))
+            sending = sending._replace(request=request, record=self._marked(sending, answer))
             answer = yield from self._attempt(sending)
         if answer.ending is Ending.UNKNOWN and sending.request.method == "POST":
             answer = yield from self._look_and_post(sending, answer)
@@ -427,13 +426,13 @@ class Applier:
             return unknown
         again = _after(sending.request, found)
         if again is None:
-            return replace(found, unknown_before=True)
+            return found._replace(unknown_before=True)
         if self._halt() is not None:
             return unknown
         answer = yield from self._call(again)
         if answer.ending is Ending.NOT_SENT:
             return unknown
-        return replace(answer, unknown_before=True)
+        return answer._replace(unknown_before=True)
 
     def _wait_quiet(self, record: Record) -> _Steps:
         """Waits until an earlier write can no longer land late."""
@@ -478,7 +477,7 @@ class Applier:
         """Settles what waited for a look that told nothing: a look changes nothing, so nothing is
         uncertain because of it."""
         if look.ending is Ending.UNKNOWN:
-            look = replace(look, ending=Ending.NOT_SENT)
+            look = look._replace(ending=Ending.NOT_SENT)
         return (yield from self._settle(sending, look))
 
     def _refused(self, sending: _Sending, answer: Answer) -> _Settled:
@@ -507,7 +506,7 @@ class Applier:
         if found.ending is not Ending.DONE or found.data is None:
             return sending
         after, _ = observed(sending.record, _observation(found.data))
-        return replace(sending, record=after)
+        return sending._replace(record=after)
 
     def _done(self, sending: _Sending, answer: Answer) -> _Settled:
         change, request = sending.change, sending.request
@@ -527,8 +526,9 @@ class Applier:
         seen = _observation(answer.data)
         base = self._other_profile(sending.record, seen)
         after, differences = observed(accepted(base, change, request), seen)
-        after = replace(
-            _declared_by(change, forgotten(after, change)) if sending.last else after,
+        after = (
+            _declared_by(change, forgotten(after, change)) if sending.last else after
+        )._replace(
             address=change.address,
             customer_user_id=request.headers.get(CUSTOMER_HEADER) or after.customer_user_id,
             platform=request.headers.get(PLATFORM_HEADER),
@@ -538,10 +538,10 @@ class Applier:
             linking=sending.record.linking and not sending.last,
         )
         if creates(change, request):
-            after = replace(after, created_at=self._tools.now())
+            after = after._replace(created_at=self._tools.now())
         if answer.unknown_before:
             marked = attempted(sending.record, change, request, at=self._tools.now())
-            after = replace(after, unknown_at=marked.unknown_at, unknown_write=marked.unknown_write)
+            after = after._replace(unknown_at=marked.unknown_at, unknown_write=marked.unknown_write)
         warnings = [
             f"{difference.path}: the API holds another value than was sent"
             for difference in differences
@@ -564,7 +564,7 @@ class Applier:
             goes_on=not sending.last or self._strange(change, after) is not None,
         )
         result = self._result(sending, answer, Outcome.APPLIED)
-        return replace(result, warnings=tuple(warnings)), after
+        return result._replace(warnings=tuple(warnings)), after
 
     def _marked(self, sending: _Sending, answer: Answer) -> Record:
         """The record, with the mark of an earlier attempt of the same call that may still land."""
@@ -686,13 +686,12 @@ class Applier:
             record = self._store.record(profile.address)
             if record is None:
                 continue
-            after = replace(
-                record,
+            after = record._replace(
                 labels=profile.labels,
                 protect=profile.protect,
                 platform=profile.platform,
                 lifetime=profile.lifetime,
-                source=replace(profile.source, column=0),
+                source=profile.source._replace(column=0),
             )
             if differs(record, after):
                 moved.append(after)
@@ -700,8 +699,7 @@ class Applier:
             self._writer.write(put=moved)
 
 
-@dataclass(frozen=True, slots=True)
-class _Sending:
+class _Sending(NamedTuple):
     """A request of a change, and the record from before it."""
 
     change: Change
@@ -756,7 +754,7 @@ def _after(post: Request, found: Answer) -> Request | None:
         return post
     if not post.body:
         return None
-    return replace(post, method="PATCH", headers=_without(post.headers, PROFILE_HEADER))
+    return post._replace(method="PATCH", headers=_without(post.headers, PROFILE_HEADER))
 
 
 def _without(headers: Mapping[str, str], left_out: str) -> dict[str, str]:
@@ -769,8 +767,7 @@ def _never_recorded(record: Record) -> bool:
 
 
 def _declared_by(change: Change, record: Record) -> Record:
-    return replace(
-        record,
+    return record._replace(
         labels=change.labels,
         protect=change.protect,
         lifetime=change.lifetime,
@@ -782,8 +779,7 @@ def _declared_by(change: Change, record: Record) -> Record:
 # --- refresh -------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
+class Look(NamedTuple):
     """A record, what a look at the API makes of it, and what the API said.
 
     An answer that is neither a profile nor "does not exist" gives drift ``unread`` and the record as

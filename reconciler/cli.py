@@ -13,7 +13,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import wraps
 from itertools import islice
 from pathlib import Path
@@ -934,7 +934,7 @@ def _carried_out(
     )
     code = _code(done, made)
     problems = tuple(map(app.result, done.problems))
-    narrator.end(replace(done, problems=problems), code)
+    narrator.end(done._replace(problems=problems), code)
     return code
 
 

@@ -17,7 +17,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any, assert_never
 
 import requests
@@ -137,9 +136,9 @@ class Client:
             made = self._attempt(request, prepared, left)
             ended = self._clock.now()
             self.pace.learn(_verdict(made), began=began, retry_after=made.retry_after)
-            answer = replace(made, attempts=answer.attempts + 1) if answer.attempts else made
+            answer = made._replace(attempts=answer.attempts + 1) if answer.attempts else made
             if unknown and request.method == "DELETE" and answer.error_code in MISSING:
-                answer = replace(answer, ending=Ending.DONE, error_code=None, message="")
+                answer = answer._replace(ending=Ending.DONE, error_code=None, message="")
             unknown = unknown or answer.ending is Ending.UNKNOWN
             left -= ended - began
             if not _may_be_repeated(request, answer) or left <= 0:
@@ -154,12 +153,12 @@ class Client:
             if not self._sleep(wait):
                 break
         if self.pace.given_up and answer.attempts == 0:
-            answer = replace(answer, message="the API is away")
+            answer = answer._replace(message="the API is away")
         if not unknown:
             return answer
         if answer.ending is Ending.NOT_SENT or answer.status == 429:  # it was not processed
-            return replace(answer, ending=Ending.UNKNOWN)
-        return replace(answer, unknown_before=answer.ending is not Ending.UNKNOWN)
+            return answer._replace(ending=Ending.UNKNOWN)
+        return answer._replace(unknown_before=answer.ending is not Ending.UNKNOWN)
 
     def _budget(self, answer: Answer) -> bool:
         """Takes one retry. A tenth of the calls, at least ten, may be retries: an API in trouble must

@@ -12,11 +12,10 @@ import re
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from hashlib import sha256
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from reconciler.contract import Clear, Dialect
@@ -39,8 +38,7 @@ DEFAULT_RATE = 300 / 60
 MAX_BYTES = 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Environment:
+class Environment(NamedTuple):
     """One app at Adapty, or the emulator, with its own state."""
 
     name: str
@@ -67,14 +65,13 @@ class Environment:
     confirm: bool
     """Whether ``--auto-approve`` needs the plan's digest beside it."""
     emulator_db: Path
-    max_sweep: Cap = field(default_factory=lambda: Share(100))
+    max_sweep: Cap = Share(100)
     """The most deletions of a sweep."""
-    variables: Mapping[str, Scalar] = field(default_factory=dict)
+    variables: Mapping[str, Scalar] = {}
     """What ``${var.NAME}`` stands for in profile files."""
 
 
-@dataclass(frozen=True, slots=True)
-class Config:
+class Config(NamedTuple):
     """A configuration. ``root`` is the folder of its file; all relative paths start there."""
 
     path: Path | None
@@ -89,7 +86,7 @@ class Config:
     env_prefix: str | None = None
     """What variables of the environment begin with that profile files may use."""
     fake_seed: str = ""
-    guard: Guard = field(default_factory=Guard)
+    guard: Guard = Guard()
 
     def environment(self, name: str | None) -> Environment:
         """An environment by name, or the default one.

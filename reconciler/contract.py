@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from reconciler.values import FieldPath, Json, Scalar
 
@@ -35,8 +35,7 @@ class Clear(StrEnum):
     NEVER = "never"
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(NamedTuple):
     """One field: its schema as it stands in a file (null aside), how it clears, whether it is personal."""
 
     path: FieldPath

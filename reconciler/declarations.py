@@ -14,7 +14,7 @@ from array import array
 from collections import deque
 from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import blake2b
 from heapq import merge
 from itertools import accumulate, chain, groupby, islice
@@ -96,16 +96,15 @@ class State(NamedTuple):
     environment: str
 
 
-@dataclass(frozen=True, slots=True)
-class Means:
+class Means(NamedTuple):
     """What declarations are read with."""
 
     rules: Rules
     state: State | None = None
     """What the profiles will be planned over, if they will: whoever reads a file sees to which of its
     profiles are as recorded, which spares planning them."""
-    stop: Callable[[], bool] = field(default=lambda: False)
-    tell: Callable[[Told], None] = field(default=lambda told: None)
+    stop: Callable[[], bool] = lambda: False
+    tell: Callable[[Told], None] = lambda told: None
     pool: Callable[[], Executor] | None = None
     """Makes what carries the reading of many files; without it they are read one after another."""
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from reconciler.errors import Source
 from reconciler.values import Json
@@ -19,8 +18,7 @@ Place: TypeAlias = tuple[int, int]
 _HERE: Mapping[Path, str] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
+class Document(NamedTuple):
     """One YAML document: JSON values only, and where each of them was written.
 
     ``places`` holds the line and column (from 1) of a member's key, of a list's item, and under
@@ -33,7 +31,7 @@ class Document:
     value: dict[str, Json]
     source: Source
     places: Mapping[Path, Place]
-    files: Mapping[Path, str] = field(default_factory=lambda: _HERE)
+    files: Mapping[Path, str] = _HERE
     template: str = ""
     shift: int = 0
 

@@ -19,9 +19,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any, Generic, Protocol, TypeAlias, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from reconciler.answers import Answer, Ending
 from reconciler.errors import ReconcileError
@@ -41,8 +40,7 @@ _MOST_WAITING = 1_000
 """Flows that may wait out a quiet period at a time."""
 
 
-@dataclass(frozen=True, slots=True)
-class Writes:
+class Writes(NamedTuple):
     """What is to be made durable together."""
 
     put: tuple[Record, ...] = ()
@@ -54,13 +52,12 @@ class Writes:
         return bool(self.put or self.remove or self.journal or self.application)
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """What a flow asks for: that ``writes`` become durable; then, that ``request`` is sent. Or that
     ``wait`` seconds pass, unless the user wants to stop. ``goes_on`` says of a step without a request
     that the next one has one: its place is kept."""
 
-    writes: Writes = field(default_factory=Writes)
+    writes: Writes = Writes()
     request: Request | None = None
     wait: float = 0.0
     goes_on: bool = False

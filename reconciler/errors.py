@@ -17,8 +17,8 @@ An exception ends a command. The one door that turns exceptions into messages an
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import IntEnum, StrEnum
+from typing import NamedTuple
 
 
 class ExitCode(IntEnum):
@@ -42,8 +42,7 @@ class Severity(StrEnum):
     WARNING = "warning"
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Source:
+class Source(NamedTuple):
     """Where something is declared. Lines and columns count from 1; 0 means the file as a whole."""
 
     file: str
@@ -54,8 +53,7 @@ class Source:
         return ":".join([self.file, *(str(part) for part in (self.line, self.column) if part)])
 
 
-@dataclass(frozen=True, slots=True)
-class Diagnostic:
+class Diagnostic(NamedTuple):
     """A finding: what is wrong, where, and what to do next.
 
     ``rule`` is stable (``yaml/duplicate-key``); ``message`` and ``hint`` may quote values from files

@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, TypeAlias
 
 from reconciler.contract import ATTRIBUTES
@@ -51,13 +50,12 @@ def _nothing() -> None:
     return None
 
 
-@dataclass(frozen=True, slots=True)
-class Given:
+class Given(NamedTuple):
     """What placeholders stand for, besides what their document says."""
 
-    variables: Mapping[str, Scalar] = field(default_factory=dict)
+    variables: Mapping[str, Scalar] = {}
     """``${var.NAME}``: of the configuration."""
-    environ: Mapping[str, str] = field(default_factory=dict)
+    environ: Mapping[str, str] = {}
     """``${env.NAME}``: only those that begin with the prefix."""
     prefix: str | None = None
     """What variables of the environment must begin with to be used; without it none are."""
@@ -81,8 +79,7 @@ class Given:
         return "" if value is None else digest(value)
 
 
-@dataclass(frozen=True, slots=True)
-class Defaults:
+class Defaults(NamedTuple):
     """What lies under the profiles of a folder: its own defaults over those of the folders above."""
 
     document: Document
@@ -124,7 +121,7 @@ def merged(document: Document, below: Document) -> Document:
         if any(path[:length] in roots for length in range(1, len(path) + 1)):
             places[path] = place
             files[path] = below.files.get(path, below.source.file)
-    return replace(document, value=value, places=places, files=files, shift=0)
+    return document._replace(value=value, places=places, files=files, shift=0)
 
 
 def _merged(
@@ -171,8 +168,7 @@ def _as_map(document: Document) -> Document:
             places[here] = places[there]
             if there in files:
                 files[here] = files[there]
-    return replace(
-        document,
+    return document._replace(
         value={**document.value, ATTRIBUTES: found},
         places=places,
         files=files,
@@ -228,7 +224,7 @@ def _expand_template(document: Document, given: Given, fake: Fake, out: Expanded
         return
     value = {name: content for name, content in document.value.items() if name != FOR_EACH}
     name = value.get("customer_user_id")
-    plain = replace(document, value=value, template=name if isinstance(name, str) else "")
+    plain = document._replace(value=value, template=name if isinstance(name, str) else "")
     made: list[Document] = []
     failed = 0
     for index, item in enumerate(_items(items), start=1):
@@ -315,7 +311,7 @@ class _Filling:
         value = {
             name: self._filled(content, (name,)) for name, content in self._document.value.items()
         }
-        return replace(self._document, value=value)
+        return self._document._replace(value=value)
 
     def _filled(self, value: Json, path: Path) -> Any:
         if isinstance(value, str):
@@ -439,9 +435,9 @@ class _Filling:
         if self._who is None:
             value = self._document.value
             name = value.get("customer_user_id") or value.get("profile_id")
-            given = replace(self._given, run="{run}", worker="{worker}")
+            given = self._given._replace(run="{run}", worker="{worker}")
             quiet = Expanded([], [], {})
-            named = replace(self._document, value={"customer_user_id": name})
+            named = self._document._replace(value={"customer_user_id": name})
             filling = _Filling(named, given, self._fake, quiet, index=self._index, item=self._item)
             self._who = str(filling.document().value["customer_user_id"])
         return self._who

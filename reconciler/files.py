@@ -11,9 +11,8 @@ import os
 import stat
 from array import array
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from reconciler.errors import Diagnostic, Severity, Source
 
@@ -134,8 +133,7 @@ def _stamp(status: os.stat_result) -> Stamp:
 _SIGNED = 2**63 - 1
 
 
-@dataclass(frozen=True, slots=True)
-class Listing:
+class Listing(NamedTuple):
     """The profile files in one folder, in no particular order, and their stamps one after another."""
 
     folder: str

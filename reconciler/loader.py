@@ -5,16 +5,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from reconciler.documents import Document
 from reconciler.errors import Diagnostic, Severity
 from reconciler.files import Walk, read_file
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
+class Loaded(NamedTuple):
     """The documents below a root, ordered by file name; ``files`` counts the files read."""
 
     documents: tuple[Document, ...]

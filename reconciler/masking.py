@@ -69,8 +69,7 @@ class Mask:
         return masked
 
     def change(self, change: Change) -> Change:
-        return replace(
-            change,
+        return change._replace(
             fields=tuple(self.field(item) for item in change.fields),
             requests=tuple(self.request(request) for request in change.requests),
         )
@@ -82,7 +81,7 @@ class Mask:
         )
 
     def request(self, request: Request) -> Request:
-        return request if request.body is None else replace(request, body=self.body(request.body))
+        return request if request.body is None else request._replace(body=self.body(request.body))
 
     def body(self, body: Mapping[str, Json]) -> dict[str, Json]:
         """A request's body: the members keep their names and order."""
@@ -107,11 +106,10 @@ class Mask:
     # --- what is known, and what was seen ----------------------------------------------------
 
     def drift(self, drift: Drift) -> Drift:
-        return replace(drift, fields=tuple(self.field(item) for item in drift.fields))
+        return drift._replace(fields=tuple(self.field(item) for item in drift.fields))
 
     def record(self, record: Record) -> Record:
-        return replace(
-            record,
+        return record._replace(
             facts={path: self._fact(path, fact) for path, fact in record.facts.items()},
             unknown_write={
                 path: self.value(path, value) for path, value in record.unknown_write.items()
@@ -124,14 +122,13 @@ class Mask:
         )
 
     def export(self, export: Export) -> Export:
-        return replace(export, records=tuple(self.record(record) for record in export.records))
+        return export._replace(records=tuple(self.record(record) for record in export.records))
 
     # --- free text ---------------------------------------------------------------------------
 
     def result(self, result: Result) -> Result:
         """An outcome: what the API said may repeat what it was sent."""
-        return replace(
-            result,
+        return result._replace(
             reason=self.text(result.reason),
             warnings=tuple(self.text(warning) for warning in result.warnings),
         )
@@ -158,8 +155,7 @@ class Mask:
 
         A file that does not parse has no fields to judge by, so all of it counts as personal.
         """
-        return replace(
-            diagnostic,
+        return diagnostic._replace(
             message=self._quotes(diagnostic.message),
             hint=self._quotes(diagnostic.hint),
         )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from reconciler.plan import Action, FieldChange
 
@@ -49,8 +49,7 @@ class Halt(StrEnum):
     INTERRUPTED = "interrupted"
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(NamedTuple):
     """The outcome of one change. ``reason`` and ``warnings`` may hold text of the server."""
 
     address: str
@@ -69,8 +68,7 @@ class Result:
         return bool(self.warnings) or self.outcome not in (Outcome.APPLIED, Outcome.ALREADY)
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(NamedTuple):
     """How far an apply is."""
 
     total: int
@@ -87,8 +85,7 @@ class Progress:
     """What everybody waits for, if not for answers."""
 
 
-@dataclass(frozen=True)
-class ApplyReport:
+class ApplyReport(NamedTuple):
     """What an apply did. ``problems`` are the first results that need a look; every result was told
     as it became durable."""
 
@@ -116,8 +113,7 @@ class ApplyReport:
         return self.halt is None and done == sum(self.counts.values())
 
 
-@dataclass(frozen=True, slots=True)
-class Drift:
+class Drift(NamedTuple):
     """What `refresh` found for one profile: ``changed``, ``gone``, ``recreated`` (another profile_id
     under the same customer id: every write-only field is lost), ``same`` or ``unread``."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property, lru_cache
 from hashlib import blake2b, sha256
@@ -74,16 +74,14 @@ class FieldChange(NamedTuple):
     """The file of the line, where that is not the file of the change: its defaults."""
 
 
-@dataclass(frozen=True, slots=True)
-class Hazard:
+class Hazard(NamedTuple):
     """A named danger that a change carries, with a sentence."""
 
     kind: str
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """A request as it is shown and sent; authorisation is added by the client alone.
 
     ``fallback`` is ``POST`` on the PATCH (or GET, for a profile without fields) of a create: sent with
@@ -98,8 +96,7 @@ class Request:
     fallback: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """What happens to one profile, and why."""
 
     address: str
@@ -134,8 +131,7 @@ class Changes(Protocol):
     def __iter__(self) -> Iterator[Change]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(NamedTuple):
     """Where a line comes from: the commit (empty before it is committed), its author, the day in UTC
     (YYYY-MM-DD) and the first line of its message. Told beside a plan, never part of it."""
 
@@ -147,8 +143,7 @@ class Origin:
     """Whether the commit took the line away."""
 
 
-@dataclass(frozen=True, slots=True)
-class Scope:
+class Scope(NamedTuple):
     """What a plan was asked for, beside files and state: what it is limited to, and what is sent again."""
 
     select: tuple[str, ...] = ()
@@ -160,8 +155,7 @@ class Scope:
     """Whether the API was read first; what it said is not in the recorded state."""
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(NamedTuple):
     """What is known of a plan before its first change: what it is for, and which state it is from."""
 
     environment: str
@@ -169,11 +163,10 @@ class Head:
     lineage: str | None
     serial: int
     application: str | None
-    scope: Scope = field(default_factory=Scope)
+    scope: Scope = Scope()
 
 
-@dataclass(frozen=True, slots=True)
-class Totals:
+class Totals(NamedTuple):
     """What is known of a plan once its changes have gone by."""
 
     summary: Mapping[str, int]
@@ -477,7 +470,7 @@ def _line(data: Json) -> str:
 
 
 def _encode_head(head: Head) -> dict[str, Json]:
-    scope = {name: value for name, value in asdict(head.scope).items() if value}
+    scope = {name: value for name, value in head.scope._asdict().items() if value}
     return {
         "format_version": FORMAT_VERSION,
         "environment": head.environment,

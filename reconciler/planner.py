@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from reconciler.contract import (
     ATTRIBUTES,
@@ -55,8 +55,7 @@ _ATTRIBUTE = f"{ATTRIBUTES}."
 _MEMBER = f"{INSTALLATION}."
 
 
-@dataclass(frozen=True, slots=True)
-class Count:
+class Count(NamedTuple):
     """A cap on deletions as a number of profiles."""
 
     profiles: int
@@ -69,8 +68,7 @@ class Count:
         return str(self.profiles)
 
 
-@dataclass(frozen=True, slots=True)
-class Share:
+class Share(NamedTuple):
     """A cap on deletions as a whole percentage of the recorded profiles."""
 
     percent: int
@@ -86,8 +84,7 @@ class Share:
 Cap: TypeAlias = Count | Share
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
+class Selection(NamedTuple):
     """Which profiles a plan is about: address globs, or ``label:NAME`` with a glob for the name.
 
     Without ``select`` all are; ``exclude`` wins. ``within`` limits it further, to some addresses.
@@ -110,15 +107,14 @@ class Selection:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(NamedTuple):
     """What a plan is made with, beside files and state."""
 
     environment: str = "local"
     prune: bool = False
     reassert: bool = False
-    selection: Selection = field(default_factory=Selection)
-    sending: Sending = field(default_factory=Sending)
+    selection: Selection = Selection()
+    sending: Sending = Sending()
     since: str | None = None
     """The commit behind ``selection.within``, to be named in the plan."""
     refreshed: bool = False

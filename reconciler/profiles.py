@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -20,8 +19,7 @@ PROFILE_PREFIX = "profile:"
 _HERE: Mapping[FieldPath, str] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
-class Profile:
+class Profile(NamedTuple):
     """What one document asks for.
 
     ``values`` holds normalised values in the order of a request body; ``None`` asks for absence.
@@ -38,7 +36,7 @@ class Profile:
     labels: tuple[str, ...]
     source: Source
     lines: Mapping[FieldPath, int]
-    files: Mapping[FieldPath, str] = field(default_factory=lambda: _HERE)
+    files: Mapping[FieldPath, str] = _HERE
     template: str = ""
     """The customer id as the template at ``source`` has it that this profile was made from."""
     lifetime: str | None = None
@@ -262,8 +260,7 @@ def _attributes(content: Any) -> tuple[Mapping[str, Any], Mapping[Path, Path]]:
 _NO_FIELDS = frozenset({"customer_user_id", "profile_id", "platform", "meta"})
 
 
-@dataclass(frozen=True, slots=True)
-class _Layout:
+class _Layout(NamedTuple):
     """What the names in a document say by themselves; most profiles of a corpus share a few."""
 
     paths: tuple[FieldPath, ...]

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import assert_never
+from typing import NamedTuple, assert_never
 
 from reconciler.contract import ATTRIBUTES, DEVICE_ID, INSTALLATION, IP_COUNTRY, Clear, Contract
 from reconciler.plan import Action, Basis, Change, FieldChange, Op, Request
@@ -29,16 +28,14 @@ _ATTRIBUTE = f"{ATTRIBUTES}."
 _MEMBER = f"{INSTALLATION}."
 
 
-@dataclass(frozen=True, slots=True)
-class Sending:
+class Sending(NamedTuple):
     """How an environment wants requests rendered."""
 
     delete_attribute_with: Clear = Clear.NULL
     send_ip_country_always: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Rate:
+class Rate(NamedTuple):
     """How many requests a second may leave; ``None`` is no limit. With ``auto`` it is where learning
     begins."""
 
@@ -51,8 +48,7 @@ class Rate:
         return f"{self.per_second * 60:g}/min"
 
 
-@dataclass(frozen=True, slots=True)
-class Observed:
+class Observed(NamedTuple):
     """What an answer says of a profile (adapty-api 5.1): identifiers and all its custom attributes,
     normalised. ``timestamp`` is in milliseconds, and only orders answers (adapty-api 6.4)."""
 
@@ -146,7 +142,7 @@ def attempted(record: Record, change: Change, request: Request, *, at: float) ->
     if request.method == "GET":
         return record
     if change.action is Action.DELETE:
-        return replace(record, deleting=True, unknown_at=at, unknown_write={})
+        return record._replace(deleting=True, unknown_at=at, unknown_write={})
     facts = dict(record.facts)
     if record.deleting:  # the delete may have taken all of it away
         for path, fact in facts.items():
@@ -160,9 +156,8 @@ def attempted(record: Record, change: Change, request: Request, *, at: float) ->
     if change.action is Action.CREATE:
         presence = Presence.UNCONFIRMED
     if creates(change, request):  # known even if nothing is ever heard of it
-        record = replace(record, created_at=at, lifetime=change.lifetime)
-    return replace(
-        record,
+        record = record._replace(created_at=at, lifetime=change.lifetime)
+    return record._replace(
         facts=facts,
         presence=presence,
         deleting=False,
@@ -223,7 +218,7 @@ def unmarked(record: Record, *, now: float, quiet_period: float) -> Record:
     """The record without marks of what can no longer land late."""
     if record.unknown_at is None or now - record.unknown_at < quiet_period:
         return record
-    return replace(record, unknown_at=None, unknown_write={})
+    return record._replace(unknown_at=None, unknown_write={})
 
 
 class Standing(StrEnum):
@@ -321,7 +316,7 @@ def _written(record: Record, change: Change, request: Request) -> dict[FieldPath
 def accepted(record: Record, change: Change, request: Request) -> Record:
     """The record once the API confirmed a request: what it wrote is known."""
     written = {path: Fact.of(value) for path, value in _written(record, change, request).items()}
-    return replace(record, facts={**record.facts, **written}, presence=Presence.PRESENT)
+    return record._replace(facts={**record.facts, **written}, presence=Presence.PRESENT)
 
 
 def forgotten(record: Record, change: Change) -> Record:
@@ -330,7 +325,7 @@ def forgotten(record: Record, change: Change) -> Record:
     if not paths:
         return record
     facts = {path: fact for path, fact in record.facts.items() if path not in paths}
-    return replace(record, facts=facts, forgotten=record.forgotten | paths)
+    return record._replace(facts=facts, forgotten=record.forgotten | paths)
 
 
 def observed(record: Record, seen: Observed) -> tuple[Record, list[FieldChange]]:
@@ -342,7 +337,7 @@ def observed(record: Record, seen: Observed) -> tuple[Record, list[FieldChange]]
     """
     same_profile = record.profile_id in (None, seen.profile_id)
     if same_profile and (seen.timestamp or math.inf) < (record.timestamp or 0):
-        return replace(record, presence=Presence.PRESENT), []
+        return record._replace(presence=Presence.PRESENT), []
     facts = dict(record.facts)
     if record.presence is Presence.GONE:  # what was on its way to it may have met this one
         facts = {
@@ -372,8 +367,7 @@ def observed(record: Record, seen: Observed) -> tuple[Record, list[FieldChange]]
             facts[path] = Fact.of(now, observed=True)
     managed = {path.removeprefix(_ATTRIBUTE) for path in facts if path.startswith(_ATTRIBUTE)}
     return (
-        replace(
-            record,
+        record._replace(
             facts=facts,
             profile_id=seen.profile_id,
             customer_user_id=seen.customer_user_id or record.customer_user_id,
@@ -413,8 +407,7 @@ def gone(record: Record) -> Record:
 
     What may still land late stays marked: it would meet the profile that is made in its place.
     """
-    return replace(
-        record,
+    return record._replace(
         presence=Presence.GONE,
         created_at=None,
         facts={},

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from itertools import pairwise
@@ -101,7 +101,7 @@ class Repository:
         """
         history = self._history(path)
         if history and (address, field) in self._declared(history[0][0], path):
-            return replace(_FRESH, removed=True)
+            return _FRESH._replace(removed=True)
         for (_, origin), (before, _) in pairwise(history):
             if (address, field) in self._declared(before, path):
                 return origin

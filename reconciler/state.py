@@ -7,7 +7,6 @@ of most fields. A *fact* is what we last knew of one field; a *record* is all of
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import lru_cache
 from json.encoder import encode_basestring_ascii
@@ -61,15 +60,14 @@ class Presence(StrEnum):
     """The API said that it does not exist."""
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """All that we know of one profile. ``revision`` rises whenever the content changes."""
 
     address: str
     customer_user_id: str | None = None
     profile_id: str | None = None
     presence: Presence = Presence.PRESENT
-    facts: Mapping[FieldPath, Fact] = field(default_factory=dict)
+    facts: Mapping[FieldPath, Fact] = {}
     forgotten: frozenset[FieldPath] = frozenset()
     unmanaged: tuple[str, ...] = ()
     """Keys of custom attributes last seen at the remote that nobody declared, sorted; never values."""
@@ -81,7 +79,7 @@ class Record:
     unknown_at: float | None = None
     """Unix time of the latest write whose outcome was unknown; kept after a retry succeeded, because
     that write may still land."""
-    unknown_write: Mapping[FieldPath, Scalar | None] = field(default_factory=dict)
+    unknown_write: Mapping[FieldPath, Scalar | None] = {}
     """What that write asked for, so that repeating it need not wait out the quiet period."""
     created_at: float | None = None
     """Unix time at which this tool created it; ``None`` if it was there before, or may have been."""
@@ -101,8 +99,7 @@ class Record:
         return self.presence is Presence.PRESENT and not self.deleting
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(NamedTuple):
     """The state as a whole. ``lineage`` is ``None`` and ``serial`` 0 until the first write."""
 
     lineage: str | None = None
@@ -116,8 +113,7 @@ INTENT = "intent"
 """The kind of a journal entry that precedes its request."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One line of the journal: an intent, durable before its request, or an outcome after it."""
 
     run: str
@@ -134,8 +130,7 @@ class Entry:
     """Reason and the API's ``Request-Id``; never a value of the profile."""
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(NamedTuple):
     """One line of the history of applies."""
 
     run: str
@@ -145,8 +140,7 @@ class Run:
     outcomes: Mapping[str, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Export:
+class Export(NamedTuple):
     """The whole state as one value: what ``state pull`` prints and ``state push`` takes."""
 
     header: Header
@@ -156,7 +150,7 @@ class Export:
 def differs(a: Record | None, b: Record) -> bool:
     """Whether two records of a profile say different things: revisions aside, and times of answers,
     which differ every time."""
-    return a is None or replace(a, revision=b.revision, timestamp=b.timestamp) != b
+    return a is None or a._replace(revision=b.revision, timestamp=b.timestamp) != b
 
 
 # --- as JSON -------------------------------------------------------------------------------------

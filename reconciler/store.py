@@ -29,7 +29,6 @@ import uuid
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeAlias
@@ -110,8 +109,7 @@ CREATE TABLE history (
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Holder:
+class Holder(NamedTuple):
     """Who asks for the lock. ``pid`` is a process on ``host``, which is the machine we run on."""
 
     user: str
@@ -122,8 +120,7 @@ class Holder:
     """Address or id of the run, if a CI system started us."""
 
 
-@dataclass(frozen=True, slots=True)
-class Lock:
+class Lock(NamedTuple):
     """A lock as it stands. Times are Unix seconds; past ``expires`` it may be taken over."""
 
     id: str
@@ -557,7 +554,7 @@ class _MemoryWriter:
         with store._guard:
             if store._lock is None or store._token != self.token:
                 raise LockLost
-            store._lock = replace(store._lock, expires=self._clock() + LEASE)
+            store._lock = store._lock._replace(expires=self._clock() + LEASE)
             yield store
 
     def holds(self) -> bool:

@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path, PurePath
 from types import MappingProxyType, TracebackType
@@ -182,8 +182,7 @@ class Sandbox:
         """
         path = config or find(start)
         loaded = load_config(path, start=start) if path else plain_config(start)
-        environment = replace(
-            loaded.environment(None),
+        environment = loaded.environment(None)._replace(
             url="",
             key_env=_KEY,
             rate=Rate(None),
@@ -193,7 +192,7 @@ class Sandbox:
             confirm=False,
         )
         server = EmulatorServer(Emulator(dialect=environment.dialect.value)).start()
-        environment = replace(environment, url=server.url)
+        environment = environment._replace(url=server.url)
         store = MemoryStore(environment=environment.name)
         workspace = _workspace(
             loaded, environment, run, worker, store=store, key="emulator", clock=InstantClock()
@@ -314,7 +313,7 @@ class Sandbox:
         if overrides or isinstance(profile, Mapping):
             value = profile if isinstance(profile, Mapping) else _document_of(profile)
             profile = self.workspace.profile_of(_over(value, overrides), source)
-        return replace(profile, lifetime=profile.lifetime or self.ttl)
+        return profile._replace(lifetime=profile.lifetime or self.ttl)
 
     def reset(self, handle: ProfileHandle) -> None:
         """Sends every declared value of a profile again.
@@ -427,8 +426,7 @@ class Sandbox:
         }
         before = prior.record
         self._reach(
-            replace(
-                profile,
+            profile._replace(
                 values={path: known[path] for path in contract.ordered(known.keys() - never)},
                 forget=frozenset(left | never),
                 protect=before.protect if before else profile.protect,

@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date
 from functools import cache, lru_cache
 from math import isfinite
-from typing import Any
+from typing import Any, NamedTuple
 
 from reconciler.contract import (
     ATTRIBUTES,
@@ -253,8 +252,7 @@ _UNQUOTED = 10**18
 # --- findings of a schema ------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Flaw:
+class _Flaw(NamedTuple):
     """One thing that a schema finds wrong. ``name`` is the unknown or missing member, if any."""
 
     kind: str

@@ -59,8 +59,7 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
-@dataclass(frozen=True, slots=True)
-class Links:
+class Links(NamedTuple):
     """Addresses of lines of files: ``base``, then ``prefix`` (the folder of the configuration in its
     repository), the file, and ``#L`` with the line. Without a base there are none."""
 

@@ -13,12 +13,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path, PurePath
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeAlias, TypeVar
 from weakref import WeakSet
 
 from reconciler import fakes
@@ -84,8 +83,7 @@ _FEW = 2_000
 """Profiles that are held once they were read; of more, none is."""
 
 
-@dataclass(frozen=True, slots=True)
-class Checked:
+class Checked(NamedTuple):
     """What validation found: the valid profiles in the order of their addresses, and all findings.
 
     Where there are many profiles they are not held, but read each time from what the index was then;
@@ -101,8 +99,7 @@ class Checked:
         return not any(diagnostic.is_error for diagnostic in self.diagnostics)
 
 
-@dataclass(frozen=True, slots=True)
-class Formatted:
+class Formatted(NamedTuple):
     """What `Workspace.format` did: the files that were not in canonical form, each with its text before
     and after, the errors that kept others as they are, and how many files there are."""
 
@@ -331,7 +328,7 @@ class Workspace:
         )
 
     def _read(self, index: Index, *, state: State | None = None) -> Declarations:
-        means = replace(self._means(), state=state)
+        means = self._means()._replace(state=state)
         self._declared = Declarations.read(index, self.config.profiles, means, self._display)
         return self._declared
 
@@ -627,7 +624,7 @@ class Workspace:
             )
         }
         within = frozenset(address for address, file in sources if file in moved)
-        return replace(options, since=commit, selection=replace(options.selection, within=within))
+        return options._replace(since=commit, selection=options.selection._replace(within=within))
 
     def blame(self, plan: Plan) -> Mapping[tuple[str, FieldPath], Origin]:
         """Who wrote the lines behind a plan, by address and field path (empty for the profile itself).
@@ -684,7 +681,7 @@ class Workspace:
             if look.answer.data is not None and after.created_at is None:
                 del chosen[before.address]
             else:
-                chosen[before.address] = (replace(before, profile_id=after.profile_id), reason)
+                chosen[before.address] = (before._replace(profile_id=after.profile_id), reason)
         environment = self.environment
         hazards = []
         if not environment.max_sweep.allows(len(chosen), count):
@@ -776,7 +773,7 @@ class Workspace:
                 quiet_period=self.environment.quiet_period,
                 report=on_result,
                 beat=lambda progress: on_progress(
-                    replace(progress, rate=pace.rate, waiting_for=pace.waiting_for())
+                    progress._replace(rate=pace.rate, waiting_for=pace.waiting_for())
                 ),
                 in_flight=connection.in_flight,
                 wrote=pace.wrote_down,
@@ -787,7 +784,7 @@ class Workspace:
             except Unrecorded as problem:
                 self._save_outcomes(problem)
                 raise
-            return replace(report, rate=pace.rate)
+            return report._replace(rate=pace.rate)
 
     def _save_outcomes(self, problem: Unrecorded) -> None:
         """Writes what the state could not take into a file of its own, and says where.
@@ -798,7 +795,7 @@ class Workspace:
 
         if not problem.entries:
             return
-        lines = "".join(json.dumps(asdict(entry)) + "\n" for entry in problem.entries)
+        lines = "".join(json.dumps(entry._asdict()) + "\n" for entry in problem.entries)
         for folder in (self.environment.state.parent, Path(tempfile.gettempdir())):
             with suppress(OSError):
                 descriptor, name = tempfile.mkstemp(
@@ -826,7 +823,7 @@ class Workspace:
                 or record.protect != profile.protect
                 or record.platform != profile.platform
                 or record.lifetime != profile.lifetime
-                or record.source != replace(profile.source, column=0)
+                or record.source != profile.source._replace(column=0)
             ):
                 return True
         return False
@@ -1062,8 +1059,7 @@ class Workspace:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Line:
+class _Line(NamedTuple):
     """An open connection to the API, and the threads that use it."""
 
     url: str
@@ -1071,8 +1067,7 @@ class _Line:
     executor: Executor
 
 
-@dataclass(frozen=True, slots=True)
-class _Connection:
+class _Connection(NamedTuple):
     """Calls of the API, the pace at which they leave, and how many may be under way at most."""
 
     calls: Calls

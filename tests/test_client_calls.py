@@ -4,7 +4,7 @@ they come to."""
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -162,7 +162,7 @@ def test_attempts_and_waits_stay_within_the_deadline_of_the_call(
 def test_whoever_is_limited_waits_as_long_as_was_asked_for_but_a_minute_at_most(
     asked: float, times: int
 ) -> None:
-    limited = replace(LIMITED, retry_after=asked)
+    limited = LIMITED._replace(retry_after=asked)
     script = Script(endless(*[limited] * times, DONE))
     assert script.send().ending is Ending.DONE
     for before, after in pairwise(script.made):

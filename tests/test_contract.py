@@ -214,6 +214,12 @@ def test_a_length_counts_utf_16_units_where_they_are_more(text: str, expected: i
 
 # --- the schemas of what is written --------------------------------------------------------------
 
+
+def built(kind: Any, *arguments: Any, **members: Any) -> st.SearchStrategy[Any]:
+    """Of a named tuple, `st.builds` would make up members as well that have a default."""
+    return st.builds(lambda *some, **others: kind(*some, **others), *arguments, **members)
+
+
 SCALARS = (
     st.text(max_size=5)
     | st.booleans()
@@ -222,13 +228,13 @@ SCALARS = (
 )
 TEXTS = st.text(min_size=1, max_size=5)
 PATHS = st.sampled_from(["email", "custom_attributes.tier", "installation_meta.locale"])
-SOURCES = st.builds(Source, file=TEXTS, line=st.integers(0, 99))
+SOURCES = built(Source, file=TEXTS, line=st.integers(0, 99))
 FACTS = st.one_of(
-    st.builds(Fact.of, st.none() | SCALARS, observed=st.booleans()),
-    st.builds(Fact, st.just(Known.UNCERTAIN), st.none() | SCALARS, st.none() | SCALARS),
+    built(Fact.of, st.none() | SCALARS, observed=st.booleans()),
+    built(Fact, st.just(Known.UNCERTAIN), st.none() | SCALARS, st.none() | SCALARS),
     st.just(Fact(Known.UNKNOWN)),
 )
-RECORDS = st.builds(
+RECORDS = built(
     Record,
     address=TEXTS,
     customer_user_id=st.none() | TEXTS,
@@ -246,14 +252,14 @@ RECORDS = st.builds(
     deleting=st.booleans(),
     revision=st.integers(0, 9),
 )
-HAZARDS = st.builds(Hazard, st.sampled_from(["link", "new_device_id", "max_delete"]), TEXTS)
-CHANGES = st.builds(
+HAZARDS = built(Hazard, st.sampled_from(["link", "new_device_id", "max_delete"]), TEXTS)
+CHANGES = built(
     Change,
     address=TEXTS,
     action=st.sampled_from(Action),
     reason=st.text(max_size=5),
     fields=st.lists(
-        st.builds(
+        built(
             FieldChange,
             PATHS,
             st.sampled_from(Op),
@@ -266,7 +272,7 @@ CHANGES = st.builds(
         max_size=2,
     ).map(tuple),
     requests=st.lists(
-        st.builds(
+        built(
             Request,
             st.sampled_from(["GET", "POST", "PATCH", "DELETE"]),
             st.just("/api/v2/server-side-api/profile/"),
@@ -282,7 +288,7 @@ CHANGES = st.builds(
     labels=st.lists(TEXTS, max_size=2).map(tuple),
     protect=st.booleans(),
 )
-PLANS = st.builds(
+PLANS = built(
     Plan,
     environment=TEXTS,
     mode=st.sampled_from(Mode),

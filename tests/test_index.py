@@ -12,7 +12,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -624,7 +623,7 @@ def test_findings_survive_the_index() -> None:
         index_module.Severity.WARNING, "a/b", "m\u202e", Source("f", 1, 2), "h"
     )
     assert [*index_module.decode_findings(index_module.encode_findings([finding]))] == [finding]
-    assert replace(finding, hint="") != finding
+    assert finding._replace(hint="") != finding
 
 
 def put(folder: Path, *records: Record, gone: tuple[str, ...] = ()) -> None:
@@ -643,10 +642,10 @@ def test_what_was_settled_in_a_newer_state_says_nothing_about_an_older_one(
     uuid = "10000000-0000-4000-8000-000000000000"
     make(tmp_path, jane=f"profile_id: {uuid}\nfirst_name: Jane\n")
     state = tmp_path / ".reconcile" / "local.db"
-    put(tmp_path, replace(recorded("u1", "A"), profile_id=uuid))
+    put(tmp_path, recorded("u1", "A")._replace(profile_id=uuid))
     shutil.copy2(state, tmp_path / "backup")
     assert "identity" in "".join(outcome(tmp_path, cache=True))
-    found = replace(recorded(f"profile:{uuid}", "Jane"), profile_id=uuid, customer_user_id=None)
+    found = recorded(f"profile:{uuid}", "Jane")._replace(profile_id=uuid, customer_user_id=None)
     put(tmp_path, found)
     assert '"unchanged":1' in outcome(tmp_path, cache=True)[-1]
     shutil.copy2(tmp_path / "backup", state)

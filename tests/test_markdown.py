@@ -117,7 +117,7 @@ def test_nothing_is_said_of_cutting_where_all_is_there() -> None:
 
 def test_github_counts_characters_and_takes_the_largest_comment() -> None:
     plan = large(3000)
-    wide = replace(plan, changes=tuple(replace(c, address=f"💥{c.address}") for c in plan.changes))
+    wide = replace(plan, changes=tuple(c._replace(address=f"💥{c.address}") for c in plan.changes))
     text = plan_markdown(PlanView.of(wide))
     assert len(text.encode("utf-16-le")) // 2 <= 65_536
 

@@ -88,7 +88,7 @@ def test_bodies_keep_their_shape(mask: Mask) -> None:
 
 def test_a_tag_is_told_from_a_value_that_looks_like_one(mask: Mask) -> None:
     fake = replace(SMALL, changes=tuple(
-        replace(c, fields=tuple(f._replace(after="(personal #1)", path="store") for f in c.fields))
+        c._replace(fields=tuple(f._replace(after="(personal #1)", path="store") for f in c.fields))
         for c in SMALL.changes
     ))  # fmt: skip
     (change,) = PlanView.of(mask.plan(fake)).changes

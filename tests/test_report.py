@@ -246,7 +246,7 @@ def test_of_very_many_grave_hazards_the_rest_is_summed_up() -> None:
         for change in EVERYTHING.changes
         if any(hazard.kind == "new_device_id" for hazard in change.hazards)
     )
-    many = tuple(replace(change, address=f"u{number}") for number in range(1_203))
+    many = tuple(change._replace(address=f"u{number}") for number in range(1_203))
     view = PlanView.of(replace(EVERYTHING, changes=many))
     named = [hazard for hazard in view.hazards if hazard.kind == "new_device_id"]
     assert len([hazard for hazard in named if hazard.address]) == 200

@@ -13,7 +13,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,7 +23,7 @@ from reconciler.store import BACKUPS, LEASE, Holder, Locked, LockLost, MemorySto
 
 ROOT = Path(__file__).parent.parent
 US = Holder(user="ann", host="here", pid=os.getpid(), command="reconcile apply")
-OTHER_HOST = replace(US, user="bob", host="elsewhere", pid=1)
+OTHER_HOST = US._replace(user="bob", host="elsewhere", pid=1)
 JANE = Record("qa-jane", customer_user_id="qa-jane", facts={"email": Fact.of("jane@example.com")})
 ZOE = Record("qa-zoe", customer_user_id="qa-zoe")
 
@@ -102,7 +101,7 @@ def test_the_first_write_begins_the_lineage_and_later_ones_keep_it(store: Store)
     assert first.lineage is not None
     assert (first.serial, second.serial) == (1, 2)
     assert second.lineage == first.lineage
-    assert store.header() == second == replace(first, serial=2)
+    assert store.header() == second == first._replace(serial=2)
     assert second.environment == "test"
 
 
@@ -127,8 +126,8 @@ def test_a_record_comes_back_as_it_was_put(store: Store) -> None:
         unknown_write={"email": "b@example.com", "last_name": None},
     )
     put(store, record)
-    assert store.record(record.address) == replace(record, revision=1)
-    assert list(store.records()) == [replace(record, revision=1)]
+    assert store.record(record.address) == record._replace(revision=1)
+    assert list(store.records()) == [record._replace(revision=1)]
 
 
 def test_records_come_by_address_in_code_point_order(store: Store) -> None:
@@ -176,7 +175,7 @@ def test_unsettled_is_what_the_last_run_began_and_did_not_end(store: Store) -> N
 def test_records_of_some_addresses_are_read_together(store: Store) -> None:
     put(store, JANE, ZOE)
     found = store.records_of(["qa-zoe", "nobody"])
-    assert found == {"qa-zoe": replace(ZOE, revision=1)}
+    assert found == {"qa-zoe": ZOE._replace(revision=1)}
     assert store.records_of([]) == {}
 
 
@@ -198,13 +197,13 @@ def test_writing_while_records_are_read_is_possible(
     put(store, JANE, ZOE)
     reading = store.records()
     next(reading)
-    put(store, replace(JANE, protect=True))
+    put(store, JANE._replace(protect=True))
     assert [record.address for record in reading] == ["qa-zoe"]
 
 
 def test_a_changed_record_gets_the_next_revision(store: Store) -> None:
     put(store, JANE)
-    put(store, replace(JANE, protect=True, revision=0))
+    put(store, JANE._replace(protect=True, revision=0))
     record = store.record("qa-jane")
     assert record is not None
     assert (record.protect, record.revision) == (True, 2)
@@ -212,13 +211,13 @@ def test_a_changed_record_gets_the_next_revision(store: Store) -> None:
 
 def test_an_unchanged_record_keeps_its_revision(store: Store) -> None:
     put(store, JANE)
-    put(store, replace(JANE, revision=9))
-    assert store.record("qa-jane") == replace(JANE, revision=1)
+    put(store, JANE._replace(revision=9))
+    assert store.record("qa-jane") == JANE._replace(revision=1)
 
 
 def test_types_of_equal_numbers_make_a_difference(store: Store) -> None:
-    put(store, replace(JANE, facts={"a": Fact.of(True)}))
-    put(store, replace(JANE, facts={"a": Fact.of(1.0)}))
+    put(store, JANE._replace(facts={"a": Fact.of(True)}))
+    put(store, JANE._replace(facts={"a": Fact.of(1.0)}))
     record = store.record("qa-jane")
     assert record is not None
     assert type(record.facts["a"].value) is float
@@ -227,7 +226,7 @@ def test_types_of_equal_numbers_make_a_difference(store: Store) -> None:
 
 def test_a_revision_never_repeats_after_removal(store: Store) -> None:
     put(store, JANE)
-    put(store, replace(JANE, protect=True))
+    put(store, JANE._replace(protect=True))
     with store.lock(US) as writer:
         writer.write(remove=["qa-jane"])
     put(store, JANE)
@@ -247,7 +246,7 @@ def test_an_address_both_removed_and_put_is_put_anew(store: Store) -> None:
     put(store, JANE)
     with store.lock(US) as writer:
         writer.write(put=[JANE], remove=["qa-jane"])
-    assert store.record("qa-jane") == replace(JANE, revision=2)
+    assert store.record("qa-jane") == JANE._replace(revision=2)
 
 
 def test_the_journal_keeps_its_order_and_can_be_read_by_run(store: Store) -> None:
@@ -330,7 +329,7 @@ def test_a_second_lock_is_refused_naming_holder_host_since_and_the_way_out(store
 
 
 def test_a_holder_with_terminal_escapes_is_shown_not_obeyed(store: Store) -> None:
-    with store.lock(replace(US, user="\x1b[2J")), pytest.raises(Locked) as refused, store.lock(US):
+    with store.lock(US._replace(user="\x1b[2J")), pytest.raises(Locked) as refused, store.lock(US):
         pass
     assert "\x1b" not in refused.value.message
 
@@ -409,7 +408,7 @@ def test_signs_of_life_extend_the_lease(store: Store, clock: Time, sign: str) ->
 
 def test_a_lock_of_a_dead_process_of_this_host_is_taken_over(store: Store) -> None:
     dead = subprocess.Popen([sys.executable, "-c", ""])
-    abandoned = store.lock(replace(US, pid=dead.pid))
+    abandoned = store.lock(US._replace(pid=dead.pid))
     abandoned.__enter__()
     dead.wait()
     with store.lock(US) as writer:
@@ -420,7 +419,7 @@ def test_a_lock_of_an_unknown_process_of_another_host_waits_for_its_lease(store:
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     with (
-        store.lock(replace(OTHER_HOST, pid=dead.pid)),
+        store.lock(OTHER_HOST._replace(pid=dead.pid)),
         pytest.raises(Locked),
         store.lock(US),
     ):
@@ -459,17 +458,17 @@ def exported(store: Store) -> Export:
 def test_a_pushed_export_takes_the_place_of_all_records(store: Store) -> None:
     put(store, JANE)
     export = exported(store)
-    put(store, replace(JANE, protect=True), ZOE)
+    put(store, JANE._replace(protect=True), ZOE)
     with store.lock(US) as writer:
         header = writer.replace(export)
     assert [record.address for record in store.records()] == ["qa-jane"]
-    assert header == store.header() == replace(export.header, serial=3)
+    assert header == store.header() == export.header._replace(serial=3)
 
 
 def test_a_record_changed_by_a_push_gets_a_revision_never_seen(store: Store) -> None:
     put(store, JANE)
     export = exported(store)
-    put(store, replace(JANE, protect=True))
+    put(store, JANE._replace(protect=True))
     with store.lock(US) as writer:
         writer.replace(export)
     record = store.record("qa-jane")
@@ -490,9 +489,9 @@ def test_a_push_of_what_is_there_changes_only_the_serial(store: Store) -> None:
 def test_a_push_into_an_empty_state_restores_lineage_records_and_revisions(store: Store) -> None:
     header = Header("lost", 7, "test", "app-1")
     with store.lock(US) as writer:
-        writer.replace(Export(header, (replace(JANE, revision=4),)))
-    assert store.header() == replace(header, serial=8)
-    assert store.record("qa-jane") == replace(JANE, revision=4)
+        writer.replace(Export(header, (JANE._replace(revision=4),)))
+    assert store.header() == header._replace(serial=8)
+    assert store.record("qa-jane") == JANE._replace(revision=4)
 
 
 def test_a_push_of_another_lineage_is_refused_unless_forced(store: Store) -> None:
@@ -517,7 +516,7 @@ def test_a_push_of_another_application_is_refused(store: Store) -> None:
     with store.lock(US) as writer:
         header = writer.write(application="app-1")
         with pytest.raises(StateRefused, match="application"):
-            writer.replace(Export(replace(header, application="app-2"), ()))
+            writer.replace(Export(header._replace(application="app-2"), ()))
 
 
 @pytest.mark.parametrize("serial", [-1, 2**53, 10**30])
@@ -597,7 +596,7 @@ def test_odd_characters_in_the_path_are_taken_literally(tmp_path: Path) -> None:
 
 def test_another_store_of_the_same_file_sees_what_was_written(file: SqliteStore) -> None:
     other = SqliteStore(file.path, environment="test")
-    assert list(other.records()) == [replace(JANE, revision=1)]
+    assert list(other.records()) == [JANE._replace(revision=1)]
     put(file, ZOE)
     assert other.header().serial == 2
 
@@ -626,7 +625,7 @@ def test_a_backup_is_a_state_of_its_own_named_by_time_and_serial(path: Path, clo
         copy = writer.backup()
         writer.write(remove=["qa-jane"])
     assert copy == path.with_name("test.db.backup-20231114T221320Z-1")
-    assert list(SqliteStore(copy, environment="test").records()) == [replace(JANE, revision=1)]
+    assert list(SqliteStore(copy, environment="test").records()) == [JANE._replace(revision=1)]
 
 
 def test_there_is_nothing_to_back_up_before_the_first_write(path: Path) -> None:
@@ -778,7 +777,7 @@ def test_a_flipped_letter_in_a_value_is_noticed(file: SqliteStore) -> None:
 def test_no_flip_of_a_byte_ends_in_a_raw_exception_or_a_wrong_record(file: SqliteStore) -> None:
     file.close()
     content = bytearray(file.path.read_bytes())
-    expected = replace(JANE, revision=1)
+    expected = JANE._replace(revision=1)
     for position in range(0, len(content), 97):
         content[position] ^= 0xFF
         file.path.write_bytes(content)
@@ -861,7 +860,7 @@ def test_a_full_database_is_called_a_full_disk(file: SqliteStore) -> None:
         with pytest.raises(ReconcileError, match="disk is full") as caught:
             writer.write(put=[Record(f"r{n}", labels=("x" * 900,)) for n in range(200)])
     assert not isinstance(caught.value, Refused)
-    assert list(file.records()) == [replace(JANE, revision=1)]
+    assert list(file.records()) == [JANE._replace(revision=1)]
 
 
 def test_a_long_transaction_of_another_process_is_waited_for_then_reported(
@@ -903,7 +902,7 @@ def test_the_lock_upgrades_an_older_state_and_keeps_a_copy(file: SqliteStore, cl
     assert user_version(file.path) == 2
     copy = file.path.with_name("test.db.backup-20231114T221320Z-1")
     assert user_version(copy) == 1
-    assert list(SqliteStore(copy, environment="test").records()) == [replace(JANE, revision=1)]
+    assert list(SqliteStore(copy, environment="test").records()) == [JANE._replace(revision=1)]
     assert len(list(newer(file.path, add_label, clock).records())) == 2
 
 
@@ -925,7 +924,7 @@ def test_an_upgrade_that_fails_changes_nothing(file: SqliteStore, clock: Time) -
     with pytest.raises(StateRefused):
         put(newer(file.path, broken, clock), ZOE)
     assert user_version(file.path) == 1
-    assert list(file.records()) == [replace(JANE, revision=1)]
+    assert list(file.records()) == [JANE._replace(revision=1)]
     assert file.locked() is None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from reconciler.answers import Answer, Ending, ProfileData
@@ -115,7 +115,7 @@ def lost_after(carry: Callable[[], Answer]) -> Answer:
 
 
 def done_at_the_second_attempt(carry: Callable[[], Answer]) -> Answer:
-    return replace(carry(), unknown_before=True)
+    return carry()._replace(unknown_before=True)
 
 
 def refused_key(carry: Callable[[], Answer]) -> Answer:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from typing import Any, TypeVar
 from unittest.mock import patch
 
@@ -103,7 +102,7 @@ def _function(name: str, other: Any) -> Fault:
 
 def _unknown_is_failed(real: Any, self: Any, sending: Any, answer: Answer) -> Any:
     if answer.ending is Ending.UNKNOWN:
-        said = replace(answer, unknown_before=False)
+        said = answer._replace(unknown_before=False)
         return self._restore(sending, said, Outcome.FAILED, "", Failure.UNKNOWN)
     return real(self, sending, answer)
 
@@ -124,21 +123,21 @@ def _unknown_delete_is_done(real: Any, self: Any, sending: Any, answer: Answer) 
 
 
 def _retry_leaves_no_mark(real: Any, self: Any, sending: Any, answer: Answer) -> Any:
-    return real(self, sending, replace(answer, unknown_before=False))
+    return real(self, sending, answer._replace(unknown_before=False))
 
 
 def _success_clears_marks(real: Any, self: Any, sending: Any, answer: Answer) -> Any:
-    record = replace(sending.record, unknown_at=None, unknown_write={})
-    return real(self, replace(sending, record=record), answer)
+    record = sending.record._replace(unknown_at=None, unknown_write={})
+    return real(self, sending._replace(record=record), answer)
 
 
 def _refusal_undoes(real: Any, self: Any, sending: Any, answer: Answer, *more: Any) -> Any:
-    return real(self, sending, replace(answer, unknown_before=False), *more)
+    return real(self, sending, answer._replace(unknown_before=False), *more)
 
 
 def _posts_again(real: Any, self: Any, sending: Any, unknown: Answer, *writes: Writes) -> Any:
     answer = yield from self._call(sending.request, *writes)
-    return replace(answer, unknown_before=True)
+    return answer._replace(unknown_before=True)
 
 
 def _missing_is_applied(real: Any, self: Any, sending: Any, answer: Answer) -> Any:
@@ -151,7 +150,7 @@ def _missing_is_applied(real: Any, self: Any, sending: Any, answer: Answer) -> A
 
 
 def _other_marks_lost(record: Any, change: Any, request: Any, *, at: float) -> Any:
-    return attempted(replace(record, unknown_write={}), change, request, at=at)
+    return attempted(record._replace(unknown_write={}), change, request, at=at)
 
 
 def _never_stale(change: Any, record: Any) -> Any:
@@ -160,12 +159,12 @@ def _never_stale(change: Any, record: Any) -> Any:
 
 
 def _same_profile(record: Any, seen: Observed) -> Any:
-    after, differences = observed(replace(record, profile_id=seen.profile_id, timestamp=None), seen)
+    after, differences = observed(record._replace(profile_id=seen.profile_id, timestamp=None), seen)
     return after, differences
 
 
 def _gone_without_marks(record: Any) -> Any:
-    return replace(gone(record), unknown_at=None, unknown_write={}, deleting=False)
+    return gone(record)._replace(unknown_at=None, unknown_write={}, deleting=False)
 
 
 def _drops_at_once(real: Any, self: Any, change: Any, record: Any, entry: Any) -> Any:
@@ -173,7 +172,7 @@ def _drops_at_once(real: Any, self: Any, change: Any, record: Any, entry: Any) -
 
 
 def _settled_by_a_look(record: Any, seen: Observed) -> Any:
-    return observed(replace(record, unknown_at=None, unknown_write={}), seen)
+    return observed(record._replace(unknown_at=None, unknown_write={}), seen)
 
 
 FAULTS: dict[str, Fault] = {

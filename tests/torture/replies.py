@@ -21,7 +21,6 @@ import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -395,7 +394,7 @@ def redirects() -> Tally:
             asked = REQUESTS[method]
             named = {**asked.headers, "adapty-platform": f"{status}/{number}"}
             before = len(server.received)
-            ending = _send(server.url, replace(asked, headers=named), attempts=4).ending
+            ending = _send(server.url, asked._replace(headers=named), attempts=4).ending
             tally.counts["redirects"] += 1
             told = f"{status} to {targets[number]} on {method}"
             problems = []

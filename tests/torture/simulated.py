@@ -281,9 +281,9 @@ class SimulatedStore:
         for record in changed:
             old = records.get(record.address)
             if old is None:
-                records[record.address] = replace(record, revision=serial)
+                records[record.address] = record._replace(revision=serial)
             elif not _says_the_same(record, old):
-                records[record.address] = replace(record, revision=old.revision + 1)
+                records[record.address] = record._replace(revision=old.revision + 1)
         self._entries += entries
         if self._world.trace is not None:
             for record in changed:
@@ -309,7 +309,7 @@ def _says_the_same(record: Record, old: Record) -> bool:
     return (
         record.facts == old.facts
         and record.unknown_at == old.unknown_at
-        and replace(record, revision=old.revision) == old
+        and record._replace(revision=old.revision) == old
     )
 
 
@@ -475,6 +475,6 @@ class Network:
         if call.unknown and (limited or ending is Ending.NOT_SENT):
             answer = _LOST
         elif call.unknown and ending is not Ending.UNKNOWN:
-            answer = replace(answer, unknown_before=True)
+            answer = answer._replace(unknown_before=True)
         call.over = True
         self._ended.append((call, answer))

@@ -398,7 +398,7 @@ class Simulation:
             if change is not None:
                 revision = records[0].revision if records else None
                 if change.revision != revision:
-                    change = replace(change, revision=revision)
+                    change = change._replace(revision=revision)
                 changes.append(change)
         number = self.oracle.plans()
         self._plans.append((number, changes))
