@@ -9,7 +9,7 @@ from types import FrameType
 from typing import NoReturn
 
 _INTERRUPTED = 130
-_SELDOM = 20_000
+_SELDOM = 100_000
 """New objects after which garbage is looked for."""
 
 

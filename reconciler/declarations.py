@@ -426,8 +426,10 @@ class _Reading:
         self._noted: Mapping[str, str] = json.loads(index.note(_DEFAULTS) or "{}")
         self._digests: dict[str, str] = {}
         self._files = 0
-        self.changed = False
-        """Whether a document came, went or changed."""
+        self.changed = array("q")
+        """Files that are new or have changed."""
+        self.gone = False
+        """Whether a file went."""
 
     def run(self, walk: Walk) -> None:
         for asked, results in self._answered(_batches(self._asked(walk))):
@@ -454,7 +456,7 @@ class _Reading:
                 self._tell(len(listing.names))
         for path in [path for path in index.folders() if path not in seen]:
             index.remove_folder(path)
-            self.changed = True
+            self.gone = True
 
     def _note_defaults(self, path: str, folder: Folder | None) -> None:
         """Has all files of a folder looked into whose defaults are others than they were."""
@@ -473,7 +475,7 @@ class _Reading:
             suspects = sorted(again.union(suspects))
         if gone:
             self._index.remove_files(gone)
-            self.changed = True
+            self.gone = True
         update.open = len(suspects)
         self._tell(len(listing.names) - len(suspects))
         if not suspects:
@@ -538,12 +540,12 @@ class _Reading:
         for one, result in zip(asked, results, strict=True):
             update, position, file = one.update, one.position, one.file
             if isinstance(result, Examined):
-                self.changed = True
                 if not file:
                     file = update.files[position] = self._index.new_file()
                     new.append((file, one.wanted.name, result))
                 else:
                     old.append((file, one.wanted.name, result))
+                self.changed.append(file)
                 stamp = result.stamp
             else:
                 stamp = result
@@ -629,8 +631,8 @@ class Declarations:
         reading = _Reading(index, root, means, display)
         reading.run(walk)
         index.prepare()
-        if reading.changed or index.note(_TOGETHER) is None:
-            together = _together(index, root, means, display, reading.defaults)
+        if (rivals := _rivals(index, reading)) is not None:
+            together = _together(index.names(rivals), root, means, display, reading.defaults)
             index.put_note(_TOGETHER, encode_findings(together))
         findings = [
             *walk.diagnostics,
@@ -818,19 +820,33 @@ _TOGETHER = "findings together"
 """The note of what several documents do wrong together."""
 
 
+def _rivals(index: Index, reading: _Reading) -> set[int] | None:
+    """The files whose documents may claim the same; ``None`` if what was found of that still holds."""
+    noted = index.note(_TOGETHER)
+    if noted == _NOTHING_FOUND and len(reading.changed) <= _FEW_CHANGED:
+        return index.rivals_of(reading.changed) or None
+    if noted is None or reading.changed or reading.gone:
+        return index.rivals()
+    return None
+
+
+_NOTHING_FOUND = encode_findings([])
+_FEW_CHANGED = 10_000
+"""Files for which looking for the rivals of each takes less time than going through all profiles."""
+
+
 def _together(
-    index: Index,
+    names: Collection[str],
     root: Path,
     means: Means,
     display: Callable[[Path], str],
     defaults: DefaultsBelow,
 ) -> list[Diagnostic]:
-    """Findings about documents that claim the same; these are read again, since all is said of exact
-    places."""
-    rivals = index.rivals()
-    if not rivals:
+    """Findings about documents that claim the same, those of files with some names. These are read
+    again, since all is said of exact places."""
+    if not names:
         return []
-    documents, _ = documents_of(root, means, display, defaults, names=index.names(rivals))
+    documents, _ = documents_of(root, means, display, defaults, names=names)
     return told_once(validate_together(documents))
 
 

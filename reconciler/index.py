@@ -60,6 +60,9 @@ _LOOKUPS = {
     "profile_by_device": "profile (device) WHERE device IS NOT NULL",
 }
 
+_CLAIMS = ("address", "profile_id", "device")
+"""Columns of what may be claimed once."""
+
 
 class Unusable(ReconcileError):
     """The index failed in the middle of its use. Nothing that came from it counts."""
@@ -414,12 +417,27 @@ class Index:
     def rivals(self) -> set[int]:
         """Files with documents that may claim the same identifier or device."""
         found: set[int] = set()
-        for column in ("address", "profile_id", "device"):
+        for column in _CLAIMS:
             for (file,) in self._all(
                 f"SELECT id / {_PER_FILE} FROM profile WHERE {column} IN (SELECT {column} "
                 f"FROM profile WHERE {column} IS NOT NULL GROUP BY {column} HAVING count(*) > 1)"
             ):
                 found.add(file)
+        return found
+
+    def rivals_of(self, files: Iterable[int]) -> set[int]:
+        """The same, as far as one of the documents is in one of some files."""
+        found: set[int] = set()
+        wanted = json.dumps([*files])
+        for column in _CLAIMS:
+            for pair in self._all(
+                f"SELECT mine.id / {_PER_FILE}, other.id / {_PER_FILE} FROM json_each(?) AS file "
+                f"CROSS JOIN profile AS mine ON mine.id BETWEEN file.value * {_PER_FILE} "
+                f"AND file.value * {_PER_FILE} + {_PER_FILE - 1} CROSS JOIN profile AS other "
+                f"ON other.{column} = mine.{column} AND other.id <> mine.id",
+                wanted,
+            ):
+                found.update(pair)
         return found
 
     def names(self, files: Iterable[int]) -> set[str]:
@@ -466,7 +484,7 @@ class Index:
     def lifetimes(self) -> Iterator[tuple[str, int, str]]:
         """Address, id and lifetime of the profiles that have one, by address."""
         return self._all(
-            "SELECT address, id, lifetime FROM profile "
+            "SELECT address, id, lifetime FROM profile INDEXED BY profile_with_lifetime "
             "WHERE lifetime IS NOT NULL AND address IS NOT NULL ORDER BY address"
         )
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from difflib import unified_diff
 from functools import lru_cache
 from typing import assert_never
 
@@ -532,6 +531,8 @@ def _fact_text(fact: Fact) -> str:
 
 def difference_of_texts(name: str, before: str, after: str, *, color: bool) -> str:
     """A unified difference of two versions of a file."""
+    from difflib import unified_diff
+
     pen = _Pen(color)
     colors = {"+": _GREEN, "-": _RED, "@": _DIM}
     lines = unified_diff(

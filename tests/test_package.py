@@ -28,7 +28,7 @@ IDLE = (
     ),
     *("asyncio", "concurrent.futures", "multiprocessing", "socket", "ssl", "subprocess"),
     *("decimal", "email", "fractions", "importlib.resources", "importlib.metadata"),
-    *("random", "shutil", "tempfile", "zipfile"),
+    *("difflib", "random", "shutil", "tempfile", "zipfile"),
     *("reconciler.client", "reconciler.events", "reconciler.plain"),
 )
 """What a plan has no use for where nothing changed."""
