@@ -8,7 +8,7 @@ plan have the same one.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property, lru_cache
@@ -24,7 +24,14 @@ from reconciler.values import FieldPath, Json, Scalar
 FORMAT_VERSION = 1
 
 
-class Action(StrEnum):
+class _Word(StrEnum):
+    """A word of plans. They are looked up for every field, and an enumeration's own hash takes many times
+    as long as that of a text."""
+
+    __hash__ = str.__hash__
+
+
+class Action(_Word):
     """What a change does to its profile."""
 
     CREATE = "create"
@@ -34,7 +41,7 @@ class Action(StrEnum):
     FORGET = "forget"
 
 
-class Op(StrEnum):
+class Op(_Word):
     """What happens to a field: set, clear, or forget (stop managing it; nothing is sent)."""
 
     SET = "set"
@@ -42,7 +49,7 @@ class Op(StrEnum):
     FORGET = "forget"
 
 
-class Basis(StrEnum):
+class Basis(_Word):
     """How we know ``before``."""
 
     OBSERVED = "observed"
@@ -277,7 +284,7 @@ class Writing:
 def line_of(change: Change) -> str:
     """A change as a line of a plan."""
     before, fields, after = _line(_encode_change(change)).partition(_FIELDS)
-    return before + fields[:-1] + ",".join(map(_spelled_field, change.fields)) + fields[-1] + after
+    return f"{before}{fields[:-1]}{_spelled_fields(change.fields)}{fields[-1]}{after}"
 
 
 def to_lines(plan: Plan) -> Iterator[str]:
@@ -497,7 +504,7 @@ def _decode_head(data: dict[str, Any]) -> Head:
 
 
 def _encode_change(change: Change) -> dict[str, Json]:
-    """A change without its fields: see `_spelled_field`."""
+    """A change without its fields: see `_spelled_fields`."""
     source = change.source
     return {
         "address": change.address,
@@ -520,22 +527,43 @@ _FIELDS = '"fields":[]'
 """Nothing before it in a line can be spelled like that: within a text quotes are escaped."""
 
 
-def _spelled_field(field: FieldChange) -> str:
-    """A field in the spelling of the encoder. Most of a plan are fields, which differ from those of
-    other changes in their values alone; so the rest is spelled once."""
-    path, op, before, after, basis, line, file = field
-    opening, known = _around_values(path, op, basis)
-    closing = "}" if file is None else f',"file":{spelled_scalar(file)}}}'
-    values = f'{spelled_scalar(before)},"after":{spelled_scalar(after)}'
-    return f"{opening}{values},{known}{spelled_scalar(line)}{closing}"
+def _spelled_fields(fields: Sequence[FieldChange]) -> str:
+    """Fields in the spelling of the encoder. Most of a plan are fields, and those of a change differ from
+    those of many others in their values and lines alone; so the rest is spelled once."""
+    if not fields:
+        return ""
+    paths, ops, befores, afters, bases, lines, files = zip(*fields, strict=True)
+    values = [
+        map(spelled_scalar, afters),
+        lines if None not in lines else map(spelled_scalar, lines),
+    ]
+    known = befores.count(None) != len(befores)
+    if known:
+        values.insert(0, map(spelled_scalar, befores))
+    form = _around_values(paths, ops, bases, files, known=known)
+    return form % tuple(chain.from_iterable(zip(*values, strict=True)))
 
 
 @lru_cache(maxsize=4096)
-def _around_values(path: FieldPath, op: Op, basis: Basis) -> tuple[str, str]:
-    """What stands before the values of a field, and between them and its line."""
-    opening = _line_of({"path": path, "op": op.value})
-    known = _line_of({"basis": basis.value})
-    return f'{opening[:-1]},"before":', f'{known[1:-1]},"line":'
+def _around_values(
+    paths: Sequence[FieldPath],
+    ops: Sequence[Op],
+    bases: Sequence[Basis],
+    files: Sequence[str | None],
+    *,
+    known: bool,
+) -> str:
+    """The spelling of the fields of a change, to be filled in with what was there before each (if that is
+    ``known`` of any), what is there after it, and its line."""
+    before = "%s" if known else "null"
+    spelled = []
+    for path, op, basis, file in zip(paths, ops, bases, files, strict=True):
+        head = _line_of({"path": path, "op": op.value})[:-1].replace("%", "%%")
+        tail = "}" if file is None else f',"file":{spelled_scalar(file)}}}'.replace("%", "%%")
+        spelled.append(
+            f'{head},"before":{before},"after":%s,"basis":"{basis.value}","line":%s{tail}'
+        )
+    return ",".join(spelled)
 
 
 def _encode_hazard(hazard: Hazard) -> dict[str, Json]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from itertools import repeat
 from typing import NamedTuple, TypeAlias
 
 from reconciler.contract import (
@@ -389,9 +390,12 @@ def _decided(
     action = _action(profile, record)
     again = options.reassert or action is Action.CREATE
     fields = _fields(profile, record, contract, again=again)
-    if diagnostics := [*_refusals(fields, profile, contract)]:
+    ops = {change.op for change in fields}
+    if Op.CLEAR in ops and (diagnostics := [*_refusals(fields, profile, contract)]):
         return diagnostics
-    sent = [change for change in fields if change.op is not Op.FORGET]
+    sent = fields
+    if Op.FORGET in ops:
+        sent = [change for change in fields if change.op is not Op.FORGET]
     if action is Action.UPDATE and not sent:
         if not fields:
             return None
@@ -441,9 +445,6 @@ def _action(profile: Profile, record: Record | None) -> Action:
     return Action.UPDATE
 
 
-_NO_FACTS: Mapping[FieldPath, Fact] = {}
-
-
 def _fields(
     profile: Profile, record: Record | None, contract: Contract, *, again: bool
 ) -> list[FieldChange]:
@@ -451,7 +452,9 @@ def _fields(
 
     ``again``: what is settled is sent all the same.
     """
-    facts = _NO_FACTS if record is None else record.facts
+    if record is None:
+        return _unknown_fields(profile)
+    facts = record.facts
     values, forget = profile.values, profile.forget
     strange = _strange(profile, record)
     paths: Iterable[FieldPath] = values
@@ -475,6 +478,19 @@ def _fields(
     return found
 
 
+def _unknown_fields(profile: Profile) -> list[FieldChange]:
+    """The same of a profile of which nothing is known."""
+    values, forget = profile.values, profile.forget
+    if forget:
+        values = {path: value for path, value in values.items() if path not in forget}
+    ops = [Op.CLEAR if value is None else Op.SET for value in values.values()]
+    lines, files = map(profile.lines.get, values), map(profile.files.get, values)
+    never, nothing = repeat(Basis.NONE), repeat(None)
+    # One after the other they would take twice as long, and a first plan has nothing else.
+    each = zip(values, ops, nothing, values.values(), never, lines, files)  # noqa: B905
+    return [*map(FieldChange._make, each)]
+
+
 def _changed(
     path: FieldPath,
     op: Op,
@@ -493,9 +509,9 @@ def _changed(
     return FieldChange._make((path, op, before, after, basis, line, file))
 
 
-def _strange(profile: Profile, record: Record | None) -> Set[FieldPath]:
+def _strange(profile: Profile, record: Record) -> Set[FieldPath]:
     """Custom attributes seen at the API that an exclusive profile is not to have."""
-    if not profile.exclusive or record is None or not record.exists:
+    if not profile.exclusive or not record.exists:
         return frozenset()
     return {_ATTRIBUTE + key for key in record.unmanaged} - profile.forget
 
@@ -562,6 +578,8 @@ class _Steps:
     def _early(self) -> list[FieldChange]:
         """Deletions that must take effect before the additions, near the limit (adapty-api 4.4)."""
         existing = self.existing
+        if not existing:
+            return []
         deleted = [f for f in self.attributes if f.op is Op.CLEAR and f.path in existing]
         added = [f for f in self.attributes if f.op is Op.SET and f.path not in existing]
         full = len(existing) + len(added) > self.contract.max_attributes
@@ -602,20 +620,27 @@ class _Steps:
             device.basis is not Basis.NONE and same(device.before, device.after)
         ):
             yield _NEW_DEVICE
-        final = self.existing | {f.path for f in self.attributes if f.op is Op.SET}
-        final -= {f.path for f in self.attributes if f.op is Op.CLEAR}
-        if len(final) > self.contract.max_attributes:
+        if (final := self._attributes_after()) > self.contract.max_attributes:
             yield Hazard(
                 "attribute_limit",
-                f"{len(final)} custom attributes with those that the profile already has; the API "
+                f"{final} custom attributes with those that the profile already has; the API "
                 f"takes {self.contract.max_attributes} and will refuse",
             )
         if self.early:
             yield _TWO_STEPS
-        if any(f.after == 0.0 and f.op is Op.SET for f in self.attributes):
+        if 0.0 in [f.after for f in self.attributes if f.op is Op.SET]:
             yield _ZERO_VALUE
         if any(request.body is not None and IP_COUNTRY not in request.body for request in requests):
             yield _FROM_SENDER
+
+    def _attributes_after(self) -> int:
+        """How many custom attributes the profile has after the change; no more than so many, as long as that
+        is within the limit."""
+        existing, changed = self.existing, self.attributes
+        if len(existing) + len(changed) <= self.contract.max_attributes:
+            return len(existing) + len(changed)
+        final = existing | {f.path for f in changed if f.op is Op.SET}
+        return len(final - {f.path for f in changed if f.op is Op.CLEAR})
 
 
 _NEW_DEVICE = Hazard(

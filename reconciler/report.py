@@ -13,10 +13,19 @@ from typing import assert_never
 
 from reconciler.errors import Diagnostic, ExitCode, ReconcileError, Severity, Source
 from reconciler.outcomes import ApplyReport, Drift, Halt, Outcome, Progress, Result
-from reconciler.plan import Action, Mode, Op, Plan, to_lines
+from reconciler.plan import Action, Change, Mode, Op, Plan, to_lines
 from reconciler.state import Fact, Known, Record
 from reconciler.values import Json, quoted, shown, spelled
-from reconciler.view import ChangeView, FieldView, HazardView, PlanView, count, duration
+from reconciler.view import (
+    ChangeView,
+    FieldView,
+    HazardView,
+    Kind,
+    PlanView,
+    count,
+    duration,
+    kind_of,
+)
 
 _RED, _GREEN, _YELLOW, _BOLD, _DIM = "31", "32", "33", "1", "2"
 _MOST_ORPHANS = 20
@@ -57,12 +66,11 @@ def plan_text_parts(
     hazards = [_hazard_line(hazard, pen) for hazard in view.hazards]
     if hazards:
         yield _joined([*hazards, ""])
-    # Of a group the requests are not the same.
-    for change in view.changes if show_requests else view.grouped:
-        lines = list(_change_lines(change, pen, arrow="->" if ascii else "→"))
-        if show_requests:
-            lines += [f"    {line}" for request in change.requests for line in request]
-        yield _joined([*lines, ""])
+    text = _ChangeText(view, pen, arrow="->" if ascii else "→")
+    if show_requests:  # of a group they are not the same
+        yield from map(text.with_requests, view.changes)
+    else:
+        yield from map(text.of, view.leaders)
     yield _joined([*_orphan_lines(view, pen), *_closing_lines(view, pen)])
 
 
@@ -78,19 +86,58 @@ def _hazard_line(hazard: HazardView, pen: _Pen) -> str:
     return pen(f"! {count(hazard.number, 'change')} {hazard.message}", _YELLOW)
 
 
-def _change_lines(change: ChangeView, pen: _Pen, *, arrow: str) -> Iterator[str]:
-    place = f"  {change.place}" if change.place else ""
-    yield pen(f"{change.symbol} {change.address}", _BOLD, _COLORS[change.symbol]) + (
-        f"  ({change.action})" + pen(place, _DIM)
-    )
-    yield pen(f"    # {change.reason}", _DIM)
-    if change.origin:
-        yield pen(f"    # {change.origin}", _DIM)
-    width = max([len(field.path) for field in change.fields], default=0)
-    for field in change.fields:
-        name = _field_name(field.mark, field.path, width, pen)
-        text = f"{name}  {_field_text(field, arrow)}"
-        yield text + pen(f"  [{field.origin}]", _DIM) if field.origin else text
+class _ChangeText:
+    """Changes as text. What the fields of changes of one kind have in common is written once."""
+
+    def __init__(self, view: PlanView, pen: _Pen, *, arrow: str) -> None:
+        self._view = view
+        self._pen = pen
+        self._arrow = arrow
+        self._form = lru_cache(maxsize=4096)(self._form_of)
+
+    def of(self, change: Change) -> str:
+        """A change, or the group of which it is the first."""
+        view = self._view
+        if change.template or view.blame:  # there is more to say than values
+            return self._text(view.group(change))
+        kind, values = kind_of(change)
+        head = _joined(self._head(view.without_fields(change)))
+        return f"{head}{self._form(kind) % tuple(values)}\n"
+
+    def with_requests(self, change: ChangeView) -> str:
+        """A change with its requests."""
+        lines = (f"    {line}" for request in change.requests for line in request)
+        return f"{self._text(change)[:-1]}{_joined(lines)}\n"
+
+    def _text(self, change: ChangeView) -> str:
+        return _joined([*self._head(change), *self._fields(change.fields), ""])
+
+    def _head(self, change: ChangeView) -> Iterator[str]:
+        pen = self._pen
+        place = f"  {change.place}" if change.place else ""
+        yield pen(f"{change.symbol} {change.address}", _BOLD, _COLORS[change.symbol]) + (
+            f"  ({change.action})" + pen(place, _DIM)
+        )
+        yield pen(f"    # {change.reason}", _DIM)
+        if change.origin:
+            yield pen(f"    # {change.origin}", _DIM)
+
+    def _fields(self, fields: Sequence[FieldView]) -> Iterator[str]:
+        pen = self._pen
+        width = max([len(field.path) for field in fields], default=0)
+        for field in fields:
+            name = _field_name(field.mark, field.path, width, pen)
+            text = f"{name}  {_field_text(field, self._arrow)}"
+            yield text + pen(f"  [{field.origin}]", _DIM) if field.origin else text
+
+    def _form_of(self, kind: Kind) -> str:
+        """The lines of the fields of a kind, to be filled in with their values."""
+        lines = self._fields([*kind.views(_OPEN)])
+        return "".join(f"{line}\n" for line in lines).replace("%", "%%").replace(_OPEN, "%s")
+
+
+_OPEN = "\0"
+"""Stands for a value that is filled in later. No text of a view holds a control character."""
 
 
 @lru_cache(maxsize=4096)  # there are few, and many fields

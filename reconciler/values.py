@@ -82,11 +82,15 @@ _COMMAND = re.compile(r"#(?=#(?:vso)?\[)", re.IGNORECASE)
 
 
 def _escaped(text: str) -> str:
-    if text.isascii() and text.isprintable() and "\\" not in text:
-        safe = text
-    else:
-        safe = "".join(_shown_character(character) for character in text)
+    if _is_plain(text):
+        return text
+    safe = "".join(_shown_character(character) for character in text)
     return _COMMAND.sub(r"\\x23", safe) if "##" in safe else safe
+
+
+def _is_plain(text: str) -> bool:
+    """Whether a text can be printed as it is, unless something else is made of its quotes and colons."""
+    return text.isascii() and text.isprintable() and not ("\\" in text or "##" in text)
 
 
 def _shown_character(character: str) -> str:
@@ -106,26 +110,23 @@ def _shown_character(character: str) -> str:
 
 def quoted(value: Scalar | None) -> str:
     """A scalar as a person reads it: JSON's spelling, text in quotes, made safe by `shown`."""
-    if value.__class__ is str:
-        return _quoted(value)  # nearly all are, and asking what else they are takes longer
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return "true" if value else "false"
-        case Tag():
+    if isinstance(value, str):
+        if value.__class__ is Tag:
             return str(value)
-        case str():
-            return _quoted(value)
-        case float() if value.is_integer() and abs(value) < 1e15:
-            return f"{value:.1f}"
-        case _:
-            return spelled(value)
+        # As `_is_plain` says, but without a call: nearly all values are such texts.
+        if value.isascii() and value.isprintable() and not ("\\" in value or "##" in value):
+            return f'"{value}"' if '"' not in value else _quoted(value)
+        return _quoted(value)
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        return f"{value:.1f}"
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return spelled(value)
 
 
-@lru_cache(maxsize=4096)  # countries, versions and the like are the values of most fields
+@lru_cache(maxsize=4096)  # names in other letters are the values of many fields
 def _quoted(text: str) -> str:
-    escaped = _escaped(text)
-    if '"' in escaped:
-        escaped = escaped.replace('"', '\\"')
+    escaped = _escaped(text).replace('"', '\\"')
     return f'"{escaped}"'

@@ -222,11 +222,13 @@ class Tally:
             elif self._numbers[kind] <= MOST_NAMED:
                 view = HazardView(shown(kind), shown(hazard.message), shown(change.address))
                 self._grave[kind].append(view)
-        basis_of = self.basis
-        for path, _, _, _, basis, _, _ in change.fields:
-            basis_of[basis] += 1
-            if basis is not Basis.NONE and not _is_attribute(path):
-                self.write_only += 1
+        bases = [item.basis for item in change.fields]
+        self.basis.update(bases)
+        if bases.count(Basis.NONE) != len(bases):
+            self.write_only += sum(
+                item.basis is not Basis.NONE and not _is_attribute(item.path)
+                for item in change.fields
+            )
 
     @property
     def hazards(self) -> Iterator[HazardView]:
@@ -313,12 +315,6 @@ class PlanView:
         return map(self.change, self.plan.changes)
 
     @property
-    def grouped(self) -> Iterator[ChangeView]:
-        """Every change, those of a template that do the same to the same fields as one, where the first
-        of them is."""
-        return map(self.group, self.leaders)
-
-    @property
     def leaders(self) -> Iterator[Change]:
         """The first change of each group, and every change that is in none."""
         told: set[GroupKey] = set()
@@ -338,8 +334,16 @@ class PlanView:
 
     def change(self, change: Change) -> ChangeView:
         """The view of one change."""
+        file = shown(change.source.file) if change.source else ""
+        return self._view(change, file, self._fields(change, file))
+
+    def without_fields(self, change: Change) -> ChangeView:
+        """The view of one change but for its fields, which cost more than all the rest: see `kind_of`."""
+        return self._view(change, shown(change.source.file) if change.source else "", ())
+
+    def _view(self, change: Change, file: str, fields: tuple[FieldView, ...]) -> ChangeView:
+        """The view of a change, whose file is shown as ``file``."""
         source = change.source
-        file = shown(source.file) if source else ""
         address = shown(change.address)
         return ChangeView(
             symbol=SYMBOLS[change.action],
@@ -353,9 +357,9 @@ class PlanView:
                 HazardView(_shown_often(hazard.kind), _shown_often(hazard.message), address)
                 for hazard in change.hazards
             ),
-            fields=self._fields(change, file),
+            fields=fields,
             sent=change.requests,
-            place=shown(str(source)) if source else "",
+            place=str(source._replace(file=file)) if source else "",
             file=file,
             line=source.line if source else 0,
             link=self.links.to(source) if change.action is not Action.DELETE else "",
@@ -461,6 +465,50 @@ def origin_text(origin: Origin | None) -> str:
     return (
         f"{verb} by {shown(origin.author)} in {shown(origin.commit[:12])} on {shown(origin.date)}"
     )
+
+
+class Kind(NamedTuple):
+    """What happens to the fields of a change, their values and places aside. Few kinds are most of a plan,
+    so a writer may spell the fields of each kind once."""
+
+    paths: tuple[FieldPath, ...]
+    ops: tuple[Op, ...]
+    bases: tuple[Basis, ...]
+    absent: tuple[bool, ...]
+    """Of which fields nothing was there before, as far as is known."""
+
+    def views(self, value: str) -> Iterator[FieldView]:
+        """The fields, each of their values shown as ``value``, and without places."""
+        for path, op, basis, absent in zip(*self, strict=True):
+            mark, before, after, note = _wording(op, basis, absent)
+            if not absent and before is not None:
+                before = value
+            name = _shown_often(path)
+            after = value if op is Op.SET else after
+            yield FieldView(mark, name, op, before, after, basis, note, "", 0, "", "")
+
+
+def kind_of(change: Change) -> tuple[Kind, list[str]]:
+    """The kind of a change, and all values that its fields show, in their order."""
+    if not change.fields:
+        return _NO_KIND, []
+    paths, ops, befores, afters, bases, _, _ = zip(*change.fields, strict=True)
+    if befores.count(None) == len(befores):
+        absent = (True,) * len(befores)
+        if ops.count(Op.SET) == len(ops):  # as of nearly all that a first plan creates
+            return Kind(paths, ops, bases, absent), [*map(quoted, afters)]
+    else:
+        absent = tuple([before is None for before in befores])
+    values = []
+    for op, before, after, basis in zip(ops, befores, afters, bases, strict=True):
+        if before is not None and _wording(op, basis, False)[1] is not None:
+            values.append(quoted(before))
+        if op is Op.SET:
+            values.append(quoted(after))
+    return Kind(paths, ops, bases, absent), values
+
+
+_NO_KIND = Kind((), (), (), ())
 
 
 def _told(item: FieldChange) -> tuple[str, str | None, str, str]:

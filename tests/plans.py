@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from hypothesis import strategies as st
+
 from reconciler.errors import Diagnostic, Source, error, warning
 from reconciler.plan import (
     Action,
@@ -16,6 +18,7 @@ from reconciler.plan import (
     Request,
     Scope,
 )
+from reconciler.values import Tag
 from reconciler.view import Links
 
 PATH = "/api/v2/server-side-api/profile/"
@@ -250,3 +253,25 @@ FINDINGS: tuple[Diagnostic, ...] = (
     ),
     error("file/empty", "the file holds no document", Source("profiles/empty.yaml")),
 )
+
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(exclude_categories=()))
+    | st.builds(Tag, st.text())
+)
+FIELDS = st.lists(
+    st.builds(
+        FieldChange,
+        st.text(),
+        st.sampled_from(Op),
+        SCALARS,
+        SCALARS,
+        st.sampled_from(Basis),
+        st.none() | st.integers(),
+        st.none() | st.text(),
+    )
+)
+"""Fields of changes, also such that no planner makes."""

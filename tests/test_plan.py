@@ -32,7 +32,7 @@ from reconciler.plan import (
 from reconciler.planfile import read_plan, write_plan
 from reconciler.resources import load_schema
 from reconciler.state import Export, decode_export, encode_export
-from reconciler.values import Tag
+from tests.plans import FIELDS
 from tests.worlds import World
 
 DEVICE = "3fa85f64-5717-4562-b3fc-2c963f66afa6"
@@ -137,28 +137,6 @@ def test_a_change_that_is_dropped_is_noticed() -> None:
     lines = LINES.splitlines()
     with pytest.raises(Refused, match="altered"):
         from_lines([lines[0], *lines[2:]])
-
-
-SCALARS = (
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(st.characters(exclude_categories=()))
-    | st.builds(Tag, st.text())
-)
-FIELDS = st.lists(
-    st.builds(
-        FieldChange,
-        st.text(),
-        st.sampled_from(Op),
-        SCALARS,
-        SCALARS,
-        st.sampled_from(Basis),
-        st.none() | st.integers(),
-        st.none() | st.text(),
-    )
-)
 
 
 @given(FIELDS, st.text())

@@ -14,11 +14,22 @@ from hypothesis import strategies as st
 from reconciler import report
 from reconciler.errors import Source, error, warning
 from reconciler.outcomes import ApplyReport, Drift, Outcome, Result
-from reconciler.plan import Action, Basis, Change, FieldChange, Hazard, Mode, Op, Plan, Request
+from reconciler.plan import (
+    Action,
+    Basis,
+    Change,
+    FieldChange,
+    Hazard,
+    Mode,
+    Op,
+    Origin,
+    Plan,
+    Request,
+)
 from reconciler.protocol import Rate
 from reconciler.state import Fact, Known, Record
 from reconciler.view import PlanView
-from tests.plans import EVERYTHING
+from tests.plans import EVERYTHING, FIELDS
 
 PATH = "/api/v2/server-side-api/profile/"
 
@@ -43,6 +54,19 @@ def changed(*fields: FieldChange, action: Action = Action.UPDATE, **extra: Any) 
         "source": Source("profiles/jane.yaml", 2),
     }
     return Change("jane", action, "because", fields, **{**settings, **extra})
+
+
+@given(FIELDS, st.text(), st.booleans())
+def test_changes_of_a_kind_are_written_as_each_of_them_would_be(
+    fields: list[FieldChange], text: str, color: bool
+) -> None:
+    change = Change(text, Action.UPDATE, text, tuple(fields), source=Source(text, 3))
+    view = PlanView.of(plan_of(change))
+    with_blame = PlanView.of(plan_of(change), blame={("another", ""): Origin("", "", "", "")})
+    written, spelled_out = (
+        [*report.plan_text_parts(each, color=color)] for each in (view, with_blame)
+    )
+    assert written == spelled_out
 
 
 def test_a_plan_in_full() -> None:
