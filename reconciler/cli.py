@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import wraps
-from itertools import islice
 from pathlib import Path
 from time import monotonic
 from types import FrameType
@@ -40,8 +39,10 @@ if TYPE_CHECKING:
     from reconciler.errors import Diagnostic
     from reconciler.masking import Mask
     from reconciler.outcomes import ApplyReport, Result
-    from reconciler.plan import Change, Plan
+    from reconciler.plan import Plan
+    from reconciler.planfile import Spool
     from reconciler.profiles import Profile
+    from reconciler.report import TextWatcher
     from reconciler.view import Links, PlanView, Tally
     from reconciler.workspace import Told, Workspace
 
@@ -696,18 +697,19 @@ def plan(
     with _signals(app), app.workspace(mask=mask, cache=not no_cache) as workspace:
         links = _links_of(output, workspace.config.root)
         try:
-            made, tally = _planned(app, workspace, options, out=out)
+            printed = output.format_ == "text" and not (output.show_requests or blame)
+            made, seen = _planned(app, workspace, options, out=out, text=printed)
         except InputError as problem:
             _deliver_findings(app, problem, output, links, workspace.environment.name)
             raise
         view = app.view(
             made,
-            tally=tally,
+            tally=seen.tally,
             rate=workspace.environment.rate,
             blame=workspace.blame(made) if blame else None,
             links=links,
         )
-        _deliver(app, view, output)
+        _deliver(app, view, output, text=seen.text)
     if out is not None and output.format_ == "text":
         _say(
             f"saved to {shown(str(out))}; apply exactly this with: reconcile apply {shown(str(out))}"
@@ -721,14 +723,14 @@ def _links_of(output: _Output, root: Path) -> Links | None:
     return _place_of(root, output.links) if formats & {*_LINKED} else None
 
 
-def _deliver(app: _App, view: PlanView, output: _Output) -> None:
+def _deliver(app: _App, view: PlanView, output: _Output, *, text: Spool | None = None) -> None:
     """Prints a plan, and writes the files that are asked for beside it."""
     from reconciler.workspace import write_whole
 
     for format_, path in output.files():
         write_whole(path, _plan_as(format_, view, output))
     if output.format_ == "text":
-        _print_plan(app, view, show_requests=output.show_requests)
+        _print_plan(app, view, show_requests=output.show_requests, text=text)
     else:
         _document(_plan_as(output.format_, view, output))
 
@@ -780,18 +782,49 @@ def _deliver_findings(
         _document([text(output.format_)])
 
 
+class _Seen:
+    """What is gathered while a plan is made, which spares going through it again."""
+
+    def __init__(self, app: _App, workspace: Workspace, *, text: bool) -> None:
+        """With ``text``, also what is going to be printed of the changes."""
+        self._app = app
+        self._folder = workspace.environment.state.parent
+        self._wants_text = text and app.mask is None
+        self.begin()
+
+    def begin(self) -> Tally | TextWatcher:
+        """Forgets what was seen, and gives a watcher to see it anew."""
+        from reconciler.planfile import Spool
+        from reconciler.report import TextWatcher
+        from reconciler.view import Tally
+
+        self.tally = Tally()
+        self._spool = Spool("the text of the plan", self._folder)
+        self._text = TextWatcher(
+            self.tally,
+            self._spool.write,
+            color=self._app.colored(sys.stdout),
+            ascii=_ascii(sys.stdout),
+        )
+        return self._text if self._wants_text else self.tally
+
+    @property
+    def text(self) -> Spool | None:
+        """The changes as they are printed, if that can be said of each by itself."""
+        return self._spool if self._wants_text and self._text.is_whole else None
+
+
 def _planned(
-    app: _App, workspace: Workspace, options: dict[str, Any], *, out: Path | None = None
-) -> tuple[Plan, Tally]:
-    """The plan of the files, and the tally of its changes; warnings go to stderr."""
-    from reconciler.view import Tally
-
-    tally = Tally()
-
-    def watch() -> Callable[[Change], None]:
-        nonlocal tally
-        tally = Tally()
-        return tally.add
+    app: _App,
+    workspace: Workspace,
+    options: dict[str, Any],
+    *,
+    out: Path | None = None,
+    text: bool = False,
+) -> tuple[Plan, _Seen]:
+    """The plan of the files; warnings go to stderr. ``text`` says that its changes are going to be printed
+    as they are."""
+    seen = _Seen(app, workspace, text=text)
 
     def tell(findings: Sequence[Diagnostic]) -> None:
         from reconciler.report import diagnostics_text
@@ -800,17 +833,19 @@ def _planned(
         found = app.findings(findings)
         _say(diagnostics_text(found, color=app.colored(sys.stderr)).rstrip("\n"))
 
-    made = workspace.plan(out=out, on_findings=tell, watch=watch, **options)
+    made = workspace.plan(out=out, on_findings=tell, watch=seen.begin, **options)
     app.progress.clear()
     if app.stopping:
         raise Interrupted("interrupted; nothing was planned")
     selecting = options["select"] or options["exclude"] or options["since"]
     if selecting and made.is_empty and not (made.unchanged or made.orphans):
         _say("warning: --select, --exclude and --since leave no profile")
-    return made, tally
+    return made, seen
 
 
-def _print_plan(app: _App, view: PlanView, *, show_requests: bool = False) -> None:
+def _print_plan(
+    app: _App, view: PlanView, *, show_requests: bool = False, text: Spool | None = None
+) -> None:
     from reconciler.report import plan_text_parts
 
     parts = plan_text_parts(
@@ -818,9 +853,20 @@ def _print_plan(app: _App, view: PlanView, *, show_requests: bool = False) -> No
         color=app.colored(sys.stdout),
         show_requests=show_requests,
         ascii=_ascii(sys.stdout),
+        written=None if text is None else text.parts(),
     )
-    while held := "".join(islice(parts, 1_000)):
-        _write(sys.stdout, held)
+    held, size = [], 0
+    for part in parts:
+        held.append(part)
+        size += len(part)
+        if size >= _AT_ONCE:
+            _write(sys.stdout, "".join(held))
+            held, size = [], 0
+    _write(sys.stdout, "".join(held))
+
+
+_AT_ONCE = 1 << 18
+"""Characters that are printed at a time."""
 
 
 @main.command()
@@ -892,7 +938,7 @@ def apply(
     narrator = _narrator(app, json_=json_, bar=not no_progress)
     with _signals(app), _narrated(narrator), app.workspace(mask=mask) as workspace:
         profiles: Iterable[Profile] | None = None
-        tally = None
+        seen = None
         if file is not None:
             made = read_plan(file)
         else:
@@ -900,13 +946,13 @@ def apply(
                 workspace.refresh(
                     select=options["select"], exclude=options["exclude"], complete=True
                 )
-            made, tally = _planned(app, workspace, options)
+            made, seen = _planned(app, workspace, options, text=not (show_requests or json_))
             profiles = workspace.declared
         workspace.check(made, max_changes=max_changes)
         rate_shown = workspace.environment.rate if given_rate is None else given_rate
-        view = app.view(made, tally=tally, rate=rate_shown)
+        view = app.view(made, tally=seen.tally if seen else None, rate=rate_shown)
         if not json_:
-            _print_plan(app, view, show_requests=show_requests)
+            _print_plan(app, view, show_requests=show_requests, text=seen.text if seen else None)
         _approve(app, workspace, made, auto_approve=auto_approve, digest=digest)
         code = _carried_out(
             app,

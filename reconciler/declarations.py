@@ -6,20 +6,16 @@ empty index, and differs from a later one only in how many files it looks into.
 
 from __future__ import annotations
 
-import gc
 import json
 import os
-import signal
 from array import array
-from collections import deque
 from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
-from heapq import merge
-from itertools import accumulate, chain, groupby, islice
+from itertools import accumulate, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 from zlib import adler32, crc32
 
 from reconciler.contract import Contract
@@ -28,30 +24,26 @@ from reconciler.errors import Diagnostic, Interrupted, ReconcileError
 from reconciler.expansion import Defaults, Given, expand, needs_expansion, told_once
 from reconciler.fakes import fake
 from reconciler.files import DEFAULTS, STAMP, Listing, Stamp, Walk, read_file
+from reconciler.hands import Hands, Told
 from reconciler.index import (
     Declared,
     Examined,
     Folder,
     Index,
-    Unusable,
     decode_findings,
     encode_findings,
 )
 from reconciler.loader import load_quickly, load_text, parse_yaml
 from reconciler.personal import Guard, personal
-from reconciler.plan import Change
-from reconciler.planner import Links, Planner, is_as_recorded
+from reconciler.planner import is_as_recorded
 from reconciler.profiles import (
-    PROFILE_PREFIX,
-    Packed,
     Profile,
     address_of,
     pack,
     said_by,
 )
 from reconciler.resources import load_contract
-from reconciler.state import Record
-from reconciler.store import SqliteStore, Store, Stored
+from reconciler.store import SqliteStore, Stored
 from reconciler.validation import (
     claims,
     validate_defaults,
@@ -59,26 +51,12 @@ from reconciler.validation import (
     validate_together,
 )
 
-if TYPE_CHECKING:
-    from concurrent.futures import Executor, Future
-
-RACY = 2_000_000_000
-"""Nanoseconds for which a stamp is too young to be trusted: within the tick of a file system's clock
-(two seconds, on the coarsest) a file may change again and keep its stamp, as git's index knows too."""
 _BATCH_FILES = 256
 _BATCH_BYTES = 512 * 1024
 _LARGE = 512 * 1024
-_WORTH_A_POOL = 4 * 1024 * 1024
-"""Bytes to read from which on processes save more time than they take to start."""
-_PLANNED_AT_ONCE = 500
-
-
-class Told(NamedTuple):
-    """How far it is: what is being done, how much of it is done, and of how much if that is known."""
-
-    doing: str
-    done: int
-    total: int | None = None
+_WORTH_A_PROCESS = 4 * 1024 * 1024
+"""Bytes to read from which on another process saves more time than it takes to start."""
+_MADE_AT_ONCE = 500
 
 
 class Rules(NamedTuple):
@@ -105,35 +83,12 @@ class Means(NamedTuple):
     profiles are as recorded, which spares planning them."""
     stop: Callable[[], bool] = lambda: False
     tell: Callable[[Told], None] = lambda told: None
-    pool: Callable[[], Executor] | None = None
-    """Makes what carries the reading of many files; without it they are read one after another."""
+    hands: Hands = Hands()
+    """Who reads the files."""
 
     @property
     def contract(self) -> Contract:
         return load_contract(self.rules.dialect)
-
-
-def processes() -> Executor:
-    """An executor with a process for each processor that we may use but one: whoever hands out work does
-    some of it as well."""
-    from concurrent.futures import ProcessPoolExecutor
-    from multiprocessing import get_context
-
-    # Not by forking: the index is open, and an embedding program may have threads.
-    return ProcessPoolExecutor(
-        max(_processors() - 1, 1),
-        mp_context=get_context("spawn"),
-        initializer=_prepare_process,
-    )
-
-
-def _processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _prepare_process() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started us ends us
-    gc.disable()  # nothing here makes cycles, and looking for them takes a fifth of the time
 
 
 def are_large(root: Path) -> bool:
@@ -415,7 +370,7 @@ class _Reading:
         given = means.rules.given
         self._index = index
         self._means = means
-        self._trusted_before = index.now() - RACY
+        self._trusted_before = index.trusted_before()
         self._stale = {
             file
             for number, digests in index.sources().items()
@@ -432,8 +387,11 @@ class _Reading:
         """Whether a file went."""
 
     def run(self, walk: Walk) -> None:
-        for asked, results in self._answered(_batches(self._asked(walk))):
-            self._put(asked, results)
+        batches = _batches(self._asked(walk))
+        for asked, found in self._means.hands.results(
+            examine, batches, self._given, worth=_worth_of_reading
+        ):
+            self._put(asked, found)
         if self._digests != self._noted:
             self._index.put_note(_DEFAULTS, json.dumps(self._digests))
 
@@ -489,43 +447,6 @@ class _Reading:
             wanted = Wanted(listing.opened(position), listing.shown(position), digest, below)
             yield _Asked(update, position, file, wanted)
 
-    # -- looking into files, here or by somebody else --
-
-    def _answered(
-        self, batches: Iterator[list[_Asked]]
-    ) -> Iterator[tuple[list[_Asked], list[Examined | Stamp]]]:
-        """Batches with what is in their files, in their order."""
-        pool = self._means.pool if _processors() > 1 else None
-        few, size = _until(batches, _WORTH_A_POOL) if pool is not None else ([], 0)
-        if pool is not None and size >= _WORTH_A_POOL:
-            with pool() as executor:
-                yield from self._spread(executor, chain(few, batches))
-            return
-        for one in chain(few, batches):
-            yield one, examine(*self._given(one))
-
-    def _spread(
-        self, executor: Executor, batches: Iterator[list[_Asked]]
-    ) -> Iterator[tuple[list[_Asked], list[Examined | Stamp]]]:
-        """The same, looked into by an executor and, while that has enough to do, here."""
-        enough = 4 * max(_processors() - 1, 1)
-        under_way: deque[tuple[list[_Asked], Future[list[Examined | Stamp]]]] = deque()
-        try:
-            for batch in batches:
-                if sum(not future.done() for _, future in under_way) < enough:
-                    under_way.append((batch, executor.submit(examine, *self._given(batch))))
-                else:
-                    under_way.append((batch, _done(examine(*self._given(batch)))))
-                while under_way and (under_way[0][1].done() or len(under_way) >= _UNDER_WAY):
-                    first, future = under_way.popleft()
-                    yield first, future.result()
-            while under_way:
-                first, future = under_way.popleft()
-                yield first, future.result()
-        finally:
-            for _, future in under_way:
-                future.cancel()
-
     def _given(self, batch: list[_Asked]) -> tuple[list[Wanted], Rules, State | None]:
         """What `examine` is given for a batch."""
         return [asked.wanted for asked in batch], self._means.rules, self._means.state
@@ -573,16 +494,6 @@ class _Reading:
 _NO_FILES = Folder(b"", b"", b"")
 _NEVER: Stamp = (-1, 0, 0, 0)
 """The stamp of what has to be looked into again."""
-_UNDER_WAY = 16
-"""Batches that are held at a time: enough to keep some processes busy, few enough for memory."""
-
-
-def _done(results: list[Examined | Stamp]) -> Future[list[Examined | Stamp]]:
-    from concurrent.futures import Future
-
-    future: Future[list[Examined | Stamp]] = Future()
-    future.set_result(results)
-    return future
 
 
 def _batches(asked: Iterator[_Asked]) -> Iterator[list[_Asked]]:
@@ -590,7 +501,7 @@ def _batches(asked: Iterator[_Asked]) -> Iterator[list[_Asked]]:
     size = 0
     for one in asked:
         batch.append(one)
-        size += one.update.listing.stamps[one.position * STAMP]
+        size += _size(one)
         if len(batch) >= _BATCH_FILES or size >= _BATCH_BYTES:
             yield batch
             batch, size = [], 0
@@ -598,21 +509,21 @@ def _batches(asked: Iterator[_Asked]) -> Iterator[list[_Asked]]:
         yield batch
 
 
-def _until(batches: Iterator[list[_Asked]], size: int) -> tuple[list[list[_Asked]], int]:
-    """As many batches as hold ``size`` bytes together, and how many they hold."""
-    found: list[list[_Asked]] = []
-    held = 0
-    while held < size and (batch := next(batches, None)):
-        found.append(batch)
-        held += sum(one.update.listing.stamps[one.position * STAMP] for one in batch)
-    return found, held
+def _worth_of_reading(batch: list[_Asked]) -> float:
+    """How much of what is worth another process it is to read the files of a batch."""
+    return sum(map(_size, batch)) / _WORTH_A_PROCESS
+
+
+def _size(asked: _Asked) -> int:
+    """Bytes of a file."""
+    return asked.update.listing.stamps[asked.position * STAMP]
 
 
 class Declarations:
     """What the files below a root declared when they were read. Ends with the index that it is in."""
 
     def __init__(self, index: Index, findings: Sequence[Diagnostic], documents: int) -> None:
-        self._index = index
+        self.index = index
         # What is wrong with defaults shows in every profile above them, and is told once.
         shared = told_once([each for each in findings if each.source.file.endswith(DEFAULTS)])
         others = (each for each in findings if not each.source.file.endswith(DEFAULTS))
@@ -648,130 +559,15 @@ class Declarations:
 
     def lifetimes(self) -> Iterator[tuple[str, int, str]]:
         """Address, id and lifetime of the profiles that have one."""
-        return self._index.lifetimes()
+        return self.index.lifetimes()
 
     def profile(self, number: int) -> Profile:
         """The profile with an id."""
-        packed, file = _opened(self._index, [number])[number]
-        return packed.profile(file)
+        return self.index.entries([number])[number].profile()
 
     def profiles(self) -> Profiles:
         """The profiles of valid declarations."""
-        return Profiles(self._index, self.documents)
-
-    def changes(
-        self,
-        planner: Planner,
-        store: Store,
-        *,
-        means: Means,
-        whole: bool,
-        seen: Mapping[str, Record] | None = None,
-    ) -> Iterator[Change]:
-        """The changes that a planner makes of the declared and the recorded profiles.
-
-        What was found to be as recorded, and of which neither side moved, is not looked into unless
-        ``whole``. Records that were ``seen`` at the API count instead of those of the store.
-        """
-        index = self._index
-        stamp = store.stamp()
-        moved = stamp is None or index.note(_STATE) != str(stamp)
-        seen = seen or {}
-        whole = whole or bool(seen)
-        if not whole and not moved and self._is_settled():
-            planner.settled(self.documents)
-            return
-        index.put_note(_STATE, "")  # until all is gone through
-        planner.link(self._links(store, moved=moved))
-        if whole or moved:
-            index.clear_others()
-            pairs = _pairs(index, store, whole=whole)
-        else:
-            planner.settled(index.count_settled())
-            pairs = _unsettled_pairs(index, store)
-        yield from self._changes(pairs, planner, store, means=means, whole=whole, seen=seen)
-        trusted = not moved or (stamp is not None and max(stamp[1], stamp[2]) < index.now() - RACY)
-        index.put_note(_STATE, str(stamp) if trusted and store.stamp() == stamp else "")
-
-    def _is_settled(self) -> bool:
-        index = self._index
-        return index.count_settled() == self.documents and next(index.others(), None) is None
-
-    def _changes(
-        self,
-        pairs: Iterator[_Pair | None],
-        planner: Planner,
-        store: Store,
-        *,
-        means: Means,
-        whole: bool,
-        seen: Mapping[str, Record],
-    ) -> Iterator[Change]:
-        index = self._index
-        done = 0
-        for count, some in _grouped(pairs):
-            planner.settled(count)
-            opened = _opened(index, [pair.profile for pair in some if pair.profile])
-            as_recorded = set() if whole else _as_recorded(some, opened, store)
-            planner.settled(len(as_recorded))
-            records = store.records_of(
-                [pair.address for pair in some if pair.recorded and pair not in as_recorded]
-            )
-            settled: list[tuple[str, int, int]] = []
-            others: list[str] = []
-            unsettled: list[str] = []
-            for pair in some:
-                address, recorded = pair.address, pair.recorded
-                is_settled = pair in as_recorded
-                if not is_settled:
-                    packed, file = opened.get(pair.profile or 0, (None, ""))
-                    profile = packed.profile(file) if packed else None
-                    stored = records.get(address)
-                    before = planner.unchanged
-                    change = planner.plan(profile, seen.get(address) or stored)
-                    if change is not None:
-                        yield change
-                    is_settled = (
-                        planner.unchanged > before
-                        and recorded is not None
-                        and stored is not None
-                        and stored.revision == recorded[0]
-                        and address not in seen
-                    )
-                if pair.is_settled:
-                    continue
-                if is_settled and recorded is not None:
-                    settled.append((address, *recorded))
-                else:
-                    unsettled.append(address)
-                    if recorded is not None:
-                        others.append(address)
-            index.unsettle(unsettled)
-            index.settle(settled)
-            index.put_others(others)
-            done += count + len(some)
-            means.tell(Told("planning", done, self.documents))
-            if means.stop():
-                raise Interrupted("interrupted; nothing was planned")
-
-    def _links(self, store: Store, *, moved: bool) -> Links:
-        """The records that profiles may be under another address than their own."""
-        index = self._index
-        strangers = [
-            address for address, _, _ in store.fingerprints(PROFILE_PREFIX, _AFTER_STRANGERS)
-        ]
-        # What was found settled is recorded, as long as the state is the one that it was found in.
-        named = [*_unrecorded(index.identifiers(named=True, settled=moved), store)]
-        if not strangers and not named:
-            return Links()
-        links = Links.of(store.records() if named else store.records_of(strangers).values())
-        links.claim(
-            (None if address.startswith(PROFILE_PREFIX) else address, profile_id)
-            for address, profile_id in _unrecorded(
-                index.identifiers(named=False, settled=moved), store
-            )
-        )
-        return links
+        return Profiles(self.index, self.documents)
 
 
 class Profiles:
@@ -790,30 +586,12 @@ class Profiles:
     def __iter__(self) -> Iterator[Profile]:
         index = self._index
         rows = index.profiles()
-        while some := [row[3] for row in islice(rows, _PLANNED_AT_ONCE)]:
-            opened = _opened(index, some)
+        while some := [row[3] for row in islice(rows, _MADE_AT_ONCE)]:
+            entries = index.entries(some)
             for number in some:
-                packed, file = opened[number]
-                yield packed.profile(file)
+                yield entries[number].profile()
 
 
-def _opened(index: Index, numbers: Sequence[int]) -> dict[int, tuple[Packed, str]]:
-    """Packed profiles and the names of their files, by their ids in the index."""
-    try:
-        found = {
-            number: (Packed.of(index.layout(entry.layout), entry.body), entry.file)
-            for number, entry in index.entries(numbers).items()
-        }
-    except (ValueError, TypeError, AttributeError):
-        raise Unusable from None
-    if len(found) != len(numbers):
-        raise Unusable
-    return found
-
-
-_AFTER_STRANGERS = PROFILE_PREFIX[:-1] + chr(ord(PROFILE_PREFIX[-1]) + 1)
-_STATE = "state"
-"""The note of the stamp of the state that was gone through."""
 _DEFAULTS = "defaults"
 """The note of the digests of the defaults that the files of folders were read with."""
 _TOGETHER = "findings together"
@@ -848,94 +626,3 @@ def _together(
         return []
     documents, _ = documents_of(root, means, display, defaults, names=names)
     return told_once(validate_together(documents))
-
-
-class _Pair(NamedTuple):
-    """What the files and the state say of an address."""
-
-    address: str
-    profile: int | None
-    """The id of the profile in the index."""
-    recorded: tuple[int, int] | None
-    """Revision and checksum of the record."""
-    is_settled: bool
-
-
-def _pairs(index: Index, store: Store, *, whole: bool) -> Iterator[_Pair | None]:
-    """All addresses that are declared or recorded, in their order; ``None`` for each that is settled, unless
-    they are wanted as a ``whole``."""
-    profiles = index.profiles()
-    records = store.fingerprints()
-    profile, record = next(profiles, None), next(records, None)
-    while profile is not None or record is not None:
-        if record is None or (profile is not None and profile[0] < record[0]):
-            assert profile is not None
-            yield _Pair(profile[0], profile[3], None, False)
-            profile = next(profiles, None)
-        elif profile is None or record[0] < profile[0]:
-            yield _Pair(record[0], None, record[1:], False)
-            record = next(records, None)
-        else:
-            is_settled = profile[:3] == record
-            if is_settled and not whole:
-                yield None
-            else:
-                yield _Pair(record[0], profile[3], record[1:], is_settled)
-            profile, record = next(profiles, None), next(records, None)
-
-
-def _grouped(pairs: Iterator[_Pair | None]) -> Iterator[tuple[int, list[_Pair]]]:
-    """Groups of pairs to look into, each with the number of settled ones among them."""
-    group: list[_Pair] = []
-    settled = 0
-    for pair in pairs:
-        if pair is None:
-            settled += 1
-        else:
-            group.append(pair)
-            if len(group) >= _PLANNED_AT_ONCE:
-                yield settled, group
-                group, settled = [], 0
-    yield settled, group
-
-
-def _as_recorded(
-    pairs: Sequence[_Pair], opened: Mapping[int, tuple[Packed, str]], store: Store
-) -> set[_Pair]:
-    """Those of some pairs that need not be planned, since the record says what the profile asks for."""
-    kept = store.stored([pair.address for pair in pairs if pair.profile and pair.recorded])
-    found = set()
-    for pair in pairs:
-        if pair.profile and (stored := kept.get(pair.address)) and stored[:2] == pair.recorded:
-            packed, _ = opened[pair.profile]
-            if is_as_recorded(packed.paths, packed.values, packed.about, stored.body):
-                found.add(pair)
-    return found
-
-
-def _unsettled_pairs(index: Index, store: Store) -> Iterator[_Pair | None]:
-    """Those of all addresses that are not settled, given that the state did not move."""
-    others = ((address, None) for (address,) in index.others())
-    addresses = (
-        (address, next((number for _, number in same if number is not None), None))
-        for address, same in groupby(merge(index.unsettled(), others, key=_address), key=_address)
-    )
-    while some := [*islice(addresses, _PLANNED_AT_ONCE)]:
-        recorded = store.fingerprints_of([address for address, _ in some])
-        for address, number in some:
-            record = recorded.get(address)
-            if number is not None or record is not None:
-                yield _Pair(address, number, record[1:] if record else None, False)
-
-
-def _address(row: tuple[str, int | None]) -> str:
-    return row[0]
-
-
-def _unrecorded(
-    profiles: Iterator[tuple[str, str | None]], store: Store
-) -> Iterator[tuple[str, str | None]]:
-    """Those of some profiles that the state has no record of under their address."""
-    while some := [*islice(profiles, _PLANNED_AT_ONCE)]:
-        recorded = store.fingerprints_of([address for address, _ in some])
-        yield from (profile for profile in some if profile[0] not in recorded)

@@ -14,7 +14,7 @@ import os
 import sqlite3
 import time
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -23,9 +23,13 @@ from weakref import WeakSet
 
 from reconciler.errors import Diagnostic, ReconcileError, Severity, Source
 from reconciler.files import STAMP, Listing, Stamp, is_ours_alone
+from reconciler.profiles import Packed, Profile
 
 APPLICATION_ID = 0x52636E69
 """``PRAGMA application_id`` of our files ("Rcni")."""
+RACY = 2_000_000_000
+"""Nanoseconds for which a stamp is too young to be trusted: within the tick of a file system's clock
+(two seconds, on the coarsest) a file may change again and keep its stamp, as git's index knows too."""
 _FORMAT = 1
 _WAIT = 0.5
 """Seconds to wait for another process before working on a copy."""
@@ -79,6 +83,9 @@ class Unusable(ReconcileError):
                 hint="Run again; if it fails again, do so with --no-cache.",
             )
 
+    def __reduce__(self) -> tuple[type[Unusable], tuple[()]]:
+        return Unusable, ()  # it may come from another process
+
 
 class Declared(NamedTuple):
     """What the index keeps of one document."""
@@ -110,11 +117,20 @@ class Examined(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """A declared profile as it is kept."""
+    """A declared profile as it is kept; any executor can carry it."""
 
     file: str
-    layout: int
+    layout: str
     body: str
+
+    def opened(self) -> Packed:
+        try:
+            return Packed.of(self.layout, self.body)
+        except (ValueError, TypeError, AttributeError):
+            raise Unusable from None
+
+    def profile(self) -> Profile:
+        return self.opened().profile(self.file)
 
 
 class Index:
@@ -256,6 +272,10 @@ class Index:
         self._is_closed = True
         with suppress(sqlite3.Error):
             self._db.close()
+
+    def trusted_before(self) -> int:
+        """The youngest time of a stamp, in nanoseconds, that can be trusted by now."""
+        return self.now() - RACY
 
     def now(self) -> int:
         """The time, in nanoseconds, by the older of our clock and that of the file system."""
@@ -488,24 +508,27 @@ class Index:
             "WHERE lifetime IS NOT NULL AND address IS NOT NULL ORDER BY address"
         )
 
-    def entries(self, ids: Iterable[int]) -> dict[int, Entry]:
+    def entries(self, ids: Collection[int]) -> dict[int, Entry]:
         """The profiles with these ids."""
         rows = self._by_id(
             "SELECT profile.id, file.name, profile.layout, profile.body FROM profile "
             f"JOIN file ON file.id = profile.id / {_PER_FILE} WHERE profile.id IN ({{}})",
             ids,
         )
-        return {row[0]: Entry(*row[1:]) for row in rows}
+        found = {row[0]: Entry(row[1], self._paths_of(row[2]), row[3]) for row in rows}
+        if len(found) != len(ids):
+            raise self._failed()
+        return found
 
-    def layout(self, number: int) -> str:
-        found = self._paths.get(number)
+    def _paths_of(self, layout: int) -> str:
+        found = self._paths.get(layout)
         if found is None:
             if len(self._paths) >= _MOST_LAYOUTS:
                 self._paths.clear()
-            row = self._one("SELECT paths FROM layout WHERE id = ?", number)
+            row = self._one("SELECT paths FROM layout WHERE id = ?", layout)
             if row is None:
                 raise self._failed()
-            found = self._paths[number] = str(row[0])
+            found = self._paths[layout] = str(row[0])
         return found
 
     # --- what was found to be settled --------------------------------------------------------

@@ -8,13 +8,14 @@ plan have the same one.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property, lru_cache
 from hashlib import blake2b, sha256
 from itertools import chain, islice
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, Self, TypeAlias
 
 from reconciler.errors import Refused, Source
 from reconciler.packing import unpacked_exactly
@@ -124,6 +125,22 @@ class Change(NamedTuple):
     exclusive: tuple[str, ...] | None = None
     """Where custom attributes that nobody declared are removed as they turn up in answers: the keys of
     those that are left alone all the same."""
+
+
+class Watcher(Protocol):
+    """Is shown every change of a plan while it is made, in as many processes as make it."""
+
+    def add(self, change: Change) -> None:
+        """Take note of a change: the next one, in the order of the plan."""
+        ...
+
+    def another(self) -> Self:
+        """A watcher that has seen nothing yet, and that any executor can carry."""
+        ...
+
+    def followed_by(self, other: Self) -> None:
+        """Take note of what another one saw: the changes after those that were noted here."""
+        ...
 
 
 class Changes(Protocol):
@@ -264,6 +281,13 @@ class Writing:
         self._actions[change.action.value] += 1
         self._requests += len(change.requests)
 
+    def passed_all(self, lines: Lines) -> None:
+        """The same of the lines of several changes."""
+        self._sha.update(lines.text.encode("utf-8", "surrogatepass"))
+        for action, number in lines.actions.items():
+            self._actions[action.value] += number
+        self._requests += lines.requests
+
     def footer(self, orphans: Iterable[str], hazards: Iterable[Hazard], unchanged: int) -> str:
         named = list(orphans)
         summary = self._actions | {
@@ -279,6 +303,26 @@ class Writing:
         self._sha.update(_line(footer).encode("ascii"))
         self.totals = Totals(summary, f"sha256:{self._sha.hexdigest()}")
         return _line({**footer, "digest": self.totals.digest})
+
+
+class Lines(NamedTuple):
+    """Changes in a row, as they are written down."""
+
+    text: str
+    marks: bytes
+    """What tells each of the lines from others: see `mark`."""
+    actions: Mapping[Action, int]
+    requests: int
+
+    @classmethod
+    def of(cls, changes: Sequence[Change]) -> Lines:
+        lines = [*map(line_of, changes)]
+        return cls(
+            "".join(lines),
+            b"".join(map(mark, lines)),
+            Counter([change.action for change in changes]),
+            sum([len(change.requests) for change in changes]),
+        )
 
 
 def line_of(change: Change) -> str:
@@ -327,7 +371,7 @@ def from_stream(lines: Callable[[], Iterable[str]], conforms: Conforms) -> Plan:
     """
     marks = bytearray()
     plan = _checked(lines(), conforms, lambda change, line: marks.extend(mark(line)))
-    return replace(plan, changes=Stream(lines, len(marks) // _MARK, bytes(marks)))
+    return replace(plan, changes=Stream(lines, len(marks) // MARK, bytes(marks)))
 
 
 class Stream:
@@ -350,7 +394,7 @@ class Stream:
             next(lines)
         marks, seen = self._marks, 0
         for line in islice(lines, self._count):
-            if marks is not None and marks[seen * _MARK : (seen + 1) * _MARK] != mark(line):
+            if marks is not None and marks[seen * MARK : (seen + 1) * MARK] != mark(line):
                 break
             seen += 1
             yield _decode_change(unpacked_exactly(line))
@@ -358,13 +402,13 @@ class Stream:
             raise Refused("the plan was altered while it was in use", hint="Plan again with --out.")
 
 
-_MARK = 16
+MARK = 16
 """Bytes of a digest that tells one line from another."""
 
 
 def mark(line: str) -> bytes:
     """What tells a line of a plan from every other."""
-    return blake2b(line.encode("utf-8", "surrogatepass"), digest_size=_MARK).digest()
+    return blake2b(line.encode("utf-8", "surrogatepass"), digest_size=MARK).digest()
 
 
 def _checked(

@@ -6,7 +6,7 @@ import errno
 import os
 import stat
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -15,18 +15,19 @@ from typing import Self, TextIO
 
 from reconciler.errors import InputError, ReconcileError, Refused
 from reconciler.plan import (
+    MARK,
     Change,
     Changes,
     Conforms,
     Hazard,
     Head,
+    Lines,
     Plan,
     Stream,
     Totals,
     Writing,
     from_lines,
     from_stream,
-    mark,
     to_lines,
 )
 from reconciler.resources import load_schema
@@ -106,6 +107,72 @@ def _conforms() -> Conforms:
     return lambda kind, data: verdicts[kind](data)
 
 
+_MOST_TEXT = 16 * 1024 * 1024
+"""Characters of a spool that are held in memory; of a longer one, none is."""
+
+
+class Spool:
+    """Text in the order in which it came: in memory while it is little, else in a file. Once all is there it
+    can be read again and again.
+
+    Raises ReconcileError where that cannot be done.
+    """
+
+    def __init__(self, what: str, folder: Path) -> None:
+        """``what`` it is, for messages. The file is one without a name in a folder, or elsewhere if it
+        cannot be there, and is gone in the end."""
+        self._what = what
+        self._folder = folder
+        self._held: list[str] = []
+        self._size = 0
+        self._file: TextIO | None = None
+
+    def put_into(self, descriptor: int) -> None:
+        """From now on all is in an open file, which is closed with the spool."""
+        self._file = os.fdopen(descriptor, "w", encoding="utf-8", newline="\n")
+        held, self._held = self._held, []
+        for text in held:
+            self._file.write(text)
+
+    def write(self, text: str) -> None:
+        with _translated(self._what):
+            if self._file is not None:
+                self._file.write(text)
+                return
+            self._held.append(text)
+            self._size += len(text)
+            if self._size > _MOST_TEXT:
+                self.put_into(_unnamed(self._folder))
+
+    def finish(self, *, durable: bool = False) -> Callable[[], Iterator[str]]:
+        """What gives all lines from the first one on at every call, also when the spool is closed."""
+        if self._file is None:
+            return lambda: iter("".join(self._held).split("\n"))
+        with _translated(self._what):
+            self._file.flush()
+            if durable:
+                os.fsync(self._file.fileno())
+            return _Lines(os.dup(self._file.fileno()))
+
+    def parts(self) -> Iterator[str]:
+        """All of it, in pieces."""
+        if self._file is None:
+            yield from self._held
+            return
+        with _translated(self._what):
+            self._file.flush()
+            again = os.fdopen(os.dup(self._file.fileno()), encoding="utf-8", newline="")
+        with again, _translated(self._what):
+            again.seek(0)
+            while part := again.read(_BLOCK):
+                yield part
+
+    def close(self) -> None:
+        if self._file is not None:
+            with suppress(OSError):
+                self._file.close()
+
+
 _MOST_HELD = 5_000
 """Changes of a plan that are held in memory; of a larger one, none is."""
 
@@ -121,22 +188,20 @@ class PlanWriter:
         """
         self._writing = Writing(head)
         self._out = out
-        self._folder = folder
-        self._held: list[Change] = []
-        self._lines: list[str] = []
-        """Those of the held changes, while there is no file."""
+        self._what = f"the plan {out or 'that is too large for memory'}"
+        self._spool = Spool(self._what, folder)
+        self._held: list[Change] | None = []
         self._marks = bytearray()
-        self.count = 0
-        self._file: TextIO | None = None
         self._partial: Path | None = None
 
     def __enter__(self) -> Self:
         if self._out is not None:
-            with self._translated():
-                self._partial = _partial(self._out)
-                self._start(
+            self._partial = _partial(self._out)
+            with _translated(self._what):
+                self._spool.put_into(
                     os.open(self._partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
                 )
+        self._spool.write(self._writing.header)
         return self
 
     def __exit__(
@@ -145,76 +210,47 @@ class PlanWriter:
         value: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._file is not None:
-            with suppress(OSError):
-                self._file.close()
+        self._spool.close()
         if self._partial is not None:
             with suppress(OSError):
                 self._partial.unlink(missing_ok=True)
 
-    def add(self, change: Change) -> None:
-        line = self._writing.change(change)
-        self.count += 1
-        self._marks += mark(line)
-        if self._file is not None:
-            self._write(line)
-        else:
-            self._lines.append(line)
-        if self.count <= _MOST_HELD:
-            self._held.append(change)
-        elif self._held:
-            self._spill()
+    @property
+    def count(self) -> int:
+        """How many changes there are."""
+        return len(self._marks) // MARK
 
-    def _spill(self) -> None:
-        """From now on the changes are in a file only."""
-        if self._file is None:
-            with self._translated():
-                self._start(_unnamed(self._folder))
-            for line in self._lines:
-                self._write(line)
-            self._lines.clear()
-        self._held.clear()
+    def add(self, lines: Lines, changes: Sequence[Change] | None) -> None:
+        """Take the next lines; ``changes`` are those on them, where they are at hand."""
+        self._writing.passed_all(lines)
+        self._marks += lines.marks
+        self._spool.write(lines.text)
+        if changes is None or self.count > _MOST_HELD:
+            self._held = None
+        elif self._held is not None:
+            self._held += changes
 
     def finish(
         self, orphans: Iterable[str], hazards: Iterable[Hazard], unchanged: int
     ) -> tuple[Changes, Totals]:
         """The changes, and what is known of them now; the plan is saved if it was to be."""
-        footer = self._writing.footer(orphans, hazards, unchanged)
-        changes: Changes = tuple(self._held)
-        file = self._file
-        if file is not None:
-            self._write(footer)
-            with self._translated():
-                file.flush()
-                if len(self._held) != self.count:
-                    lines = _Lines(os.dup(file.fileno()))
-                    changes = Stream(lines, self.count, bytes(self._marks))
-                if self._partial is not None and self._out is not None:
-                    os.fsync(file.fileno())
-                    os.replace(self._partial, self._out)
-        return changes, self._writing.totals
+        self._spool.write(self._writing.footer(orphans, hazards, unchanged))
+        lines = self._spool.finish(durable=self._partial is not None)
+        if self._partial is not None and self._out is not None:
+            with _translated(self._what):
+                os.replace(self._partial, self._out)
+        if self._held is not None:
+            return tuple(self._held), self._writing.totals
+        return Stream(lines, self.count, bytes(self._marks)), self._writing.totals
 
-    def _start(self, descriptor: int) -> None:
-        self._file = os.fdopen(descriptor, "w", encoding="ascii", newline="\n")
-        self._write(self._writing.header)
 
-    def _write(self, line: str) -> None:
-        assert self._file is not None
-        try:
-            self._file.write(line)
-        except OSError as problem:
-            raise self._failed(problem) from None
-
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as problem:
-            raise self._failed(problem) from None
-
-    def _failed(self, problem: OSError) -> ReconcileError:
-        where = self._out or "that is too large for memory"
-        return ReconcileError(f"cannot write the plan {where}: {problem.strerror}")
+@contextmanager
+def _translated(what: str) -> Iterator[None]:
+    """Says of what goes wrong what could not be written."""
+    try:
+        yield
+    except OSError as problem:
+        raise ReconcileError(f"cannot write {what}: {problem.strerror}") from None
 
 
 def _unnamed(folder: Path) -> int:

@@ -147,15 +147,14 @@ def make_plan(
         for address, profile in profiles.items()
         if address not in recorded
     )
-    planner = Planner(contract, options)
-    planner.link(links)
+    planner = Planner(contract, options, links)
     changes = [
         change
         for address in sorted(profiles.keys() | recorded.keys())
         if (change := planner.plan(profiles.get(address), recorded.get(address)))
     ]
-    if planner.diagnostics:
-        return sorted(planner.diagnostics, key=Diagnostic.sort_key)
+    if diagnostics := planner.found.diagnostics:
+        return sorted(diagnostics, key=Diagnostic.sort_key)
     return planner.finish(header, tuple(changes))
 
 
@@ -234,56 +233,78 @@ class Links:
         return record
 
 
+class Found:
+    """What planning addresses came to besides changes: what was found of some can be added to what was
+    found of those before them."""
+
+    __slots__ = (
+        "deletes",
+        "diagnostics",
+        "orphans",
+        "present",
+        "protected",
+        "recorded",
+        "unchanged",
+    )
+
+    def __init__(self) -> None:
+        self.diagnostics: list[Diagnostic] = []
+        """Errors that prevent the plan; what was planned all the same is to be thrown away."""
+        self.orphans: list[str] = []
+        self.protected: list[str] = []
+        """Of the orphans, those that are kept when others are deleted."""
+        self.unchanged = 0
+        self.recorded = 0
+        self.present = 0
+        """Of the recorded profiles, those that may exist."""
+        self.deletes = 0
+
+    def add(self, more: Found) -> None:
+        for name in self.__slots__:
+            setattr(self, name, getattr(self, name) + getattr(more, name))
+
+    def settled(self, count: int) -> None:
+        """Take note of profiles that are known to be as recorded, without looking at them."""
+        self.recorded += count
+        self.present += count
+        self.unchanged += count
+
+
 class Planner:
     """Plans address by address, so that neither profiles nor records nor changes need be held."""
 
-    def __init__(self, contract: Contract, options: Options) -> None:
-        self.diagnostics: list[Diagnostic] = []
-        """Errors that prevent the plan; what was planned all the same is to be thrown away."""
-        self.unchanged = 0
+    def __init__(self, contract: Contract, options: Options, links: Links | None = None) -> None:
+        """``links`` are the records that profiles may be under another address than their own."""
+        self.found = Found()
         self._contract = contract
         self._options = options
-        self._links = Links()
-        self._orphans: list[str] = []
-        self._protected: list[str] = []
-        self._recorded = 0
-        self._present = 0
-        self._deletes = 0
+        self._links = links or Links()
 
     def plan(self, profile: Profile | None, record: Record | None) -> Change | None:
         """The change of one address, given what the files and the state say of it, or ``None``.
 
         To be called for every address that either of them knows, in their order.
         """
+        found = self.found
         if record is not None:
-            self._recorded += 1
-            self._present += record.presence is not Presence.GONE
+            found.recorded += 1
+            found.present += record.presence is not Presence.GONE
         if profile is None:
             return None if record is None else self._orphan(record)
         match = self._links.match(profile, record)
         if isinstance(match, Diagnostic):
-            self.diagnostics.append(match)
+            found.diagnostics.append(match)
             return None
         if not self._options.selection.takes(profile.address, profile.labels):
             return None
         planned = _decided(profile, match, self._contract, self._options)
         if planned is None:
-            self.unchanged += 1
+            found.unchanged += 1
             return None
         if isinstance(planned, Change):
             return planned
-        self.diagnostics += planned
+        found.diagnostics += planned
         return None
-
-    def link(self, links: Links) -> None:
-        """Take note of records that profiles may be under another address, before any is planned."""
-        self._links = links
-
-    def settled(self, count: int) -> None:
-        """Take note of profiles that are known to be as recorded, without looking at them."""
-        self._recorded += count
-        self._present += count
-        self.unchanged += count
 
     def _orphan(self, record: Record) -> Change | None:
         options = self._options
@@ -293,29 +314,30 @@ class Planner:
             return None
         if options.prune and not record.protect:
             change = _removal(record)
-            self._deletes += change.action is Action.DELETE
+            self.found.deletes += change.action is Action.DELETE
             return change
-        self._orphans.append(record.address)
+        self.found.orphans.append(record.address)
         if options.prune:
-            self._protected.append(record.address)
+            self.found.protected.append(record.address)
         return None
 
     def hazards(self, changes: int) -> tuple[Hazard, ...]:
         """Dangers of the plan as a whole, which has so many changes."""
-        return (*self._caps(changes), *_kept(self._protected))
+        return (*self._caps(changes), *_kept(self.found.protected))
 
     def _caps(self, changes: int) -> Iterator[Hazard]:
-        deletes, options = self._deletes, self._options
+        found, options = self.found, self._options
+        deletes = found.deletes
         if options.max_changes is not None and changes > options.max_changes:
             yield Hazard(
                 "max_changes", f"makes {changes} changes, above max_changes {options.max_changes}"
             )
-        if deletes and deletes == self._present:
+        if deletes and deletes == found.present:
             yield Hazard("delete_everything", "deletes every recorded profile")
-        if not options.max_delete.allows(deletes, self._recorded):
+        if not options.max_delete.allows(deletes, found.recorded):
             yield Hazard(
                 "max_delete",
-                f"deletes {deletes} of {self._recorded} recorded profiles, above max_delete "
+                f"deletes {deletes} of {found.recorded} recorded profiles, above max_delete "
                 f"{options.max_delete}",
             )
 
@@ -343,16 +365,12 @@ class Planner:
             serial=head.serial,
             application=head.application,
             changes=changes,
-            orphans=self.orphans,
-            unchanged=self.unchanged,
+            orphans=tuple(self.found.orphans),
+            unchanged=self.found.unchanged,
             hazards=self.hazards(len(changes)),
             scope=head.scope,
             totals=totals,
         )
-
-    @property
-    def orphans(self) -> tuple[str, ...]:
-        return tuple(self._orphans)
 
 
 def is_as_recorded(

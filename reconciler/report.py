@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import assert_never
+from typing import NamedTuple, assert_never
 
 from reconciler.errors import Diagnostic, ExitCode, ReconcileError, Severity, Source
 from reconciler.outcomes import ApplyReport, Drift, Halt, Outcome, Progress, Result
@@ -22,9 +22,11 @@ from reconciler.view import (
     HazardView,
     Kind,
     PlanView,
+    Tally,
     count,
     duration,
     kind_of,
+    without_fields,
 )
 
 _RED, _GREEN, _YELLOW, _BOLD, _DIM = "31", "32", "33", "1", "2"
@@ -34,14 +36,13 @@ _MOST_DIFFERENCES = 50
 _COLORS = {"+": _GREEN, "~": _YELLOW, "-": _RED, "x": _DIM}
 
 
-class _Pen:
+class _Pen(NamedTuple):
     """Colours text, or not."""
 
-    def __init__(self, color: bool) -> None:
-        self._color = color
+    color: bool
 
     def __call__(self, text: str, *codes: str) -> str:
-        return f"\x1b[{';'.join(codes)}m{text}\x1b[0m" if self._color and codes else text
+        return f"\x1b[{';'.join(codes)}m{text}\x1b[0m" if self.color and codes else text
 
 
 # --- plans ---------------------------------------------------------------------------------------
@@ -59,19 +60,75 @@ def plan_text(
 
 
 def plan_text_parts(
-    view: PlanView, *, color: bool, show_requests: bool = False, ascii: bool = False
+    view: PlanView,
+    *,
+    color: bool,
+    show_requests: bool = False,
+    ascii: bool = False,
+    written: Iterable[str] | None = None,
 ) -> Iterator[str]:
-    """`plan_text` in parts, one a change, for a plan that does not fit into memory."""
-    pen = _Pen(color)
+    """`plan_text` in parts, for a plan that does not fit into memory. Changes that a `TextWatcher` has
+    ``written`` when the plan was made need not be gone through again."""
+    pen, arrow = _Pen(color), _arrow(ascii)
     hazards = [_hazard_line(hazard, pen) for hazard in view.hazards]
     if hazards:
         yield _joined([*hazards, ""])
-    text = _ChangeText(view, pen, arrow="->" if ascii else "→")
     if show_requests:  # of a group they are not the same
-        yield from map(text.with_requests, view.changes)
+        for change in view.changes:
+            lines = (f"    {line}" for request in change.requests for line in request)
+            yield f"{_change_text(change, pen, arrow)[:-1]}{_joined([*lines, ''])}"
+    elif written is not None:
+        yield from written
     else:
-        yield from map(text.of, view.leaders)
+        for leader in view.leaders:
+            if leader.template or view.blame:  # there is more to say than what it does
+                yield _change_text(view.group(leader), pen, arrow)
+            else:
+                yield _plain_text(leader, pen, arrow)
     yield _joined([*_orphan_lines(view, pen), *_closing_lines(view, pen)])
+
+
+class TextWatcher:
+    """Writes each change as text when it is made, and tallies them (see `plan.Watcher`)."""
+
+    def __init__(
+        self, tally: Tally, write: Callable[[str], None] | None, *, color: bool, ascii: bool
+    ) -> None:
+        """The text goes to ``write``; without that, it is kept."""
+        self.tally = tally
+        self.is_whole = True
+        """Whether all was written. Changes of a template are told together, so not until all are known."""
+        self._write = write
+        self._texts: list[str] = []
+        self._settings = _Pen(color), _arrow(ascii)
+
+    def add(self, change: Change) -> None:
+        self.tally.add(change)
+        if change.template:
+            self.is_whole = False
+        else:
+            self._put(_plain_text(change, *self._settings))
+
+    def another(self) -> TextWatcher:
+        pen, arrow = self._settings
+        return TextWatcher(self.tally.another(), None, color=pen.color, ascii=arrow.isascii())
+
+    def followed_by(self, other: TextWatcher) -> None:
+        self.tally.followed_by(other.tally)
+        self.is_whole = self.is_whole and other.is_whole
+        self._put("".join(other._texts))
+
+    def _put(self, text: str) -> None:
+        if not self.is_whole:
+            self._texts.clear()
+        elif self._write is not None:
+            self._write(text)
+        else:
+            self._texts.append(text)
+
+
+def _arrow(ascii: bool) -> str:
+    return "->" if ascii else "→"
 
 
 def _joined(lines: Iterable[str]) -> str:
@@ -86,54 +143,41 @@ def _hazard_line(hazard: HazardView, pen: _Pen) -> str:
     return pen(f"! {count(hazard.number, 'change')} {hazard.message}", _YELLOW)
 
 
-class _ChangeText:
-    """Changes as text. What the fields of changes of one kind have in common is written once."""
+def _change_text(change: ChangeView, pen: _Pen, arrow: str) -> str:
+    return _joined([*_head_lines(change, pen), *_field_lines(change.fields, pen, arrow), ""])
 
-    def __init__(self, view: PlanView, pen: _Pen, *, arrow: str) -> None:
-        self._view = view
-        self._pen = pen
-        self._arrow = arrow
-        self._form = lru_cache(maxsize=4096)(self._form_of)
 
-    def of(self, change: Change) -> str:
-        """A change, or the group of which it is the first."""
-        view = self._view
-        if change.template or view.blame:  # there is more to say than values
-            return self._text(view.group(change))
-        kind, values = kind_of(change)
-        head = _joined(self._head(view.without_fields(change)))
-        return f"{head}{self._form(kind) % tuple(values)}\n"
+def _plain_text(change: Change, pen: _Pen, arrow: str) -> str:
+    """The same of a change that no template made and of which no author is told. What the fields of such
+    changes have in common is written once."""
+    kind, values = kind_of(change)
+    head = _joined(_head_lines(without_fields(change), pen))
+    return f"{head}{_form_of(kind, pen, arrow) % tuple(values)}\n"
 
-    def with_requests(self, change: ChangeView) -> str:
-        """A change with its requests."""
-        lines = (f"    {line}" for request in change.requests for line in request)
-        return f"{self._text(change)[:-1]}{_joined(lines)}\n"
 
-    def _text(self, change: ChangeView) -> str:
-        return _joined([*self._head(change), *self._fields(change.fields), ""])
+def _head_lines(change: ChangeView, pen: _Pen) -> Iterator[str]:
+    place = f"  {change.place}" if change.place else ""
+    yield pen(f"{change.symbol} {change.address}", _BOLD, _COLORS[change.symbol]) + (
+        f"  ({change.action})" + pen(place, _DIM)
+    )
+    yield pen(f"    # {change.reason}", _DIM)
+    if change.origin:
+        yield pen(f"    # {change.origin}", _DIM)
 
-    def _head(self, change: ChangeView) -> Iterator[str]:
-        pen = self._pen
-        place = f"  {change.place}" if change.place else ""
-        yield pen(f"{change.symbol} {change.address}", _BOLD, _COLORS[change.symbol]) + (
-            f"  ({change.action})" + pen(place, _DIM)
-        )
-        yield pen(f"    # {change.reason}", _DIM)
-        if change.origin:
-            yield pen(f"    # {change.origin}", _DIM)
 
-    def _fields(self, fields: Sequence[FieldView]) -> Iterator[str]:
-        pen = self._pen
-        width = max([len(field.path) for field in fields], default=0)
-        for field in fields:
-            name = _field_name(field.mark, field.path, width, pen)
-            text = f"{name}  {_field_text(field, self._arrow)}"
-            yield text + pen(f"  [{field.origin}]", _DIM) if field.origin else text
+def _field_lines(fields: Sequence[FieldView], pen: _Pen, arrow: str) -> Iterator[str]:
+    width = max([len(field.path) for field in fields], default=0)
+    for field in fields:
+        name = _field_name(field.mark, field.path, width, pen)
+        text = f"{name}  {_field_text(field, arrow)}"
+        yield text + pen(f"  [{field.origin}]", _DIM) if field.origin else text
 
-    def _form_of(self, kind: Kind) -> str:
-        """The lines of the fields of a kind, to be filled in with their values."""
-        lines = self._fields([*kind.views(_OPEN)])
-        return "".join(f"{line}\n" for line in lines).replace("%", "%%").replace(_OPEN, "%s")
+
+@lru_cache(maxsize=4096)
+def _form_of(kind: Kind, pen: _Pen, arrow: str) -> str:
+    """The lines of the fields of a kind, to be filled in with their values."""
+    text = _joined(_field_lines([*kind.views(_OPEN)], pen, arrow))
+    return text.replace("%", "%%").replace(_OPEN, "%s")
 
 
 _OPEN = "\0"

@@ -73,6 +73,16 @@ class Stored(NamedTuple):
     checksum: int
     body: str
 
+    def record(self) -> Record:
+        """Raises StateRefused where it cannot be read."""
+        try:
+            return _record(self.body, self.revision)
+        except _UNREADABLE:
+            raise StateRefused(
+                "a record in the state is not readable",
+                hint="Restore a backup from beside the state file.",
+            ) from None
+
 
 _PAGE = 10_000
 _LARGEST = 2**53
@@ -316,9 +326,15 @@ def _bodies(put: Iterable[Record]) -> dict[str, str]:
 
 
 def _record(body: str, revision: int) -> Record:
-    data = json.loads(body)
+    """The record that `_body` made, or one of `_UNREADABLE`."""
+    data: dict[str, Any] = unpacked(body)
+    if type(data.get("timestamp")) is float:  # one that no clock ever shows
+        data = json.loads(body)
     data["revision"] = revision
     return decode_record(data)
+
+
+_UNREADABLE = (ValueError, TypeError, AttributeError, RecursionError)
 
 
 def _written(old: Header, environment: str, application: str | None, new_id: NewId) -> Header:
@@ -1055,13 +1071,9 @@ class SqliteStore:
     def _decoded(self, row: tuple[str, int, str, int]) -> Record:
         self._verify(*row)
         try:
-            data: dict[str, Any] = unpacked(row[2])
-            if type(data.get("timestamp")) is float:  # one that no clock ever shows
-                data = json.loads(row[2])
-            data["revision"] = row[1]
-        except (ValueError, TypeError, AttributeError, RecursionError):
+            return _record(row[2], row[1])
+        except _UNREADABLE:
             raise self._damaged() from None
-        return decode_record(data)
 
     def _verify(self, address: str, revision: int, body: str, checksum: int) -> None:
         """Compares the checksum of a row."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from math import ceil
@@ -157,9 +157,14 @@ class _Group:
         self.size += 1
         for item, befores, afters in zip(change.fields, self._befores, self._afters, strict=True):
             _, before, after, _ = _told(item)
-            for value, values in ((before, befores), (after, afters)):
-                if value is not None and len(values) <= _FEW_VALUES and value not in values:
-                    values.append(value)
+            _keep(befores, [] if before is None else [before])
+            _keep(afters, [after])
+
+    def followed_by(self, other: _Group) -> None:
+        self.size += other.size
+        for mine, others in ((self._befores, other._befores), (self._afters, other._afters)):
+            for kept, more in zip(mine, others, strict=True):
+                _keep(kept, more)
 
     def of(self, first: ChangeView) -> ChangeView:
         """The whole group, as if it was its first change."""
@@ -182,6 +187,13 @@ class _Group:
 _FEW_VALUES = 2
 
 
+def _keep(values: list[str], more: Iterable[str]) -> None:
+    """Adds more values to the first few, and one to tell that there are others."""
+    for value in more:
+        if len(values) <= _FEW_VALUES and value not in values:
+            values.append(value)
+
+
 def _some(values: Sequence[str]) -> str:
     few = ", ".join(values[:_FEW_VALUES])
     return f"{few}, …" if len(values) > _FEW_VALUES else few
@@ -196,8 +208,8 @@ def _group_of(change: Change) -> GroupKey | None:
 
 
 class Tally:
-    """What a view tells of all changes together, gathered as they go by: one that was given every change
-    when the plan was made spares going through them again."""
+    """What a view tells of all changes together, gathered as they go by: one that watched the plan being
+    made spares going through them again (see `plan.Watcher`)."""
 
     def __init__(self) -> None:
         self.basis: Counter[Basis] = Counter()
@@ -229,6 +241,23 @@ class Tally:
                 item.basis is not Basis.NONE and not _is_attribute(item.path)
                 for item in change.fields
             )
+
+    def another(self) -> Tally:
+        return Tally()
+
+    def followed_by(self, other: Tally) -> None:
+        for key, group in other.groups.items():
+            if key in self.groups:
+                self.groups[key].followed_by(group)
+            else:
+                self.groups[key] = group
+        for kind, named in other._grave.items():
+            room = MOST_NAMED - len(self._grave[kind])
+            self._grave[kind] += named[:room]
+        self._numbers += other._numbers
+        self._sentences |= other._sentences
+        self.basis += other.basis
+        self.write_only += other.write_only
 
     @property
     def hazards(self) -> Iterator[HazardView]:
@@ -334,35 +363,11 @@ class PlanView:
 
     def change(self, change: Change) -> ChangeView:
         """The view of one change."""
-        file = shown(change.source.file) if change.source else ""
-        return self._view(change, file, self._fields(change, file))
-
-    def without_fields(self, change: Change) -> ChangeView:
-        """The view of one change but for its fields, which cost more than all the rest: see `kind_of`."""
-        return self._view(change, shown(change.source.file) if change.source else "", ())
-
-    def _view(self, change: Change, file: str, fields: tuple[FieldView, ...]) -> ChangeView:
-        """The view of a change, whose file is shown as ``file``."""
-        source = change.source
-        address = shown(change.address)
-        return ChangeView(
-            symbol=SYMBOLS[change.action],
-            address=address,
-            action=change.action,
-            reason=_shown_often(change.reason),
-            labels=tuple(map(_shown_often, change.labels)),
-            protect=change.protect,
-            template=change.template,
-            hazards=tuple(
-                HazardView(_shown_often(hazard.kind), _shown_often(hazard.message), address)
-                for hazard in change.hazards
-            ),
-            fields=fields,
-            sent=change.requests,
-            place=str(source._replace(file=file)) if source else "",
-            file=file,
-            line=source.line if source else 0,
-            link=self.links.to(source) if change.action is not Action.DELETE else "",
+        view = without_fields(change)
+        source = change.source if change.action is not Action.DELETE else None
+        return view._replace(
+            fields=self._fields(change, view.file),
+            link=self.links.to(source),
             origin=origin_text(self.blame.get((change.address, ""))),
         )
 
@@ -464,6 +469,34 @@ def origin_text(origin: Origin | None) -> str:
         return f"{verb}, not committed yet"
     return (
         f"{verb} by {shown(origin.author)} in {shown(origin.commit[:12])} on {shown(origin.date)}"
+    )
+
+
+def without_fields(change: Change) -> ChangeView:
+    """The view of a change but for its fields, which cost more than all the rest (see `kind_of`), for its
+    link and for who wrote it."""
+    source = change.source
+    file = shown(source.file) if source else ""
+    address = shown(change.address)
+    return ChangeView(
+        symbol=SYMBOLS[change.action],
+        address=address,
+        action=change.action,
+        reason=_shown_often(change.reason),
+        labels=tuple(map(_shown_often, change.labels)),
+        protect=change.protect,
+        template=change.template,
+        hazards=tuple(
+            HazardView(_shown_often(hazard.kind), _shown_often(hazard.message), address)
+            for hazard in change.hazards
+        ),
+        fields=(),
+        sent=change.requests,
+        place=str(source._replace(file=file)) if source else "",
+        file=file,
+        line=source.line if source else 0,
+        link="",
+        origin="",
     )
 
 

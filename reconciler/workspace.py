@@ -30,10 +30,8 @@ from reconciler.declarations import (
     Profiles,
     Rules,
     State,
-    Told,
     are_large,
     documents_of,
-    processes,
 )
 from reconciler.documents import Document
 from reconciler.errors import (
@@ -52,14 +50,16 @@ from reconciler.errors import (
 )
 from reconciler.expansion import Given, expand, told_once
 from reconciler.files import DEFAULTS
+from reconciler.hands import Hands, Told, processes
 from reconciler.index import Index
 from reconciler.lifetimes import expiry, utc
 from reconciler.outcomes import ApplyReport, Drift, Outcome, Progress, Result
 from reconciler.pace import MOST_IN_FLIGHT, Clock, Pace, SystemClock
 from reconciler.personal import personal
-from reconciler.plan import Change, Hazard, Mode, Origin, Plan, Request, Scope
+from reconciler.plan import Change, Hazard, Mode, Origin, Plan, Request, Scope, Watcher
 from reconciler.planfile import PlanWriter, read_plan, write_plan, write_whole
 from reconciler.planner import Options, Planner, Selection, expired, make_plan, make_removal
+from reconciler.planning import Planning
 from reconciler.profiles import Profile, address_of, profile_of
 from reconciler.protocol import Observed, Rate, Sending, unmarked
 from reconciler.resources import fingerprint, load_contract, load_schema
@@ -77,8 +77,23 @@ if TYPE_CHECKING:
 
 
 _T = TypeVar("_T")
-Watch: TypeAlias = Callable[[], Callable[[Change], None]]
-"""Begins to watch a plan being made, change by change."""
+
+
+class _Nobody:
+    """Watches nothing."""
+
+    def add(self, change: Change) -> None:
+        pass
+
+    def another(self) -> Self:
+        return self
+
+    def followed_by(self, other: Self) -> None:
+        pass
+
+
+Watch: TypeAlias = Callable[[], Watcher]
+"""Begins to watch a plan being made."""
 _FEW = 2_000
 """Profiles that are held once they were read; of more, none is."""
 
@@ -219,8 +234,8 @@ class Workspace:
         """
         if paths:
             return self._validate(paths)
-        with _cyclic_collector_off():
-            declared = self._indexed(self._read)
+        with _cyclic_collector_off(), Hands(self._pool) as hands:
+            declared = self._indexed(lambda index: self._read(index, hands))
         if self._index is not None:
             self._index.keep()
         profiles = self.declared
@@ -304,7 +319,7 @@ class Workspace:
             self._index = None
 
     def _means(self) -> Means:
-        return Means(self._rules(), stop=self._stop, tell=self._tell, pool=self._pool)
+        return Means(self._rules(), stop=self._stop, tell=self._tell)
 
     def _rules(self) -> Rules:
         return Rules(self.environment.dialect.value, self._given, self.config.guard)
@@ -327,8 +342,8 @@ class Workspace:
             fakes=fakes.version,
         )
 
-    def _read(self, index: Index, *, state: State | None = None) -> Declarations:
-        means = self._means()._replace(state=state)
+    def _read(self, index: Index, hands: Hands, *, state: State | None = None) -> Declarations:
+        means = self._means()._replace(hands=hands, state=state)
         self._declared = Declarations.read(index, self.config.profiles, means, self._display)
         return self._declared
 
@@ -413,15 +428,16 @@ class Workspace:
         profiles: Sequence[Profile] | None = None,
         out: Path | None = None,
         on_findings: Callable[[Sequence[Diagnostic]], None] = lambda findings: None,
-        watch: Watch = lambda: lambda change: None,
+        watch: Watch = _Nobody,
     ) -> Plan:
         """The plan that takes the recorded state to the files; saved to ``out`` on the way.
 
         Touches neither state nor files, and makes no network call unless ``refresh``, which reads the
         recorded profiles first and records nothing. ``since`` is a git revision: only profiles whose
         files changed since then are looked at. ``profiles`` spares reading the files again;
-        otherwise ``on_findings`` is told what is to be said of valid ones. What ``watch`` gives is called
-        with each change as it is made; where planning has to begin anew, ``watch`` is asked again.
+        otherwise ``on_findings`` is told what is to be said of valid ones. What ``watch`` gives is shown
+        each change as it is made, or how others like it were shown them, in other processes perhaps; where
+        planning has to begin anew, ``watch`` is asked again.
 
         Raises InputError for invalid files and for what the API cannot do, UsageError for a revision
         that git does not know, ReconcileError where a profile could not be read.
@@ -434,11 +450,11 @@ class Workspace:
             seen = {look.after.address: look.after for look in looks}
         options = self._options(selection, prune=prune, reassert=reassert, refreshed=refresh)
         header = self.store.header()
-        with _cyclic_collector_off():
-            if profiles is None:
+        if profiles is None:
+            with _cyclic_collector_off(), Hands(self._pool) as hands:
                 return self._indexed(
                     lambda index: self._plan(
-                        index, header, options, since, seen, out, on_findings, watch
+                        index, hands, header, options, since, seen, out, on_findings, watch
                     )
                 )
         options = self._since(since, options, profiles)
@@ -448,9 +464,9 @@ class Workspace:
             raise _invalid(made)
         if out is not None:
             write_plan(made, out)
-        watching = watch()
+        watcher = watch()
         for change in made.changes:
-            watching(change)
+            watcher.add(change)
         return made
 
     def plan_profile(self, profile: Profile, *, reassert: bool = True) -> Plan:
@@ -546,6 +562,7 @@ class Workspace:
     def _plan(
         self,
         index: Index,
+        hands: Hands,
         header: Header,
         options: Options,
         since: str | None,
@@ -557,18 +574,19 @@ class Workspace:
         whole = since is not None or _is_whole(options) or bool(seen)
         environment = self.environment
         state = None if whole else State(environment.state.absolute(), environment.name)
-        declared = self._read(index, state=state)
+        declared = self._read(index, hands, state=state)
         try:
             if not declared.is_valid:
                 raise _invalid(declared.findings)
             options = self._since(since, options, declared.profiles())
-            return self._planned(declared, header, options, seen, out, on_findings, watch)
+            return self._planned(declared, hands, header, options, seen, out, on_findings, watch)
         finally:
             index.keep()  # what was read, at least
 
     def _planned(
         self,
         declared: Declarations,
+        hands: Hands,
         header: Header,
         options: Options,
         seen: Mapping[str, Record],
@@ -579,25 +597,30 @@ class Workspace:
         if findings := [*declared.findings, *self._ending(declared)]:
             on_findings(findings)
         planner = Planner(self.contract, options)
-        changes = declared.changes(
-            planner,
+        found, watcher = planner.found, watch()
+        planning = Planning(
+            declared.index,
             self.store,
-            means=self._means(),
+            options,
+            dialect=self.environment.dialect.value,
             whole=_is_whole(options),
             seen=seen,
+            hands=hands,
+            tell=self._tell,
+            stop=self._stop,
         )
-        watching = watch()
         with PlanWriter(planner.head(header), out, folder=self.environment.state.parent) as writer:
-            for change in changes:
-                if not planner.diagnostics:
-                    writer.add(change)
-                    watching(change)
-            if planner.diagnostics:
-                raise _invalid(sorted(planner.diagnostics, key=Diagnostic.sort_key))
-            found, totals = writer.finish(
-                planner.orphans, planner.hazards(writer.count), planner.unchanged
+            for planned in planning.run(watcher):
+                found.add(planned.found)
+                if not found.diagnostics:
+                    writer.add(planned.lines, planned.changes)
+                    watcher.followed_by(planned.watcher)
+            if found.diagnostics:
+                raise _invalid(sorted(found.diagnostics, key=Diagnostic.sort_key))
+            changes, totals = writer.finish(
+                found.orphans, planner.hazards(writer.count), found.unchanged
             )
-        return planner.finish(header, found, totals)
+        return planner.finish(header, changes, totals)
 
     def _since(self, since: str | None, options: Options, desired: Iterable[Profile]) -> Options:
         """The options, limited to the profiles whose files changed since a revision."""

@@ -83,7 +83,7 @@ def age(folder: Path) -> None:
 @pytest.fixture
 def trusting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stamps are trusted at once: what happens within a tick of the clock is not what is tested."""
-    monkeypatch.setattr(declarations, "RACY", -10_000_000_000)
+    monkeypatch.setattr(index_module, "RACY", -10_000_000_000)
 
 
 # --- what is spared ------------------------------------------------------------------------------
@@ -119,7 +119,7 @@ def test_a_profile_that_is_as_recorded_is_not_planned_again(
     def opened(*arguments: str) -> None:
         raise AssertionError("looked into")
 
-    monkeypatch.setattr(declarations.Packed, "of", opened)
+    monkeypatch.setattr(index_module.Packed, "of", opened)
     assert outcome(tmp_path, cache=True) == first
 
 
@@ -259,7 +259,7 @@ class Changing(RuleBasedStateMachine):
 
     @initialize(text=TEXTS)
     def begin(self, text: str) -> None:
-        self.racy, declarations.RACY = declarations.RACY, self.racy
+        self.racy, index_module.RACY = index_module.RACY, self.racy
         self.folder = make(Path(tempfile.mkdtemp()))
         self.profiles = self.folder / "profiles"
         self.index = index_of(self.folder)
@@ -267,7 +267,7 @@ class Changing(RuleBasedStateMachine):
         self.write("a.yaml", text)
 
     def teardown(self) -> None:
-        self.racy, declarations.RACY = declarations.RACY, self.racy
+        self.racy, index_module.RACY = index_module.RACY, self.racy
         shutil.rmtree(self.folder)
 
     def files(self) -> list[Path]:
@@ -382,7 +382,7 @@ class Changing(RuleBasedStateMachine):
 class ChangingFast(Changing):
     """The same, with young stamps: what is not trusted is read again."""
 
-    racy = declarations.RACY
+    racy = index_module.RACY
 
 
 TestChangingFast = ChangingFast.TestCase

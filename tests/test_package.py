@@ -59,8 +59,8 @@ def test_a_plan_of_what_did_not_change_imports_nothing_that_it_does_not_use(tmp_
     profile.write_text("customer_user_id: jane\nfirst_name: Jane\n", "utf-8")
     program = (
         "import sys\n"
-        "from reconciler import declarations\n"
-        "declarations.RACY = -10_000_000_000  # young stamps are trusted\n"
+        "from reconciler import index\n"
+        "index.RACY = -10_000_000_000  # young stamps are trusted\n"
         "from reconciler.cli import main\n"
         "sys.argv = ['reconcile', 'plan']\n"
         "try:\n"

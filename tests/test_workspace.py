@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from reconciler import InputError, ReconcileError, Refused, StateRefused, Workspace
-from reconciler.declarations import Declarations
 from reconciler.emulator import Answer, Emulator, EmulatorServer
 from reconciler.index import Unusable
-from reconciler.plan import Change
+from reconciler.plan import Change, Watcher
+from reconciler.planning import Planned, Planning
 
 KEYS = {"SECRET_KEY": "secret_live_abcdefgh.0123456789abcdef0123456789abcdef"}
 JANE = "customer_user_id: jane\nfirst_name: Jane\ncustom_attributes: {tier: gold}\n"
@@ -55,28 +55,44 @@ def test_a_missing_key_is_known_before_anybody_is_asked(tmp_path: Path) -> None:
             place.check(made)
 
 
+class Watching:
+    """Keeps what it was shown."""
+
+    def __init__(self) -> None:
+        self.changes: list[Change] = []
+
+    def add(self, change: Change) -> None:
+        self.changes.append(change)
+
+    def another(self) -> Watching:
+        return Watching()
+
+    def followed_by(self, other: Watching) -> None:
+        self.changes += other.changes
+
+
 def test_who_watches_a_plan_is_shown_each_change_and_begins_anew_with_the_planning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    watched: list[list[Change]] = []
+    watching: list[Watching] = []
 
-    def watch() -> Callable[[Change], None]:
-        watched.append([])
-        return watched[-1].append
+    def watch() -> Watching:
+        watching.append(Watching())
+        return watching[-1]
 
-    real = Declarations.changes
+    real = Planning.run
 
-    def failing(self: Declarations, *arguments: Any, **named: Any) -> Iterator[Change]:
-        yield from real(self, *arguments, **named)
-        if len(watched) == 1:
+    def failing(self: Planning, watcher: Watcher) -> Iterator[Planned]:
+        yield from real(self, watcher)
+        if len(watching) == 1:
             raise Unusable
 
     (tmp_path / ".reconcile").mkdir()
     with workspace(tmp_path, "http://127.0.0.1:9") as place:
-        monkeypatch.setattr(Declarations, "changes", failing)
+        monkeypatch.setattr(Planning, "run", failing)
         made = place.plan(watch=watch)
         place.plan(watch=watch, profiles=[*place.desired()])
-    assert watched == [[*made.changes]] * 3
+    assert [watched.changes for watched in watching] == [[*made.changes]] * 3
 
 
 def test_a_refresh_that_cannot_read_a_profile_plans_nothing(tmp_path: Path) -> None:
