@@ -5,14 +5,16 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import stat
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from itertools import chain
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor, Future
+    from concurrent.futures import Executor
 
 _Batch = TypeVar("_Batch")
 _Result = TypeVar("_Result")
@@ -47,6 +49,23 @@ def _processors() -> int:
 def _prepare_process() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started us ends us
     gc.disable()  # nothing here makes cycles, and looking for them takes a fifth of the time
+    with suppress(OSError, ImportError, AttributeError):
+        _widen_pipes()
+
+
+def _widen_pipes() -> None:
+    """Has the pipes between us and whoever started us hold what comes of a batch, where the system can do
+    that (Linux). Else we wait, a few thousandths of a second for each 64 KiB, for somebody who is busy."""
+    import fcntl
+
+    for descriptor in map(int, os.listdir("/proc/self/fd")):
+        with suppress(OSError):  # the one of the listing is gone; and there may be a limit
+            if descriptor > 2 and stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+                fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, _PIPE)
+
+
+_PIPE = 1 << 20
+"""Bytes: the most that a process may ask for."""
 
 
 _UNDER_WAY = 16
@@ -116,29 +135,36 @@ def _shared(
     batches: Iterator[_Batch],
     given: Callable[[_Batch], tuple[Any, ...]],
 ) -> Iterator[tuple[_Batch, _Result]]:
-    """The same, done by an executor and, while that has enough to do, here."""
+    """The same, done by an executor and, while that has enough to do, here; all of it where the executor
+    breaks down, since a process of it was killed, for want of memory perhaps."""
+    from concurrent.futures import BrokenExecutor, Future
+
     enough = 4 * max(_processors() - 1, 1)
     under_way: deque[tuple[_Batch, Future[_Result]]] = deque()
+
+    def begun(batch: _Batch) -> Future[_Result]:
+        if sum(not future.done() for _, future in under_way) < enough:
+            with suppress(BrokenExecutor):
+                return executor.submit(task, *given(batch))
+        done: Future[_Result] = Future()
+        done.set_result(here(*given(batch)))
+        return done
+
+    def ended(batch: _Batch, future: Future[_Result]) -> _Result:
+        try:
+            return future.result()
+        except BrokenExecutor:
+            return here(*given(batch))
+
     try:
         for batch in batches:
-            if sum(not future.done() for _, future in under_way) < enough:
-                under_way.append((batch, executor.submit(task, *given(batch))))
-            else:
-                under_way.append((batch, _done(here(*given(batch)))))
+            under_way.append((batch, begun(batch)))
             while under_way and (under_way[0][1].done() or len(under_way) >= _UNDER_WAY):
                 first, future = under_way.popleft()
-                yield first, future.result()
+                yield first, ended(first, future)
         while under_way:
             first, future = under_way.popleft()
-            yield first, future.result()
+            yield first, ended(first, future)
     finally:
         for _, future in under_way:
             future.cancel()
-
-
-def _done(result: _Result) -> Future[_Result]:
-    from concurrent.futures import Future
-
-    future: Future[_Result] = Future()
-    future.set_result(result)
-    return future

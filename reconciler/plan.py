@@ -18,7 +18,7 @@ from itertools import chain, islice
 from typing import Any, NamedTuple, Protocol, Self, TypeAlias
 
 from reconciler.errors import Refused, Source
-from reconciler.packing import unpacked_exactly
+from reconciler.packing import spelled_alike, unpacked_exactly
 from reconciler.state import spelled_scalar
 from reconciler.values import FieldPath, Json, Scalar
 
@@ -326,9 +326,21 @@ class Lines(NamedTuple):
 
 
 def line_of(change: Change) -> str:
-    """A change as a line of a plan."""
-    before, fields, after = _line(_encode_change(change)).partition(_FIELDS)
-    return f"{before}{fields[:-1]}{_spelled_fields(change.fields)}{fields[-1]}{after}"
+    """A change as a line of a plan. It is spelled piece by piece, since most pieces are those of many other
+    changes; together they are what the encoder makes of all of it."""
+    source = change.source
+    place = "null"
+    if source is not None:
+        place = f'{{"file":{spelled_scalar(source.file)},"line":{spelled_scalar(source.line)}}}'
+    requests = [*map(_encode_request, change.requests)]
+    more = _line_of(members)[1:-1] if (members := _seldom_said(change)) else ""
+    return (
+        f'{{"address":{spelled_scalar(change.address)},"action":"{change.action.value}",'
+        f'"reason":{spelled_scalar(change.reason)},"hazards":{_spelled_hazards(change.hazards)},'
+        f'"source":{place},"revision":{spelled_scalar(change.revision)},'
+        f'"fields":[{_spelled_fields(change.fields)}],'
+        f'"requests":{spelled_alike(requests) or _line_of(requests)}{more and ","}{more}}}\n'
+    )
 
 
 def to_lines(plan: Plan) -> Iterator[str]:
@@ -547,18 +559,9 @@ def _decode_head(data: dict[str, Any]) -> Head:
     )
 
 
-def _encode_change(change: Change) -> dict[str, Json]:
-    """A change without its fields: see `_spelled_fields`."""
-    source = change.source
+def _seldom_said(change: Change) -> dict[str, Json]:
+    """The members of a change that say nothing where most changes are concerned, and are left out then."""
     return {
-        "address": change.address,
-        "action": change.action.value,
-        "reason": change.reason,
-        "hazards": [_encode_hazard(hazard) for hazard in change.hazards],
-        "source": {"file": source.file, "line": source.line} if source else None,
-        "revision": change.revision,
-        "fields": [],
-        "requests": [_encode_request(request) for request in change.requests],
         **({"labels": list(change.labels)} if change.labels else {}),
         **({"protect": True} if change.protect else {}),
         **({"template": change.template} if change.template else {}),
@@ -567,8 +570,9 @@ def _encode_change(change: Change) -> dict[str, Json]:
     }
 
 
-_FIELDS = '"fields":[]'
-"""Nothing before it in a line can be spelled like that: within a text quotes are escaped."""
+@lru_cache(maxsize=1024)
+def _spelled_hazards(hazards: tuple[Hazard, ...]) -> str:
+    return _line_of([_encode_hazard(hazard) for hazard in hazards])
 
 
 def _spelled_fields(fields: Sequence[FieldChange]) -> str:

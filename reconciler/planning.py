@@ -21,7 +21,7 @@ from reconciler.resources import load_contract
 from reconciler.state import Record
 from reconciler.store import Store, Stored
 
-AT_ONCE = 500
+AT_ONCE = 250
 """Profiles that are looked into together."""
 _WORTH_A_PROCESS = 5_000
 """Profiles to plan from which on another process saves more time than it takes to start."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from functools import lru_cache
 from typing import NamedTuple, assert_never
 
 from reconciler.contract import ATTRIBUTES, DEVICE_ID, INSTALLATION, IP_COUNTRY, Clear, Contract
@@ -105,25 +106,31 @@ def body(
     if not wanted.keys() <= changed.keys() and any(path.startswith(_MEMBER) for path in changed):
         members = {path: value for path, value in wanted.items() if path.startswith(_MEMBER)}
         changed = members | changed if not members.keys() <= changed.keys() else changed
+    if len(changed) != named:  # the fields come in the order of a body
+        changed = {path: changed[path] for path in contract.ordered(changed)}
     out: dict[str, Json] = {}
     attributes: list[Json] = []
     installation: dict[str, Json] = {}
     emptied = "" if sending.delete_attribute_with is Clear.EMPTY else None
-    # The fields come in the order of a body.
-    for path in changed if len(changed) == named else contract.ordered(changed):
-        value = changed[path]
-        group, dot, name = path.partition(".")
-        if not dot:
-            if value is None and contract.field(path).clear is Clear.EMPTY:
-                value = ""
-            out[path] = value
-        elif group == ATTRIBUTES:
+    for (group, name), value in zip(_slots(tuple(changed)), changed.values(), strict=True):
+        if group == ATTRIBUTES:
             attributes.append({"key": name, "value": emptied if value is None else value})
             out[ATTRIBUTES] = attributes
-        else:
+        elif group:
             installation[name] = "" if value is None else value
             out[INSTALLATION] = installation
+        elif value is None and contract.field(name).clear is Clear.EMPTY:
+            out[name] = ""
+        else:
+            out[name] = value
     return out
+
+
+@lru_cache(maxsize=4096)
+def _slots(paths: tuple[FieldPath, ...]) -> list[tuple[str, str]]:
+    """The group (``""`` for a standard field) and the name of each path."""
+    parts = [path.partition(".") for path in paths]
+    return [(group, name) if dot else ("", group) for group, dot, name in parts]
 
 
 def request_digest(request: Request) -> str:
