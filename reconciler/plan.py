@@ -305,6 +305,10 @@ class Writing:
         return _line({**footer, "digest": self.totals.digest})
 
 
+MOST_HELD = 5_000
+"""Changes of a plan that are held in memory; of a larger one, none is."""
+
+
 class Lines(NamedTuple):
     """Changes in a row, as they are written down."""
 
@@ -315,8 +319,10 @@ class Lines(NamedTuple):
     requests: int
 
     @classmethod
-    def of(cls, changes: Sequence[Change]) -> Lines:
-        lines = [*map(line_of, changes)]
+    def of(cls, changes: Sequence[Change], lines: Sequence[str] | None = None) -> Lines:
+        """The lines of changes; where they are given, changes that are like those on them do."""
+        if lines is None:
+            lines = [*map(line_of, changes)]
         return cls(
             "".join(lines),
             b"".join(map(mark, lines)),

@@ -16,6 +16,7 @@ from typing import Self, TextIO
 from reconciler.errors import InputError, ReconcileError, Refused
 from reconciler.plan import (
     MARK,
+    MOST_HELD,
     Change,
     Changes,
     Conforms,
@@ -173,10 +174,6 @@ class Spool:
                 self._file.close()
 
 
-_MOST_HELD = 5_000
-"""Changes of a plan that are held in memory; of a larger one, none is."""
-
-
 class PlanWriter:
     """Takes the changes of a plan as they are made, and saves them on the way if they are to be saved
     or are many. A context manager: without `finish`, nothing is left."""
@@ -225,7 +222,7 @@ class PlanWriter:
         self._writing.passed_all(lines)
         self._marks += lines.marks
         self._spool.write(lines.text)
-        if changes is None or self.count > _MOST_HELD:
+        if changes is None or self.count > MOST_HELD:
             self._held = None
         elif self._held is not None:
             self._held += changes

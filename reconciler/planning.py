@@ -7,6 +7,7 @@ in batches, here and by whoever else there is, and comes back in the order of ad
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from heapq import merge
 from itertools import groupby, islice
 from typing import NamedTuple
@@ -14,9 +15,10 @@ from typing import NamedTuple
 from reconciler.errors import Interrupted
 from reconciler.hands import Hands, Told
 from reconciler.index import Entry, Index
-from reconciler.plan import Change, Lines, Watcher
-from reconciler.planner import Found, Links, Options, Planner, is_as_recorded
-from reconciler.profiles import PROFILE_PREFIX, Packed
+from reconciler.likeness import AlikeWatcher, Likeness
+from reconciler.plan import MOST_HELD, Change, Lines, Watcher, line_of
+from reconciler.planner import Found, Links, Options, Planner, Selection, is_as_recorded
+from reconciler.profiles import PROFILE_PREFIX, Packed, Profile
 from reconciler.resources import load_contract
 from reconciler.state import Record
 from reconciler.store import Store, Stored
@@ -35,7 +37,7 @@ class Planned(NamedTuple):
 
     lines: Lines
     changes: Sequence[Change] | None
-    """Those on the lines; ``None`` where they were planned elsewhere."""
+    """Those on the lines, if they were kept."""
     found: Found
     settled: Sequence[bool]
     """Which of the addresses are as recorded."""
@@ -71,6 +73,7 @@ class Planning:
         self._tell = tell
         self._stop = stop
         self._documents = index.count()
+        self._changes = 0
 
     def run(self, watcher: Watcher) -> Iterator[Planned]:
         """All changes, shown to ``watcher``, or rather to others like it: what they saw comes with the
@@ -108,19 +111,23 @@ class Planning:
         # Of links there may be as many as records; nobody is to carry them to and fro.
         hands = self._hands if given.links is None else Hands()
         for (count, cases), planned in hands.results(
-            _planned_elsewhere,
+            _planned,
             self._batches(pairs),
             lambda batch: (batch[1], given),
             worth=lambda batch: len(batch[1]) / _WORTH_A_PROCESS,
-            here=_planned,
+            here=self._planned_here,
         ):
             planned.found.settled(count)
             self._note(cases, planned.settled)
             yield planned
+            self._changes += sum(planned.lines.actions.values())
             done += count + len(cases)
             self._tell(Told("planning", done, self._documents))
             if self._stop():
                 raise Interrupted("interrupted; nothing was planned")
+
+    def _planned_here(self, cases: Sequence[_Case], given: _Given) -> Planned:
+        return _planned(cases, given, keep=self._changes <= MOST_HELD)
 
     def _batches(self, pairs: Iterator[_Pair | None]) -> Iterator[tuple[int, list[_Case]]]:
         """What is to be looked into, with the number of settled profiles among it."""
@@ -198,6 +205,11 @@ class _Given(NamedTuple):
     whole: bool
     watcher: Watcher
 
+    @property
+    def are_alike(self) -> bool:
+        """Whether nothing but what is known of it tells how an address is treated."""
+        return self.links is None and self.options.selection == Selection()
+
 
 class _Pair(NamedTuple):
     """What the files and the state say of an address."""
@@ -220,36 +232,53 @@ class _Case(NamedTuple):
     """What the API said of it, if it was asked."""
 
 
-def _planned_elsewhere(cases: Sequence[_Case], given: _Given) -> Planned:
-    """The same without the changes, which are most of what would have to be carried."""
-    return _planned(cases, given)._replace(changes=None)
-
-
-def _planned(cases: Sequence[_Case], given: _Given) -> Planned:
-    """What comes of some cases."""
+def _planned(cases: Sequence[_Case], given: _Given, *, keep: bool = False) -> Planned:
+    """What comes of some cases. The changes themselves, which are most of what there would be to make and to
+    carry, are kept only if that is asked for."""
     planner = Planner(load_contract(given.dialect), given.options, given.links)
     found = planner.found
     watcher = given.watcher.another()
+    keen = watcher if isinstance(watcher, AlikeWatcher) else None
+    likeness = None if keep or not given.are_alike else _likeness(given.dialect, given.options)
     changes: list[Change] = []
+    lines: list[str] = []
     settled: list[bool] = []
     for (_, _, recorded, _), declared, stored, seen in cases:
         is_current = stored is not None and stored[:2] == recorded
-        packed = None if declared is None else declared.opened()
+        packed, file = (None, "") if declared is None else (declared.opened(), declared.file)
         if is_current and packed is not None and not given.whole and _is_as_stored(packed, stored):
             found.settled(1)
             settled.append(True)
             continue
-        profile = None
-        if packed is not None and declared is not None:
-            profile = packed.profile(declared.file)
         record = seen if seen is not None or stored is None else stored.record()
+        if (
+            likeness is not None
+            and keen is not None
+            and record is None
+            and packed is not None
+            and (example := likeness.of(packed)) is not None
+            and keen.add_alike(example, packed, file)
+        ):
+            changes.append(example.change)
+            lines.append(example.line(packed, file))
+            settled.append(False)
+            continue
         before = found.unchanged
-        change = planner.plan(profile, record)
+        change = planner.plan(None if packed is None else packed.profile(file), record)
         if change is not None:
             changes.append(change)
+            lines.append(line_of(change))
             watcher.add(change)
         settled.append(found.unchanged > before and is_current and seen is None)
-    return Planned(Lines.of(changes), changes, found, settled, watcher)
+    return Planned(Lines.of(changes, lines), changes if keep else None, found, settled, watcher)
+
+
+@lru_cache(maxsize=4)
+def _likeness(dialect: str, options: Options) -> Likeness:
+    def plan(profile: Profile) -> Change | None:
+        return Planner(load_contract(dialect), options).plan(profile, None)
+
+    return Likeness(plan)
 
 
 def _is_as_stored(packed: Packed, stored: Stored | None) -> bool:

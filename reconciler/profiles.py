@@ -73,6 +73,11 @@ class About(NamedTuple):
     def address(self) -> str:
         return address_of(self.customer_user_id, self.profile_id)
 
+    @property
+    def is_usual(self) -> bool:
+        """Whether it says nothing but who the profile is, its platform and its labels."""
+        return not (self.protect or self.forget or any(self[_USUAL:]))
+
 
 def _lifetime(document: Document) -> str | None:
     """Until when the profile of a valid document may live, as declared."""

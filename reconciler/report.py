@@ -12,8 +12,10 @@ from functools import lru_cache
 from typing import NamedTuple, assert_never
 
 from reconciler.errors import Diagnostic, ExitCode, ReconcileError, Severity, Source
+from reconciler.likeness import Example, texts
 from reconciler.outcomes import ApplyReport, Drift, Halt, Outcome, Progress, Result
 from reconciler.plan import Action, Change, Mode, Op, Plan, to_lines
+from reconciler.profiles import Packed
 from reconciler.state import Fact, Known, Record
 from reconciler.values import Json, quoted, shown, spelled
 from reconciler.view import (
@@ -108,6 +110,14 @@ class TextWatcher:
             self.is_whole = False
         else:
             self._put(_plain_text(change, *self._settings))
+
+    def add_alike(self, example: Example, packed: Packed, file: str) -> bool:
+        form = example.text(lambda change: _plain_text(change, *self._settings), self._settings)
+        if form is None:
+            return False
+        self.tally.add_alike(example, packed, file)
+        self._put(form.filled(texts(packed, file)))
+        return True
 
     def another(self) -> TextWatcher:
         pen, arrow = self._settings

@@ -18,6 +18,7 @@ from urllib.parse import quote
 
 from reconciler.contract import ATTRIBUTES
 from reconciler.errors import Source
+from reconciler.likeness import Example
 from reconciler.plan import (
     Action,
     Basis,
@@ -31,6 +32,7 @@ from reconciler.plan import (
     Request,
     Scope,
 )
+from reconciler.profiles import Packed
 from reconciler.protocol import Rate
 from reconciler.values import FieldPath, quoted, shown, spelled
 
@@ -241,6 +243,10 @@ class Tally:
                 item.basis is not Basis.NONE and not _is_attribute(item.path)
                 for item in change.fields
             )
+
+    def add_alike(self, example: Example, packed: Packed, file: str) -> bool:
+        self.add(example.change._replace(address=packed.about.address))
+        return True
 
     def another(self) -> Tally:
         return Tally()

@@ -1,0 +1,182 @@
+"""Changes that are alike: once one was planned and written, others are by filling in their values. Pure.
+
+What becomes of a profile of which nothing is known goes by what it declares, and not by the values that it
+declares, unless they are empty or nothing. So one with its values left open is planned by the planner and
+written by the writers themselves, and what they make of it tells how they would treat all that are like it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Hashable, Sequence
+from operator import itemgetter
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+from reconciler.plan import Change, Watcher, line_of
+from reconciler.profiles import About, Packed, Profile
+from reconciler.state import spelled_scalar
+from reconciler.values import quoted, shown
+
+_MOST = 2048
+"""Examples that are kept, at most; what is not like one of them is planned by itself."""
+_OPENING, _CLOSING = "\ue000", "\ue001"
+"""Around the number of a slot. Nothing else in an example holds them, as all of it is ours."""
+_SLOT = re.compile(
+    rf'("?)(?:\\ue000|{_OPENING})([0-9]+)(?:\\ue001|{_CLOSING})("?)'  # escaped or not
+)
+_ADDRESS, _CUSTOMER, _PROFILE, _PLATFORM, _LABELS, _FILE, _LINE, _FIRST = range(8)
+"""Slots: those of a profile, then one for each of its values, then one for the line of each."""
+
+
+def _slot(number: int) -> Any:
+    return f"{_OPENING}{number}{_CLOSING}"
+
+
+class Form(NamedTuple):
+    """A text with slots."""
+
+    template: str
+    pick: Callable[[Sequence[object]], Any]
+    """Takes what is filled in out of what stands in all slots."""
+
+    @classmethod
+    def of(cls, text: str, is_quoted: Callable[[int], bool]) -> Form | None:
+        """The form of a text in which slots are quoted, if they ought to be; else there is none: something
+        was made of what stands in a slot."""
+        slots: list[int] = []
+        fits = True
+
+        def open_(found: re.Match[str]) -> str:
+            nonlocal fits
+            slot = int(found[2])
+            slots.append(slot)
+            fits = fits and found[1] == found[3] == ('"' if is_quoted(slot) else "")
+            return "%s"
+
+        template = _SLOT.sub(open_, text.replace("%", "%%"))
+        return cls(template, itemgetter(*slots)) if fits and len(slots) > 1 else None
+
+    def filled(self, slots: Sequence[object]) -> str:
+        text: str = self.template % self.pick(slots)
+        return text
+
+
+class Example:
+    """A change with slots for its values. It stands for all that differ from it in these only."""
+
+    def __init__(self, change: Change, count: int, line: Form) -> None:
+        """``count`` values have slots."""
+        self.change = change
+        self._count = count
+        self._line = line
+        self._texts: dict[Hashable, Form | None] = {}
+
+    def line(self, packed: Packed, file: str) -> str:
+        """The line of the change of a profile."""
+        about, first = packed.about, packed.line
+        lines: Sequence[object] = [first + offset for offset in packed.offsets]
+        return self._line.filled(
+            [
+                spelled_scalar(about.address),
+                spelled_scalar(about.customer_user_id),
+                spelled_scalar(about.profile_id),
+                spelled_scalar(about.platform),
+                ",".join(map(spelled_scalar, about.labels)),
+                spelled_scalar(file),
+                first,
+                *map(spelled_scalar, packed.values),
+                *lines,
+            ]
+        )
+
+    def text(self, write: Callable[[Change], str], how: Hashable) -> Form | None:
+        """The form of what ``write`` makes of a change, to be filled in with `texts`. It is written once
+        for each way (``how``) of writing."""
+        if how not in self._texts:
+            last = _FIRST + self._count
+            form = Form.of(write(self.change), lambda slot: _FIRST <= slot < last)
+            self._texts[how] = form
+        return self._texts[how]
+
+
+def texts(packed: Packed, file: str) -> Sequence[object]:
+    """What stands in the slots of a text for people, for a profile."""
+    nothing = ""  # of which no text tells
+    place = (shown(file), packed.line)
+    about = (shown(packed.about.address), nothing, nothing, nothing, nothing)
+    return [*about, *place, *map(quoted, packed.values)]
+
+
+@runtime_checkable
+class AlikeWatcher(Watcher, Protocol):
+    """A watcher that need not be shown a change itself."""
+
+    def add_alike(self, example: Example, packed: Packed, file: str) -> bool:
+        """Take note of the change of a packed profile, from a file, that an example stands for; or say that
+        the change itself has to be shown."""
+        ...
+
+
+class Likeness:
+    """Finds the example of profiles of which nothing is known."""
+
+    def __init__(self, plan: Callable[[Profile], Change | None]) -> None:
+        """``plan`` plans such a profile, or fails to."""
+        self._plan = plan
+        self._examples: dict[Hashable, Example | None] = {}
+        """Nothing where a profile was met only once, and where there can be no example."""
+        self._met: set[Hashable] = set()
+
+    def of(self, packed: Packed) -> Example | None:
+        """The example of a profile, once several were like it."""
+        about = packed.about
+        if packed.files or not about.is_usual:
+            return None
+        key = (
+            packed.paths,
+            tuple([1 if value else repr(value) for value in packed.values]),
+            about.customer_user_id is None,
+            about.profile_id is None,
+            about.platform is None,
+            not about.labels,
+        )
+        if key in self._examples:
+            return self._examples[key]
+        if key in self._met:
+            self._examples[key] = self._made(packed)
+            return self._examples[key]
+        if len(self._met) < _MOST:
+            self._met.add(key)
+        return None
+
+    def _made(self, packed: Packed) -> Example | None:
+        about, count = packed.about, len(packed.values)
+        values = [_slot(_FIRST + at) if value else value for at, value in enumerate(packed.values)]
+        open_ = Packed(
+            packed.paths,
+            values,
+            About(
+                about.customer_user_id and _slot(_CUSTOMER),
+                about.profile_id and _slot(_PROFILE),
+                about.platform and _slot(_PLATFORM),
+                protect=False,
+                labels=[_slot(_LABELS)] if about.labels else (),
+                forget=(),
+            ),
+            packed.offsets,
+            packed.files,
+            1,
+            1,
+        ).profile(_slot(_FILE))
+        lines = {path: _slot(_FIRST + count + at) for at, path in enumerate(packed.paths)}
+        change = self._plan(
+            open_._replace(
+                address=_slot(_ADDRESS),
+                source=open_.source._replace(line=_slot(_LINE)),
+                lines=lines,
+            )
+        )
+        if change is None:
+            return None
+        line = Form.of(line_of(change), lambda slot: slot < _FIRST + count)
+        return None if line is None else Example(change, count, line)
