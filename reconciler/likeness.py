@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Hashable, Sequence
+from functools import cache
 from operator import itemgetter
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from reconciler.plan import Change, Watcher, line_of
 from reconciler.profiles import About, Packed, Profile
@@ -32,33 +33,37 @@ def _slot(number: int) -> Any:
     return f"{_OPENING}{number}{_CLOSING}"
 
 
-class Form(NamedTuple):
+class Form:
     """A text with slots."""
 
-    template: str
-    pick: Callable[[Sequence[object]], Any]
-    """Takes what is filled in out of what stands in all slots."""
+    __slots__ = ("_parts", "_pick")
+
+    def __init__(self, parts: list[str], slots: list[int]) -> None:
+        """``parts`` are what stands around the slots."""
+        self._parts = [""] * (2 * len(slots) + 1)
+        self._parts[::2] = parts
+        self._pick = itemgetter(*slots)
 
     @classmethod
     def of(cls, text: str, is_quoted: Callable[[int], bool]) -> Form | None:
         """The form of a text in which slots are quoted, if they ought to be; else there is none: something
         was made of what stands in a slot."""
         slots: list[int] = []
-        fits = True
-
-        def open_(found: re.Match[str]) -> str:
-            nonlocal fits
+        parts: list[str] = []
+        end = 0
+        for found in _SLOT.finditer(text):
             slot = int(found[2])
+            if not found[1] == found[3] == ('"' if is_quoted(slot) else ""):
+                return None
             slots.append(slot)
-            fits = fits and found[1] == found[3] == ('"' if is_quoted(slot) else "")
-            return "%s"
+            parts.append(text[end : found.start()])
+            end = found.end()
+        return cls([*parts, text[end:]], slots) if len(slots) > 1 else None
 
-        template = _SLOT.sub(open_, text.replace("%", "%%"))
-        return cls(template, itemgetter(*slots)) if fits and len(slots) > 1 else None
-
-    def filled(self, slots: Sequence[object]) -> str:
-        text: str = self.template % self.pick(slots)
-        return text
+    def filled(self, slots: Sequence[str]) -> str:
+        parts = self._parts.copy()
+        parts[1::2] = self._pick(slots)
+        return "".join(parts)
 
 
 class Example:
@@ -67,53 +72,95 @@ class Example:
     def __init__(self, change: Change, count: int, line: Form) -> None:
         """``count`` values have slots."""
         self.change = change
-        self._count = count
-        self._line = line
+        self.line = line
+        self._values = range(_FIRST, _FIRST + count)
         self._texts: dict[Hashable, Form | None] = {}
 
-    def line(self, packed: Packed, file: str) -> str:
-        """The line of the change of a profile."""
+    def text(self, write: Callable[[Change], str], how: Hashable) -> Form | None:
+        """The form of what ``write`` makes of a change. It is written once for each way (``how``) of
+        writing."""
+        if how not in self._texts:
+            self._texts[how] = Form.of(write(self.change), self._values.__contains__)
+        return self._texts[how]
+
+
+class Alike:
+    """A profile that an example stands for."""
+
+    __slots__ = ("_file", "_packed", "_spelled", "example")
+
+    def __init__(self, example: Example, packed: Packed, file: str) -> None:
+        self.example = example
+        self._packed = packed
+        self._file = file
+        self._spelled = [*map(spelled_scalar, packed.values)]
+
+    @property
+    def address(self) -> str:
+        return self._packed.about.address
+
+    def line(self) -> str:
+        """The line of its change."""
+        packed = self._packed
         about, first = packed.about, packed.line
-        lines: Sequence[object] = [first + offset for offset in packed.offsets]
-        return self._line.filled(
+        return self.example.line.filled(
             [
                 spelled_scalar(about.address),
                 spelled_scalar(about.customer_user_id),
                 spelled_scalar(about.profile_id),
                 spelled_scalar(about.platform),
                 ",".join(map(spelled_scalar, about.labels)),
-                spelled_scalar(file),
-                first,
-                *map(spelled_scalar, packed.values),
-                *lines,
+                spelled_scalar(self._file),
+                str(first),
+                *self._spelled,
+                *_lines(first, packed.offsets),
             ]
         )
 
-    def text(self, write: Callable[[Change], str], how: Hashable) -> Form | None:
-        """The form of what ``write`` makes of a change, to be filled in with `texts`. It is written once
-        for each way (``how``) of writing."""
-        if how not in self._texts:
-            last = _FIRST + self._count
-            form = Form.of(write(self.change), lambda slot: _FIRST <= slot < last)
-            self._texts[how] = form
-        return self._texts[how]
+    def text(self, write: Callable[[Change], str], how: Hashable) -> str | None:
+        """What ``write`` would make of its change; ``None`` where that cannot be told from the example."""
+        form = self.example.text(write, how)
+        if form is None:
+            return None
+        packed, nothing = self._packed, ""
+        values = [
+            spelled
+            if value.__class__ is str and len(spelled) == len(value) + 2 and "##" not in value
+            else quoted(value)  # there is more to it than quotes around it
+            for spelled, value in zip(self._spelled, packed.values, strict=True)
+        ]
+        return form.filled(
+            [
+                shown(packed.about.address),
+                *(nothing, nothing, nothing, nothing),
+                shown(self._file),
+                str(packed.line),
+                *values,
+            ]
+        )
 
 
-def texts(packed: Packed, file: str) -> Sequence[object]:
-    """What stands in the slots of a text for people, for a profile."""
-    nothing = ""  # of which no text tells
-    place = (shown(file), packed.line)
-    about = (shown(packed.about.address), nothing, nothing, nothing, nothing)
-    return [*about, *place, *map(quoted, packed.values)]
+def _lines(first: int, offsets: Sequence[int]) -> Sequence[str]:
+    numbers = _numbers()
+    try:
+        return [numbers[first + offset] for offset in offsets]
+    except IndexError:
+        return [str(first + offset) for offset in offsets]
+
+
+@cache
+def _numbers() -> Sequence[str]:
+    """The numbers of the lines of all but very long files: to spell them takes longer."""
+    return [*map(str, range(10_000))]
 
 
 @runtime_checkable
 class AlikeWatcher(Watcher, Protocol):
     """A watcher that need not be shown a change itself."""
 
-    def add_alike(self, example: Example, packed: Packed, file: str) -> bool:
-        """Take note of the change of a packed profile, from a file, that an example stands for; or say that
-        the change itself has to be shown."""
+    def add_alike(self, alike: Alike) -> bool:
+        """Take note of the change of a profile that an example stands for; or say that the change itself has
+        to be shown."""
         ...
 
 
@@ -127,8 +174,12 @@ class Likeness:
         """Nothing where a profile was met only once, and where there can be no example."""
         self._met: set[Hashable] = set()
 
-    def of(self, packed: Packed) -> Example | None:
-        """The example of a profile, once several were like it."""
+    def of(self, packed: Packed, file: str) -> Alike | None:
+        """A profile from a file with its example, once several were like it."""
+        example = self._example(packed)
+        return None if example is None else Alike(example, packed, file)
+
+    def _example(self, packed: Packed) -> Example | None:
         about = packed.about
         if packed.files or not about.is_usual:
             return None
@@ -178,5 +229,5 @@ class Likeness:
         )
         if change is None:
             return None
-        line = Form.of(line_of(change), lambda slot: slot < _FIRST + count)
+        line = Form.of(line_of(change), range(_FIRST + count).__contains__)
         return None if line is None else Example(change, count, line)

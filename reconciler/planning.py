@@ -256,11 +256,11 @@ def _planned(cases: Sequence[_Case], given: _Given, *, keep: bool = False) -> Pl
             and keen is not None
             and record is None
             and packed is not None
-            and (example := likeness.of(packed)) is not None
-            and keen.add_alike(example, packed, file)
+            and (alike := likeness.of(packed, file)) is not None
+            and keen.add_alike(alike)
         ):
-            changes.append(example.change)
-            lines.append(example.line(packed, file))
+            changes.append(alike.example.change)
+            lines.append(alike.line())
             settled.append(False)
             continue
         before = found.unchanged

@@ -12,10 +12,9 @@ from functools import lru_cache
 from typing import NamedTuple, assert_never
 
 from reconciler.errors import Diagnostic, ExitCode, ReconcileError, Severity, Source
-from reconciler.likeness import Example, texts
+from reconciler.likeness import Alike
 from reconciler.outcomes import ApplyReport, Drift, Halt, Outcome, Progress, Result
 from reconciler.plan import Action, Change, Mode, Op, Plan, to_lines
-from reconciler.profiles import Packed
 from reconciler.state import Fact, Known, Record
 from reconciler.values import Json, quoted, shown, spelled
 from reconciler.view import (
@@ -111,12 +110,12 @@ class TextWatcher:
         else:
             self._put(_plain_text(change, *self._settings))
 
-    def add_alike(self, example: Example, packed: Packed, file: str) -> bool:
-        form = example.text(lambda change: _plain_text(change, *self._settings), self._settings)
-        if form is None:
+    def add_alike(self, alike: Alike) -> bool:
+        text = alike.text(lambda change: _plain_text(change, *self._settings), self._settings)
+        if text is None:
             return False
-        self.tally.add_alike(example, packed, file)
-        self._put(form.filled(texts(packed, file)))
+        self.tally.add_alike(alike)
+        self._put(text)
         return True
 
     def another(self) -> TextWatcher:

@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 from reconciler.contract import ATTRIBUTES
 from reconciler.errors import Source
-from reconciler.likeness import Example
+from reconciler.likeness import Alike
 from reconciler.plan import (
     Action,
     Basis,
@@ -32,7 +32,6 @@ from reconciler.plan import (
     Request,
     Scope,
 )
-from reconciler.profiles import Packed
 from reconciler.protocol import Rate
 from reconciler.values import FieldPath, quoted, shown, spelled
 
@@ -228,14 +227,7 @@ class Tally:
             if key not in self.groups:
                 self.groups[key] = _Group(change)
             self.groups[key].add(change)
-        for hazard in change.hazards:
-            kind = hazard.kind
-            self._numbers[kind] += 1
-            if kind not in self._grave:
-                self._sentences[kind] = hazard.message
-            elif self._numbers[kind] <= MOST_NAMED:
-                view = HazardView(shown(kind), shown(hazard.message), shown(change.address))
-                self._grave[kind].append(view)
+        self._add_hazards(change.hazards, change.address)
         bases = [item.basis for item in change.fields]
         self.basis.update(bases)
         if bases.count(Basis.NONE) != len(bases):
@@ -244,8 +236,19 @@ class Tally:
                 for item in change.fields
             )
 
-    def add_alike(self, example: Example, packed: Packed, file: str) -> bool:
-        self.add(example.change._replace(address=packed.about.address))
+    def _add_hazards(self, hazards: Iterable[Hazard], address: str) -> None:
+        for kind, message in hazards:
+            self._numbers[kind] += 1
+            if kind not in self._grave:
+                self._sentences[kind] = message
+            elif self._numbers[kind] <= MOST_NAMED:
+                view = HazardView(shown(kind), shown(message), shown(address))
+                self._grave[kind].append(view)
+
+    def add_alike(self, alike: Alike) -> bool:
+        change = alike.example.change
+        self._add_hazards(change.hazards, alike.address)
+        self.basis[Basis.NONE] += len(change.fields)  # of a profile of which nothing is known
         return True
 
     def another(self) -> Tally:

@@ -53,7 +53,7 @@ from reconciler.files import DEFAULTS
 from reconciler.hands import Hands, Told, processes
 from reconciler.index import Index
 from reconciler.lifetimes import expiry, utc
-from reconciler.likeness import Example
+from reconciler.likeness import Alike
 from reconciler.outcomes import ApplyReport, Drift, Outcome, Progress, Result
 from reconciler.pace import MOST_IN_FLIGHT, Clock, Pace, SystemClock
 from reconciler.personal import personal
@@ -61,7 +61,7 @@ from reconciler.plan import Change, Hazard, Mode, Origin, Plan, Request, Scope, 
 from reconciler.planfile import PlanWriter, read_plan, write_plan, write_whole
 from reconciler.planner import Options, Planner, Selection, expired, make_plan, make_removal
 from reconciler.planning import Planning
-from reconciler.profiles import Packed, Profile, address_of, profile_of
+from reconciler.profiles import Profile, address_of, profile_of
 from reconciler.protocol import Observed, Rate, Sending, unmarked
 from reconciler.resources import fingerprint, load_contract, load_schema
 from reconciler.state import FORMAT_VERSION, Export, Header, Record, by_address, decode_export
@@ -86,7 +86,7 @@ class _Nobody:
     def add(self, change: Change) -> None:
         pass
 
-    def add_alike(self, example: Example, packed: Packed, file: str) -> bool:
+    def add_alike(self, alike: Alike) -> bool:
         return True
 
     def another(self) -> Self:
