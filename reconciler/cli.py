@@ -264,10 +264,11 @@ def _document(parts: Iterable[str]) -> None:
 
 def _write(stream: TextIO, text: str) -> None:
     """Writes what the stream can encode. One that fails stops nothing: `_leave` notices."""
-    encoding = stream.encoding or "ascii"
+    data = text.encode(stream.encoding or "ascii", "backslashreplace")
     try:
-        stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
         stream.flush()
+        stream.buffer.write(data)
+        stream.buffer.flush()
     except (OSError, ValueError):  # ValueError: it was closed
         _BROKEN.add(stream)
 

@@ -283,7 +283,7 @@ class Writing:
 
     def passed_all(self, lines: Lines) -> None:
         """The same of the lines of several changes."""
-        self._sha.update(lines.text.encode("utf-8", "surrogatepass"))
+        self._sha.update(lines.text)
         for action, number in lines.actions.items():
             self._actions[action.value] += number
         self._requests += lines.requests
@@ -312,7 +312,8 @@ MOST_HELD = 5_000
 class Lines(NamedTuple):
     """Changes in a row, as they are written down."""
 
-    text: str
+    text: bytes
+    """ASCII."""
     marks: bytes
     """What tells each of the lines from others: see `mark`."""
     actions: Mapping[Action, int]
@@ -324,7 +325,7 @@ class Lines(NamedTuple):
         if lines is None:
             lines = [*map(line_of, changes)]
         return cls(
-            "".join(lines),
+            "".join(lines).encode("ascii"),
             b"".join(map(mark, lines)),
             Counter([change.action for change in changes]),
             sum([len(change.requests) for change in changes]),

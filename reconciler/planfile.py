@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TextIO
+from typing import BinaryIO, Self
 
 from reconciler.errors import InputError, ReconcileError, Refused
 from reconciler.plan import (
@@ -109,12 +109,12 @@ def _conforms() -> Conforms:
 
 
 _MOST_TEXT = 16 * 1024 * 1024
-"""Characters of a spool that are held in memory; of a longer one, none is."""
+"""Bytes of a spool that are held in memory; of a longer one, none is."""
 
 
 class Spool:
-    """Text in the order in which it came: in memory while it is little, else in a file. Once all is there it
-    can be read again and again.
+    """Text in UTF-8, in the order in which it came: in memory while it is little, else in a file. Once all is
+    there it can be read again and again.
 
     Raises ReconcileError where that cannot be done.
     """
@@ -124,18 +124,17 @@ class Spool:
         cannot be there, and is gone in the end."""
         self._what = what
         self._folder = folder
-        self._held: list[str] = []
+        self._held: list[bytes] = []
         self._size = 0
-        self._file: TextIO | None = None
+        self._file: BinaryIO | None = None
 
     def put_into(self, descriptor: int) -> None:
         """From now on all is in an open file, which is closed with the spool."""
-        self._file = os.fdopen(descriptor, "w", encoding="utf-8", newline="\n")
-        held, self._held = self._held, []
-        for text in held:
-            self._file.write(text)
+        self._file = file = os.fdopen(descriptor, "wb", _BLOCK)
+        file.writelines(self._held)
+        self._held.clear()
 
-    def write(self, text: str) -> None:
+    def write(self, text: bytes) -> None:
         with _translated(self._what):
             if self._file is not None:
                 self._file.write(text)
@@ -148,7 +147,7 @@ class Spool:
     def finish(self, *, durable: bool = False) -> Callable[[], Iterator[str]]:
         """What gives all lines from the first one on at every call, also when the spool is closed."""
         if self._file is None:
-            return lambda: iter("".join(self._held).split("\n"))
+            return lambda: iter(b"".join(self._held).decode("utf-8").split("\n"))
         with _translated(self._what):
             self._file.flush()
             if durable:
@@ -156,17 +155,17 @@ class Spool:
             return _Lines(os.dup(self._file.fileno()))
 
     def parts(self) -> Iterator[str]:
-        """All of it, in pieces."""
+        """All of it, in pieces of many lines."""
         if self._file is None:
-            yield from self._held
+            yield b"".join(self._held).decode("utf-8")
             return
         with _translated(self._what):
             self._file.flush()
-            again = os.fdopen(os.dup(self._file.fileno()), encoding="utf-8", newline="")
+            again = os.fdopen(os.dup(self._file.fileno()), "rb", _BLOCK)
         with again, _translated(self._what):
             again.seek(0)
-            while part := again.read(_BLOCK):
-                yield part
+            while part := again.read(_BLOCK) + again.readline():
+                yield part.decode("utf-8")
 
     def close(self) -> None:
         if self._file is not None:
@@ -198,7 +197,7 @@ class PlanWriter:
                 self._spool.put_into(
                     os.open(self._partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
                 )
-        self._spool.write(self._writing.header)
+        self._spool.write(self._writing.header.encode("ascii"))
         return self
 
     def __exit__(
@@ -231,7 +230,8 @@ class PlanWriter:
         self, orphans: Iterable[str], hazards: Iterable[Hazard], unchanged: int
     ) -> tuple[Changes, Totals]:
         """The changes, and what is known of them now; the plan is saved if it was to be."""
-        self._spool.write(self._writing.footer(orphans, hazards, unchanged))
+        footer = self._writing.footer(orphans, hazards, unchanged)
+        self._spool.write(footer.encode("ascii"))
         lines = self._spool.finish(durable=self._partial is not None)
         if self._partial is not None and self._out is not None:
             with _translated(self._what):

@@ -23,7 +23,7 @@ from reconciler.resources import load_contract
 from reconciler.state import Record
 from reconciler.store import Store, Stored
 
-AT_ONCE = 250
+AT_ONCE = 150
 """Profiles that are looked into together."""
 _WORTH_A_PROCESS = 5_000
 """Profiles to plan from which on another process saves more time than it takes to start."""
@@ -157,10 +157,11 @@ class Planning:
                 continue
             if is_settled and pair.recorded is not None:
                 settled.append((pair.address, *pair.recorded))
-            else:
+                continue
+            if pair.settled is not None or pair.profile is None:
                 unsettled.append(pair.address)
-                if pair.recorded is not None:
-                    others.append(pair.address)
+            if pair.recorded is not None:
+                others.append(pair.address)
         self._index.unsettle(unsettled)
         self._index.settle(settled)
         self._index.put_others(others)
@@ -219,7 +220,12 @@ class _Pair(NamedTuple):
     """The id of the profile in the index."""
     recorded: tuple[int, int] | None
     """Revision and checksum of the record."""
-    is_settled: bool
+    settled: tuple[int, int] | None
+    """Those of the record that was last found to be as the profile wants it."""
+
+    @property
+    def is_settled(self) -> bool:
+        return self.settled is not None and self.settled == self.recorded
 
 
 class _Case(NamedTuple):
@@ -300,18 +306,26 @@ def _pairs(index: Index, store: Store, *, whole: bool) -> Iterator[_Pair | None]
     while profile is not None or record is not None:
         if record is None or (profile is not None and profile[0] < record[0]):
             assert profile is not None
-            yield _Pair(profile[0], profile[3], None, False)
+            yield _Pair(profile[0], profile[3], None, _settled_as(profile))
             profile = next(profiles, None)
         elif profile is None or record[0] < profile[0]:
-            yield _Pair(record[0], None, record[1:], False)
+            yield _Pair(record[0], None, record[1:], None)
             record = next(records, None)
         else:
             is_settled = profile[:3] == record
             if is_settled and not whole:
                 yield None
             else:
-                yield _Pair(record[0], profile[3], record[1:], is_settled)
+                yield _Pair(record[0], profile[3], record[1:], _settled_as(profile))
             profile, record = next(profiles, None), next(records, None)
+
+
+def _settled_as(
+    profile: tuple[str, int | None, int | None, int],
+) -> tuple[int, int] | None:
+    """Revision and checksum of the record that a profile was settled with."""
+    _, revision, checksum, _ = profile
+    return None if revision is None or checksum is None else (revision, checksum)
 
 
 def _grouped(pairs: Iterator[_Pair | None]) -> Iterator[tuple[int, list[_Pair]]]:
@@ -341,7 +355,7 @@ def _unsettled_pairs(index: Index, store: Store) -> Iterator[_Pair | None]:
         for address, number in some:
             record = recorded.get(address)
             if number is not None or record is not None:
-                yield _Pair(address, number, record[1:] if record else None, False)
+                yield _Pair(address, number, record[1:] if record else None, None)
 
 
 def _address(row: tuple[str, int | None]) -> str:

@@ -93,14 +93,14 @@ class TextWatcher:
     """Writes each change as text when it is made, and tallies them (see `plan.Watcher`)."""
 
     def __init__(
-        self, tally: Tally, write: Callable[[str], None] | None, *, color: bool, ascii: bool
+        self, tally: Tally, write: Callable[[bytes], None] | None, *, color: bool, ascii: bool
     ) -> None:
-        """The text goes to ``write``; without that, it is kept."""
+        """The text goes to ``write``, in UTF-8; without that, it is kept."""
         self.tally = tally
         self.is_whole = True
         """Whether all was written. Changes of a template are told together, so not until all are known."""
         self._write = write
-        self._texts: list[str] = []
+        self._texts: list[bytes] = []
         self._settings = _Pen(color), _arrow(ascii)
 
     def add(self, change: Change) -> None:
@@ -108,14 +108,14 @@ class TextWatcher:
         if change.template:
             self.is_whole = False
         else:
-            self._put(_plain_text(change, *self._settings))
+            self._put(_plain_text(change, *self._settings).encode("utf-8"))
 
     def add_alike(self, alike: Alike) -> bool:
         text = alike.text(lambda change: _plain_text(change, *self._settings), self._settings)
         if text is None:
             return False
         self.tally.add_alike(alike)
-        self._put(text)
+        self._put(text.encode("utf-8"))
         return True
 
     def another(self) -> TextWatcher:
@@ -125,9 +125,9 @@ class TextWatcher:
     def followed_by(self, other: TextWatcher) -> None:
         self.tally.followed_by(other.tally)
         self.is_whole = self.is_whole and other.is_whole
-        self._put("".join(other._texts))
+        self._put(b"".join(other._texts))
 
-    def _put(self, text: str) -> None:
+    def _put(self, text: bytes) -> None:
         if not self.is_whole:
             self._texts.clear()
         elif self._write is not None:
