@@ -18,7 +18,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 from weakref import WeakSet
 
 from reconciler.errors import Diagnostic, ReconcileError, Severity, Source
@@ -66,6 +66,9 @@ _LOOKUPS = {
 
 _CLAIMS = ("address", "profile_id", "device")
 """Columns of what may be claimed once."""
+_CLAIMED = len(_CLAIMS)
+_Row: TypeAlias = tuple[str | None, str | None, int | None, int | None, str | None, str | None]
+"""What is kept of a document: what it claims, then its layout, body and lifetime."""
 
 
 class Unusable(ReconcileError):
@@ -331,10 +334,26 @@ class Index:
 
         Each is given with its id and its name in messages.
         """
+        documents = {
+            file * _PER_FILE + number: document
+            for file, _, examined in found
+            for number, document in enumerate(examined.documents)
+        }
+        rows = {
+            number: (
+                document.address,
+                document.profile_id,
+                document.device,
+                self._layout(document.layout),
+                document.body,
+                document.lifetime,
+            )
+            for number, document in documents.items()
+        }
         if known:
-            self.remove_files(file for file, _, _ in found)
+            rows = self._changed([file for file, _, _ in found], rows)
         self._many(
-            "INSERT INTO file (id, name, digest, sources, documents, findings) "
+            "INSERT OR REPLACE INTO file (id, name, digest, sources, documents, findings) "
             "VALUES (?, ?, ?, ?, ?, ?)",
             [
                 (
@@ -348,31 +367,53 @@ class Index:
                 for file, name, examined in found
             ],
         )
-        self._many(
+        insert = (
             "INSERT INTO profile (id, address, profile_id, device, layout, body, lifetime) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?)",
-            [
-                (
-                    file * _PER_FILE + number,
-                    document.address,
-                    document.profile_id,
-                    document.device,
-                    self._layout(document.layout),
-                    document.body,
-                    document.lifetime,
-                )
-                for file, _, examined in found
-                for number, document in enumerate(examined.documents)
-            ],
+            "VALUES (?, ?, ?, ?, ?, ?, ?)"
         )
+        if known:  # what claims the same leaves the indexes as they are
+            insert += (
+                " ON CONFLICT (id) DO UPDATE SET layout = excluded.layout, body = excluded.body, "
+                "lifetime = excluded.lifetime"
+            )
+        self._many(insert, [(number, *row) for number, row in rows.items()])
         self.settle(
             [
                 (document.address, *document.recorded)
-                for _, _, examined in found
-                for document in examined.documents
-                if document.recorded is not None and document.address is not None
+                for number, document in documents.items()
+                if number in rows and document.recorded is not None and document.address is not None
             ]
         )
+
+    def _changed(self, files: Sequence[int], rows: dict[int, _Row]) -> dict[int, _Row]:
+        """Those of the documents of some files that are others than they were, or new. What was known of
+        these is forgotten, and of those that are gone: all but the row of one that claims the same."""
+        before: dict[int, _Row] = {
+            row[0]: row[1:]
+            for row in self._all(
+                "SELECT profile.id, address, profile_id, device, layout, body, lifetime FROM "
+                f"json_each(?) AS file CROSS JOIN profile ON profile.id BETWEEN file.value * {_PER_FILE} "
+                f"AND file.value * {_PER_FILE} + {_PER_FILE - 1}",
+                json.dumps(files),
+            )
+        }
+        changed = {number: row for number, row in rows.items() if before.get(number) != row}
+        past = {number: row for number, row in before.items() if rows.get(number) != row}
+        addresses = [(row[0],) for row in past.values() if row[0] is not None]
+        self._many(
+            "INSERT OR IGNORE INTO other (address) SELECT address FROM settled WHERE address = ?",
+            addresses,
+        )
+        self._many("DELETE FROM settled WHERE address = ?", addresses)
+        self._many(
+            "DELETE FROM profile WHERE id = ?",
+            [
+                (number,)
+                for number, row in past.items()
+                if number not in rows or rows[number][:_CLAIMED] != row[:_CLAIMED]
+            ],
+        )
+        return changed
 
     def remove_files(self, files: Iterable[int]) -> None:
         ranges = [(file * _PER_FILE, (file + 1) * _PER_FILE - 1, file) for file in files]
