@@ -18,7 +18,7 @@ from functools import wraps
 from pathlib import Path
 from time import monotonic
 from types import FrameType
-from typing import IO, TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, NoReturn, TextIO, TypeVar
 
 import click
 
@@ -332,8 +332,7 @@ def _masking(command: Command) -> Command:
     )(command)
 
 
-@dataclass(frozen=True)
-class _Output:
+class _Output(NamedTuple):
     """How and where a plan is shown."""
 
     format_: str
@@ -360,7 +359,7 @@ def _output(command: Command) -> Command:
 
     @wraps(command)
     def gathered(*arguments: Any, **options: Any) -> Any:
-        output = _Output(**{name: options.pop(name) for name in _Output.__dataclass_fields__})
+        output = _Output(**{name: options.pop(name) for name in _Output._fields})
         return command(*arguments, output=output, **options)
 
     for option in (

@@ -11,7 +11,6 @@ import os
 from array import array
 from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import accumulate, islice
 from pathlib import Path
@@ -342,15 +341,17 @@ def _number(device: str) -> int:
 # --- all files -----------------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
 class _Update:
     """A folder some files of which are being looked into."""
 
-    path: bytes
-    listing: Listing
-    files: array[int]
-    open: int = 0
-    """Files of which nothing has been heard yet."""
+    __slots__ = ("files", "listing", "open", "path")
+
+    def __init__(self, path: bytes, listing: Listing, files: array[int]) -> None:
+        self.path = path
+        self.listing = listing
+        self.files = files
+        self.open = 0
+        """Files of which nothing has been heard yet."""
 
 
 class _Asked(NamedTuple):

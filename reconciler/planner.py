@@ -7,7 +7,6 @@ a reviewer must know about it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import partial
 from itertools import repeat
@@ -159,15 +158,14 @@ def make_plan(
     return planner.finish(header, tuple(changes))
 
 
-@dataclass(frozen=True, slots=True)
-class Links:
+class Links(NamedTuple):
     """Recorded profiles by the identifiers that are not their address: a profile that is not recorded
     under its address may be one of them."""
 
-    by_profile_id: Mapping[str, Record] = field(default_factory=dict)
-    by_learned_customer: Mapping[str, Record] = field(default_factory=dict)
+    by_profile_id: Mapping[str, Record]
+    by_learned_customer: Mapping[str, Record]
     """Those declared by their profile id alone, whose customer id an answer told."""
-    claimed: set[str] = field(default_factory=set)
+    claimed: set[str]
     """Addresses of the recorded profiles that are wanted under another one, and so are no orphans."""
 
     @classmethod
@@ -179,7 +177,7 @@ class Links:
                 by_profile_id[record.profile_id] = record
                 if record.customer_user_id not in (None, record.address):
                     by_learned_customer[record.customer_user_id or ""] = record
-        return cls(by_profile_id, by_learned_customer)
+        return cls(by_profile_id, by_learned_customer, set())
 
     def claim(self, unrecorded: Iterable[tuple[str | None, str | None]]) -> None:
         """Take note of the customer id and profile id of profiles that are not recorded under their
@@ -279,7 +277,7 @@ class Planner:
         self.found = Found()
         self._contract = contract
         self._options = options
-        self._links = links or Links()
+        self._links = links or Links.of(())
 
     def plan(self, profile: Profile | None, record: Record | None) -> Change | None:
         """The change of one address, given what the files and the state say of it, or ``None``.

@@ -10,7 +10,6 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from math import ceil
 from typing import NamedTuple, TypeAlias, assert_never
@@ -280,8 +279,7 @@ class Tally:
             yield HazardView(shown(kind), shown(sentence), number=self._numbers[kind])
 
 
-@dataclass(frozen=True)
-class PlanView:
+class PlanView(NamedTuple):
     """A plan as a reviewer meets it. ``changes`` are made one by one, in the plan's order."""
 
     plan: Plan
@@ -302,9 +300,9 @@ class PlanView:
     duration: str
     command: str
     """Applies exactly this plan, or nothing."""
-    blame: Mapping[tuple[str, FieldPath], Origin] = field(default_factory=dict)
-    links: Links = field(default_factory=Links)
-    _groups: Mapping[GroupKey, _Group] = field(default_factory=dict)
+    blame: Mapping[tuple[str, FieldPath], Origin]
+    links: Links
+    groups: Mapping[GroupKey, _Group]
 
     @classmethod
     def of(
@@ -336,7 +334,7 @@ class PlanView:
             command=shown(shlex.join(_command(plan))),
             blame=blame or {},
             links=links or Links(),
-            _groups=tally.groups,
+            groups=tally.groups,
         )
 
     @property
@@ -366,7 +364,7 @@ class PlanView:
     def group(self, change: Change) -> ChangeView:
         """The view of the group of a change, or of the change alone."""
         key = _group_of(change)
-        group = None if key is None else self._groups.get(key)
+        group = None if key is None else self.groups.get(key)
         view = self.change(change)
         return view if group is None or group.size < 2 else group.of(view)
 
@@ -375,12 +373,12 @@ class PlanView:
         view = without_fields(change)
         source = change.source if change.action is not Action.DELETE else None
         return view._replace(
-            fields=self._fields(change, view.file),
+            fields=self._field_views(change, view.file),
             link=self.links.to(source),
             origin=origin_text(self.blame.get((change.address, ""))),
         )
 
-    def _fields(self, change: Change, file: str) -> tuple[FieldView, ...]:
+    def _field_views(self, change: Change, file: str) -> tuple[FieldView, ...]:
         """The views of the fields of a change, whose file is shown as ``file``."""
         source, blame, links = change.source, self.blame, self.links
         views = []

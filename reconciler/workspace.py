@@ -55,7 +55,6 @@ from reconciler.index import Index
 from reconciler.lifetimes import expiry, utc
 from reconciler.likeness import Alike
 from reconciler.outcomes import ApplyReport, Drift, Outcome, Progress, Result
-from reconciler.pace import MOST_IN_FLIGHT, Clock, Pace, SystemClock
 from reconciler.personal import personal
 from reconciler.plan import Change, Hazard, Mode, Origin, Plan, Request, Scope, Watcher
 from reconciler.planfile import PlanWriter, read_plan, write_plan, write_whole
@@ -75,6 +74,7 @@ if TYPE_CHECKING:
     from reconciler.apply import Look
     from reconciler.client import Client
     from reconciler.engine import Calls, Unrecorded
+    from reconciler.pace import Clock, Pace
 
 
 _T = TypeVar("_T")
@@ -1043,6 +1043,7 @@ class Workspace:
     def _lined(self, rate: Rate | None, parallelism: int | None) -> Iterator[_Line]:
         from reconciler.client import Client
         from reconciler.engine import DaemonExecutor
+        from reconciler.pace import MOST_IN_FLIGHT
 
         environment = self.environment
         with ExitStack() as stack:
@@ -1114,6 +1115,7 @@ def _is_whole(options: Options) -> bool:
 def _unconnected() -> Iterator[_Connection]:
     """The connection of an apply that has nothing to send: it needs neither a key nor an API."""
     from reconciler.engine import DaemonExecutor, ExecutorCalls
+    from reconciler.pace import Pace, SystemClock
 
     def send(request: Request) -> Answer:
         raise AssertionError("nothing was to be sent")
