@@ -6,6 +6,7 @@ import gc
 import os
 import signal
 import stat
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -70,6 +71,8 @@ _PIPE = 1 << 20
 
 _UNDER_WAY = 16
 """Batches that are held at a time: enough to keep some processes busy, few enough for memory."""
+_SWITCH = 0.001
+"""Seconds after which one thread lets another have the interpreter, while work is shared out."""
 
 
 class Hands:
@@ -156,6 +159,9 @@ def _shared(
         except BrokenExecutor:
             return here(*given(batch))
 
+    # Threads of ours feed the executor. They need the interpreter often, and for little.
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(_SWITCH)
     try:
         for batch in batches:
             under_way.append((batch, begun(batch)))
@@ -166,5 +172,6 @@ def _shared(
             first, future = under_way.popleft()
             yield first, ended(first, future)
     finally:
+        sys.setswitchinterval(interval)
         for _, future in under_way:
             future.cancel()
