@@ -57,10 +57,11 @@ class Plans:
         self.peak = ran.peak
         return ran.seconds
 
-    def new(self, saved: Path) -> float:
+    def new(self, saved: Path, processes: int | None = None) -> float:
         """Of a workspace that never was planned or applied."""
         self.corpus.forget()
-        return self.plan("--out", str(saved), changes=True)
+        with cores(processes or processors()):
+            return self.plan("--out", str(saved), changes=True)
 
     def cold(self, processes: int) -> float:
         """Everything recorded and nothing changed, and no index."""
@@ -97,7 +98,15 @@ def measure(corpus: Corpus, times: int, changed: list[int]) -> Table:
     settle()
     plans.stat()  # so that the first round is not the one that reads from the disk
     say("first plans")
-    first = rounds(times, {"events": lambda: plans.events(many), "new": lambda: plans.new(saved)})
+    first = rounds(
+        times,
+        {
+            "events 1": lambda: plans.events(1),
+            f"events {many}": lambda: plans.events(many),
+            "new 1": lambda: plans.new(saved, 1),
+            f"new {many}": lambda: plans.new(saved, many),
+        },
+    )
     say("recording what an apply would have")
     corpus.record(saved)
     saved.unlink()
@@ -131,7 +140,10 @@ def measure(corpus: Corpus, times: int, changed: list[int]) -> Table:
     for number in sorted({1, many}):
         cold, events = took[f"cold {number}"], took[f"events {number}"]
         row(f"cold, all recorded, {number} core{'s' * (number > 1)}", cold, "events", events, COLD)
-    row("cold, all new, printed and saved", first["new"], "events", first["events"], COLD)
+    for number in sorted({1, many}):
+        new, events = first[f"new {number}"], first[f"events {number}"]
+        what = f"cold, all new, printed and saved, {number} core{'s' * (number > 1)}"
+        row(what, new, "events", events, COLD)
     row("--no-cache", took["no cache"], "events", took[f"events {many}"], None)
     # Where many profiles share a file there is little to take the stat of.
     warm, extra = (None, None) if corpus.layout == "many" else (WARM, MORE)
