@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import sys
 import time
@@ -36,7 +37,9 @@ EXTRA = 100
 
 
 def settle() -> None:
-    """Lets the stamps of files become old enough to be trusted."""
+    """Lets the stamps of files become old enough to be trusted, and the disk have done with them."""
+    if hasattr(os, "sync"):
+        os.sync()
     time.sleep(2.1)
 
 

@@ -181,7 +181,7 @@ class Likeness:
 
     def _example(self, packed: Packed) -> Example | None:
         about = packed.about
-        if packed.files or not about.is_usual:
+        if packed.files or not about.is_usual or not packed.line:
             return None
         key = (
             packed.paths,

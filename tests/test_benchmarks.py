@@ -169,7 +169,7 @@ def test_planning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     told = capsys.readouterr().out
     assert "warm, nothing changed" in told
     assert "warm, 100 changed, more" in told
-    assert "| cold, all new, printed and saved |" in _written(tmp_path)
+    assert "| cold, all new, printed and saved, 1 core |" in _written(tmp_path)
 
 
 def test_growth(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
