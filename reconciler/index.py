@@ -66,9 +66,9 @@ _LOOKUPS = {
 
 _CLAIMS = ("address", "profile_id", "device")
 """Columns of what may be claimed once."""
-_CLAIMED = len(_CLAIMS)
-_Row: TypeAlias = tuple[str | None, str | None, int | None, int | None, str | None, str | None]
-"""What is kept of a document: what it claims, then its layout, body and lifetime."""
+_CLAIMED = 1 + len(_CLAIMS)
+_Row: TypeAlias = tuple[int, str | None, str | None, int | None, int | None, str | None, str | None]
+"""What is kept of a document: its id, what it claims, then its layout, body and lifetime."""
 
 
 class Unusable(ReconcileError):
@@ -334,13 +334,14 @@ class Index:
 
         Each is given with its id and its name in messages.
         """
-        documents = {
-            file * _PER_FILE + number: document
+        documents = [
+            (file * _PER_FILE + number, document)
             for file, _, examined in found
             for number, document in enumerate(examined.documents)
-        }
-        rows = {
-            number: (
+        ]
+        rows: list[_Row] = [
+            (
+                number,
                 document.address,
                 document.profile_id,
                 document.device,
@@ -348,10 +349,21 @@ class Index:
                 document.body,
                 document.lifetime,
             )
-            for number, document in documents.items()
-        }
+            for number, document in documents
+        ]
+        insert = (
+            "INSERT INTO profile (id, address, profile_id, device, layout, body, lifetime) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?)"
+        )
         if known:
             rows = self._changed([file for file, _, _ in found], rows)
+            changed = {row[0] for row in rows}
+            documents = [each for each in documents if each[0] in changed]
+            # What claims the same leaves the indexes as they are.
+            insert += (
+                " ON CONFLICT (id) DO UPDATE SET layout = excluded.layout, body = excluded.body, "
+                "lifetime = excluded.lifetime"
+            )
         self._many(
             "INSERT OR REPLACE INTO file (id, name, digest, sources, documents, findings) "
             "VALUES (?, ?, ?, ?, ?, ?)",
@@ -367,29 +379,20 @@ class Index:
                 for file, name, examined in found
             ],
         )
-        insert = (
-            "INSERT INTO profile (id, address, profile_id, device, layout, body, lifetime) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?)"
-        )
-        if known:  # what claims the same leaves the indexes as they are
-            insert += (
-                " ON CONFLICT (id) DO UPDATE SET layout = excluded.layout, body = excluded.body, "
-                "lifetime = excluded.lifetime"
-            )
-        self._many(insert, [(number, *row) for number, row in rows.items()])
+        self._many(insert, rows)
         self.settle(
             [
                 (document.address, *document.recorded)
-                for number, document in documents.items()
-                if number in rows and document.recorded is not None and document.address is not None
+                for _, document in documents
+                if document.recorded is not None and document.address is not None
             ]
         )
 
-    def _changed(self, files: Sequence[int], rows: dict[int, _Row]) -> dict[int, _Row]:
+    def _changed(self, files: Sequence[int], rows: Sequence[_Row]) -> list[_Row]:
         """Those of the documents of some files that are others than they were, or new. What was known of
         these is forgotten, and of those that are gone: all but the row of one that claims the same."""
         before: dict[int, _Row] = {
-            row[0]: row[1:]
+            row[0]: row
             for row in self._all(
                 "SELECT profile.id, address, profile_id, device, layout, body, lifetime FROM "
                 f"json_each(?) AS file CROSS JOIN profile ON profile.id BETWEEN file.value * {_PER_FILE} "
@@ -397,9 +400,9 @@ class Index:
                 json.dumps(files),
             )
         }
-        changed = {number: row for number, row in rows.items() if before.get(number) != row}
-        past = {number: row for number, row in before.items() if rows.get(number) != row}
-        addresses = [(row[0],) for row in past.values() if row[0] is not None]
+        now = {row[0]: row for row in rows}
+        past = [row for number, row in before.items() if now.get(number) != row]
+        addresses = [(row[1],) for row in past if row[1] is not None]
         self._many(
             "INSERT OR IGNORE INTO other (address) SELECT address FROM settled WHERE address = ?",
             addresses,
@@ -408,12 +411,12 @@ class Index:
         self._many(
             "DELETE FROM profile WHERE id = ?",
             [
-                (number,)
-                for number, row in past.items()
-                if number not in rows or rows[number][:_CLAIMED] != row[:_CLAIMED]
+                (row[0],)
+                for row in past
+                if row[0] not in now or now[row[0]][:_CLAIMED] != row[:_CLAIMED]
             ],
         )
-        return changed
+        return [row for row in rows if before.get(row[0]) != row]
 
     def remove_files(self, files: Iterable[int]) -> None:
         ranges = [(file * _PER_FILE, (file + 1) * _PER_FILE - 1, file) for file in files]

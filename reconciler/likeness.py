@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Hashable, Sequence
 from functools import cache
+from json.encoder import encode_basestring_ascii
 from operator import itemgetter
 from typing import Any, Protocol, runtime_checkable
 
@@ -93,7 +94,10 @@ class Alike:
         self.example = example
         self._packed = packed
         self._file = file
-        self._spelled = [*map(spelled_scalar, packed.values)]
+        self._spelled = [
+            encode_basestring_ascii(value) if value.__class__ is str else spelled_scalar(value)
+            for value in packed.values
+        ]
 
     @property
     def address(self) -> str:
@@ -171,8 +175,9 @@ class Likeness:
         """``plan`` plans such a profile, or fails to."""
         self._plan = plan
         self._examples: dict[Hashable, Example | None] = {}
-        """Nothing where a profile was met only once, and where there can be no example."""
+        """Nothing where there can be no example."""
         self._met: set[Hashable] = set()
+        """What profiles are like of which one was met."""
 
     def of(self, packed: Packed, file: str) -> Alike | None:
         """A profile from a file with its example, once several were like it."""
@@ -191,14 +196,13 @@ class Likeness:
             about.platform is None,
             not about.labels,
         )
-        if key in self._examples:
-            return self._examples[key]
-        if key in self._met:
-            self._examples[key] = self._made(packed)
-            return self._examples[key]
-        if len(self._met) < _MOST:
-            self._met.add(key)
-        return None
+        example = self._examples.get(key)
+        if example is None and key not in self._examples:
+            if key in self._met:
+                example = self._examples[key] = self._made(packed)
+            elif len(self._met) < _MOST:
+                self._met.add(key)
+        return example
 
     def _made(self, packed: Packed) -> Example | None:
         about, count = packed.about, len(packed.values)
