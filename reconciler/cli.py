@@ -799,18 +799,28 @@ class _Seen:
         from reconciler.view import Tally
 
         self.tally = Tally()
-        self._spool = Spool("the text of the plan", self._folder)
+        self._spool: Spool | None = Spool("the text of the plan", self._folder)
         self._text = TextWatcher(
             self.tally,
-            self._spool.write,
+            self._keep,
             color=self._app.colored(sys.stdout),
             ascii=_ascii(sys.stdout),
         )
         return self._text if self._wants_text else self.tally
 
+    def _keep(self, text: bytes) -> None:
+        """Keeps text for as long as there is room: without it, the plan is gone through again."""
+        if self._spool is not None:
+            try:
+                self._spool.write(text)
+                self._spool.flush()
+            except ReconcileError:
+                self._spool.close()
+                self._spool = None
+
     @property
     def text(self) -> Spool | None:
-        """The changes as they are printed, if that can be said of each by itself."""
+        """The changes as they are printed, if that could be kept, and can be said of each by itself."""
         return self._spool if self._wants_text and self._text.is_whole else None
 
 

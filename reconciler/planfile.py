@@ -144,6 +144,12 @@ class Spool:
             if self._size > _MOST_TEXT:
                 self.put_into(_unnamed(self._folder))
 
+    def flush(self) -> None:
+        """Have all that was written in the file, if there is one."""
+        with _translated(self._what):
+            if self._file is not None:
+                self._file.flush()
+
     def finish(self, *, durable: bool = False) -> Callable[[], Iterator[str]]:
         """What gives all lines from the first one on at every call, also when the spool is closed."""
         if self._file is None:
@@ -247,7 +253,9 @@ def _translated(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as problem:
-        raise ReconcileError(f"cannot write {what}: {problem.strerror}") from None
+        is_full = problem.errno in (errno.ENOSPC, errno.EDQUOT)
+        hint = "Free some space, or plan fewer profiles at a time with --select." if is_full else ""
+        raise ReconcileError(f"cannot write {what}: {problem.strerror}", hint=hint) from None
 
 
 def _unnamed(folder: Path) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
@@ -10,7 +11,9 @@ from typing import Any
 import pytest
 
 from benchmarks.corpora import document
-from reconciler import hands, planning
+from reconciler import hands, planfile, planning
+from reconciler.cli import _Seen
+from reconciler.errors import ReconcileError
 from reconciler.hands import processes
 from reconciler.plan import Plan, to_lines
 from reconciler.planner import Options, make_plan
@@ -134,6 +137,50 @@ def test_changes_that_were_made_elsewhere_can_be_gone_through_again(
     assert not isinstance(made.changes, tuple)
     assert [*made.changes] == [*made.changes] == [*alone(tmp_path).changes]
     assert len(made.changes) > MANY // 2
+
+
+class Quiet:
+    """What the command line knows of an invocation, as far as it matters here."""
+
+    mask = None
+
+    def colored(self, stream: object) -> bool:
+        return False
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is full")
+def test_a_text_that_there_is_no_room_for_is_made_when_it_is_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(tmp_path)
+    monkeypatch.setattr(planfile, "_MOST_TEXT", 1_000_000)  # the plan itself is not that long
+    with Workspace.open(start=tmp_path, cache=False) as place:
+        seen = _Seen(Quiet(), place, text=True)  # type: ignore[arg-type]
+        kept = place.plan(watch=seen.begin)
+        assert seen.text is not None
+        expected = "".join(seen.text.parts())
+        monkeypatch.setattr(planfile, "_MOST_TEXT", 100)
+        monkeypatch.setattr(planfile, "_unnamed", lambda folder: os.open("/dev/full", os.O_RDWR))
+        watcher = seen.begin()
+        for change in kept.changes:
+            watcher.add(change)
+        assert seen.text is None
+    assert expected in plan_text(PlanView.of(kept), color=False)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is full")
+def test_a_plan_that_there_is_no_room_for_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(tmp_path)
+    monkeypatch.setattr(planfile, "_MOST_TEXT", 100)
+    monkeypatch.setattr(planfile, "_unnamed", lambda folder: os.open("/dev/full", os.O_RDWR))
+    with (
+        Workspace.open(start=tmp_path, cache=False) as place,
+        pytest.raises(ReconcileError, match="No space left") as failed,
+    ):
+        place.plan()
+    assert "--select" in failed.value.hint
 
 
 def test_a_few_changes_are_held(tmp_path: Path) -> None:
