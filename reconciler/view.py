@@ -217,7 +217,8 @@ class Tally:
         self.write_only = 0
         """Fields with a ``before`` that the API never returns."""
         self.groups: dict[GroupKey, _Group] = {}
-        self._grave: dict[str, list[HazardView]] = {kind: [] for kind in GRAVE}
+        self._grave: dict[str, list[tuple[str, str]]] = {kind: [] for kind in GRAVE}
+        """Sentence and address. They become views when they are told: most are not."""
         self._numbers: Counter[str] = Counter()
         self._sentences: dict[str, str] = {}
 
@@ -241,8 +242,7 @@ class Tally:
             if kind not in self._grave:
                 self._sentences[kind] = message
             elif self._numbers[kind] <= MOST_NAMED:
-                view = HazardView(shown(kind), shown(message), shown(address))
-                self._grave[kind].append(view)
+                self._grave[kind].append((message, address))
 
     def add_alike(self, alike: Alike) -> bool:
         change = alike.example.change
@@ -271,7 +271,8 @@ class Tally:
     def hazards(self) -> Iterator[HazardView]:
         """The grave ones, then sums; the gravest first."""
         for kind, named in self._grave.items():
-            yield from named
+            for message, address in named:
+                yield HazardView(shown(kind), shown(message), shown(address))
             more = self._numbers[kind] - len(named)
             if more:
                 yield HazardView(shown(kind), f"more have the hazard {shown(kind)}", number=more)
