@@ -577,10 +577,6 @@ class Index:
 
     # --- what was found to be settled --------------------------------------------------------
 
-    def settled(self) -> Iterator[tuple[str, int, int]]:
-        """Address, revision and checksum of records that are as the profiles want them, by address."""
-        return self._all("SELECT address, revision, checksum FROM settled ORDER BY address")
-
     def count_settled(self) -> int:
         """How many profiles are settled."""
         (settled,) = self._one("SELECT count(*) FROM settled") or (0,)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Hashable, Sequence
 from functools import cache
-from json.encoder import encode_basestring_ascii
 from operator import itemgetter
 from typing import Any, Protocol, runtime_checkable
 
@@ -94,10 +93,7 @@ class Alike:
         self.example = example
         self._packed = packed
         self._file = file
-        self._spelled = [
-            encode_basestring_ascii(value) if value.__class__ is str else spelled_scalar(value)
-            for value in packed.values
-        ]
+        self._spelled = [*map(spelled_scalar, packed.values)]
 
     @property
     def address(self) -> str:

@@ -259,8 +259,13 @@ class Found:
         self.deletes = 0
 
     def add(self, more: Found) -> None:
-        for name in self.__slots__:
-            setattr(self, name, getattr(self, name) + getattr(more, name))
+        self.diagnostics += more.diagnostics
+        self.orphans += more.orphans
+        self.protected += more.protected
+        self.unchanged += more.unchanged
+        self.recorded += more.recorded
+        self.present += more.present
+        self.deletes += more.deletes
 
     def settled(self, count: int) -> None:
         """Take note of profiles that are known to be as recorded, without looking at them."""
