@@ -23,6 +23,7 @@ from tests.update_help import TARGET, content
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
+DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "benchmarks" / "README.md"]
 
 
 def commands() -> list[str]:
@@ -60,9 +61,37 @@ def test_the_generated_files_are_current(name: str) -> None:
 
 
 def test_every_link_of_the_documents_leads_somewhere() -> None:
-    for document in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]:
-        for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text("utf-8")):
-            assert (document.parent / target).exists(), f"{document.name}: {target}"
+    for document in DOCUMENTS:
+        for target, anchor in re.findall(
+            r"\]\(([^)#:]*)(?:#([^)]+))?\)", document.read_text("utf-8")
+        ):
+            page = document.parent / target if target else document
+            assert page.exists(), f"{document.name}: {target}"
+            assert not anchor or anchor in anchors(page), f"{document.name}: {target}#{anchor}"
+
+
+def anchors(page: Path) -> set[str]:
+    """The names that GitHub gives to the headings of a page."""
+    text = re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def puzzling_sentences(text: str) -> list[str]:
+    """Sentences that begin with a word after which a reader has to wait for the noun."""
+    prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    start = r"(?:^[\s\-*#>]*|[.!?:] |\| *)\**"
+    return re.findall(start + r"((?:What|Who|Whoever|Of)\b.{0,60})", prose, re.MULTILINE)
+
+
+@pytest.mark.parametrize("document", ["README.md"])
+def test_no_sentence_makes_the_reader_wait_for_its_noun(document: str) -> None:
+    assert puzzling_sentences((ROOT / document).read_text("utf-8")) == []
+
+
+def test_a_puzzling_sentence_is_found() -> None:
+    text = "A plan is pure. What it shows is sent.\n\n- Of many, one.\n\n| a | Whoever waits |\n"
+    assert len(puzzling_sentences(text)) == 3
 
 
 def test_every_variable_of_an_option_follows_the_rule() -> None:
@@ -84,7 +113,7 @@ def test_every_variable_that_the_documents_name_belongs_to_an_option() -> None:
         below = command.commands.values() if isinstance(command, click.Group) else ()
         return own.union(*(variables(child) for child in below))
 
-    for document in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]:
+    for document in DOCUMENTS:
         named = set(re.findall(r"\bRECONCILE_[A-Z_]+\b", document.read_text("utf-8")))
         assert named <= variables(main), document.name
 
@@ -109,7 +138,7 @@ def test_the_settings_of_the_readme_are_those_of_the_schema() -> None:
 
 def test_every_make_target_that_the_documents_name_exists() -> None:
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
-    for document in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]:
+    for document in DOCUMENTS:
         named = set(re.findall(r"(?:`|\$ )make ([a-z]+)", document.read_text("utf-8")))
         assert named <= targets, document.name
 
