@@ -10,6 +10,16 @@ import click
 from reconciler.cli import main
 
 TARGET = Path(__file__).parent.parent / "docs" / "cli.md"
+INTRODUCTION = """\
+# Command line
+
+This page lists the help text of every command. `make docs` writes it from the program itself.
+
+- Options before the command, such as `--env`, apply to all commands. Options after it belong to that command.
+- `[env var: …]` names the environment variable that sets an option.
+- Results go to standard output, everything else to standard error. With a JSON format, standard output holds only JSON.
+- The [README](../README.md#exit-codes) explains the exit codes.
+"""
 
 
 def commands(command: click.Command, name: str) -> Iterator[tuple[str, click.Command]]:
@@ -21,7 +31,7 @@ def commands(command: click.Command, name: str) -> Iterator[tuple[str, click.Com
 
 
 def content() -> str:
-    parts = ["# Command line\n\nWritten by `make docs` from the program's own help.\n"]
+    parts = [INTRODUCTION]
     for name, command in commands(main, "reconcile"):
         context = click.Context(
             command, info_name=name, terminal_width=100, **main.context_settings
