@@ -17,7 +17,8 @@ This page lists the help text of every command. `make docs` writes it from the p
 
 - Options before the command, such as `--env`, apply to all commands. Options after it belong to that command.
 - `[env var: …]` names the environment variable that sets an option.
-- Results go to standard output, everything else to standard error. With a JSON format, standard output holds only JSON.
+- Results go to standard output, everything else to standard error. With a JSON format, standard output
+  holds only JSON.
 - The [README](../README.md#exit-codes) explains the exit codes.
 """
 
