@@ -84,17 +84,54 @@ def puzzling_sentences(text: str) -> list[str]:
     return re.findall(start + r"((?:What|Who|Whoever|Of)\b.{0,60})", prose, re.MULTILINE)
 
 
-@pytest.mark.parametrize(
-    "document",
-    ["README.md", "docs/ci.md", "docs/formats.md", "docs/testing.md", "docs/emulator.md"],
-)
-def test_no_sentence_makes_the_reader_wait_for_its_noun(document: str) -> None:
-    assert puzzling_sentences((ROOT / document).read_text("utf-8")) == []
+PROSE = [
+    path
+    for path in DOCUMENTS
+    if path.name not in {"ARCHITECTURE.md", "profile-reference.md", "cli.md"}
+]
+
+
+@pytest.mark.parametrize("document", PROSE, ids=lambda path: path.name)
+def test_no_sentence_makes_the_reader_wait_for_its_noun(document: Path) -> None:
+    assert puzzling_sentences(document.read_text("utf-8")) == []
 
 
 def test_a_puzzling_sentence_is_found() -> None:
     text = "A plan is pure. What it shows is sent.\n\n- Of many, one.\n\n| a | Whoever waits |\n"
     assert len(puzzling_sentences(text)) == 3
+
+
+DECISIONS = sorted(ROOT.glob("docs/decisions/[0-9]*.md"))
+
+
+def test_the_index_of_decisions_lists_each_under_its_title() -> None:
+    index = (ROOT / "docs" / "decisions" / "README.md").read_text("utf-8")
+    listed = re.findall(r"^\| \[(\d{4})\]\((.+?)\) \| (.+?) \|$", index, re.MULTILINE)
+    titles = [re.match(r"# (\d{4})\. (.+)", path.read_text("utf-8")) for path in DECISIONS]
+    expected = [
+        (title[1], path.name, title[2])
+        for path, title in zip(DECISIONS, titles, strict=True)
+        if title
+    ]
+    assert listed == expected
+    assert len(expected) == len(DECISIONS) > 25
+
+
+@pytest.mark.parametrize("path", DECISIONS, ids=lambda path: path.stem)
+def test_a_decision_is_short_and_has_its_four_parts(path: Path) -> None:
+    lines = path.read_text("utf-8").splitlines()
+    parts = [part for line in lines for part in re.findall(r"^\*\*(\w+)\.\*\*", line)]
+    assert parts == ["Context", "Decision", "Consequence", "Tests"]
+    assert 10 <= sum(not line.startswith("|") for line in lines) <= 20
+
+
+def test_every_test_that_the_documents_name_exists() -> None:
+    sources = [path.read_text("utf-8") for path in ROOT.glob("tests/**/*.py")]
+    defined = {name for text in sources for name in re.findall(r"def (test_\w+)", text)}
+    for document in [*DECISIONS, ROOT / "ARCHITECTURE.md"]:
+        named = re.findall(r"`(test_\w+)`", document.read_text("utf-8"))
+        assert set(named) <= defined, document.name
+        assert named or document not in DECISIONS, document.name
 
 
 def test_every_variable_of_an_option_follows_the_rule() -> None:
