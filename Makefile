@@ -37,13 +37,13 @@ types: $(READY) ## Types
 	@$(BIN)/mypy --cache-dir=$(VENV)/mypy
 
 schemas: $(READY) ## Write the generated schemas and reference anew
-	@$(BIN)/python -m reconciler.resources
+	@$(BIN)/python -m reconciler.core.contract_files
 
 docs: $(READY) ## Write the help texts in docs/cli.md anew
-	@$(BIN)/python -m tests.update_help
+	@$(BIN)/python -m tests.support.update_help
 
 golden: $(READY) ## Write what the formats are expected to be anew
-	@$(BIN)/python -m tests.golden
+	@$(BIN)/python -m tests.support.golden
 
 browser: ## Install a Chromium for the tests of the HTML report (Debian, as root)
 	@command -v chromium >/dev/null || { apt-get -qq update && \

@@ -24,9 +24,9 @@ from typing import Any
 import requests
 
 from reconciler import Plan, Rate, Source, Workspace
-from reconciler.client import wire
-from reconciler.planfile import read_plan, write_plan
-from reconciler.profiles import Profile
+from reconciler.core.profiles import Profile
+from reconciler.planning.planfile import read_plan, write_plan
+from reconciler.remote.client import wire
 
 ROOT = Path(__file__).parent.parent
 KEY = {"BENCH_KEY": "secret_live_abcdefgh.0123456789abcdef0123456789abcdef"}
@@ -180,7 +180,7 @@ def memory(folder: Path, changes: int) -> None:
             code = (
                 "from pathlib import Path\n"
                 "from reconciler import Rate, Workspace\n"
-                "from reconciler.planfile import read_plan\n"
+                "from reconciler.planning.planfile import read_plan\n"
                 f"with Workspace.open(start={str(folder)!r}, environ={KEY!r}) as place:\n"
                 f"    done = place.apply(read_plan(Path({str(path)!r})), rate=Rate(None), "
                 "profiles=())\n"

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from reconciler.plan import Change
-    from reconciler.state import Record
+    from reconciler.core.plan import Change
+    from reconciler.core.records import Record
 
 CONFIG = (
     "version: 1\n"
@@ -174,8 +174,8 @@ class Corpus:
     def record(self, plan: Path) -> None:
         """Has the state know what a saved plan would have made true: the records that an apply writes
         once all its requests were answered well, without sending any."""
-        from reconciler.planfile import read_plan
-        from reconciler.store import Holder, SqliteStore
+        from reconciler.planning.planfile import read_plan
+        from reconciler.state.store import Holder, SqliteStore
 
         self.forget()
         store = SqliteStore(self.folder / STATE, environment="bench")
@@ -192,8 +192,8 @@ class Corpus:
 
 
 def _records(changes: Iterable[Change]) -> Iterator[Record]:
-    from reconciler.protocol import PLATFORM_HEADER, accepted
-    from reconciler.state import Record
+    from reconciler.core.records import Record
+    from reconciler.core.transitions import PLATFORM_HEADER, accepted
 
     for number, change in enumerate(changes):
         request = change.requests[0]

@@ -14,12 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.measuring import best
-from reconciler.ci import plan_annotations
-from reconciler.errors import Source
-from reconciler.markdown import plan_markdown
-from reconciler.masking import Mask
-from reconciler.page import plan_html
-from reconciler.plan import (
+from reconciler.core.contract_files import load_contract
+from reconciler.core.plan import (
     Action,
     Basis,
     Change,
@@ -31,10 +27,14 @@ from reconciler.plan import (
     Request,
     to_lines,
 )
-from reconciler.report import plan_json_parts, plan_text_parts
-from reconciler.resources import load_contract
-from reconciler.view import PlanView
-from tests.browser import PROGRAM, Browser
+from reconciler.errors import Source
+from reconciler.reports.ci import plan_annotations
+from reconciler.reports.html import plan_html
+from reconciler.reports.markdown import plan_markdown
+from reconciler.reports.masking import Mask
+from reconciler.reports.text import plan_json_parts, plan_text_parts
+from reconciler.reports.view import PlanView
+from tests.support.browser import PROGRAM, Browser
 
 
 def change(number: int) -> Change:

@@ -11,11 +11,35 @@ Names are imported on first use, so that importing the package costs nothing.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from reconciler.exports import exported
 
 if TYPE_CHECKING:
-    from reconciler.emulator import Emulator, EmulatorServer
+    from reconciler.core.outcomes import (
+        ApplyReport,
+        Drift,
+        Failure,
+        Halt,
+        Outcome,
+        Progress,
+        Result,
+    )
+    from reconciler.core.plan import (
+        Action,
+        Basis,
+        Change,
+        FieldChange,
+        Hazard,
+        Mode,
+        Op,
+        Plan,
+        Request,
+    )
+    from reconciler.core.planner import Selection
+    from reconciler.core.records import Export, Fact, Header, Known, Presence, Record
+    from reconciler.core.transitions import Rate
+    from reconciler.emulator.api import Emulator, EmulatorServer
     from reconciler.errors import (
         Diagnostic,
         ExitCode,
@@ -30,37 +54,9 @@ if TYPE_CHECKING:
         StateRefused,
         UsageError,
     )
-    from reconciler.outcomes import ApplyReport, Drift, Failure, Halt, Outcome, Progress, Result
-    from reconciler.plan import (
-        Action,
-        Basis,
-        Change,
-        FieldChange,
-        Hazard,
-        Mode,
-        Op,
-        Plan,
-        Request,
-    )
-    from reconciler.planner import Selection
-    from reconciler.protocol import Rate
-    from reconciler.state import Export, Fact, Header, Known, Presence, Record
-    from reconciler.workspace import Checked, Workspace
+    from reconciler.workspace.facade import Checked, Workspace
 
 __version__ = "0.1.0"
-
-_HOMES = {
-    "emulator": "Emulator EmulatorServer",
-    "errors": "Diagnostic ExitCode InputError Interrupted NotAuthorised ReconcileError Refused "
-    "RemoteUnavailable Severity Source StateRefused UsageError",
-    "outcomes": "ApplyReport Drift Failure Halt Outcome Progress Result",
-    "plan": "Action Basis Change FieldChange Hazard Mode Op Plan Request",
-    "planner": "Selection",
-    "protocol": "Rate",
-    "state": "Export Fact Header Known Presence Record",
-    "workspace": "Checked Workspace",
-}
-_HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
 
 __all__ = [
     "Action",
@@ -107,7 +103,17 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOME_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+__getattr__ = exported(
+    __name__,
+    {
+        "reconciler.core.outcomes": "ApplyReport Drift Failure Halt Outcome Progress Result",
+        "reconciler.core.plan": "Action Basis Change FieldChange Hazard Mode Op Plan Request",
+        "reconciler.core.planner": "Selection",
+        "reconciler.core.records": "Export Fact Header Known Presence Record",
+        "reconciler.core.transitions": "Rate",
+        "reconciler.emulator.api": "Emulator EmulatorServer",
+        "reconciler.errors": "Diagnostic ExitCode InputError Interrupted NotAuthorised ReconcileError "
+        "Refused RemoteUnavailable Severity Source StateRefused UsageError",
+        "reconciler.workspace.facade": "Checked Workspace",
+    },
+)

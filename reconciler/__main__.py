@@ -25,7 +25,7 @@ def main() -> NoReturn:
     # To start makes many objects and no garbage; looking for some as often as usual takes a
     # twentieth of the time of a small plan.
     gc.set_threshold(_SELDOM, *gc.get_threshold()[1:])
-    from reconciler.cli import main as command
+    from reconciler.cli.main import main as command
 
     code: object = None
     try:

@@ -1,7 +1,6 @@
-"""The packaged contract and schemas, read once.
+"""The packaged schemas and templates, read once, and the fingerprint of this program.
 
-In a wheel they are ``reconciler/_schemas``; in a checkout the top-level ``schemas`` folder.
-``python -m reconciler.resources`` writes the generated files anew (``make schemas``).
+In a wheel the schemas are ``reconciler/_schemas``; in a checkout the top-level ``schemas`` folder.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from reconciler import __version__
-from reconciler.contract import Contract, Dialect, profile_schema
 
 # By their paths: `importlib.resources` takes longer to import than all of them to read.
 _HERE = Path(__file__).parent
@@ -39,63 +37,24 @@ def load_template(name: str) -> str:
 
 
 @cache
-def load_contract(dialect: str = Dialect.GUIDE.value) -> Contract:
-    """The contract in a dialect."""
-    return Contract.of(load_schema("contract"), dialect)
-
-
-@cache
 def fingerprint() -> str:
-    """Names this very program and its schemas: what it made of something holds until this changes."""
+    """A digest of this program's own files and its schemas. A cached result holds until it changes."""
+    return fingerprint_of(_HERE, _folder())
+
+
+def fingerprint_of(*roots: Path) -> str:
+    """A digest of the version, and of path, size and time of change (in nanoseconds) of every Python and
+    JSON file below some folders."""
     sha = sha256(__version__.encode())
-    for folder in (_HERE, _folder()):
-        for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-            if entry.name.endswith((".py", ".json")):
-                status = entry.stat()
-                sha.update(f"\n{entry.name} {status.st_size} {status.st_mtime_ns}".encode())
+    for number, root in enumerate(roots):
+        folders = [""]
+        while folders:
+            folder = folders.pop()
+            for entry in sorted(os.scandir(root / folder), key=lambda entry: entry.name):
+                path = f"{folder}{entry.name}"
+                if entry.is_dir():
+                    folders.append(f"{path}/")
+                elif entry.name.endswith((".py", ".json")):
+                    status = entry.stat()
+                    sha.update(f"\n{number} {path} {status.st_size} {status.st_mtime_ns}".encode())
     return sha.hexdigest()
-
-
-def generated() -> dict[str, str]:
-    """The generated files by their path in the repository, with the content they should have."""
-    out = {}
-    for dialect in Dialect:
-        name = "profile" if dialect is Dialect.GUIDE else f"profile.{dialect}"
-        schema = profile_schema(load_contract(dialect.value))
-        out[f"schemas/{name}.schema.json"] = json.dumps(schema, indent=2) + "\n"
-    out["docs/profile-reference.md"] = _reference(load_contract(), load_contract("openapi"))
-    return out
-
-
-def _reference(guide: Contract, openapi: Contract) -> str:
-    lines = [
-        "# Profile file reference",
-        "",
-        "Generated from `schemas/contract.json` by `make schemas`. *guide* is the default dialect.",
-        "",
-        "| field | type | how it is cleared (guide) | (openapi) | personal | meaning | source |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for path in openapi.ordered([*openapi.fields, "custom_attributes.*"]):
-        late = openapi.field(path)
-        early = guide.field(path) if guide.knows(path) else None
-        kind = "text, number or boolean" if path.startswith("custom_") else late.schema["type"]
-        assumed = f" Assumed: {late.assumed}." if late.assumed else ""
-        clear = f"`{early.clear}`" if early else "not in this dialect"
-        personal = "yes" if late.personal else "no"
-        lines.append(
-            f"| `{path}` | {kind} | {clear} | `{late.clear}` | {personal} "
-            f"| {late.description}{assumed} | {late.source} |"
-        )
-    return "\n".join(lines) + "\n"
-
-
-def main() -> None:
-    root = _HERE.parent
-    for name, content in generated().items():
-        (root / name).parent.mkdir(exist_ok=True)
-        (root / name).write_text(content, "utf-8")
-
-
-if __name__ == "__main__":
-    main()

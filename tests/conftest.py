@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from reconciler.contract import Contract
-from reconciler.emulator import Emulator, EmulatorServer
-from reconciler.resources import load_contract
-from tests.wire import Api
+from reconciler.core.contract import Contract
+from reconciler.core.contract_files import load_contract
+from reconciler.emulator.api import Emulator, EmulatorServer
+from tests.support.wire import Api
 
 settings.register_profile("local", deadline=None, database=None)
 settings.register_profile("ci", deadline=None, database=None, derandomize=True)

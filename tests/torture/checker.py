@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
-from reconciler.plan import Request
-from reconciler.protocol import PATH, request_digest
-from reconciler.state import Known, Presence, Record
+from reconciler.core.plan import Request
+from reconciler.core.records import Known, Presence, Record
+from reconciler.core.transitions import PATH, request_digest
 from tests.torture.world import Effect, Ended, Project
 
 

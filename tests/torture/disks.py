@@ -13,17 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reconciler.emulator import EmulatorServer
+from reconciler.core.outcomes import Result
+from reconciler.core.records import Known
+from reconciler.emulator.api import EmulatorServer
 from reconciler.errors import ReconcileError
-from reconciler.outcomes import Result
-from reconciler.state import Known
-from reconciler.store import MemoryStore, SqliteStore, Writer
-from reconciler.workspace import Workspace
+from reconciler.state.store import MemoryStore, SqliteStore, Writer
+from reconciler.workspace.facade import Workspace
+from tests.support.worlds import World
 from tests.torture.checker import Checker, facts_against
 from tests.torture.kills import finish
 from tests.torture.tally import Tally
 from tests.torture.world import Files, Project, Remote, fresh_content, scratch
-from tests.worlds import World
 
 WRITES = ("write", "finish", "renew")
 

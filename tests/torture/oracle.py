@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from reconciler.answers import Answer, Ending
-from reconciler.outcomes import Outcome, Result
-from reconciler.plan import Action, Change, Request
-from reconciler.protocol import PROFILE_HEADER
-from reconciler.state import INTENT, Entry, Known, Presence, Record
+from reconciler.core.outcomes import Outcome, Result
+from reconciler.core.plan import Action, Change, Request
+from reconciler.core.records import INTENT, Entry, Known, Presence, Record
+from reconciler.core.transitions import PROFILE_HEADER
+from reconciler.remote.answers import Answer, Ending
 from reconciler.values import FieldPath
 from tests.torture.simulated import Existing, Remote, SimulatedStore, Values, content, slot_of
 

@@ -8,14 +8,23 @@ from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 from unittest.mock import patch
 
-from reconciler import apply, engine
-from reconciler.answers import Answer, Ending
-from reconciler.apply import Applier
-from reconciler.engine import Engine, Writes
-from reconciler.outcomes import Failure, Outcome
-from reconciler.plan import Action
-from reconciler.protocol import Observed, Standing, accepted, attempted, gone, observed, standing
-from reconciler.state import INTENT
+from reconciler.core.outcomes import Failure, Outcome
+from reconciler.core.plan import Action
+from reconciler.core.records import INTENT
+from reconciler.core.transitions import (
+    Observed,
+    Standing,
+    accepted,
+    attempted,
+    gone,
+    observed,
+    standing,
+)
+from reconciler.remote import applier as apply
+from reconciler.remote import engine
+from reconciler.remote.answers import Answer, Ending
+from reconciler.remote.applier import Applier
+from reconciler.remote.engine import Engine, Writes
 
 Fault = Callable[[], AbstractContextManager[Any]]
 R = TypeVar("R")

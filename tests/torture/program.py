@@ -11,9 +11,9 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from reconciler import store
-from reconciler.cli import main
-from reconciler.state import Entry, Header, Record, Run
+from reconciler.cli.main import main
+from reconciler.core.records import Entry, Header, Record, Run
+from reconciler.state import store
 
 _WRITER: Any = store._SqliteWriter
 

@@ -26,10 +26,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from reconciler.answers import Answer, Ending
-from reconciler.client import Client
-from reconciler.plan import Request
-from reconciler.protocol import PATH
+from reconciler.core.plan import Request
+from reconciler.core.transitions import PATH
+from reconciler.remote.answers import Answer, Ending
+from reconciler.remote.client import Client
 from tests.torture.tally import Tally
 from tests.torture.world import KEY, ROOT
 

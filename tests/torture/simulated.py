@@ -1,6 +1,6 @@
 """What a simulation is made of: declared profiles, a remote, a state, and a network, without any I/O.
 
-The network stands where the client does: it gives the endings that `reconciler.client` promises. A
+The network stands where the client does: it gives the endings that `reconciler.remote.client` promises. A
 request may take effect before its answer, long after the call ended, or never. One that lives longer
 than the quiet period is the one thing left out: nothing can be promised then.
 """
@@ -11,14 +11,15 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from reconciler.answers import Answer, Ending, ProfileData
-from reconciler.documents import Document
+from reconciler.authoring.declare import profile_of
+from reconciler.authoring.documents import Document
+from reconciler.core.contract_files import load_contract
+from reconciler.core.plan import Request
+from reconciler.core.profiles import Profile
+from reconciler.core.records import INTENT, Entry, Header, Record, Run
+from reconciler.core.transitions import CUSTOMER_HEADER, PROFILE_HEADER
 from reconciler.errors import Source
-from reconciler.plan import Request
-from reconciler.profiles import Profile, profile_of
-from reconciler.protocol import CUSTOMER_HEADER, PROFILE_HEADER
-from reconciler.resources import load_contract
-from reconciler.state import INTENT, Entry, Header, Record, Run
+from reconciler.remote.answers import Answer, Ending, ProfileData
 from reconciler.values import FieldPath, Scalar
 
 if TYPE_CHECKING:
@@ -355,7 +356,7 @@ _LAST_TRY = 4
 
 
 class Network:
-    """Calls under way (`reconciler.engine.Calls`), ending as those of the client do."""
+    """Calls under way (`reconciler.remote.engine.Calls`), ending as those of the client do."""
 
     def __init__(self, world: Simulation) -> None:
         self._world = world

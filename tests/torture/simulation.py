@@ -1,6 +1,6 @@
 """The real applier and engine in a world that a seed decides: one seed, one schedule.
 
-`simulate` makes up a few profiles and lets `reconciler.apply.Applier` take them from one desired state
+`simulate` makes up a few profiles and lets the `Applier` take them from one desired state
 to the next, in several runs, while the network loses, delays and refuses, processes are killed between
 any two of their steps, the store fails, users press Ctrl-C, and other people change the remote. Clock,
 network and store are those of `tests.torture.simulated`; a schedule of many minutes takes a millisecond.
@@ -19,15 +19,15 @@ from random import Random
 from typing import Any
 from unittest.mock import patch
 
-from reconciler import apply
-from reconciler.apply import Applier, Tools, look
-from reconciler.engine import Unrecorded
+from reconciler.core.outcomes import Result
+from reconciler.core.plan import Change, Mode, Plan, Totals
+from reconciler.core.planner import Options, make_plan
+from reconciler.core.records import Record
+from reconciler.core.transitions import unmarked
 from reconciler.errors import ReconcileError
-from reconciler.outcomes import Result
-from reconciler.plan import Change, Mode, Plan, Totals
-from reconciler.planner import Options, make_plan
-from reconciler.protocol import unmarked
-from reconciler.state import Record
+from reconciler.remote import applier as apply
+from reconciler.remote.applier import Applier, Tools, look
+from reconciler.remote.engine import Unrecorded
 from tests.torture.oracle import Oracle
 from tests.torture.planted import FAULTS
 from tests.torture.simulated import (
@@ -346,7 +346,7 @@ class Simulation:
             raise Failing("the listener failed")
 
     def _refresh(self, *, killed: bool) -> None:
-        """A look at the remote, recorded, as `reconciler.workspace` does it."""
+        """A look at the remote, recorded, as `reconciler.workspace.facade` does it."""
         self.note("refresh")
         self._begins()
         self._kill_at = 1 + self.below(12) if killed else -1

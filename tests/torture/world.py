@@ -23,11 +23,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from reconciler.emulator import Answer, Emulator, EmulatorServer, parse_fault
-from reconciler.state import Entry, Record
-from reconciler.store import SqliteStore
-from reconciler.workspace import Workspace
-from tests.worlds import World
+from reconciler.core.records import Entry, Record
+from reconciler.emulator.api import Answer, Emulator, EmulatorServer, parse_fault
+from reconciler.state.store import SqliteStore
+from reconciler.workspace.facade import Workspace
+from tests.support.worlds import World
 
 ROOT = Path(__file__).parent.parent.parent
 KEY = "secret_live_torture"

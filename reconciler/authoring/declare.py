@@ -1,0 +1,141 @@
+"""A valid document → the profile that it declares. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from reconciler.authoring.documents import Document, Path
+from reconciler.core.contract import ATTRIBUTES, INSTALLATION, Contract, normalise
+from reconciler.core.profiles import NO_OTHER_FILES, About, Profile, make_profile
+from reconciler.values import FieldPath
+
+
+def profile_of(document: Document, contract: Contract) -> Profile:
+    """The profile that a *valid* document declares; validation comes first."""
+    paths, values, lines, files, about = said_by(document, contract)
+    return make_profile(paths, values, lines, files, about, document.source)
+
+
+class Said(NamedTuple):
+    """What a valid document says."""
+
+    paths: tuple[FieldPath, ...]
+    """In the order of a request body."""
+    values: list[Any]
+    """Normalised."""
+    lines: list[int]
+    """On which they stand."""
+    files: Mapping[FieldPath, str]
+    """Of those that stand in another one."""
+    about: About
+
+
+def said_by(document: Document, contract: Contract) -> Said:
+    """What a *valid* document says, of which a profile is made, or packed."""
+    value: Mapping[str, Any] = document.value
+    attributes, place_of = _attributes(value.get(ATTRIBUTES))
+    installation: Mapping[str, Any] = value.get(INSTALLATION) or {}
+    layout = _layout(contract, tuple(value), tuple(attributes), tuple(installation))
+    declared = [*value.values(), *attributes.values(), *installation.values()]
+    values = [declared[index] for index in layout.indexes]
+    for index in layout.members:
+        content = values[index]
+        if content.__class__ is not str or not content:
+            values[index] = normalise(layout.paths[index], content)
+    places, shift = document.places, document.shift
+    try:
+        if place_of:
+            raise KeyError
+        lines = [places[place][0] + shift for place in layout.places]
+    except KeyError:
+        here = (document.source.line - shift, 0)
+        lines = [places.get(place_of.get(place, place), here)[0] + shift for place in layout.places]
+    files = NO_OTHER_FILES
+    if document.files:
+        stand = zip(layout.paths, layout.places, strict=True)
+        files = {path: document.files[at] for path, at in stand if at in document.files}
+    meta: Any = value.get("meta") or _NOTHING
+    profile_id = value.get("profile_id")
+    return Said(
+        layout.paths,
+        values,
+        lines,
+        files,
+        About(
+            value.get("customer_user_id"),
+            None if profile_id is None else profile_id.lower(),
+            value.get("platform"),
+            meta.get("protect") is True,
+            sorted(meta.get("labels") or ()),
+            sorted(
+                [member for path in meta.get("forget") or () for member in contract.expand(path)]
+            ),
+            document.template,
+            _lifetime(document),
+            ATTRIBUTES in (meta.get("exclusive") or ()),
+        ),
+    )
+
+
+_NOTHING: Mapping[str, Any] = {}
+
+
+def _lifetime(document: Document) -> str | None:
+    """Until when the profile of a valid document may live, as declared."""
+    meta: Any = document.value.get("meta") or _NOTHING
+    lifetime: str | None = meta.get("expires") or meta.get("ttl")
+    return lifetime
+
+
+def _attributes(content: Any) -> tuple[Mapping[str, Any], Mapping[Path, Path]]:
+    """Custom attributes by key, and where those of a list are."""
+    if isinstance(content, dict):
+        return content, {}
+    items = content or ()
+    return (
+        {item["key"]: item["value"] for item in items},
+        {
+            (ATTRIBUTES, item["key"]): (ATTRIBUTES, index, "value")
+            for index, item in enumerate(items)
+        },
+    )
+
+
+_NO_FIELDS = frozenset({"customer_user_id", "profile_id", "platform", "meta"})
+
+
+class _Layout(NamedTuple):
+    """What the names in a document say by themselves; most profiles of a corpus share a few."""
+
+    paths: tuple[FieldPath, ...]
+    """In the order of a request body."""
+    indexes: tuple[int, ...]
+    """Where their values are in all that is declared."""
+    places: tuple[Path, ...]
+    members: tuple[int, ...]
+    """Positions of those whose values have more than one form."""
+
+
+@lru_cache(maxsize=4096)
+def _layout(
+    contract: Contract, names: tuple[str, ...], keys: tuple[str, ...], members: tuple[str, ...]
+) -> _Layout:
+    places: list[Path] = [(name,) for name in names]
+    places += [(ATTRIBUTES, key) for key in keys]
+    places += [(INSTALLATION, member) for member in members]
+    groups = _NO_FIELDS | {ATTRIBUTES, INSTALLATION}
+    position = {
+        ".".join(str(part) for part in place): index
+        for index, place in enumerate(places)
+        if len(place) > 1 or place[0] not in groups
+    }
+    paths = tuple(contract.ordered(position))
+    ordered = tuple(places[position[path]] for path in paths)
+    return _Layout(
+        paths,
+        tuple(position[path] for path in paths),
+        ordered,
+        tuple(index for index, place in enumerate(ordered) if len(place) > 1),
+    )

@@ -1,0 +1,387 @@
+"""A profile file in canonical order and quoting, comments kept: what ``reconcile fmt`` writes.
+
+ruamel.yaml (an extra) reads and writes the file with its comments. It ties a comment to what stands
+*before* it; since keys move here, comments are tied anew to the key that *follows* them. Nothing is
+believed: a result is given only if our own loader reads the same values from it, every comment is still
+there, and formatting it again changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from io import StringIO
+from typing import Any
+
+from reconciler.authoring.documents import Document
+from reconciler.authoring.loader import load_text
+from reconciler.authoring.yaml_reader import comments_of
+from reconciler.core.contract import ATTRIBUTES, INSTALLATION, Contract
+from reconciler.errors import InputError, ReconcileError, Source, error
+
+_IDS = ("for_each", "customer_user_id", "profile_id", "platform")
+_MERGE = "<<"
+_MOST_ROUNDS = 4
+_META = ("labels", "protect", "forget")
+
+
+def format_text(text: str, file: str, contract: Contract) -> str:
+    """The text of a profile file in canonical form.
+
+    Identifiers come first, then fields in the order of the contract, unknown ones, and ``meta``; keys of
+    custom attributes are sorted. Text is in double quotes where a YAML tool would not read it as text, or
+    where it must be; otherwise it is plain.
+
+    Raises InputError for a file that does not parse, or that cannot be formatted without a loss (a rule
+    ``fmt/…``); ReconcileError without ruamel.yaml.
+    """
+    if "\r\n" in text:
+        return format_text(text.replace("\r\n", "\n"), file, contract).replace("\n", "\r\n")
+    text = text.removeprefix("\ufeff")
+    documents, diagnostics = load_text(text.encode("utf-8", "surrogatepass"), file)
+    problems = [diagnostic for diagnostic in diagnostics if diagnostic.is_error]
+    if problems:
+        raise InputError(f"{file} does not parse", diagnostics=problems)
+    result, before = _formatted(text, file, contract), text
+    for _ in range(_MOST_ROUNDS):  # blank lines around block scalars take another round to settle
+        if result == before:
+            break
+        result, before = _formatted(result, file, contract), result
+    again, _ = load_text(result.encode("utf-8", "surrogatepass"), file)
+    faithful = (
+        [document.value for document in again] == [document.value for document in documents]
+        and _comments(result) == _comments(text)
+        and result == before
+    )
+    if not faithful:
+        raise _not_safely(file, documents)
+    return result
+
+
+def _comments(text: str) -> Counter[str]:
+    return Counter(comment.strip() for comment in comments_of(text))
+
+
+def _not_safely(file: str, documents: list[Document]) -> InputError:
+    place = documents[0].source if documents else Source(file)
+    found = error(
+        "fmt/not-safely",
+        "this file cannot be put in order without changing what it says, so it is left as it is",
+        place,
+        hint="Move comments that stand inside of a value, and aliases, to lines of their own.",
+    )
+    return InputError(f"{file} was not formatted", diagnostics=[found])
+
+
+def _formatted(text: str, file: str, contract: Contract) -> str:
+    yaml = _round_trip()
+    try:
+        documents = list(yaml.load_all(text))
+        for document in documents:
+            _Arranging(contract).run(document)
+        stream = StringIO()
+        yaml.dump_all(documents, stream)
+    except Exception:  # ruamel's errors are no family; our own loader has read the file already
+        raise _not_safely(file, []) from None
+    return stream.getvalue()
+
+
+def _round_trip() -> Any:
+    try:
+        from ruamel.yaml import YAML
+    except ImportError:
+        raise ReconcileError(
+            "fmt needs ruamel.yaml, which is not installed",
+            hint="Install the extra: pip install 'reconciler[fmt]'.",
+        ) from None
+    yaml = YAML()
+    yaml.Resolver = _text_only()
+    yaml.preserve_quotes = True
+    yaml.width = 1 << 20
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    return yaml
+
+
+@cache
+def _text_only() -> Any:
+    """A resolver for which every plain scalar is text: what it means is our loader's business."""
+    from ruamel.yaml.nodes import ScalarNode
+    from ruamel.yaml.resolver import VersionedResolver
+    from ruamel.yaml.tag import Tag
+
+    class TextOnly(VersionedResolver):
+        def resolve(self, kind: Any, value: Any, implicit: Any) -> Any:
+            if kind is ScalarNode:
+                return Tag(suffix="tag:yaml.org,2002:str")
+            return super().resolve(kind, value, implicit)
+
+    return TextOnly
+
+
+# --- comments, and the keys they belong to -------------------------------------------------------
+
+
+@dataclass
+class _Slot:
+    """A key of a map or an item of a list, with its comments. ``holder`` is ``None`` for what stands
+    before the first key of a document."""
+
+    holder: Any
+    key: Any
+    column: int
+    before: list[str] = field(default_factory=list)
+    """Lines above it, blank ones included."""
+    beside: str = ""
+    beside_column: int = 0
+    after: list[str] = field(default_factory=list)
+    """Lines below it that belong to nothing further down."""
+
+
+class _Arranging:
+    """Takes the comments off a document, orders and quotes it, and puts them back."""
+
+    def __init__(self, contract: Contract) -> None:
+        self.contract = contract
+        self.slots: list[_Slot] = []
+        self.foot: list[str] = []
+        self._seen: list[Any] = []
+
+    def run(self, document: Any) -> None:
+        self.take(document)
+        if hasattr(document, "items"):
+            self.order(document, ())
+        self.quote(document)
+        self.give(document)
+
+    # -- off --
+
+    def take(self, document: Any) -> None:
+        self.slots = [_Slot(None, None, 0)]
+        self._visit(document)
+        last = self.slots[-1]
+        if last.holder is not None:  # what is not indented ends the document
+            start = 0
+            while start < len(last.after) and _column(last.after[start], 1):
+                start += 1
+            self.foot = last.after[start:]
+            del last.after[start:]
+
+    def _visit(self, node: Any) -> None:
+        comments = getattr(node, "ca", None)
+        if comments is None or isinstance(node, str) or _is_flow(node):
+            return
+        for held in comments.comment or ():
+            self._read(held)
+        comments.comment = None
+        for key, value in _members(node):
+            places = node.lc.data or {}
+            column = places[key][1] if key in places else node.lc.col or 0
+            self.slots.append(_Slot(node, key, column))
+            self._settle()
+            for position, held in enumerate(comments.items.pop(key, None) or ()):
+                if position == 1:
+                    self.slots[-1].before += self._lines(held)
+                elif _is_block(value):  # what stands at its head it holds itself
+                    self.slots[-1].after += self._lines([held] if position == 2 else ())
+                else:
+                    self._read(held)
+            if _is_flow(value):  # what stands after it is held twice
+                value.ca.comment = None
+            self._visit(value)
+        self._read(comments.end)
+        comments.end = []
+
+    def _lines(self, held: Any) -> Iterator[str]:
+        for token in held or ():
+            if token is not None and not any(token is one for one in self._seen):
+                self._seen.append(token)
+                yield from _below(token.value)
+
+    def _read(self, held: Any) -> None:
+        """Comments as ruamel holds them: one that begins beside the present slot and goes on below, or a
+        list of lines below. Some are held twice."""
+        for token in held if isinstance(held, list) else [held]:
+            if token is None or any(token is one for one in self._seen):
+                continue
+            self._seen.append(token)
+            beside, _, rest = token.value.partition("\n")
+            if isinstance(held, list):
+                indent = " " * token.start_mark.column
+                self.slots[-1].after += [indent + beside.strip() if beside else "", *_below(rest)]
+                continue
+            if beside.strip():
+                self.slots[-1].beside = beside.strip()
+                self.slots[-1].beside_column = token.start_mark.column
+            self.slots[-1].after += _below(rest)
+
+    def _settle(self) -> None:
+        """Gives the lines below the slot before to the present one, unless they are indented deeper.
+        What stands above the first key stays there: it is about the document."""
+        last, present = self.slots[-2], self.slots[-1]
+        if last.holder is None:
+            return
+        deeper = 0
+        while deeper < len(last.after) and _column(last.after[deeper], 0) > present.column:
+            deeper += 1
+        present.before += last.after[deeper:]
+        del last.after[deeper:]
+
+    # -- in between --
+
+    def order(self, node: Any, path: tuple[str, ...]) -> None:
+        if _MERGE not in node:  # around a merge key, the order of keys has a meaning
+            for key in sorted(node, key=lambda key: self._rank(path, str(key))):
+                node.move_to_end(key)
+        for key, value in node.items():
+            if hasattr(value, "items"):
+                self.order(value, (*path, str(key)))
+
+    def _rank(self, path: tuple[str, ...], key: str) -> tuple[int, int, str]:
+        if not path:
+            known = [*_IDS]
+            known += [name for name in self.contract.fields if "." not in name]
+            known += [ATTRIBUTES, INSTALLATION]
+            if key == "meta":
+                return (2, 0, key)
+        elif path == (INSTALLATION,):
+            known = [member.partition(".")[2] for member in self.contract.members()]
+        elif path == ("meta",):
+            known = [*_META]
+        else:
+            return (0, 0, key)
+        return (0, known.index(key), key) if key in known else (1, 0, key)
+
+    def quote(self, node: Any) -> None:
+        if hasattr(node, "items"):
+            for key in list(node):
+                value = node.pop(key)  # so that the key is written anew, in the same order
+                node[key if key == _MERGE else self._spelled(key)] = self._spelled(value)
+        elif isinstance(node, list):
+            for index, value in enumerate(node):
+                node[index] = self._spelled(value)
+
+    def _spelled(self, value: Any) -> Any:
+        if not isinstance(value, str):
+            self.quote(value)
+            return value
+        from ruamel.yaml.scalarstring import (
+            DoubleQuotedScalarString,
+            PlainScalarString,
+            ScalarString,
+        )
+
+        anchor = getattr(value, "anchor", None)
+        if anchor is not None and anchor.value is not None:
+            return value  # others may point at this very object
+        plain = not isinstance(value, ScalarString) or isinstance(value, PlainScalarString)
+        if "\n" in value and not plain:
+            return value
+        read = _read(str(value))
+        if plain and not isinstance(read, str):
+            return "null" if read is None else value
+        if read == value and _is_plain(str(value)):
+            return PlainScalarString(str(value))
+        return DoubleQuotedScalarString(str(value))
+
+    # -- on --
+
+    def give(self, document: Any) -> None:
+        found = {
+            (id(slot.holder), slot.key): slot for slot in self.slots if slot.holder is not None
+        }
+        ordered = [
+            (found[holder, key], column)
+            for holder, key, column in _places(document, 0)
+            if (holder, key) in found
+        ]
+        if not ordered:
+            return
+        first, last = ordered[0][0], ordered[-1][0]
+        first.before = self.slots[0].after + first.before
+        while first.before and not first.before[0]:
+            del first.before[0]
+        for slot, column in ordered:
+            held: list[Any] = [None, None, None, None]
+            is_map = hasattr(slot.holder, "items")
+            if slot.before:
+                held[1] = [_token(line.strip(), column) for line in _single_blanks(slot.before)]
+            after = _indented(slot.after, column) + (self.foot if slot is last else [])
+            value = slot.holder[slot.key]
+            if slot.beside or after:
+                lines = [slot.beside, *_single_blanks(after)]
+                text = "\n".join(lines[1:] if _is_block(value) else lines)
+                token = _token(text, slot.beside_column)
+                held[2 if is_map else 0] = token
+                if is_map and hasattr(value, "ca") and not isinstance(value, str):
+                    value.ca.comment = [token, None]
+            if any(held):
+                slot.holder.ca.items[slot.key] = held
+
+
+def _members(node: Any) -> list[tuple[Any, Any]]:
+    return list(node.items()) if hasattr(node, "items") else list(enumerate(node))
+
+
+def _is_flow(node: Any) -> bool:
+    return hasattr(node, "fa") and bool(node.fa.flow_style())
+
+
+def _is_block(value: Any) -> bool:
+    from ruamel.yaml.scalarstring import FoldedScalarString, LiteralScalarString
+
+    return isinstance(value, FoldedScalarString | LiteralScalarString)
+
+
+def _places(node: Any, column: int) -> Iterator[tuple[int, Any, int]]:
+    """Every key and item below a node, in the order in which they are written, and its column then. A
+    flow, `[a, b]`, is one place with its key."""
+    for key, value in _members(node):
+        yield id(node), key, column
+        if hasattr(value, "ca") and not isinstance(value, str) and not _is_flow(value):
+            yield from _places(value, column + 2)
+
+
+def _below(rest: str) -> list[str]:
+    return [line.rstrip() for line in rest.split("\n")[:-1]] if rest else []
+
+
+def _column(line: str, blank: int) -> int:
+    """Where a comment begins; a blank line begins where it is told."""
+    return len(line) - len(line.lstrip()) if line.strip() else blank
+
+
+def _indented(lines: list[str], column: int) -> list[str]:
+    return [" " * column + line.strip() if line.strip() else "" for line in lines]
+
+
+def _single_blanks(lines: list[str]) -> list[str]:
+    return [line for index, line in enumerate(lines) if line or index == 0 or lines[index - 1]]
+
+
+def _token(text: str, column: int) -> Any:
+    from ruamel.yaml.error import CommentMark
+    from ruamel.yaml.tokens import CommentToken
+
+    return CommentToken(f"{text}\n", CommentMark(column if text else 0), None)
+
+
+# --- scalars -------------------------------------------------------------------------------------
+
+
+def _read(text: str) -> Any:
+    """What our loader makes of a plain scalar; ``None`` also where it is no scalar at all."""
+    documents, _ = load_text(f"k: {text}\n".encode("utf-8", "surrogatepass"), "")
+    return documents[0].value.get("k") if len(documents) == 1 else None
+
+
+def _is_plain(text: str) -> bool:
+    """Whether a text may stand without quotes: every YAML tool reads it as this text, in a flow too."""
+    probe = f"k: {text}\nf: {{{text}: [{text}]}}\n".encode("utf-8", "surrogatepass")
+    documents, diagnostics = load_text(probe, "")
+    return (
+        not diagnostics
+        and len(documents) == 1
+        and documents[0].value == {"k": text, "f": {text: [text]}}
+    )

@@ -1,0 +1,84 @@
+"""Files to documents. What reads them is imported once a file needs it: `plain` for nearly all,
+`events` for the others and wherever exact places are wanted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from reconciler.authoring.documents import Document
+from reconciler.authoring.walk import Walk, read_file
+from reconciler.errors import Diagnostic, Severity
+
+
+class Loaded(NamedTuple):
+    """The documents below a root, ordered by file name; ``files`` counts the files read."""
+
+    documents: tuple[Document, ...]
+    diagnostics: tuple[Diagnostic, ...]
+    files: int
+
+
+def load_text(data: bytes, file: str) -> tuple[list[Document], list[Diagnostic]]:
+    """The documents of one file and all that is wrong with it.
+
+    Documents are returned although there are errors where their values still stand for what was
+    written, so that validation can add its findings; none of it may be planned from.
+
+    Raises ReconcileError when PyYAML lacks libyaml.
+    """
+    from reconciler.authoring.yaml_reader import read_events
+
+    return read_events(data, file)
+
+
+def load_quickly(data: bytes, file: str) -> tuple[list[Document], list[Diagnostic]]:
+    """The same, without the places of list items where nothing is wrong with the file."""
+    from reconciler.authoring.yaml_fast import read_plain, visible_text
+
+    text = visible_text(data)
+    found = None if text is None else read_plain(text, file)
+    return load_text(data, file) if found is None else (found, [])
+
+
+def parse_yaml(data: bytes, file: str) -> tuple[Document | None, list[Diagnostic]]:
+    """The one document of a file, read as strictly as a profile; ``None`` after an error."""
+    found, diagnostics = load_text(data, file)
+    if len(found) > 1:
+        diagnostics.append(
+            Diagnostic(
+                Severity.ERROR,
+                "file/one-document",
+                f"this file must hold one document, found {len(found)}",
+                found[1].source,
+                "Remove everything from the second `---` on.",
+            )
+        )
+    if not found or any(diagnostic.is_error for diagnostic in diagnostics):
+        return None, diagnostics
+    return found[0], diagnostics
+
+
+def load(root: Path, *, display: Callable[[Path], str] | None = None) -> Loaded:
+    """Every document below a folder (hidden files and folders aside), or those of one file.
+
+    ``display`` gives the name that a file or folder has in messages and sources; by default its path,
+    with slashes. A name that is not UTF-8 is shown with escapes.
+
+    Raises ReconcileError when PyYAML lacks libyaml.
+    """
+    walk = Walk(root, display)
+    files = walk.files()
+    found: list[Document] = []
+    diagnostics = walk.diagnostics
+    for _, path, name in files:
+        match read_file(path, name):
+            case Diagnostic() as problem:
+                diagnostics.append(problem)
+            case data, _:
+                documents_, problems = load_text(data, name)
+                found += documents_
+                diagnostics += problems
+    return Loaded(tuple(found), tuple(diagnostics), len(files))

@@ -1,0 +1,143 @@
+"""The guard: what looks like a real person's data in files that are in git. Pure.
+
+An address of the net counts as nobody's below the domains that are reserved for examples and tests
+(RFC 2606, RFC 6761) and those that are configured; a phone number in the ranges that regulators keep
+for fiction. A document that may hold more says why: ``meta.contains_personal_data``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from enum import StrEnum
+from functools import cache, lru_cache
+from typing import Any, NamedTuple
+
+from reconciler.authoring.documents import Document, Path
+from reconciler.core.contract import ATTRIBUTES, Contract
+from reconciler.errors import Diagnostic, Severity
+
+RESERVED_DOMAINS = (
+    *("example", "test", "invalid", "localhost"),
+    *("example.com", "example.net", "example.org"),
+)
+_ADDRESS = r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@(?P<domain>[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*)\.?"
+_RESERVED_NUMBERS = r"""
+      \+? 1? [2-9][0-9]{2} 555 01 [0-9]{2}              # North America: 555-0100 to 555-0199
+    | \+44 (?: 7700900 [0-9]{3}                         # United Kingdom (Ofcom): mobile
+             | 20 79460 [0-9]{3} | 1 [0-9]{2} 4960 [0-9]{3}
+             | 1632 960 [0-9]{3} | 8081570 [0-9]{3} | 909 8790 [0-9]{3} | 3069990 [0-9]{3} )
+    | \+61 [2378] (?: 5550 | 7010 ) [0-9]{4}            # Australia (ACMA)
+    | \+33 (?: 199 00 | 261 91 | 353 01 | 465 71 | 536 49 | 639 98 ) [0-9]{4}   # France (Arcep)
+    | \+49 (?: 30 23125 | 69 90009 | 40 66969 | 221 4710 | 89 99998 ) [0-9]{3}  # Germany (BNetzA)
+    | \+46 (?: 31 39006 | 40 62804 | 8 465004 ) [0-9]{2}                        # Sweden (PTS)
+    | \+353 20 91 [0-9]{5}                              # Ireland (ComReg)
+    | \+1234567890                                      # the example of the API's own documents
+    """
+_NUMBER = re.compile(r"\+[0-9][0-9 ().\-/]{6,22}[0-9]").fullmatch
+_PUNCTUATION = str.maketrans("", "", " ().-/")
+
+
+# Compiled on first use: a plan of files that did not change looks at none of their text.
+@cache
+def _addresses() -> Callable[[str], Iterator[re.Match[str]]]:
+    return re.compile(_ADDRESS).finditer
+
+
+@cache
+def _is_reserved_number() -> Callable[[str], re.Match[str] | None]:
+    return re.compile(_RESERVED_NUMBERS, re.VERBOSE).fullmatch
+
+
+_PHONE: Path = ("phone_number",)
+
+
+class Level(StrEnum):
+    """How the guard speaks."""
+
+    OFF = "off"
+    WARN = "warn"
+    ERROR = "error"
+
+
+class Guard(NamedTuple):
+    """How the guard is set."""
+
+    level: Level = Level.WARN
+    domains: tuple[str, ...] = ()
+    """Besides the reserved ones: these, and all below them."""
+
+
+def personal(document: Document, contract: Contract, guard: Guard) -> Iterator[Diagnostic]:
+    """What looks like a real person's in a document: addresses and phone numbers."""
+    if guard.level is Level.OFF:
+        return
+    value = document.value
+    email, phone = value.get("email"), value.get("phone_number")
+    attributes = value.get(ATTRIBUTES)
+    says_more = email is not None or phone is not None or attributes
+    if not says_more and "@" not in str(value.get("customer_user_id")):
+        return
+    meta = value.get("meta")
+    if isinstance(meta, dict) and meta.get("contains_personal_data"):
+        return
+    for path, text in _texts(value):
+        # Most texts are neither: this is looked at for every text of every profile.
+        if "@" not in text and path != _PHONE and not text.startswith("+"):
+            continue
+        found = _about(path, text, guard)
+        if found is not None:
+            message, hint = found
+            severity = Severity.ERROR if guard.level is Level.ERROR else Severity.WARNING
+            yield Diagnostic(
+                severity,
+                "personal/real-person",
+                message,
+                document.at(path),
+                f"{hint} If the file may hold it, say why: meta.contains_personal_data.",
+            )
+
+
+def _texts(value: Any) -> Iterator[tuple[Path, str]]:
+    for name in ("customer_user_id", "email", "phone_number"):
+        if isinstance(value.get(name), str):
+            yield (name,), value[name]
+    attributes = value.get(ATTRIBUTES)
+    if isinstance(attributes, dict):
+        for key, text in attributes.items():
+            if isinstance(text, str):
+                yield (ATTRIBUTES, key), text
+    elif isinstance(attributes, list):
+        for index, item in enumerate(attributes):
+            if isinstance(item, dict) and isinstance(item.get("value"), str):
+                yield (ATTRIBUTES, index, "value"), item["value"]
+
+
+def _about(path: Path, text: str, guard: Guard) -> tuple[str, str] | None:
+    """What to say of a text, never quoting it; ``None`` where it is nobody's."""
+    if "@" in text:
+        for match in _addresses()(text):
+            domain = match["domain"].lower()
+            if "." in domain and not _is_below(domain, (*RESERVED_DOMAINS, *guard.domains)):
+                where = ".".join(map(str, path))
+                return (
+                    f"`{where}` looks like the e-mail address of a real person",
+                    "Use a domain such as example.com, or list yours under "
+                    "`personal_data.domains` in reconcile.yaml.",
+                )
+        return None
+    is_phone = path == _PHONE
+    digits = text.translate(_PUNCTUATION)
+    looks = _NUMBER(text) is not None or (is_phone and sum(map(str.isdigit, digits)) >= 7)
+    if looks and not _is_reserved_number()(digits):
+        where = ".".join(map(str, path))
+        return (
+            f"`{where}` looks like the phone number of a real person",
+            "Use one that is reserved for fiction, such as +12025550123.",
+        )
+    return None
+
+
+@lru_cache(maxsize=1024)
+def _is_below(domain: str, domains: tuple[str, ...]) -> bool:
+    return domain in domains or domain.endswith(tuple([f".{each}" for each in domains]))

@@ -1,0 +1,344 @@
+"""Folders and files: the walk over a profiles folder, and the bytes of a file with its stamp.
+
+A file that cannot be read is an error and never looks like an absent one. What is in a file is not
+known here, so that nothing is imported for files that nobody needs to look into.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from array import array
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
+
+from reconciler.errors import Diagnostic, Severity, Source
+
+MAX_FILE = 64 * 1024 * 1024
+"""Bytes of one file."""
+TOO_LARGE = f"the file has more than {MAX_FILE // 2**20} MiB"
+
+_ENDINGS = (".yaml", ".yml")
+DEFAULTS = "_defaults.yaml"
+"""The file that lies under all profiles of its folder, and so is no profile file itself."""
+_OTHER_DEFAULTS = "_defaults.yml"
+
+
+Stamp: TypeAlias = tuple[int, int, int, int]
+"""Size, time of change and of status change in nanoseconds, inode: what tells a file from another."""
+STAMP = 4
+"""Numbers of a stamp."""
+
+
+def read_file(path: str, name: str) -> tuple[bytes, Stamp] | Diagnostic:
+    """The content of a file, and the stamp that it had before it was read; or why it cannot be read.
+
+    ``name`` is what it is called in messages.
+    """
+    try:
+        return _read(path)
+    except _Unusable as problem:
+        return Diagnostic(Severity.ERROR, problem.rule, problem.message, Source(name), problem.hint)
+
+
+def files_below(
+    root: Path, *, display: Callable[[Path], str] | None = None
+) -> tuple[list[tuple[Path, str]], list[Diagnostic]]:
+    """The files that profiles are made of, defaults too, each with its name in messages, and what is
+    wrong with others."""
+    walk = Walk(root, display)
+    files = [(Path(path), name) for _, path, name in walk.files()]
+    files += [(Path(path), walk.name(path)) for path in walk.defaults]
+    return sorted(files), walk.diagnostics
+
+
+class _Unusable(Exception):
+    """A file that cannot be read: rule, message and hint of the diagnostic."""
+
+    def __init__(self, rule: str, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.rule, self.message, self.hint = rule, message, hint
+
+
+def _unreadable(problem: OSError | ValueError, what: str) -> _Unusable:
+    reason = getattr(problem, "strerror", None) or str(problem)
+    return _Unusable(
+        "file/unreadable",
+        f"the {what} cannot be read: {reason}",
+        "Make it readable: what cannot be read is never taken as absent.",
+    )
+
+
+def _not_regular(mode: int) -> _Unusable:
+    kinds = {
+        stat.S_IFIFO: "a named pipe",
+        stat.S_IFSOCK: "a socket",
+        stat.S_IFCHR: "a device",
+        stat.S_IFBLK: "a device",
+        stat.S_IFDIR: "a folder",
+    }
+    return _Unusable(
+        "file/not-regular",
+        f"this is {kinds.get(stat.S_IFMT(mode), 'something else')}, not a regular file",
+        "Remove or rename it, or put a regular file in its place.",
+    )
+
+
+def _read(path: str) -> tuple[bytes, Stamp]:
+    """The bytes of a regular file within the limit, and the stamp that it had before they were read.
+
+    Never waits: not on a pipe, not on a device.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except (OSError, ValueError) as problem:
+        raise _unreadable(problem, "file") from None
+    try:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise _not_regular(status.st_mode)
+        chunks: list[bytes] = []
+        size = status.st_size
+        if size <= MAX_FILE:  # not even a buffer for more: a sparse file may claim any size
+            wanted, size = max(size, 4095) + 1, 0
+            while size <= MAX_FILE and (chunk := os.read(fd, wanted)):
+                chunks.append(chunk)
+                size += len(chunk)
+                if size == status.st_size:  # and what is added from now on, changes the stamp
+                    break
+    except OSError as problem:
+        raise _unreadable(problem, "file") from None
+    finally:
+        os.close(fd)
+    if size > MAX_FILE:
+        raise _Unusable("file/too-large", TOO_LARGE, "Split it into several files.")
+    return b"".join(chunks), _stamp(status)
+
+
+def _stamp(status: os.stat_result) -> Stamp:
+    return (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino & _SIGNED)
+
+
+_SIGNED = 2**63 - 1
+
+
+class Listing(NamedTuple):
+    """The profile files in one folder, in no particular order, and their stamps one after another."""
+
+    folder: str
+    prefix: str
+    """Of the names of its files in messages."""
+    names: list[str]
+    stamps: array[int]
+    links: dict[str, str]
+    """The real paths of files that are links."""
+
+    def path(self, index: int) -> str:
+        return os.path.join(self.folder, self.names[index])
+
+    def opened(self, index: int) -> str:
+        """What is to be opened."""
+        return self.links.get(self.names[index]) or self.path(index)
+
+    def shown(self, index: int) -> str:
+        return self.prefix + _readable(self.names[index])
+
+
+def _readable(name: str) -> str:
+    if name.isascii():
+        return name
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+class Walk:
+    """The files to read below a root, folder by folder, and what is wrong on the way."""
+
+    def __init__(self, root: Path, display: Callable[[Path], str] | None = None) -> None:
+        self._root = str(root)
+        self._display = display
+        self.diagnostics: list[Diagnostic] = []
+        self.defaults: list[str] = []
+        """The files that lie under the profiles, as far as it has come."""
+
+    def listings(self) -> Iterator[Listing]:
+        """Folders that hold files to read; to be gone through once."""
+        root = self._root
+        try:
+            status = os.stat(root)
+        except FileNotFoundError:
+            self._report(
+                "file/missing",
+                "there is no such file or folder",
+                self.name(root),
+                hint="Check the path; `reconcile init` makes a profiles folder. "
+                "A missing folder is never read as a wish to delete.",
+            )
+            return
+        except (OSError, ValueError) as problem:
+            self._unusable(root, _unreadable(problem, "path"))
+            return
+        if stat.S_ISDIR(status.st_mode):
+            found = False
+            for listing in self._folders():
+                found = True
+                yield listing
+            if not found and not any(item.is_error for item in self.diagnostics):
+                self._report(
+                    "file/no-profiles",
+                    "the folder holds no profile file",
+                    self.name(root),
+                    hint="Put *.yaml or *.yml files into it; an empty folder is never read "
+                    "as a wish to delete.",
+                )
+        elif stat.S_ISREG(status.st_mode):
+            folder, name = os.path.split(root)
+            prefix = self.name(root).removesuffix(_readable(name))
+            links = {name: os.path.realpath(root)}
+            yield Listing(folder, prefix, [name], array("q", _stamp(status)), links)
+        else:
+            self._unusable(root, _not_regular(status.st_mode))
+
+    def files(self) -> list[tuple[list[str], str, str]]:
+        """The files in the order of their paths: the parts of each, what is to be opened, and its name in
+        messages; to be asked for once."""
+        return sorted(
+            (listing.path(at).split(os.sep), listing.opened(at), listing.shown(at))
+            for listing in self.listings()
+            for at in range(len(listing.names))
+        )
+
+    def _folders(self) -> Iterator[Listing]:
+        inside = os.path.join(os.path.realpath(self._root), "")
+        folders = [self._root]
+        while folders:
+            folder = folders.pop()
+            try:
+                with os.scandir(folder) as entries:
+                    listing = self._listing(folder, entries, folders, inside)
+            except OSError as problem:
+                self._unusable(folder, _unreadable(problem, "folder"))
+            else:
+                if listing.names:
+                    yield listing
+
+    def _listing(
+        self, folder: str, entries: Iterable[os.DirEntry[str]], folders: list[str], inside: str
+    ) -> Listing:
+        """One folder; those within it are added to ``folders``."""
+        names: list[str] = []
+        stamps = array("q")
+        links: dict[str, str] = {}
+        for entry in entries:
+            name = entry.name
+            if name[0] == ".":
+                continue
+            if name == DEFAULTS:
+                self.defaults.append(entry.path)
+                continue
+            try:
+                if entry.is_file(follow_symlinks=False):
+                    if name.endswith(_ENDINGS):
+                        if name == _OTHER_DEFAULTS:
+                            self._report(
+                                "defaults/name",
+                                "this file is read as profiles, not as defaults",
+                                self.name(entry.path),
+                                hint=f"Rename it to {DEFAULTS}.",
+                            )
+                        status = entry.stat(follow_symlinks=False)
+                    else:
+                        self._ending(name, entry.path)
+                        continue
+                elif entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+                    continue
+                elif entry.is_symlink():
+                    link = self._link(entry.path, inside, is_profile=name.endswith(_ENDINGS))
+                    if link is None:
+                        continue
+                    links[name], status = link
+                elif name.endswith(_ENDINGS):
+                    raise _not_regular(entry.stat(follow_symlinks=False).st_mode)
+                else:
+                    self._ending(name, entry.path)
+                    continue
+            except _Unusable as problem:
+                self._unusable(entry.path, problem)
+            except OSError as problem:
+                self._unusable(entry.path, _unreadable(problem, "file"))
+            else:
+                names.append(name)
+                stamps.extend(
+                    (
+                        status.st_size,
+                        status.st_mtime_ns,
+                        status.st_ctime_ns,
+                        status.st_ino & _SIGNED,
+                    )
+                )
+        shown = self.name(folder) if names else ""
+        prefix = "" if shown in ("", ".") else os.path.join(shown, "")
+        return Listing(folder, prefix, names, stamps, links)
+
+    def _ending(self, name: str, path: str) -> None:
+        if name.lower().endswith(_ENDINGS):
+            self._report(
+                "file/ending",
+                "this file is not read: its ending is not in lower case",
+                self.name(path),
+                hint="Rename it to end in .yaml or .yml.",
+                severity=Severity.WARNING,
+            )
+
+    def _link(
+        self, path: str, inside: str, *, is_profile: bool
+    ) -> tuple[str, os.stat_result] | None:
+        """The real path and status of the file that a link names, unless it is not to be read."""
+        try:
+            status = os.stat(path)
+        except OSError as problem:
+            if not is_profile:
+                return None
+            what = "leads in a circle" if problem.errno == errno.ELOOP else "leads nowhere"
+            if problem.errno not in (errno.ELOOP, errno.ENOENT, errno.ENOTDIR):
+                raise
+            raise _Unusable(
+                "file/link-broken",
+                f"this link {what}",
+                "Repair or remove it: what cannot be read is never taken as absent.",
+            ) from None
+        if stat.S_ISDIR(status.st_mode):
+            self._report(
+                "file/link-folder",
+                "this link to a folder is not followed",
+                self.name(path),
+                hint="Move the folder here; if it holds no profiles, nothing is missing.",
+                severity=Severity.WARNING,
+            )
+            return None
+        if not is_profile:
+            return None
+        real = os.path.realpath(path)
+        if not real.startswith(inside):
+            raise _Unusable(
+                "file/link-outside",
+                "this link leads out of the profiles folder",
+                "Copy the file into the folder: what is outside of it is not read.",
+            )
+        if not stat.S_ISREG(status.st_mode):
+            raise _not_regular(status.st_mode)
+        return real, status
+
+    def name(self, path: str) -> str:
+        """What a file or folder is called in messages."""
+        return _readable(self._display(Path(path)) if self._display else Path(path).as_posix())
+
+    def _unusable(self, path: str, problem: _Unusable) -> None:
+        self._report(problem.rule, problem.message, self.name(path), hint=problem.hint)
+
+    def _report(
+        self, rule: str, message: str, name: str, *, hint: str, severity: Severity = Severity.ERROR
+    ) -> None:
+        self.diagnostics.append(Diagnostic(severity, rule, message, Source(name), hint))

@@ -1,0 +1,124 @@
+"""What became of a plan's changes, and what a look at the API found. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import NamedTuple
+
+from reconciler.core.plan import Action, FieldChange
+
+
+class Outcome(StrEnum):
+    """What became of a change at apply."""
+
+    APPLIED = "applied"
+    ALREADY = "already"
+    FAILED = "failed"
+    STALE = "stale"
+    UNCERTAIN = "uncertain"
+    SKIPPED = "skipped"
+
+
+class Failure(StrEnum):
+    """Why a change was not applied, for programs: so that none has to read messages."""
+
+    NOT_SENT = "not_sent"
+    """The API could not be reached; nothing left."""
+    REFUSED = "refused"
+    """The API judged the request and said no."""
+    MISSING = "missing"
+    """The API knows no such profile."""
+    UNAUTHORISED = "unauthorised"
+    RATE_LIMITED = "rate_limited"
+    UNKNOWN = "unknown"
+    """Whether it took effect cannot be told."""
+    APPLICATION = "other_application"
+    """The answer came from another application than the one that the state is of."""
+    STALE = "stale"
+    HALTED = "halted"
+    """The run ended before it was this change's turn."""
+
+
+class Halt(StrEnum):
+    """Why a run ended early; the values are for people."""
+
+    KEY = "the API refused the key"
+    APPLICATION = "the answer came from another application than the state was made for"
+    AWAY = "the API is away"
+    INTERRUPTED = "interrupted"
+
+
+class Result(NamedTuple):
+    """The outcome of one change. ``reason`` and ``warnings`` may hold text of the server."""
+
+    address: str
+    action: Action
+    outcome: Outcome
+    reason: str = ""
+    request_id: str | None = None
+    warnings: tuple[str, ...] = ()
+    failure: Failure | None = None
+    unavailable: bool = False
+    """Nothing was applied because the remote was away, rather than because it said no."""
+
+    @property
+    def needs_a_look(self) -> bool:
+        """Whether there is more to say than that it is done."""
+        return bool(self.warnings) or self.outcome not in (Outcome.APPLIED, Outcome.ALREADY)
+
+
+class Progress(NamedTuple):
+    """How far an apply is."""
+
+    total: int
+    done: int
+    """Changes whose outcome is durable, whatever it is."""
+    failed: int
+    """Of these, the failed, uncertain and stale ones."""
+    under_way: int
+    """Calls that have not ended."""
+    requests: int
+    rate: float | None = None
+    """Requests per second that may leave at present; ``None`` for no limit."""
+    waiting_for: str = ""
+    """What everybody waits for, if not for answers."""
+
+
+class ApplyReport(NamedTuple):
+    """What an apply did. ``problems`` are the first results that need a look; every result was told
+    as it became durable."""
+
+    run: str
+    counts: Mapping[Outcome, int]
+    problems: tuple[Result, ...] = ()
+    halt: Halt | None = None
+    requests: int = 0
+    """Requests that left, or tried to, retries included."""
+    seconds: float = 0.0
+    recovered: int = 0
+    """Profiles that an apply which was cut off had under way."""
+    rate: float | None = None
+    """Requests per second that a learning rate had come to."""
+
+    @property
+    def failed(self) -> int:
+        """Changes that failed or are uncertain."""
+        return self.counts[Outcome.FAILED] + self.counts[Outcome.UNCERTAIN]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every change is applied, or was already."""
+        done = self.counts[Outcome.APPLIED] + self.counts[Outcome.ALREADY]
+        return self.halt is None and done == sum(self.counts.values())
+
+
+class Drift(NamedTuple):
+    """What `refresh` found for one profile: ``changed``, ``gone``, ``recreated`` (another profile_id
+    under the same customer id: every write-only field is lost), ``same`` or ``unread``."""
+
+    address: str
+    kind: str
+    fields: tuple[FieldChange, ...] = ()
+    unverifiable: int = 0
+    """Managed fields that the API never returns (adapty-api 5.3)."""

@@ -1,0 +1,101 @@
+"""Profiles, the unit of declaration: what one valid document asks for. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import NamedTuple
+
+from reconciler.errors import Source
+from reconciler.values import FieldPath, Scalar
+
+PROFILE_PREFIX = "profile:"
+
+
+NO_OTHER_FILES: Mapping[FieldPath, str] = MappingProxyType({})
+
+
+class Profile(NamedTuple):
+    """What one document asks for.
+
+    ``values`` holds normalised values in the order of a request body; ``None`` asks for absence.
+    ``lines`` says where each path stands: in ``source.file``, or in the one that ``files`` names.
+    """
+
+    address: str
+    customer_user_id: str | None
+    profile_id: str | None
+    platform: str | None
+    values: Mapping[FieldPath, Scalar | None]
+    forget: frozenset[FieldPath]
+    protect: bool
+    labels: tuple[str, ...]
+    source: Source
+    lines: Mapping[FieldPath, int]
+    files: Mapping[FieldPath, str] = NO_OTHER_FILES
+    template: str = ""
+    """The customer id as the template at ``source`` has it that this profile was made from."""
+    lifetime: str | None = None
+    """Until when it may live, as declared: see `reconciler.core.lifetimes.expiry`."""
+    exclusive: bool = False
+    """Whether custom attributes that nobody declared are removed."""
+
+
+def address_of(customer_user_id: str | None, profile_id: str | None) -> str:
+    """The address of a profile: its customer id, or ``profile:<uuid>`` where it has none."""
+    return customer_user_id or f"{PROFILE_PREFIX}{profile_id}"
+
+
+class About(NamedTuple):
+    """What a document says besides its fields."""
+
+    customer_user_id: str | None
+    profile_id: str | None
+    platform: str | None
+    protect: bool
+    labels: Sequence[str]
+    forget: Sequence[FieldPath]
+    template: str = ""
+    lifetime: str | None = None
+    exclusive: bool = False
+
+    @property
+    def address(self) -> str:
+        return address_of(self.customer_user_id, self.profile_id)
+
+    @property
+    def is_usual(self) -> bool:
+        """Whether it says nothing but who the profile is, its platform and its labels."""
+        return not (
+            self.protect
+            or self.forget
+            or self.template
+            or self.lifetime is not None
+            or self.exclusive
+        )
+
+
+def make_profile(
+    paths: Sequence[FieldPath],
+    values: Sequence[Scalar | None],
+    lines: Sequence[int],
+    files: Mapping[FieldPath, str],
+    about: About,
+    source: Source,
+) -> Profile:
+    return Profile(
+        address=address_of(about.customer_user_id, about.profile_id),
+        customer_user_id=about.customer_user_id,
+        profile_id=about.profile_id,
+        platform=about.platform,
+        values=dict(zip(paths, values, strict=True)),
+        forget=frozenset(about.forget),
+        protect=about.protect,
+        labels=tuple(about.labels),
+        source=source,
+        lines=dict(zip(paths, lines, strict=True)),
+        files=files,
+        template=about.template,
+        lifetime=about.lifetime,
+        exclusive=about.exclusive,
+    )

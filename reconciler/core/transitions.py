@@ -1,0 +1,435 @@
+"""Between a change and the wire: which requests a change takes, what an answer means for the record.
+
+Pure. What is shown is rendered from the very requests that are sent, so this is the only place that
+renders one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from functools import lru_cache
+from typing import NamedTuple, assert_never
+
+from reconciler.core.contract import (
+    ATTRIBUTES,
+    DEVICE_ID,
+    INSTALLATION,
+    IP_COUNTRY,
+    Clear,
+    Contract,
+)
+from reconciler.core.plan import Action, Basis, Change, FieldChange, Op, Request
+from reconciler.core.profiles import PROFILE_PREFIX
+from reconciler.core.records import Fact, Known, Presence, Record
+from reconciler.values import FieldPath, Json, Scalar, digest, same
+
+PATH = "/api/v2/server-side-api/profile/"
+"""Every method has this path; the slash at the end counts (adapty-api 1, 7.30)."""
+
+CUSTOMER_HEADER = "adapty-customer-user-id"
+PROFILE_HEADER = "adapty-profile-id"
+PLATFORM_HEADER = "adapty-platform"
+
+_ATTRIBUTE = f"{ATTRIBUTES}."
+_MEMBER = f"{INSTALLATION}."
+
+
+class Sending(NamedTuple):
+    """How an environment wants requests rendered."""
+
+    delete_attribute_with: Clear = Clear.NULL
+    send_ip_country_always: bool = False
+
+
+class Rate(NamedTuple):
+    """How many requests a second may leave; ``None`` is no limit. With ``auto`` it is where learning
+    begins."""
+
+    per_second: float | None
+    auto: bool = False
+
+    def __str__(self) -> str:
+        if self.per_second is None:
+            return "no rate limit"
+        return f"{self.per_second * 60:g}/min"
+
+
+class Observed(NamedTuple):
+    """What an answer says of a profile (adapty-api 5.1): identifiers and all its custom attributes,
+    normalised. ``timestamp`` is in milliseconds, and only orders answers (adapty-api 6.4)."""
+
+    profile_id: str
+    customer_user_id: str | None
+    custom_attributes: Mapping[str, Scalar]
+    timestamp: int | None = None
+
+
+# --- requests ------------------------------------------------------------------------------------
+
+
+def headers(
+    customer_user_id: str | None, profile_id: str | None, platform: str | None = None
+) -> dict[str, str]:
+    """The headers that name a profile. Authorisation is the client's."""
+    named = {
+        CUSTOMER_HEADER: customer_user_id,
+        PROFILE_HEADER: profile_id,
+        PLATFORM_HEADER: platform,
+    }
+    return {name: value for name, value in named.items() if value is not None}
+
+
+def read(customer_user_id: str | None, profile_id: str | None) -> Request:
+    """The request that reads a profile, by its customer id where it has one."""
+    named = headers(customer_user_id, None if customer_user_id else profile_id)
+    return Request("GET", PATH, named)
+
+
+def read_recorded(record: Record) -> Request:
+    """The request that reads a recorded profile by what it was declared with: a customer id that the
+    API told of an anonymous one may be another profile's by now."""
+    anonymous = record.address == f"{PROFILE_PREFIX}{record.profile_id}"
+    return read(None if anonymous else record.customer_user_id, record.profile_id)
+
+
+def body(
+    fields: Sequence[FieldChange],
+    wanted: Mapping[FieldPath, Scalar | None],
+    contract: Contract,
+    sending: Sending,
+) -> dict[str, Json]:
+    """The minimal body for some field changes of a profile that declares ``wanted``.
+
+    Custom attributes that do not change are not named (they merge by key, adapty-api 4.1);
+    installation_meta is sent whole, cleared members as ``""``, whenever one of its members changes,
+    which is right whether the server merges or replaces (adapty-api 3.4).
+    """
+    changed = {field.path: field.after for field in fields if field.op is not Op.FORGET}
+    named = len(changed)
+    if sending.send_ip_country_always and wanted.get(IP_COUNTRY) is not None:
+        changed.setdefault(IP_COUNTRY, wanted[IP_COUNTRY])
+    if not wanted.keys() <= changed.keys() and any(path.startswith(_MEMBER) for path in changed):
+        members = {path: value for path, value in wanted.items() if path.startswith(_MEMBER)}
+        changed = members | changed if not members.keys() <= changed.keys() else changed
+    if len(changed) != named:  # the fields come in the order of a body
+        changed = {path: changed[path] for path in contract.ordered(changed)}
+    out: dict[str, Json] = {}
+    attributes: list[Json] = []
+    installation: dict[str, Json] = {}
+    emptied = "" if sending.delete_attribute_with is Clear.EMPTY else None
+    for (group, name), value in zip(_slots(tuple(changed)), changed.values(), strict=True):
+        if group == ATTRIBUTES:
+            attributes.append({"key": name, "value": emptied if value is None else value})
+            out[ATTRIBUTES] = attributes
+        elif group:
+            installation[name] = "" if value is None else value
+            out[INSTALLATION] = installation
+        elif value is None and contract.field(name).clear is Clear.EMPTY:
+            out[name] = ""
+        else:
+            out[name] = value
+    return out
+
+
+@lru_cache(maxsize=4096)
+def _slots(paths: tuple[FieldPath, ...]) -> list[tuple[str, str]]:
+    """The group (``""`` for a standard field) and the name of each path."""
+    parts = [path.partition(".") for path in paths]
+    return [(group, name) if dot else ("", group) for group, dot, name in parts]
+
+
+def request_digest(request: Request) -> str:
+    """Names a request in the journal without its content: what it is and whom it is for."""
+    return digest(request.method, dict(request.headers), request.body)
+
+
+# --- what a change does to a record --------------------------------------------------------------
+
+
+def attempted(record: Record, change: Change, request: Request, *, at: float) -> Record:
+    """The record while a request is under way: what it writes is uncertain.
+
+    Written durably before the request leaves, so that a crash needs no recovery of its own.
+    """
+    if request.method == "GET":
+        return record
+    if change.action is Action.DELETE:
+        return record._replace(deleting=True, unknown_at=at, unknown_write={})
+    facts = dict(record.facts)
+    if record.deleting:  # the delete may have taken all of it away
+        for path, fact in facts.items():
+            if fact.known is Known.VALUE:
+                facts[path] = Fact(Known.UNCERTAIN, fact.value)
+    for path, value in _written(record, change, request).items():
+        before = facts.get(path)
+        last = None if before is None or before.known is Known.UNKNOWN else before.value
+        facts[path] = Fact(Known.UNCERTAIN, value=last, attempt=value)
+    presence = record.presence
+    if change.action is Action.CREATE:
+        presence = Presence.UNCONFIRMED
+    if creates(change, request):  # known even if nothing is ever heard of it
+        record = record._replace(created_at=at, lifetime=change.lifetime)
+    return record._replace(
+        facts=facts,
+        presence=presence,
+        deleting=False,
+        linking=record.linking or (change.action is Action.LINK and request.method == "POST"),
+        unknown_at=at,
+        # Of other fields an even earlier write may be on its way.
+        unknown_write={**record.unknown_write, **_values(request)},
+    )
+
+
+def creates(change: Change, request: Request) -> bool:
+    """Whether a request makes a profile: it is sent once the API said that there is none."""
+    return change.action is Action.CREATE and request.method == "POST"
+
+
+def _values(request: Request) -> dict[FieldPath, Scalar | None]:
+    """What a request writes, by field path; a cleared field is ``None``."""
+    out: dict[FieldPath, Scalar | None] = {}
+    for name, content in (request.body or {}).items():
+        if name == ATTRIBUTES:
+            assert isinstance(content, Sequence)
+            for item in content:
+                assert isinstance(item, Mapping)
+                out[f"{_ATTRIBUTE}{item['key']}"] = _scalar(item["value"])
+        elif name == INSTALLATION:
+            assert isinstance(content, Mapping)
+            for member, value in content.items():
+                out[f"{_MEMBER}{member}"] = _scalar(value)
+        else:
+            out[name] = _scalar(content)
+    return out
+
+
+def _scalar(value: Json) -> Scalar | None:
+    return value if isinstance(value, (str, bool, int, float)) and value != "" else None
+
+
+def contradicts(record: Record, change: Change, request: Request) -> bool:
+    """Whether a request differs from an earlier write of the profile that may still land late.
+
+    Such a request waits out the quiet period: there is no ETag and no idempotency key that would keep
+    the older write from landing over the newer one (adapty-api 6.4).
+    """
+    if record.unknown_at is None:
+        return False
+    if record.deleting or change.action is Action.DELETE:
+        return record.deleting != (change.action is Action.DELETE)
+    new = _values(request)
+    # A profile made anew has none of the fields that an earlier write would bring back.
+    anew = record.presence is Presence.GONE
+    return any(
+        not same(new[path], value) if path in new else anew
+        for path, value in record.unknown_write.items()
+    )
+
+
+def unmarked(record: Record, *, now: float, quiet_period: float) -> Record:
+    """The record without marks of what can no longer land late."""
+    if record.unknown_at is None or now - record.unknown_at < quiet_period:
+        return record
+    return record._replace(unknown_at=None, unknown_write={})
+
+
+class Standing(StrEnum):
+    """How a change stands against the record of its profile."""
+
+    CURRENT = "current"
+    ALREADY = "already"
+    STALE = "stale"
+
+
+def standing(change: Change, record: Record | None) -> tuple[Standing, str]:
+    """Whether a change may be sent, given what the state knows now, and why not.
+
+    ``record`` is that of the change's address; for a link also that of the profile to be linked. A
+    change can be sent again after a partial failure: its own uncertain writes do not make it stale.
+    """
+    if change.action is Action.DELETE or not (change.fields or change.requests):
+        return _standing_of_removal(change, record)
+    facts = record.facts if record is not None else {}
+    present = record is not None and record.exists
+    moved = record is not None and record.revision != change.revision
+    complete = all(_satisfied(field, facts.get(field.path)) for field in change.fields)
+    there = record is not None and present and record.address == change.address
+    if change.action in (Action.CREATE, Action.LINK) and there and moved and complete:
+        return Standing.ALREADY, "the state has this result already"
+    if change.action is Action.CREATE and present:
+        return Standing.STALE, "the profile is recorded since the plan was made"
+    if change.action in (Action.UPDATE, Action.FORGET):
+        if not present:
+            return Standing.STALE, "the profile is not recorded as present any more"
+        if complete and moved:
+            return Standing.ALREADY, "the state has this result already"
+    for field in change.fields:
+        if not _unmoved(field, facts.get(field.path), moved=moved):
+            return Standing.STALE, f"{field.path} moved since the plan was made"
+    changed = {field.path for field in change.fields}
+    for request in change.requests:
+        for path, value in _values(request).items():
+            if path not in changed and not same(value, _known_value(facts.get(path))):
+                return Standing.STALE, f"{path} moved since the plan was made"
+    return Standing.CURRENT, ""
+
+
+def _standing_of_removal(change: Change, record: Record | None) -> tuple[Standing, str]:
+    if record is None:
+        return Standing.ALREADY, "the state does not record the profile any more"
+    if record.protect:
+        return Standing.STALE, "the profile is protected"
+    if record.revision != change.revision and not record.deleting:
+        return Standing.STALE, "the profile moved since the plan was made"
+    return Standing.CURRENT, ""
+
+
+def _satisfied(field: FieldChange, fact: Fact | None) -> bool:
+    match field.op:
+        case Op.SET:
+            return fact is not None and fact.known is Known.VALUE and same(fact.value, field.after)
+        case Op.CLEAR:
+            return fact is not None and fact.known is Known.CLEARED
+        case Op.FORGET:
+            return fact is None
+        case _:
+            assert_never(field.op)
+
+
+def _unmoved(field: FieldChange, fact: Fact | None, *, moved: bool) -> bool:
+    if fact is None or fact.known is Known.UNKNOWN:
+        return field.basis is Basis.NONE
+    if fact.known is Known.UNCERTAIN:
+        # A plan does not say what had been attempted: only an unmoved record has the same attempt.
+        return same(fact.attempt, field.after) or (
+            field.basis is Basis.UNCERTAIN and same(fact.value, field.before) and not moved
+        )
+    if _satisfied(field, fact):
+        return True
+    return field.basis in (Basis.RECORDED, Basis.OBSERVED) and same(fact.value, field.before)
+
+
+def _known_value(fact: Fact | None) -> Scalar | None:
+    return fact.value if fact is not None and fact.known is Known.VALUE else None
+
+
+def _written(record: Record, change: Change, request: Request) -> dict[FieldPath, Scalar | None]:
+    """What a request writes that the record does not say already: what the change is about; and of what
+    is sent along (members of installation_meta, ip_country) what the profile may not have, such as
+    another one that came in the place of the recorded one since the change was planned."""
+    changed = {field.path for field in change.fields}
+    return {
+        path: value
+        for path, value in _values(request).items()
+        if path in changed or not same(value, _known_value(record.facts.get(path)))
+    }
+
+
+def accepted(record: Record, change: Change, request: Request) -> Record:
+    """The record once the API confirmed a request: what it wrote is known."""
+    written = {path: Fact.of(value) for path, value in _written(record, change, request).items()}
+    return record._replace(facts={**record.facts, **written}, presence=Presence.PRESENT)
+
+
+def forgotten(record: Record, change: Change) -> Record:
+    """The record without the fields that the change forgets; they are remembered by name."""
+    paths = {field.path for field in change.fields if field.op is Op.FORGET}
+    if not paths:
+        return record
+    facts = {path: fact for path, fact in record.facts.items() if path not in paths}
+    return record._replace(facts=facts, forgotten=record.forgotten | paths)
+
+
+def observed(record: Record, seen: Observed) -> tuple[Record, list[FieldChange]]:
+    """The record with what an answer says of it, and where the answer differs from the record.
+
+    The answer is believed: another ``profile_id`` means another profile, of which nothing but the
+    returned attributes is known (adapty-api 2.3, 7.32). Unless it is older than one seen before, of
+    the same profile (adapty-api 7.33).
+    """
+    same_profile = record.profile_id in (None, seen.profile_id)
+    if same_profile and (seen.timestamp or math.inf) < (record.timestamp or 0):
+        return record._replace(presence=Presence.PRESENT), []
+    facts = dict(record.facts)
+    if record.presence is Presence.GONE:  # what was on its way to it may have met this one
+        facts = {
+            path: Fact(Known.UNCERTAIN, attempt=value)
+            for path, value in record.unknown_write.items()
+        }
+    elif record.profile_id is not None and record.profile_id != seen.profile_id:
+        facts = {
+            path: fact if path.startswith(_ATTRIBUTE) else _of_another(path, fact, record)
+            for path, fact in facts.items()
+        }
+    differences = []
+    for path, fact in sorted(facts.items()):
+        if not path.startswith(_ATTRIBUTE):
+            continue
+        now = seen.custom_attributes.get(path.removeprefix(_ATTRIBUTE))
+        before = fact.value if fact.known is Known.VALUE else None
+        settled = fact.known in (Known.VALUE, Known.CLEARED)
+        if settled and not same(before, now):
+            op = Op.CLEAR if now is None else Op.SET
+            basis = Basis.OBSERVED if fact.observed else Basis.RECORDED
+            differences.append(FieldChange(path, op, before, now, basis))
+        late = record.unknown_write.get(path)
+        if path in record.unknown_write and not same(late, now):
+            facts[path] = Fact(Known.UNCERTAIN, value=now, attempt=late)  # it may still land
+        else:
+            facts[path] = Fact.of(now, observed=True)
+    managed = {path.removeprefix(_ATTRIBUTE) for path in facts if path.startswith(_ATTRIBUTE)}
+    return (
+        record._replace(
+            facts=facts,
+            profile_id=seen.profile_id,
+            customer_user_id=seen.customer_user_id or record.customer_user_id,
+            presence=Presence.PRESENT,
+            unmanaged=tuple(sorted(seen.custom_attributes.keys() - managed)),
+            timestamp=seen.timestamp,
+            created_at=record.created_at if _is_ours(record, seen) else None,
+        ),
+        differences,
+    )
+
+
+def _is_ours(record: Record, seen: Observed) -> bool:
+    """Whether a profile can be the one that we created: it has its id; or it holds what the request
+    asked for of which nothing was heard."""
+    if record.presence is not Presence.UNCONFIRMED:
+        return record.profile_id in (None, seen.profile_id)
+    return all(
+        same(fact.attempt, seen.custom_attributes.get(path.removeprefix(_ATTRIBUTE)))
+        for path, fact in record.facts.items()
+        if path.startswith(_ATTRIBUTE) and fact.known is Known.UNCERTAIN
+    )
+
+
+def _of_another(path: FieldPath, fact: Fact, record: Record) -> Fact:
+    """What is known of a write-only field of another profile under the same customer id: nothing; but
+    what we wrote may have reached that one, or may do so yet."""
+    if path in record.unknown_write:
+        return Fact(Known.UNCERTAIN, attempt=record.unknown_write[path])
+    if fact.known is Known.UNCERTAIN:
+        return fact._replace(value=None)
+    return Fact(Known.UNKNOWN)
+
+
+def gone(record: Record) -> Record:
+    """The record once the API said that the profile does not exist.
+
+    What may still land late stays marked: it would meet the profile that is made in its place.
+    """
+    return record._replace(
+        presence=Presence.GONE,
+        created_at=None,
+        facts={},
+        unmanaged=(),
+        profile_id=None if record.customer_user_id else record.profile_id,
+    )
+
+
+def sends_new_device(fields: Sequence[FieldChange]) -> FieldChange | None:
+    """The change of ``device_id``, if there is one."""
+    return next((f for f in fields if f.path == DEVICE_ID and f.op is Op.SET), None)

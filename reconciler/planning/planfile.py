@@ -1,0 +1,262 @@
+"""Saved plans: written as they are made, read again line by line, never in memory as a whole."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import cache
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+from reconciler.atomicfile import partial_name, write_whole
+from reconciler.authoring.validation import verdict_of
+from reconciler.core.plan import (
+    MARK,
+    MOST_HELD,
+    Change,
+    Changes,
+    Conforms,
+    Hazard,
+    Head,
+    Lines,
+    Plan,
+    Stream,
+    Totals,
+    Writing,
+    from_lines,
+    from_stream,
+    to_lines,
+)
+from reconciler.errors import InputError, ReconcileError, Refused
+from reconciler.resources import load_schema
+
+_BLOCK = 1 << 18
+_LARGEST_PIPE = 64 * 1024 * 1024
+"""Bytes of a plan that comes through a pipe, which is taken into memory."""
+
+
+def read_plan(path: Path) -> Plan:
+    """The saved plan in a file, checked in whole; its changes are decoded when they are gone through.
+
+    The file stays open: another one put in its place is not looked at, and a line that is altered
+    afterwards is refused before its change is given out.
+
+    Raises Refused for what is not an intact plan, InputError where it cannot be read.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return from_stream(_Lines(descriptor), _conforms())
+        with open(descriptor, "rb") as pipe:
+            content = pipe.read(_LARGEST_PIPE + 1)
+        if len(content) > _LARGEST_PIPE:
+            raise Refused(f"{path} is too large to be read as a plan", hint="Give a file.")
+        return from_lines(content.decode("utf-8").split("\n"), _conforms())
+    except UnicodeDecodeError:
+        raise Refused(f"{path} is not a plan", hint="Plan again with --out.") from None
+    except OSError as problem:
+        raise InputError(f"cannot read the plan {path}: {problem.strerror}") from None
+
+
+def write_plan(plan: Plan, path: Path) -> None:
+    """Saves a plan as JSON Lines, mode 0600, all or nothing.
+
+    Raises InputError for what names no file, ReconcileError where it cannot be written.
+    """
+    write_whole(path, to_lines(plan))
+
+
+@cache
+def _conforms() -> Conforms:
+    schema = load_schema("plan.schema")
+    verdicts = {
+        kind: verdict_of({"$ref": f"#/$defs/{kind}", "$defs": schema["$defs"]})
+        for kind in ("header", "change", "footer")
+    }
+    return lambda kind, data: verdicts[kind](data)
+
+
+_MOST_TEXT = 16 * 1024 * 1024
+"""Bytes of a spool that are held in memory; of a longer one, none is."""
+
+
+class Spool:
+    """Text in UTF-8, in the order in which it came: in memory while it is little, else in a file. Once all is
+    there it can be read again and again.
+
+    Raises ReconcileError where that cannot be done.
+    """
+
+    def __init__(self, what: str, folder: Path) -> None:
+        """``what`` it is, for messages. The file is one without a name in a folder, or elsewhere if it
+        cannot be there, and is gone in the end."""
+        self._what = what
+        self._folder = folder
+        self._held: list[bytes] = []
+        self._size = 0
+        self._file: BinaryIO | None = None
+
+    def put_into(self, descriptor: int) -> None:
+        """From now on all is in an open file, which is closed with the spool."""
+        self._file = file = os.fdopen(descriptor, "wb", _BLOCK)
+        file.writelines(self._held)
+        self._held.clear()
+
+    def write(self, text: bytes) -> None:
+        with _translated(self._what):
+            if self._file is not None:
+                self._file.write(text)
+                return
+            self._held.append(text)
+            self._size += len(text)
+            if self._size > _MOST_TEXT:
+                self.put_into(_unnamed(self._folder))
+
+    def flush(self) -> None:
+        """Have all that was written in the file, if there is one."""
+        with _translated(self._what):
+            if self._file is not None:
+                self._file.flush()
+
+    def finish(self, *, durable: bool = False) -> Callable[[], Iterator[str]]:
+        """What gives all lines from the first one on at every call, also when the spool is closed."""
+        if self._file is None:
+            return lambda: iter(b"".join(self._held).decode("utf-8").split("\n"))
+        with _translated(self._what):
+            self._file.flush()
+            if durable:
+                os.fsync(self._file.fileno())
+            return _Lines(os.dup(self._file.fileno()))
+
+    def parts(self) -> Iterator[str]:
+        """All of it, in pieces of many lines."""
+        if self._file is None:
+            yield b"".join(self._held).decode("utf-8")
+            return
+        with _translated(self._what):
+            self._file.flush()
+            again = os.fdopen(os.dup(self._file.fileno()), "rb", _BLOCK)
+        with again, _translated(self._what):
+            again.seek(0)
+            while part := again.read(_BLOCK) + again.readline():
+                yield part.decode("utf-8")
+
+    def close(self) -> None:
+        if self._file is not None:
+            with suppress(OSError):
+                self._file.close()
+
+
+class PlanWriter:
+    """Takes the changes of a plan as they are made, and saves them on the way if they are to be saved
+    or are many. A context manager: without `finish`, nothing is left."""
+
+    def __init__(self, head: Head, out: Path | None, *, folder: Path) -> None:
+        """``folder`` is where a plan that is not saved may be kept for as long as it is in use.
+
+        Raises InputError for what names no file, ReconcileError where the plan cannot be written.
+        """
+        self._writing = Writing(head)
+        self._out = out
+        self._what = f"the plan {out or 'that is too large for memory'}"
+        self._spool = Spool(self._what, folder)
+        self._held: list[Change] | None = []
+        self._marks = bytearray()
+        self._partial: Path | None = None
+
+    def __enter__(self) -> Self:
+        if self._out is not None:
+            self._partial = partial_name(self._out)
+            with _translated(self._what):
+                self._spool.put_into(
+                    os.open(self._partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+                )
+        self._spool.write(self._writing.header.encode("ascii"))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._spool.close()
+        if self._partial is not None:
+            with suppress(OSError):
+                self._partial.unlink(missing_ok=True)
+
+    @property
+    def count(self) -> int:
+        """How many changes there are."""
+        return len(self._marks) // MARK
+
+    def add(self, lines: Lines, changes: Sequence[Change] | None) -> None:
+        """Take the next lines; ``changes`` are those on them, where they are at hand."""
+        self._writing.passed_all(lines)
+        self._marks += lines.marks
+        self._spool.write(lines.text)
+        if changes is None or self.count > MOST_HELD:
+            self._held = None
+        elif self._held is not None:
+            self._held += changes
+
+    def finish(
+        self, orphans: Iterable[str], hazards: Iterable[Hazard], unchanged: int
+    ) -> tuple[Changes, Totals]:
+        """The changes, and what is known of them now; the plan is saved if it was to be."""
+        footer = self._writing.footer(orphans, hazards, unchanged)
+        self._spool.write(footer.encode("ascii"))
+        lines = self._spool.finish(durable=self._partial is not None)
+        if self._partial is not None and self._out is not None:
+            with _translated(self._what):
+                os.replace(self._partial, self._out)
+        if self._held is not None:
+            return tuple(self._held), self._writing.totals
+        return Stream(lines, self.count, bytes(self._marks)), self._writing.totals
+
+
+@contextmanager
+def _translated(what: str) -> Iterator[None]:
+    """Says of what goes wrong what could not be written."""
+    try:
+        yield
+    except OSError as problem:
+        is_full = problem.errno in (errno.ENOSPC, errno.EDQUOT)
+        hint = "Free some space, or plan fewer profiles at a time with --select." if is_full else ""
+        raise ReconcileError(f"cannot write {what}: {problem.strerror}", hint=hint) from None
+
+
+def _unnamed(folder: Path) -> int:
+    """A file that is gone once it is closed, whatever happens."""
+    import tempfile
+
+    for place in (folder, None):
+        try:
+            descriptor, name = tempfile.mkstemp(dir=place, prefix=".plan-")
+        except OSError:
+            continue
+        os.unlink(name)
+        return descriptor
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+class _Lines:
+    """The lines of an open file, from the first one on at every call. Closes it in the end."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        weakref.finalize(self, os.close, descriptor)
+
+    def __call__(self) -> Iterator[str]:
+        offset, rest = 0, b""
+        while block := os.pread(self._descriptor, _BLOCK, offset):
+            offset += len(block)
+            *lines, rest = (rest + block).split(b"\n")
+            for line in lines:
+                yield line.decode("utf-8")
+        yield rest.decode("utf-8")

@@ -1,0 +1,10 @@
+"""A plan → requests → records.
+
+A module imports only from those above it.
+
+    answers         what a response says, and how a call ended
+    pacing (edge)   when a request may leave: rate, waits, outages
+    client (edge)   one call of the API: deadline and retries
+    engine (edge)   the flows of many profiles at once: group commits, calls in flight
+    applier (edge)  the flow of a change, and of a look at a profile
+"""

@@ -1,0 +1,121 @@
+"""A plan as one HTML page that needs nothing else: no network, no other file.
+
+Jinja2 escapes what it is given. The changes are embedded as JSON, which the page's script turns into
+text nodes, a hundred at a time; so ten thousand open as quickly as ten. A policy in the page allows this
+one style and this one script, by their digests, and nothing else.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from functools import cache
+from hashlib import sha256
+from heapq import nsmallest
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from reconciler import __version__
+from reconciler.core.plan import Action, Change
+from reconciler.reports.view import GRAVE, ChangeView, PlanView, count, importance
+from reconciler.resources import load_template
+from reconciler.values import shown
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+_FEW, _MANY = 5, 200
+"""Dangers that are in sight at once, and in the page at all; the filter finds the others."""
+_WHO = 8
+"""Profiles that are named in the facts above the list."""
+_MOST_ORPHANS = 10
+_MOST_PLAIN = 500
+"""Changes that a reader without scripts gets."""
+
+
+def plan_html(view: PlanView) -> str:
+    """A plan as a page: search, filters, side by side, requests on demand."""
+    style, script = load_template("plan.css"), load_template("plan.js")
+    grave = [hazard for hazard in view.hazards if hazard.address or not hazard.number]
+    summary = view.summary
+    return _template().render(
+        view=view,
+        count=count,
+        policy=(
+            f"default-src 'none'; style-src '{_source(style)}'; script-src '{_source(script)}'; "
+            "base-uri 'none'; form-action 'none'"
+        ),
+        style=_markup(style),
+        script=_markup(script),
+        tiles=[(action.value, summary[action]) for action in _TILES],
+        grave=grave,
+        summed=[hazard for hazard in view.hazards if hazard.number and not hazard.address],
+        few=_FEW,
+        many=_MANY,
+        orphans=[shown(address) for address in view.orphans[:_MOST_ORPHANS]],
+        lineage=shown(view.plan.lineage or ""),
+        who=[(shown(change.address), change.action.value) for change in _gravest(view)],
+        plain=list(islice(view.changes, _MOST_PLAIN)),
+        view_count=sum(summary[action] for action in Action),
+        version=__version__,
+        data=[_data(view.change(change), importance(change)) for change in view.plan.changes],
+    )
+
+
+def _gravest(view: PlanView) -> list[Change]:
+    ranked = ((importance(change), place, change) for place, change in enumerate(view.plan.changes))
+    return [change for _, _, change in nsmallest(_WHO, ranked, key=lambda item: item[:2])]
+
+
+_TILES = (Action.DELETE, Action.LINK, Action.UPDATE, Action.CREATE, Action.FORGET)
+
+
+def _data(change: ChangeView, rank: int) -> dict[str, Any]:
+    return {
+        "rank": rank,
+        "symbol": change.symbol,
+        "address": change.address,
+        "action": change.action.value,
+        "reason": change.reason,
+        "labels": change.labels,
+        "protect": change.protect,
+        "hazards": [
+            (hazard.kind, hazard.message, hazard.kind in GRAVE) for hazard in change.hazards
+        ],
+        "fields": [
+            (
+                field.mark,
+                field.path,
+                field.before,
+                field.after,
+                field.basis.value,
+                field.line,
+                field.origin,
+            )
+            for field in change.fields
+        ],
+        "requests": ["\n".join(lines) for lines in change.requests],
+        "place": change.place,
+        "link": change.link,
+        "origin": change.origin,
+    }
+
+
+def _source(text: str) -> str:
+    return f"sha256-{b64encode(sha256(text.encode()).digest()).decode()}"
+
+
+def _markup(text: str) -> Any:
+    from markupsafe import Markup
+
+    return Markup(text)
+
+
+@cache
+def _template() -> Template:
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
+    return environment.from_string(load_template("plan.html"))

@@ -1,0 +1,362 @@
+"""A plan, or findings, as a comment of a review: GitHub's and GitLab's Markdown. Pure.
+
+What came from files or the API stands in code spans and fences only, where neither GitHub nor GitLab
+looks for markup, mentions, links, images or references; sentences that may hold such text keep plain
+words, and everything else in them becomes a code span.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from heapq import nsmallest
+from itertools import islice
+from urllib.parse import quote
+
+from reconciler.core.plan import Change, Op
+from reconciler.errors import Diagnostic
+from reconciler.reports.view import (
+    GRAVE,
+    ChangeView,
+    FieldView,
+    HazardView,
+    Links,
+    PlanView,
+    count,
+    importance,
+)
+from reconciler.values import shown
+
+LIMIT = 65_000
+"""Bytes. GitHub takes 65,536 characters and GitLab 1,000,000; there are never more of them than bytes."""
+LEAST = 8_000
+"""Bytes that hold the parts that are never cut."""
+
+_MOST_ROWS = 1_000
+_MOST_HAZARDS = 20
+_MOST_ORPHANS = 20
+_MOST_FIELDS = 6
+_LONGEST_VALUE = 160
+_LONGEST_NAME = 100
+_LONGEST_SENTENCE = 300
+
+
+def plan_markdown(view: PlanView, *, limit: int = LIMIT, show_requests: bool = False) -> str:
+    """A plan as a comment of at most ``limit`` bytes.
+
+    What does not fit is cut from the end of the order of importance: deletions and links are the last
+    to go. Totals, digest and command are never cut, and the comment says what is missing.
+    """
+    head = "\n".join(_head(view)) + "\n"
+    foot = "\n".join(_foot(view)) + "\n"
+    room = limit - _size(head) - _size(foot) - 600
+    body, cut = _body(view, room, show_requests) if not view.is_empty else ("", [])
+    told = f"\n> [!NOTE]\n> Cut to fit: {'; '.join(cut)}.\n" if cut else ""
+    return head + body + told + foot
+
+
+def diagnostics_markdown(
+    diagnostics: Sequence[Diagnostic],
+    *,
+    environment: str,
+    links: Links | None = None,
+    limit: int = LIMIT,
+) -> str:
+    """Findings as a comment of at most ``limit`` bytes, errors first; it says how many are missing."""
+    errors = sum(1 for diagnostic in diagnostics if diagnostic.is_error)
+    warnings = len(diagnostics) - errors
+    total = f"{count(errors, 'error')}, {count(warnings, 'warning')}"
+    verdict = "**not valid**" if errors else "valid"
+    lines = [marker(environment), f"### Profile files: {verdict}", "", f"{total}.", ""]
+    if diagnostics:
+        lines += ["| | where | what | rule |", "| --- | --- | --- | --- |"]
+    room = limit - _size("\n".join(lines)) - 200
+    ordered = sorted(diagnostics, key=lambda item: (not item.is_error, item.sort_key()))
+    rows = list(_fitting((_finding_row(item, links or Links()) for item in ordered), room))
+    lines += rows
+    if len(rows) < len(ordered):
+        lines += ["", f"Cut to fit: {len(rows):,} of {len(ordered):,} findings are shown."]
+    return "\n".join(lines) + "\n"
+
+
+def marker(environment: str, digest: str = "") -> str:
+    """The hidden line by which the comment of an environment is found again, and its digest read."""
+    name = quote(environment.encode("utf-8", "surrogatepass"), safe="")
+    told = f" {digest}" if _DIGEST(digest) else ""
+    return f"<!-- reconcile:plan:{name}{told} -->"
+
+
+# --- the parts of a plan -------------------------------------------------------------------------
+
+
+def _head(view: PlanView) -> Iterator[str]:
+    summary = view.summary
+    yield marker(view.plan.environment, view.digest)
+    name = code(_clipped(view.environment, _LONGEST_NAME))
+    yield f"### Plan for {name}: {'no changes' if view.is_empty else view.totals}"
+    yield ""
+    requests = count(summary["requests"], "request")
+    parts = [f"{summary['unchanged']:,} unchanged", f"mode {view.plan.mode}"]
+    if not view.is_empty:
+        parts.append(f"{requests}, {view.duration}")
+    yield f"{', '.join(parts)}."
+    if view.scope:
+        limits = "; ".join(_prose(_clipped(text, _LONGEST_SENTENCE)) for text in view.scope[:5])
+        yield f"**This plan:** {limits}."
+    if view.masked:
+        yield f"Masked: {', '.join(view.masked)} values; equal ones have the same number."
+    yield ""
+    yield from _hazards(view.hazards)
+
+
+def _hazards(hazards: Sequence[HazardView]) -> Iterator[str]:
+    grave = [hazard for hazard in hazards if hazard.address or not hazard.number]
+    summed = [hazard for hazard in hazards if not (hazard.address or not hazard.number)]
+    if grave:
+        yield "> [!CAUTION]"
+        for hazard in grave[:_MOST_HAZARDS]:
+            sentence = _prose(_clipped(hazard.message, _LONGEST_SENTENCE))
+            if hazard.address:
+                yield f"> - {code(_clipped(hazard.address, _LONGEST_NAME))}: {sentence}"
+            else:
+                yield f"> - {sentence}{'. **apply refuses this plan**' if hazard.refused else ''}"
+        if len(grave) > _MOST_HAZARDS:
+            kinds: dict[str, int] = {}
+            for hazard in grave[_MOST_HAZARDS:]:
+                kinds[hazard.kind] = kinds.get(hazard.kind, 0) + 1
+            more = ", ".join(
+                f"{number:,} {code(_clipped(shown(kind), _LONGEST_NAME))}"
+                for kind, number in sorted(kinds.items())[:_MOST_FIELDS]
+            )
+            yield f"> - and {len(grave) - _MOST_HAZARDS:,} more: {more}"
+        yield ""
+    if summed:
+        yield "> [!WARNING]"
+        for hazard in summed[:_MOST_HAZARDS]:
+            sentence = _prose(_clipped(hazard.message, _LONGEST_SENTENCE))
+            yield f"> - {count(hazard.number, 'change')} {sentence}"
+        yield ""
+
+
+def _body(view: PlanView, room: int, show_requests: bool) -> tuple[str, list[str]]:
+    # Of a group the requests are not the same.
+    changes, view_of = (
+        (view.plan.changes, view.change) if show_requests else (view.leaders, view.group)
+    )
+    total = 0
+
+    def counted(changes: Iterable[Change]) -> Iterator[Change]:
+        nonlocal total
+        for change in changes:
+            total += 1
+            yield change
+
+    chosen = [
+        view_of(change)
+        for _, _, change in nsmallest(
+            _MOST_ROWS,
+            (
+                (importance(change), position, change)
+                for position, change in enumerate(counted(changes))
+            ),
+            key=lambda item: item[:2],
+        )
+    ]
+    table = "\n| | profile | what changes | where |\n| --- | --- | --- | --- |\n"
+    rows = list(_fitting(map(_row, chosen), room * (4 if total > len(chosen) else 5) // 10))
+    room -= _size(table) + sum(_size(row) + 1 for row in rows)
+    fence = "`" * max(3, 1 + _longest_run(chosen))
+    opening = f"\n<details><summary>Every field, before and after</summary>\n\n{fence}diff\n"
+    closing = f"{fence}\n\n</details>\n"
+    details = list(_fitting(map(_detail, chosen), room - _size(opening + closing)))
+    room -= _size(opening + closing) + sum(_size(detail) + 1 for detail in details)
+    body = table + "".join(f"{row}\n" for row in rows)
+    body += opening + "\n".join(details) + closing
+    cut = []
+    if len(rows) < total:
+        cut.append(f"the table has {len(rows):,} of {count(total, 'change')}, the gravest first")
+    if len(details) < total:
+        cut.append(f"the details are of {len(details):,}")
+    if show_requests:
+        text, missing = _requests(chosen, room)
+        body += text
+        if missing or total > len(chosen):
+            cut.append("some requests are left out")
+    if cut:
+        cut.append(
+            "the whole plan is in the report beside this comment, or printed by `reconcile plan`"
+        )
+    return body, cut
+
+
+def _requests(chosen: Sequence[ChangeView], room: int) -> tuple[str, bool]:
+    texts = ["\n".join("\n".join(lines) for lines in change.requests) for change in chosen]
+    fence = "`" * max(3, 1 + max((_run_of(text) for text in texts), default=0))
+    opening = f"\n<details><summary>The exact requests</summary>\n\n{fence}http\n"
+    closing = f"{fence}\n\n</details>\n"
+    fitting = list(_fitting(texts, room - _size(opening + closing)))
+    if not fitting:
+        return "", bool(texts)
+    body = "".join(f"{text}\n" for text in fitting if text)
+    return opening + body + closing, len(fitting) < len(texts)
+
+
+def _row(change: ChangeView) -> str:
+    fields = [_field_link(field) for field in change.fields[:_MOST_FIELDS]]
+    if len(change.fields) > _MOST_FIELDS:
+        fields.append(f"and {len(change.fields) - _MOST_FIELDS:,} more")
+    what = ", ".join(fields) or _prose(_clipped(change.reason, _LONGEST_SENTENCE))
+    place = code(_clipped(change.place, _LONGEST_NAME)) if change.place else ""
+    where = f"[{place}]({change.link})" if change.link else place
+    origin = f"<br>{_prose(_clipped(change.origin, _LONGEST_SENTENCE))}" if change.origin else ""
+    address = code(_clipped(change.address, _LONGEST_NAME))
+    cells = (f"`{change.symbol}` {change.action}", address, what, where + origin)
+    return f"| {' | '.join(_cell(cell) for cell in cells)} |"
+
+
+def _field_link(field: FieldView) -> str:
+    name = code(_clipped(field.path, _LONGEST_NAME))
+    return f"[{name}]({field.link})" if field.link else name
+
+
+def _detail(change: ChangeView) -> str:
+    place = f"  {_clipped(change.place, _LONGEST_NAME)}" if change.place else ""
+    lines = [f"@@ {_clipped(change.address, _LONGEST_NAME)}  {change.action}{place} @@"]
+    lines.append(f"# {_clipped(change.reason, _LONGEST_SENTENCE)}")
+    if change.origin:
+        lines.append(f"# {_clipped(change.origin, _LONGEST_SENTENCE)}")
+    lines += [
+        f"# hazard: {_clipped(hazard.message, _LONGEST_SENTENCE)}"
+        for hazard in change.hazards
+        if hazard.kind in GRAVE
+    ]
+    lines += [_diff_line(field) for field in change.fields]
+    return "\n".join([*lines, ""])
+
+
+def _diff_line(field: FieldView) -> str:
+    marks = {"~": "!", "x": "#"}
+    path = _clipped(field.path, _LONGEST_NAME)
+    after = _clipped(field.after, _LONGEST_VALUE)
+    if field.before is None:
+        value = after
+    elif field.op is Op.FORGET:
+        value = _clipped(field.before, _LONGEST_VALUE)
+    else:
+        value = f"{_clipped(field.before, _LONGEST_VALUE)} → {after}"
+    note = f"  ({field.note})" if field.note else ""
+    origin = f"  [{_clipped(field.origin, _LONGEST_NAME)}]" if field.origin else ""
+    return f"{marks.get(field.mark, field.mark)} {path}  {value}{note}{origin}"
+
+
+def _foot(view: PlanView) -> Iterator[str]:
+    orphans = len(view.orphans)
+    if orphans:
+        named = ", ".join(
+            code(_clipped(shown(address), _LONGEST_NAME))
+            for address in view.orphans[:_MOST_ORPHANS]
+        )
+        more = f" and {orphans - _MOST_ORPHANS:,} more" if orphans > _MOST_ORPHANS else ""
+        yield ""
+        yield f"**{count(orphans, 'orphan')}**, recorded but in no file, left alone: {named}{more}."
+    for title, text in (("How sure", view.certainty), ("To undo", view.undo)):
+        if text:
+            yield ""
+            yield f"**{title}:** {text}"
+    yield ""
+    yield f"Digest {code(view.digest)}"
+    if view.is_empty:
+        return
+    yield "Exactly this plan, or nothing, is applied by"
+    yield ""
+    command = _clipped(view.command, 2_000)
+    fence = "`" * max(3, 1 + _run_of(command))
+    yield f"{fence}sh"
+    yield command
+    yield fence
+
+
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}").fullmatch
+
+
+def _finding_row(diagnostic: Diagnostic, links: Links) -> str:
+    place = code(_clipped(shown(str(diagnostic.source)), _LONGEST_NAME))
+    link = links.to(diagnostic.source)
+    message = _prose(_clipped(shown(diagnostic.message), _LONGEST_SENTENCE))
+    hint = _prose(_clipped(shown(diagnostic.hint), _LONGEST_SENTENCE))
+    cells = (
+        f"**{diagnostic.severity}**" if diagnostic.is_error else str(diagnostic.severity),
+        f"[{place}]({link})" if link else place,
+        message + (f"<br>{hint}" if hint else ""),
+        code(_clipped(shown(diagnostic.rule), _LONGEST_NAME)),
+    )
+    return f"| {' | '.join(_cell(cell) for cell in cells)} |"
+
+
+# --- safe text -----------------------------------------------------------------------------------
+
+
+def code(text: str) -> str:
+    """A line of text as a code span, whatever backticks it holds."""
+    if not text.strip():
+        text = f"{text}·"
+    ticks = "`" * (1 + _run_of(text))
+    pad = " " if text[0] in "` " or text[-1] in "` " else ""
+    return f"{ticks}{pad}{text}{pad}{ticks}"
+
+
+def _prose(text: str) -> str:
+    """A sentence: plain words stay, every run of anything else becomes a code span."""
+    parts: list[tuple[bool, list[str]]] = []
+    for word in text.split(" "):
+        plain = bool(_PLAIN(word)) and not _COMMIT(word)
+        if parts and parts[-1][0] == plain:
+            parts[-1][1].append(word)
+        else:
+            parts.append((plain, [word]))
+    return " ".join(
+        " ".join(words) if plain else _spans(words) for plain, words in parts if any(words)
+    )
+
+
+def _spans(words: list[str]) -> str:
+    """A run of words that are not plain, as one code span; punctuation at its end stays outside."""
+    text = " ".join(words)
+    end = len(text.rstrip(",.;:"))
+    return (code(text[:end]) if end else "") + (text[end:] if end and not _COMMAND(text) else "")
+
+
+_PLAIN = re.compile(r"\(?[A-Za-z]+(?:['-][A-Za-z]+)*\)?[,.;:]?|[0-9]{1,6}[,;:]?|").fullmatch
+_COMMIT = re.compile(r"[a-f]{7,}\W?").match
+_COMMAND = re.compile(r"[,.;:]{2,}$").search
+
+
+def _cell(text: str) -> str:
+    """Inside of a table a bar ends the cell, in a code span too, unless a backslash stands before it."""
+    return text.replace("|", "\\|")
+
+
+def _clipped(text: str, longest: int) -> str:
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+def _run_of(text: str) -> int:
+    """The length of the longest run of backticks."""
+    return max((len(run) for run in re.findall("`+", text)), default=0) if "`" in text else 0
+
+
+def _longest_run(changes: Iterable[ChangeView]) -> int:
+    return max((_run_of(_detail(change)) for change in changes), default=0)
+
+
+def _size(text: str) -> int:
+    return len(text.encode("utf-8", "surrogatepass"))
+
+
+def _fitting(texts: Iterable[str], room: int) -> Iterator[str]:
+    """As many texts from the first on as fit into so many bytes, a line end after each."""
+    for text in islice(texts, _MOST_ROWS):
+        room -= _size(text) + 1
+        if room < 0:
+            return
+        yield text

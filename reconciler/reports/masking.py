@@ -1,0 +1,209 @@
+"""Personal values → tags, below every writer. Pure.
+
+What is printed, written beside a plan or logged passes here first when masking is asked for; what is
+saved to be applied does not. Equal values have the same tag, ``(personal #1)``, so that a reader still
+sees *that* something changed and what equals what.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from functools import cached_property
+from typing import Any
+
+from reconciler.core.contract import ATTRIBUTES, INSTALLATION, Contract
+from reconciler.core.outcomes import Drift, Result
+from reconciler.core.plan import Change, Changes, FieldChange, Plan, Request, Totals
+from reconciler.core.records import Export, Fact, Record
+from reconciler.errors import Diagnostic, InputError, ReconcileError
+from reconciler.values import FieldPath, Json, Scalar, Tag, canonical
+
+PERSONAL = "personal"
+_SHORTEST = 4
+"""Shorter values are replaced in free text only where they stand in quotes."""
+
+
+@dataclass(frozen=True)
+class Mask:
+    """Replaces personal values: those of fields that the contract calls personal, and of custom
+    attributes unless one of the ``public`` globs takes their key."""
+
+    contract: Contract
+    public: tuple[str, ...] = ()
+    _tags: dict[str, Tag] = field(default_factory=dict)
+
+    @property
+    def kind(self) -> str:
+        """What is masked, as the configuration calls it."""
+        return PERSONAL
+
+    def hides(self, path: FieldPath) -> bool:
+        """Whether the values of a field are personal; unknown fields count as such."""
+        group, _, key = path.partition(".")
+        if group == ATTRIBUTES:
+            return not any(fnmatchcase(key, pattern) for pattern in self.public)
+        return path not in self.contract.fields or self.contract.fields[path].personal
+
+    def value(self, path: FieldPath, value: Scalar | None) -> Scalar | None:
+        """A value of a field, or its tag. ``None`` stays: that nothing is there is no personal value."""
+        return value if value is None or not self.hides(path) else self._tag(value)
+
+    def _tag(self, value: Scalar) -> Tag:
+        spelled = value if isinstance(value, str) else canonical(value)
+        tag = self._tags.get(spelled)
+        if tag is None:
+            tag = self._tags[spelled] = Tag(f"({PERSONAL} #{len(self._tags) + 1})")
+        return tag
+
+    # --- plans -------------------------------------------------------------------------------
+
+    def plan(self, plan: Plan) -> Plan:
+        """A plan to be shown: it has the digest and the totals of the real one."""
+        totals = Totals(plan.summary, plan.digest)
+        masked = replace(plan, changes=_Masked(plan.changes, self.change), totals=totals)
+        for _ in masked.changes:  # so that tags are numbered in the plan's order in every format
+            pass
+        return masked
+
+    def change(self, change: Change) -> Change:
+        return change._replace(
+            fields=tuple(self.field(item) for item in change.fields),
+            requests=tuple(self.request(request) for request in change.requests),
+        )
+
+    def field(self, item: FieldChange) -> FieldChange:
+        return item._replace(
+            before=self.value(item.path, item.before),
+            after=self.value(item.path, item.after),
+        )
+
+    def request(self, request: Request) -> Request:
+        return request if request.body is None else request._replace(body=self.body(request.body))
+
+    def body(self, body: Mapping[str, Json]) -> dict[str, Json]:
+        """A request's body: the members keep their names and order."""
+        masked: dict[str, Json] = {}
+        for name, content in body.items():
+            if name == ATTRIBUTES and isinstance(content, Sequence):
+                masked[name] = [self._attribute(item) for item in content]
+            elif name == INSTALLATION and isinstance(content, Mapping):
+                masked[name] = {
+                    key: self._member(f"{name}.{key}", value) for key, value in content.items()
+                }
+            else:
+                masked[name] = self._member(name, content)
+        return masked
+
+    def _attribute(self, item: Any) -> Json:
+        return {**item, "value": self._member(f"{ATTRIBUTES}.{item['key']}", item["value"])}
+
+    def _member(self, path: FieldPath, value: Any) -> Json:
+        return value if value in (None, "") else self.value(path, value)
+
+    # --- what is known, and what was seen ----------------------------------------------------
+
+    def drift(self, drift: Drift) -> Drift:
+        return drift._replace(fields=tuple(self.field(item) for item in drift.fields))
+
+    def record(self, record: Record) -> Record:
+        return record._replace(
+            facts={path: self._fact(path, fact) for path, fact in record.facts.items()},
+            unknown_write={
+                path: self.value(path, value) for path, value in record.unknown_write.items()
+            },
+        )
+
+    def _fact(self, path: FieldPath, fact: Fact) -> Fact:
+        return fact._replace(
+            value=self.value(path, fact.value), attempt=self.value(path, fact.attempt)
+        )
+
+    def export(self, export: Export) -> Export:
+        return export._replace(records=tuple(self.record(record) for record in export.records))
+
+    # --- free text ---------------------------------------------------------------------------
+
+    def result(self, result: Result) -> Result:
+        """An outcome: what the API said may repeat what it was sent."""
+        return result._replace(
+            reason=self.text(result.reason),
+            warnings=tuple(self.text(warning) for warning in result.warnings),
+        )
+
+    def text(self, text: str) -> str:
+        """Text that may repeat values tagged before: they are replaced wherever they stand alone.
+
+        Very short ones only in quotes, since they are also parts of words.
+        """
+        lowered = text.casefold()
+        for spelled in sorted(self._tags, key=len, reverse=True):
+            if spelled.casefold() in lowered:
+                exact = re.escape(spelled)
+                alone = (
+                    rf"(?<!\w){exact}(?!\w)"
+                    if len(spelled) >= _SHORTEST
+                    else f"\"{exact}\"|'{exact}'"
+                )
+                text = re.sub(alone, self._tags[spelled], text, flags=re.IGNORECASE)
+        return text
+
+    def finding(self, diagnostic: Diagnostic) -> Diagnostic:
+        """A finding about a file: whatever it quotes is replaced, names of fields aside.
+
+        A file that does not parse has no fields to judge by, so all of it counts as personal.
+        """
+        return diagnostic._replace(
+            message=self._quotes(diagnostic.message),
+            hint=self._quotes(diagnostic.hint),
+        )
+
+    def error(self, problem: ReconcileError) -> None:
+        """Masks a failure, in place, since it is on its way."""
+        problem.message, problem.hint = self.text(problem.message), self.text(problem.hint)
+        if isinstance(problem, InputError):
+            problem.diagnostics = tuple(map(self.finding, problem.diagnostics))
+
+    def _quotes(self, text: str) -> str:
+        def replaced(match: re.Match[str]) -> str:
+            content = next(part for part in match.groups() if part is not None)
+            return match.group() if self._is_ours(content) else self._tag(content)
+
+        return _QUOTED.sub(replaced, text)
+
+    def _is_ours(self, text: str) -> bool:
+        """Whether quoted text is a name of the contract or of ours, rather than somebody's value."""
+        path = _PATH(text)
+        return text in _WORDS or (path is not None and path["head"] in self._names)
+
+    @cached_property
+    def _names(self) -> frozenset[str]:
+        parts = (path.partition(".") for path in self.contract.fields)
+        return _OURS.union(name for group, _, member in parts for name in (group, member) if name)
+
+
+_QUOTED = re.compile(
+    r'"((?:[^"\\]|\\.)*)"'  # the way messages quote a text
+    r"|`([^`]+)`"  # the way they quote a name, or a plain scalar
+    r"|(?<=the number )([-+0-9.eE]+)|(?<=\bis )(-?[0-9][0-9.eE+]*)(?=[;,]|$)|(?<=not )(-?[0-9][0-9.eE+]*)$"
+)
+_PATH = re.compile(r"(?P<head>[a-z_]+)(?:\.[A-Za-z0-9._-]+)?(?:\[[0-9]+\])?(?:: …|:)?").fullmatch
+_OURS = frozenset(
+    {"customer_user_id", "profile_id", "platform", ATTRIBUTES, INSTALLATION, "meta", "profile"}
+)
+_WORDS = frozenset({"key: value", "key", "value", "---", ":", "git lfs pull", "reconcile init", ""})
+
+
+class _Masked:
+    """Changes that are masked as they are gone through, as often as that is wanted."""
+
+    def __init__(self, changes: Changes, masked: Callable[[Change], Change]) -> None:
+        self._changes, self._masked = changes, masked
+
+    def __len__(self) -> int:
+        return len(self._changes)
+
+    def __iter__(self) -> Iterator[Change]:
+        return map(self._masked, self._changes)

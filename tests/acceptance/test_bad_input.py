@@ -1,0 +1,59 @@
+"""Bad input as data: a folder holds profile files and the findings that they must give.
+
+``expected.txt`` has a line per finding: severity, rule, file:line:column.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from reconciler.cli.main import main
+from reconciler.config.reader import TEMPLATE
+from reconciler.workspace.facade import Checked, Workspace
+
+CASES = sorted(
+    path for path in (Path(__file__).parent.parent / "bad_input").iterdir() if path.is_dir()
+)
+
+
+@pytest.fixture
+def folder(case: Path, tmp_path: Path) -> Path:
+    shutil.copytree(case / "profiles", tmp_path / "profiles")
+    (tmp_path / "reconcile.yaml").write_text(TEMPLATE, "utf-8")
+    return tmp_path
+
+
+def check(folder: Path) -> Checked:
+    with Workspace.open(folder / "reconcile.yaml") as workspace:
+        return workspace.validate()
+
+
+def test_there_are_many_cases() -> None:
+    assert len(CASES) >= 65
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_each_problem_is_found_where_it_is(case: Path, folder: Path) -> None:
+    found = [f"{item.severity} {item.rule} {item.source}" for item in check(folder).diagnostics]
+    assert found == (case / "expected.txt").read_text("utf-8").splitlines()
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_every_finding_says_what_to_do(case: Path, folder: Path) -> None:
+    assert all(item.message and item.hint for item in check(folder).diagnostics), case.name
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_an_error_stops_apply_before_anything_is_sent(
+    case: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if check(folder).valid:
+        pytest.skip("warnings only")
+    with pytest.raises(SystemExit) as ended:
+        main(["--config", str(folder / "reconcile.yaml"), "apply", "--auto-approve"])
+    assert ended.value.code == 3
+    assert not (folder / ".reconcile").exists()
+    assert "Traceback" not in capsys.readouterr().err

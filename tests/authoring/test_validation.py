@@ -1,0 +1,691 @@
+"""Everything that is wrong with profile files, all at once."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from copy import deepcopy
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reconciler.authoring.documents import Document
+from reconciler.authoring.loader import load_text
+from reconciler.authoring.validation import (
+    _explaining,
+    _tame,
+    did_you_mean,
+    validate_documents,
+    validate_value,
+    verdict_of,
+)
+from reconciler.core.contract import Contract, Dialect, profile_schema
+from reconciler.core.contract_files import load_contract
+from reconciler.errors import Diagnostic, Severity, Source
+from reconciler.resources import load_schema
+
+UUID = "3fa85f64-5717-4562-b3fc-2c963f66afa6"
+
+SEED: dict[str, Any] = {
+    "customer_user_id": "qa-jane",
+    "platform": "iOS",
+    "first_name": "Jane",
+    "last_name": "Doe",
+    "gender": "f",
+    "email": "jane.doe@example.com",
+    "phone_number": "+1234567890",
+    "birthday": "2000-12-31",
+    "ip_country": "FR",
+    "store_country": "NO",
+    "store": "app_store",
+    "analytics_disabled": False,
+    "custom_attributes": {"favourite_sport": "yoga", "level": 5, "beta": True, "old_flag": None},
+    "installation_meta": {"device_id": UUID, "locale": "en", "android_id": "", "os": None},
+    "meta": {"labels": ["qa", "smoke"], "protect": True, "forget": ["custom_attributes.gone"]},
+}
+
+
+def document(value: Any, file: str = "a.yaml", line: int = 1) -> Document:
+    return Document(value, Source(file, line, 1), {})
+
+
+def check(text: str, dialect: str = "guide") -> list[Diagnostic]:
+    documents, diagnostics = load_text(text.encode(), "a.yaml")
+    assert not any(diagnostic.is_error for diagnostic in diagnostics)
+    return validate_documents(documents, load_contract(dialect))
+
+
+def only(text: str, dialect: str = "guide") -> tuple[str, str, str, str]:
+    """Rule, place, message and hint of the one finding about a profile ``a``."""
+    [found] = check(f"customer_user_id: a\n{text}\n", dialect)
+    return found.rule, str(found.source), found.message, found.hint
+
+
+@pytest.mark.parametrize("dialect", list(Dialect))
+def test_the_profile_of_the_seed_has_no_finding(dialect: Dialect) -> None:
+    assert validate_documents([document(SEED)], load_contract(dialect.value)) == []
+
+
+def test_attributes_may_be_the_list_of_the_api() -> None:
+    assert check("customer_user_id: a\ncustom_attributes: [{key: tier, value: gold}]\n") == []
+
+
+@pytest.mark.parametrize("empty", ["{}", "[]"])
+def test_no_attributes_is_not_mentioning_them(empty: str) -> None:
+    assert check(f"customer_user_id: a\ncustom_attributes: {empty}\n") == []
+
+
+# --- what is wrong, where, and what to do --------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "frist_name: Jane",
+            (
+                "profile/unknown-field",
+                "a.yaml:2:1",
+                'unknown field "frist_name"',
+                "Did you mean `first_name`?",
+            ),
+        ),
+        (
+            "firstName: Jane",
+            (
+                "profile/unknown-field",
+                "a.yaml:2:1",
+                'unknown field "firstName"',
+                "Did you mean `first_name`?",
+            ),
+        ),
+        (
+            "att_status: 1",
+            (
+                "profile/unknown-field",
+                "a.yaml:2:1",
+                'unknown field "att_status"',
+                "The openapi dialect has it: set `dialect: openapi` for the environment in "
+                "reconcile.yaml, or remove the field.",
+            ),
+        ),
+        (
+            "locale: en",
+            (
+                "profile/unknown-field",
+                "a.yaml:2:1",
+                'unknown field "locale"',
+                "It belongs under `installation_meta`.",
+            ),
+        ),
+        (
+            "labels: [qa]",
+            (
+                "profile/unknown-field",
+                "a.yaml:2:1",
+                'unknown field "labels"',
+                "It belongs under `meta`.",
+            ),
+        ),
+        (
+            "phone_number: 1234567890",
+            (
+                "profile/type",
+                "a.yaml:2:1",
+                "`phone_number` must be text or null, not the number 1234567890",
+                'Quote it, so that it is text: "1234567890".',
+            ),
+        ),
+        (
+            "first_name: true",
+            (
+                "profile/type",
+                "a.yaml:2:1",
+                "`first_name` must be text or null, not true",
+                'Quote it: "true".',
+            ),
+        ),
+        (
+            "analytics_disabled: yes",
+            (
+                "profile/type",
+                "a.yaml:2:1",
+                "`analytics_disabled` must be true or false, not text",
+                "Write true or false, without quotes.",
+            ),
+        ),
+        (
+            "birthday: 2023-02-30",
+            (
+                "profile/value",
+                "a.yaml:2:1",
+                '`birthday` is "2023-02-30", which is not a date of the calendar',
+                "Write it as YYYY-MM-DD, for example 2000-12-31.",
+            ),
+        ),
+        (
+            "ip_country: fr",
+            (
+                "profile/value",
+                "a.yaml:2:1",
+                '`ip_country` is "fr", which does not have the right form',
+                'Did you mean "FR"?',
+            ),
+        ),
+        (
+            "platform: ios",
+            (
+                "profile/value",
+                "a.yaml:2:1",
+                '`platform` is "ios"',
+                'Did you mean "iOS"? Allowed: iOS, macOS, iPadOS, visionOS, Android, web.',
+            ),
+        ),
+        (
+            "store: steam",
+            (
+                "profile/value",
+                "a.yaml:2:1",
+                '`store` is "steam"',
+                "Write one of: app_store, play_store, stripe, null.",
+            ),
+        ),
+        (
+            "first_name: ''",
+            (
+                "profile/value",
+                "a.yaml:2:1",
+                "`first_name` is empty text",
+                "Write null to clear it.",
+            ),
+        ),
+        (
+            "birthday: null",
+            (
+                "profile/cannot-clear",
+                "a.yaml:2:1",
+                "`birthday` cannot be cleared: the API does not accept null for it",
+                "Put the value back, set another value, or leave it out and list `birthday` under "
+                "meta.forget: it is no longer managed then, and stays as it is at the API.",
+            ),
+        ),
+        (
+            "profile_id: jane",
+            (
+                "profile/id",
+                "a.yaml:2:1",
+                '`profile_id` is "jane", which is not a UUID',
+                "Write it like 3fa85f64-5717-4562-b3fc-2c963f66afa6.",
+            ),
+        ),
+        (
+            "custom_attributes: null",
+            (
+                "profile/type",
+                "a.yaml:2:1",
+                "`custom_attributes` must be a map or a list, not null",
+                "To delete attributes, name each key with null; or leave the field out.",
+            ),
+        ),
+        (
+            "installation_meta: null",
+            (
+                "profile/type",
+                "a.yaml:2:1",
+                "`installation_meta` must be a map, not null",
+                "Leave it out; to stop managing it, list `installation_meta` under meta.forget.",
+            ),
+        ),
+        (
+            "installation_meta: {}",
+            (
+                "installation/device-id-missing",
+                "a.yaml:2:1",
+                "`installation_meta` needs a `device_id`",
+                "Add the `device_id` that the app made on the device, or remove the whole map.",
+            ),
+        ),
+        (
+            "custom_attributes:\n  a b: 1",
+            (
+                "attribute/key",
+                "a.yaml:3:3",
+                'the key "a b" is not a key of a custom attribute',
+                "A key has 1 to 30 ASCII letters, digits, dashes, periods or underscores.",
+            ),
+        ),
+        (
+            "custom_attributes:\n  tier: ''",
+            (
+                "attribute/value",
+                "a.yaml:3:3",
+                "`custom_attributes.tier` is empty text",
+                "Write null to make sure that the attribute is absent.",
+            ),
+        ),
+        (
+            "custom_attributes:\n  tier: [gold]",
+            (
+                "attribute/value",
+                "a.yaml:3:3",
+                "`custom_attributes.tier` must be text, a number, true, false or null, not a list",
+                "Write one value; an attribute holds neither lists nor maps.",
+            ),
+        ),
+        (
+            "custom_attributes:\n  id: 9007199254740993",
+            (
+                "attribute/value",
+                "a.yaml:3:3",
+                "`custom_attributes.id` is a number that a float does not hold exactly",
+                "Stay within ±9007199254740992, or quote it, so that it is text.",
+            ),
+        ),
+        (
+            "custom_attributes:\n- {key: a, value: 1}\n- {key: a, value: 2}",
+            (
+                "attribute/duplicate",
+                "a.yaml:4:4",
+                'the custom attribute "a" is listed twice, first in line 3',
+                "Remove one of them.",
+            ),
+        ),
+        (
+            "custom_attributes:\n- {key: a}",
+            (
+                "attribute/value",
+                "a.yaml:3:3",
+                "`value` is missing in `custom_attributes[0]`",
+                "Add `value`. null makes sure that the attribute is absent.",
+            ),
+        ),
+        (
+            "meta:\n  forget: [birthdate]",
+            (
+                "meta/forget",
+                "a.yaml:3:12",
+                'meta.forget: there is no field "birthdate"',
+                'Did you mean "birthday"?',
+            ),
+        ),
+        (
+            "meta:\n  forget: [custom_attributes]",
+            (
+                "meta/forget",
+                "a.yaml:3:12",
+                'meta.forget: there is no field "custom_attributes"',
+                "Name each key: custom_attributes.KEY.",
+            ),
+        ),
+        (
+            "birthday: '2000-12-31'\nmeta:\n  forget: [birthday]",
+            (
+                "meta/forget",
+                "a.yaml:4:12",
+                "`birthday` is both declared and listed under meta.forget",
+                "Remove it from one of the two.",
+            ),
+        ),
+        (
+            "meta:\n  forget: [birthday, birthday]",
+            (
+                "meta/forget",
+                "a.yaml:3:3",
+                '`meta.forget` lists "birthday" twice',
+                "Remove one of them.",
+            ),
+        ),
+    ],
+)
+def test_a_finding_says_what_is_wrong_where_and_what_to_do(
+    text: str, expected: tuple[str, str, str, str]
+) -> None:
+    assert only(text) == expected
+
+
+@pytest.mark.parametrize("name", ["birthday", "ip_country", "analytics_disabled"])
+def test_null_for_a_field_that_cannot_be_cleared_is_fine_in_the_later_dialect(name: str) -> None:
+    assert check(f"customer_user_id: a\n{name}: null\n", "openapi") == []
+
+
+def test_null_for_a_device_id_names_the_whole_map_as_the_way_out() -> None:
+    rule, _, _, hint = only("installation_meta: {device_id: null}")
+    assert (rule, "`installation_meta` under meta.forget" in hint) == (
+        "profile/cannot-clear",
+        True,
+    )
+
+
+@pytest.mark.parametrize("id_", ["''", "profile:x", "a b", "jäne", '"a\\n"'])
+def test_a_customer_id_that_cannot_travel_or_looks_like_an_address_is_refused(id_: str) -> None:
+    assert [found.rule for found in check(f"customer_user_id: {id_}\n")] == ["profile/id"]
+
+
+def test_a_profile_without_identifier_is_refused() -> None:
+    assert [found.rule for found in check("first_name: Jane\n")] == ["profile/missing-id"]
+
+
+def test_all_findings_are_reported_in_the_order_of_their_places() -> None:
+    found = check("first_name: 5\nlsat_name: Doe\nstore: x\nmeta: {forget: [nothing]}\n")
+    assert [(str(item.source), item.rule) for item in found] == [
+        ("a.yaml:1:1", "profile/missing-id"),
+        ("a.yaml:1:1", "profile/type"),
+        ("a.yaml:2:1", "profile/unknown-field"),
+        ("a.yaml:3:1", "profile/value"),
+        ("a.yaml:4:17", "meta/forget"),
+    ]
+
+
+def test_long_values_are_quoted_briefly() -> None:
+    [found] = validate_documents(
+        [document({"customer_user_id": "a", "birthday": "x" * 1000})], load_contract()
+    )
+    assert len(found.message) < 120
+
+
+def test_thirty_attributes_are_allowed_and_nulls_do_not_count() -> None:
+    attributes = {f"k{index}": 1 for index in range(30)} | {"gone": None}
+    value = {"customer_user_id": "a", "custom_attributes": attributes}
+    assert validate_documents([document(value)], load_contract()) == []
+
+
+def test_thirty_one_attributes_are_too_many() -> None:
+    attributes = [{"key": f"k{index}", "value": 1} for index in range(31)]
+    value = {"customer_user_id": "a", "custom_attributes": attributes}
+    found = validate_documents([document(value)], load_contract())
+    assert [item.rule for item in found] == ["attribute/too-many"]
+
+
+@pytest.mark.parametrize(("dialect", "limit"), [("guide", 30), ("openapi", 50)])
+def test_the_length_of_an_attribute_counts_utf_16_units_where_they_are_more(
+    dialect: str, limit: int
+) -> None:
+    def rules(text: str) -> list[str]:
+        value = {"customer_user_id": "a", "custom_attributes": {"k": text}}
+        return [item.rule for item in validate_documents([document(value)], load_contract(dialect))]
+
+    assert [rules("é" * limit), rules("😀" * (limit // 2))] == [[], []]
+    assert [rules("é" * (limit + 1)), rules("😀" * (limit // 2 + 1))] == [["attribute/value"]] * 2
+
+
+@pytest.mark.parametrize("status", ["1.0", "'1'", "true", "9"])
+def test_a_whole_number_is_asked_for_as_one(status: str) -> None:
+    assert only(f"att_status: {status}", "openapi")[0] in ("profile/type", "profile/value")
+
+
+def test_a_forgotten_map_may_not_have_declared_members() -> None:
+    text = f"installation_meta: {{device_id: {UUID}}}\nmeta: {{forget: [installation_meta]}}"
+    assert only(text)[0] == "meta/forget"
+
+
+def test_a_member_that_is_not_declared_can_be_forgotten() -> None:
+    text = f"installation_meta: {{device_id: {UUID}}}\nmeta: {{forget: [installation_meta.os]}}"
+    assert check(f"customer_user_id: a\n{text}\n") == []
+
+
+# --- warnings ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("gender: female", "a.yaml:2:1"),
+        ("email: jane", "a.yaml:2:1"),
+        ('email: "jane@example.com\\n"', "a.yaml:2:1"),
+        ("ip_country: XX", "a.yaml:2:1"),
+        ("store_country: Norway", "a.yaml:2:1"),
+        ("installation_meta:\n  device_id: phone", "a.yaml:3:3"),
+        (f"installation_meta:\n  device_id: {UUID}\n  platform: ios", "a.yaml:4:3"),
+        (
+            f"analytics_disabled: true\ninstallation_meta:\n  device_id: {UUID}\n  idfa: x",
+            "a.yaml:5:3",
+        ),
+    ],
+)
+def test_a_suspicious_value_is_a_warning(text: str, place: str) -> None:
+    [found] = check(f"customer_user_id: a\n{text}\n")
+    assert (found.severity, found.rule, str(found.source)) == (
+        Severity.WARNING,
+        "profile/suspicious",
+        place,
+    )
+
+
+def test_a_value_that_is_wrong_is_not_suspicious_as_well() -> None:
+    assert only("ip_country: France")[0] == "profile/value"
+
+
+# --- several profiles ----------------------------------------------------------------------------
+
+
+def test_an_address_declared_twice_names_both_places() -> None:
+    [found] = check("customer_user_id: a\n---\nfirst_name: Jane\ncustomer_user_id: a\n")
+    assert (found.rule, str(found.source), found.message) == (
+        "profile/duplicate-address",
+        "a.yaml:4:1",
+        '`customer_user_id` "a" is declared twice, first at a.yaml:1:1',
+    )
+
+
+def test_a_profile_id_declared_twice_is_found_whatever_its_case() -> None:
+    found = check(
+        f"customer_user_id: a\nprofile_id: {UUID}\n---\ncustomer_user_id: b\n"
+        f"profile_id: {UUID.upper()}\n"
+    )
+    assert [(item.rule, str(item.source)) for item in found] == [
+        ("profile/duplicate-address", "a.yaml:5:1")
+    ]
+
+
+def test_two_equal_documents_are_one_finding() -> None:
+    text = f"customer_user_id: a\nprofile_id: {UUID}\n"
+    assert len(check(f"{text}---\n{text}")) == 1
+
+
+def test_three_of_an_address_are_two_findings_in_any_order() -> None:
+    documents = [document({"customer_user_id": "a"}, f"{name}.yaml") for name in "abc"]
+    found = validate_documents(documents, load_contract())
+    assert [str(item.source) for item in found] == ["b.yaml:1:1", "c.yaml:1:1"]
+    assert validate_documents(documents[::-1], load_contract()) == found
+
+
+def test_a_device_of_two_profiles_is_a_warning() -> None:
+    device = f"installation_meta: {{device_id: {UUID}}}"
+    [found] = check(f"customer_user_id: a\n{device}\n---\ncustomer_user_id: b\n{device}\n")
+    assert (found.severity, found.rule, str(found.source)) == (
+        Severity.WARNING,
+        "profile/duplicate-device",
+        "a.yaml:5:21",
+    )
+
+
+# --- both engines, and anything at all -----------------------------------------------------------
+
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.sampled_from([2**53, 2**53 + 1, -(2**53) - 1, 10**400, 1e300, 0.0, 1.0, -0.0]),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=40),
+    st.sampled_from(
+        [
+            *("", "\n", "f", "f\n", "FR", "FR\n", "fr", "a@b.c", "a@b.c\n", "a\u2028@b", "a\x1c@b"),
+            *("a\ufeff@b", "a\x85@b", "2000-12-31", "2000-02-30", "0000-01-01", "20001231"),
+            *("٢٠٠٠-١٢-٣١", "2000-12-31\n", UUID, UUID + "\n", UUID.replace("-", ""), UUID.upper()),
+            *(
+                f"{{{UUID}}}",
+                "1.2.3.4",
+                "01.2.3.4",
+                "1.2.3.4\n",
+                "1.2.3",
+                "256.1.1.1",
+                "\u0661.2.3.4",
+            ),
+            *("profile:x", "a\n", "iOS", "stripe", "paddle", "qa", "x" * 30, "😀" * 16, "é" * 31),
+        ]
+    ),
+)
+NAMES = st.sampled_from(
+    [
+        *load_contract("openapi").fields,
+        *("customer_user_id", "profile_id", "platform", "custom_attributes", "installation_meta"),
+        *("meta", "device_id", "locale", "labels", "protect", "forget", "key", "value", "nothing"),
+    ]
+)
+ANYTHING = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES | st.text(max_size=3), inner),
+    max_leaves=6,
+)
+
+
+@st.composite
+def mutated(draw: st.DrawFn) -> Any:
+    """The profile of the seed with some of it removed, replaced or added, at any depth."""
+    value: Any = deepcopy(SEED)
+    for _ in range(draw(st.integers(1, 3))):
+        target: Any = value
+        while True:
+            inner = [
+                item
+                for item in (target.values() if isinstance(target, dict) else target)
+                if isinstance(item, dict | list) and item
+            ]
+            if not inner or draw(st.booleans()):
+                break
+            target = draw(st.sampled_from(inner))
+        if isinstance(target, list):
+            target[draw(st.integers(0, len(target) - 1))] = draw(ANYTHING)
+        elif draw(st.integers(0, 3)) == 0 and len(target) > 1:
+            del target[draw(st.sampled_from(sorted(target)))]
+        else:
+            target[draw(st.sampled_from(sorted(target)) | NAMES)] = draw(ANYTHING)
+    return value
+
+
+@pytest.mark.parametrize("dialect", list(Dialect))
+@settings(deadline=None, max_examples=150)
+@given(value=mutated())
+def test_both_engines_give_the_same_verdict(dialect: Dialect, value: Any) -> None:
+    schema = profile_schema(load_contract(dialect.value))
+    assert verdict_of(schema)(value) is _explaining()(schema).is_valid(_tame(value))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "valid"),
+    [
+        ("date", "2024-02-29", True),
+        ("date", "2023-02-29", False),
+        ("date", "0000-01-01", False),
+        ("date", "20001231", False),
+        ("date", "2000-12-31\n", False),
+        ("uuid", UUID, True),
+        ("uuid", UUID.upper(), True),
+        ("uuid", UUID + "\n", False),
+        ("uuid", UUID.replace("-", ""), False),
+        ("uuid", f"{{{UUID}}}", False),
+        ("ipv4", "203.0.113.7", True),
+        ("ipv4", "203.0.113.07", False),
+        ("ipv4", "256.0.0.1", False),
+        ("ipv4", "203.0.113", False),
+    ],
+)
+def test_both_engines_enforce_a_format(name: str, text: str, valid: bool) -> None:
+    schema = {"format": name}
+    assert [verdict_of(schema)(text), _explaining()(schema).is_valid(text)] == [valid, valid]
+
+
+@pytest.mark.parametrize("pattern", [r"^[^@\s]+@[^@\s]+$", r"^[!-~]+$", r"^(?!profile:)[!-~]+$"])
+def test_both_engines_read_a_pattern_alike_for_every_character(pattern: str) -> None:
+    schema = {"pattern": pattern}
+    compiled, explaining = verdict_of(schema), _explaining()(schema)
+    texts = [f"a{chr(code)}@b{tail}" for code in range(0x3100) for tail in ("", chr(code))]
+    assert [text for text in texts if compiled(text) is not explaining.is_valid(text)] == []
+
+
+@settings(deadline=None, max_examples=150)
+@given(value=mutated() | ANYTHING)
+def test_no_document_crashes_and_every_refused_one_has_an_error(value: Any) -> None:
+    contract = load_contract()
+    found = validate_documents([document(value)], contract)
+    if not verdict_of(profile_schema(contract))(value):
+        assert any(item.is_error for item in found)
+
+
+@settings(deadline=None, max_examples=100)
+@given(value=mutated())
+def test_findings_never_quote_at_length(value: Any) -> None:
+    found = validate_documents([document(value)], load_contract())
+    assert [item.message for item in found if len(item.message) > 300] == []
+
+
+@pytest.mark.parametrize("value", [None, [], "text", 5, {1: 2}, {"custom_attributes": [[], 1]}])
+def test_a_document_of_another_kind_is_an_error(value: Any, contract: Contract) -> None:
+    assert any(item.is_error for item in validate_documents([document(value)], contract))
+
+
+def test_a_number_of_five_thousand_digits_is_an_error(contract: Contract) -> None:
+    value = {"customer_user_id": "a", "first_name": 10**5000, "custom_attributes": {"k": 10**5000}}
+    found = validate_documents([document(value)], contract)
+    assert [item.rule for item in found] == ["attribute/value", "profile/type"]
+
+
+@pytest.mark.parametrize("number", [float("inf"), float("-inf"), float("nan")])
+def test_a_number_that_json_does_not_have_is_an_error(contract: Contract, number: float) -> None:
+    value = {"customer_user_id": "a", "custom_attributes": {"k": number}}
+    found = validate_documents([document(value)], contract)
+    assert [item.rule for item in found] == ["attribute/value"]
+
+
+# --- the shared part -----------------------------------------------------------------------------
+
+
+def test_a_value_that_is_write_only_is_not_quoted() -> None:
+    schema = {"properties": {"key": {"pattern": "^[a-z]+$", "writeOnly": True}}}
+    [found] = validate_value(document({"key": "HUNTER2"}), schema, prefix="config")
+    assert "HUNTER2" not in found.message + found.hint
+
+
+def test_references_leave_no_schema(tmp_path: Any) -> None:
+    outside = tmp_path / "outside.json"
+    outside.write_text(json.dumps({"type": "object"}))
+    schema = {"$ref": outside.as_uri()}
+    with pytest.raises(Exception, match=r"(?i)offline|resolv|retriev|not"):
+        validate_value(document({}), schema, prefix="x")
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("Email", "email"), ("first-name", "first_name"), ("zzz", None), ("e" * 70_000, None)],
+)
+def test_did_you_mean_looks_past_case_and_dashes(name: str, meant: str | None) -> None:
+    assert did_you_mean(name, ["email", "first_name"]) == meant
+
+
+def test_jsonschema_is_not_imported_for_valid_profiles() -> None:
+    code = (
+        "import json, sys\n"
+        "from reconciler.authoring.documents import Document\n"
+        "from reconciler.errors import Source\n"
+        "from reconciler.resources import load_contract\n"
+        "from reconciler.authoring.validation import validate_documents\n"
+        "assert 'jsonschema_rs' not in sys.modules\n"
+        "document = Document(json.loads(sys.argv[1]), Source('a'), {})\n"
+        "assert validate_documents([document], load_contract()) == []\n"
+        "assert 'jsonschema' not in sys.modules\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, json.dumps(SEED)], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("name", ["config", "plan", "state"])
+def test_our_schemas_are_valid(name: str) -> None:
+    from jsonschema import Draft202012Validator
+
+    Draft202012Validator.check_schema(load_schema(f"{name}.schema"))

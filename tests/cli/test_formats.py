@@ -1,0 +1,203 @@
+"""Formats, files and masking at the command line."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from tests.cli.test_main import Place, place
+
+__all__ = ["place"]
+
+PERSON = ("Zebedee", "zeb@example.com", "+33123456789", "secret-tier", "1985-07-26")
+PROFILE = (
+    "customer_user_id: zeb\nfirst_name: Zebedee\nemail: zeb@example.com\n"
+    'phone_number: "+33123456789"\nbirthday: "1985-07-26"\nip_country: FR\n'
+    "custom_attributes: {tier: secret-tier, level: 5}\n"
+)
+
+
+def test_plan_and_show_print_the_same(place: Place) -> None:
+    for format_ in ("json", "markdown", "html", "github", "gitlab", "text"):
+        planned = place.run("plan", "--out", "a.plan", "--format", format_)
+        assert planned == place.run("show", "a.plan", "--format", format_)
+
+
+@pytest.mark.parametrize(
+    "format_", ["text", "json", "markdown", "github", "gitlab", "sarif", "junit"]
+)
+def test_validation_has_every_format_and_keeps_its_code(place: Place, format_: str) -> None:
+    place.write("profiles/bad.yaml", "customer_user_id: bad\nfist_name: X\n")
+    out = place.run("validate", "--format", format_, code=3)
+    assert "fist_name" in out
+    match format_:
+        case "json" | "gitlab" | "sarif":
+            json.loads(out)
+        case "junit":
+            ElementTree.fromstring(out)
+        case _:
+            pass
+
+
+def test_files_are_written_beside_the_text(place: Place) -> None:
+    options = [f"--{name}-out=plan.{name}" for name in ("json", "html", "markdown")]
+    out = place.run("plan", *options)
+    assert "Plan: 1 to create" in out
+    for name in ("json", "html", "markdown"):
+        path = place.folder / f"plan.{name}"
+        assert path.read_text() == place.run("plan", "--format", name)
+        assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_file_that_cannot_be_written_is_an_error(place: Place) -> None:
+    place.run("plan", "--html-out", "nowhere/plan.html", code=1)
+    assert "cannot write nowhere/plan.html" in place.err
+
+
+def test_documents_are_utf_8_whatever_the_terminal_is(place: Place) -> None:
+    place.write("profiles/zoe.yaml", "customer_user_id: zoe\nfirst_name: Zoë\n")
+    for format_ in ("markdown", "html"):
+        place.run("plan", "--format", format_, "--out", "a.plan", PYTHONIOENCODING="ascii")
+        out = place.run("show", "a.plan", "--format", format_)
+        assert "Zoë" in out
+
+
+def test_invalid_files_are_told_in_the_comment(place: Place) -> None:
+    place.write("profiles/bad.yaml", "customer_user_id: bad\nfist_name: X\n")
+    out = place.run("plan", "--format", "github", "--markdown-out", "plan.md", code=3)
+    assert out.startswith(
+        "::error file=profiles/bad.yaml,line=2,col=1,title=profile/unknown-field::"
+    )
+    comment = (place.folder / "plan.md").read_text()
+    assert comment.startswith("<!-- reconcile:plan:local -->\n### Profile files: **not valid**")
+
+
+def test_links_are_taken_from_the_build_or_the_option(place: Place) -> None:
+    github = {
+        "GITHUB_SERVER_URL": "https://github.example",
+        "GITHUB_REPOSITORY": "o/n",
+        "GITHUB_SHA": "abc",
+    }
+    link = "](https://github.example/o/n/blob/abc/profiles/jane.yaml#L2)"
+    assert link in place.run("plan", "--format", "markdown", **github)
+    gitlab = {"CI_PROJECT_URL": "https://gitlab.example/o/n", "CI_COMMIT_SHA": "abc"}
+    out = place.run("plan", "--format", "markdown", GITHUB_SHA="", **gitlab)
+    assert "](https://gitlab.example/o/n/-/blob/abc/profiles/jane.yaml#L2)" in out
+    out = place.run("plan", "--format", "markdown", "--links", "https://x.example/b", **github)
+    assert "](https://x.example/b/profiles/jane.yaml#L2)" in out
+
+
+@pytest.mark.parametrize(
+    "links", ["javascript:alert(1)", "https://x/ y", "https://x)](y", "file:///etc", "x"]
+)
+def test_what_is_no_address_of_files_is_a_wrong_call(place: Place, links: str) -> None:
+    place.run("plan", "--format", "markdown", "--links", links, code=64)
+
+
+def test_the_size_of_the_comment_can_be_chosen(place: Place) -> None:
+    many = [f"customer_user_id: u{index}\nfirst_name: U\n" for index in range(300)]
+    place.write("profiles/many.yaml", "---\n".join(many))
+    out = place.run("plan", "--format", "markdown", "--max-bytes", "9000")
+    assert len(out.encode()) <= 9000
+    assert "Cut to fit" in out
+    place.run("plan", "--format", "markdown", "--max-bytes", "10", code=64)
+
+
+# --- masking -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def masked(tmp_path: Path) -> Place:
+    found = Place(tmp_path)
+    found.write(
+        "reconcile.yaml",
+        "version: 1\nmask: [personal]\npublic_attributes: [lev*]\n"
+        "environments: {local: {api: {url: emulator}}}\n",
+    )
+    found.write("profiles/zeb.yaml", PROFILE)
+    return found
+
+
+def leaks(place: Place) -> list[str]:
+    return [person for person in PERSON if person in "".join(place.outputs)]
+
+
+def test_the_configuration_masks_whatever_is_printed(masked: Place) -> None:
+    masked.run("plan", "--show-requests")
+    masked.run(
+        "plan",
+        "--out",
+        "a.plan",
+        "--html-out",
+        "a.html",
+        "--markdown-out",
+        "a.md",
+        "--json-out",
+        "a.json",
+    )
+    for format_ in ("json", "markdown"):
+        masked.run("show", "a.plan", "--format", format_, "--show-requests")
+    masked.run("apply", "a.plan", "--auto-approve")
+    masked.run("apply", "--auto-approve", "--reassert", "--json")
+    masked.run("refresh", "--format", "json")
+    masked.run("state", "show", "zeb")
+    masked.run("state", "show", "zeb", "--format", "json")
+    masked.run("state", "list", "--format", "json")
+    masked.write("profiles/bad.yaml", PROFILE.replace("zeb", "zob", 1).replace("FR", "Zebedee"))
+    masked.run("plan", code=3)
+    masked.run("validate", code=3)
+    masked.run("validate", "--format", "sarif", code=3)
+    assert leaks(masked) == []
+    assert "5.0" in "".join(masked.outputs)
+    for name in ("a.html", "a.md", "a.json"):
+        text = (masked.folder / name).read_text()
+        assert [person for person in PERSON if person in text] == []
+
+
+def test_what_is_saved_is_the_real_plan_with_the_digest_that_is_shown(masked: Place) -> None:
+    out = masked.run("plan", "--out", "a.plan")
+    saved = (masked.folder / "a.plan").read_text()
+    assert all(person in saved for person in PERSON)
+    digest = re.search("sha256:[0-9a-f]{64}", out)
+    assert digest is not None
+    assert digest[0] == json.loads(saved.splitlines()[-1])["digest"]
+    masked.run("apply", "--auto-approve", "--digest", digest[0])
+    assert "No changes." in masked.run("plan")
+
+
+def test_an_option_masks_and_unmasks(masked: Place) -> None:
+    assert "Zebedee" in masked.run("plan", "--no-mask")
+    masked.write("reconcile.yaml", "version: 1\nenvironments: {local: {api: {url: emulator}}}\n")
+    assert "Zebedee" in masked.run("plan")
+    assert "Zebedee" not in masked.run("plan", "--mask")
+    assert "Zebedee" not in masked.run("plan", RECONCILE_MASK="1")
+
+
+def test_a_masked_plan_is_refused_by_apply(masked: Place) -> None:
+    masked.write("a.json", masked.run("plan", "--format", "json"))
+    masked.run("apply", "a.json", "--auto-approve", code=6)
+    assert "masked" in masked.err
+
+
+def test_a_plan_with_blame_can_still_be_applied(place: Place) -> None:
+    subprocess.run(["git", "init", "--quiet"], cwd=place.folder, check=True)
+    place.write("a.json", place.run("plan", "--blame", "--format", "json"))
+    assert "blame" in json.loads((place.folder / "a.json").read_text())
+    assert "1 applied" in place.run("apply", "a.json", "--auto-approve")
+
+
+def test_words_of_a_build_in_names_are_not_obeyed(place: Place) -> None:
+    place.write(
+        "profiles/::stop-commands::x.yaml",
+        "customer_user_id: '::error::y'\nfist_name: ##[group]x\n",
+    )
+    for arguments in (["validate"], ["validate", "--format", "json"], ["plan"]):
+        out = place.run(*arguments, code=3) + place.err
+        assert not [
+            line for line in out.splitlines() if line.strip().startswith("::") or "##[" in line
+        ]

@@ -1,0 +1,592 @@
+"""The planner's table, its actions, bodies and hazards."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reconciler.core.contract import Clear, Contract, normalise
+from reconciler.core.contract_files import load_contract
+from reconciler.core.plan import Action, Basis, Change, Op, Plan
+from reconciler.core.planner import (
+    Cap,
+    Count,
+    Options,
+    Selection,
+    Share,
+    is_as_recorded,
+    make_plan,
+)
+from reconciler.core.profiles import About, Profile, address_of
+from reconciler.core.records import Fact, Header, Known, Presence, Record, encode_record
+from reconciler.core.transitions import Sending
+from reconciler.errors import Diagnostic, Source
+from reconciler.values import canonical
+
+PROFILE_ID = "3286abd3-48b0-4e9c-a5f6-ac0a006804a6"
+DEVICE = "3fa85f64-5717-4562-b3fc-2c963f66afa6"
+
+
+def profile(address: str = "jane", values: dict[str, Any] | None = None, **extra: Any) -> Profile:
+    given = {path: normalise(path, value) for path, value in (values or {}).items()}
+    customer = extra.pop("customer_user_id", address)
+    profile_id = extra.pop("profile_id", None)
+    return Profile(
+        address=address_of(customer, profile_id),
+        customer_user_id=customer,
+        profile_id=profile_id,
+        platform=extra.pop("platform", None),
+        values=given,
+        forget=frozenset(extra.pop("forget", ())),
+        protect=extra.pop("protect", False),
+        labels=tuple(extra.pop("labels", ())),
+        source=Source(f"profiles/{address}.yaml", 1, 1),
+        lines={path: number for number, path in enumerate(given, start=2)},
+    )
+
+
+def record(address: str = "jane", facts: dict[str, Fact] | None = None, **extra: Any) -> Record:
+    return Record(
+        address,
+        customer_user_id=extra.pop("customer_user_id", address),
+        profile_id=extra.pop("profile_id", PROFILE_ID),
+        facts=facts or {},
+        revision=extra.pop("revision", 1),
+        **extra,
+    )
+
+
+def plan_of(
+    *desired: Profile, recorded: tuple[Record, ...] = (), dialect: str = "guide", **options: Any
+) -> Plan | list[Diagnostic]:
+    return make_plan(
+        desired,
+        {item.address: item for item in recorded},
+        header=Header("lineage", 1),
+        contract=load_contract(dialect),
+        options=Options(**options),
+    )
+
+
+def only(made: Plan | list[Diagnostic]) -> Change:
+    assert isinstance(made, Plan)
+    (change,) = made.changes
+    return change
+
+
+def body_of(made: Plan | list[Diagnostic]) -> Any:
+    (request,) = only(made).requests
+    return request.body
+
+
+CLEARED = Fact.of(None)
+UNCERTAIN = Fact(Known.UNCERTAIN, value="Ann", attempt="Joan")
+UNKNOWN = Fact(Known.UNKNOWN)
+
+
+@pytest.mark.parametrize("reported", [Fact.of("Jane"), Fact.of("Jane", observed=True)])
+def test_a_value_equal_to_the_recorded_one_sends_nothing(reported: Fact) -> None:
+    made = plan_of(
+        profile(values={"first_name": "Jane"}), recorded=(record(facts={"first_name": reported}),)
+    )
+    assert isinstance(made, Plan)
+    assert made.is_empty
+    assert made.unchanged == 1
+
+
+@pytest.mark.parametrize("fact", [Fact.of("Ann"), CLEARED, UNCERTAIN, UNKNOWN, None])
+def test_a_value_is_set_over_anything_else(fact: Fact | None) -> None:
+    facts = {"first_name": fact} if fact else {}
+    made = plan_of(profile(values={"first_name": "Jane"}), recorded=(record(facts=facts),))
+    assert body_of(made) == {"first_name": "Jane"}
+
+
+def test_null_over_a_known_cleared_field_sends_nothing() -> None:
+    made = plan_of(
+        profile(values={"first_name": None}), recorded=(record(facts={"first_name": CLEARED}),)
+    )
+    assert isinstance(made, Plan)
+    assert made.is_empty
+
+
+@pytest.mark.parametrize("fact", [Fact.of("Ann"), UNCERTAIN, UNKNOWN, None])
+def test_null_clears_a_field_that_may_hold_a_value(fact: Fact | None) -> None:
+    facts = {"first_name": fact} if fact else {}
+    made = plan_of(profile(values={"first_name": None}), recorded=(record(facts=facts),))
+    assert body_of(made) == {"first_name": None}
+
+
+@pytest.mark.parametrize("fact", [Fact.of("Ann"), UNCERTAIN])
+def test_a_field_that_we_set_and_nobody_declares_is_cleared(fact: Fact) -> None:
+    made = plan_of(profile(), recorded=(record(facts={"first_name": fact}),))
+    assert body_of(made) == {"first_name": None}
+
+
+@pytest.mark.parametrize("fact", [CLEARED, UNKNOWN])
+def test_a_field_that_nobody_declares_or_set_is_left_alone(fact: Fact) -> None:
+    made = plan_of(profile(), recorded=(record(facts={"first_name": fact}),))
+    assert isinstance(made, Plan)
+    assert made.is_empty
+
+
+@pytest.mark.parametrize(
+    ("fact", "before", "basis"),
+    [
+        (Fact.of("Ann"), "Ann", Basis.RECORDED),
+        (Fact.of("Ann", observed=True), "Ann", Basis.OBSERVED),
+        (UNCERTAIN, "Ann", Basis.UNCERTAIN),
+        (UNKNOWN, None, Basis.NONE),
+        (None, None, Basis.NONE),
+    ],
+)
+def test_every_field_change_says_how_it_knows_what_was_there(
+    fact: Fact | None, before: str | None, basis: Basis
+) -> None:
+    facts = {"first_name": fact} if fact else {}
+    made = plan_of(profile(values={"first_name": "Jane"}), recorded=(record(facts=facts),))
+    (change,) = only(made).fields
+    assert (change.before, change.basis) == (before, basis)
+
+
+@pytest.mark.parametrize("path", ["birthday", "ip_country", "analytics_disabled"])
+def test_what_the_guide_cannot_clear_is_an_error_that_names_three_ways_out(path: str) -> None:
+    made = plan_of(profile(), recorded=(record(facts={path: Fact.of("x")}),))
+    assert isinstance(made, list)
+    (finding,) = made
+    assert finding.rule == "profile/cannot-clear"
+    assert "back" in finding.hint
+    assert "another value" in finding.hint
+    assert "meta.forget" in finding.hint
+
+
+def test_an_installation_that_is_no_longer_declared_is_one_finding() -> None:
+    facts = {
+        "installation_meta.device_id": Fact.of(DEVICE),
+        "installation_meta.locale": Fact.of("en"),
+    }
+    made = plan_of(profile(), recorded=(record(facts=facts),))
+    assert isinstance(made, list)
+    (finding,) = made
+    assert str(finding.source) == "profiles/jane.yaml:1:1"
+    assert "list `installation_meta` under meta.forget" in finding.hint
+
+
+@pytest.mark.parametrize("path", ["birthday", "installation_meta.locale", "att_status"])
+def test_reassert_does_not_clear_again_what_cannot_be_cleared(path: str) -> None:
+    facts = {path: CLEARED, "first_name": Fact.of("Jane")}
+    made = plan_of(
+        profile(values={"first_name": "Jane"}), recorded=(record(facts=facts),), reassert=True
+    )
+    assert body_of(made) == {"first_name": "Jane"}
+
+
+def test_the_openapi_dialect_clears_a_birthday_by_null() -> None:
+    made = plan_of(
+        profile(),
+        recorded=(record(facts={"birthday": Fact.of("2000-12-31")}),),
+        dialect="openapi",
+    )
+    assert body_of(made) == {"birthday": None}
+
+
+def test_a_forgotten_field_sends_nothing() -> None:
+    made = plan_of(
+        profile(forget=["birthday"]),
+        recorded=(record(facts={"birthday": Fact.of("2000-12-31")}),),
+    )
+    change = only(made)
+    assert change.action is Action.FORGET
+    assert change.requests == ()
+    assert [(field.path, field.op) for field in change.fields] == [("birthday", Op.FORGET)]
+
+
+@pytest.mark.parametrize("value", [True, 1, 1.0])
+def test_one_true_and_the_float_are_the_same_attribute_value(value: Any) -> None:
+    made = plan_of(
+        profile(values={"custom_attributes.beta": value}),
+        recorded=(record(facts={"custom_attributes.beta": Fact.of(1.0)}),),
+    )
+    assert isinstance(made, Plan)
+    assert made.is_empty
+
+
+def test_text_five_never_equals_the_number() -> None:
+    made = plan_of(
+        profile(values={"custom_attributes.level": "5"}),
+        recorded=(record(facts={"custom_attributes.level": Fact.of(5.0)}),),
+    )
+    assert body_of(made) == {"custom_attributes": [{"key": "level", "value": "5"}]}
+
+
+def test_only_attributes_that_change_are_named_and_a_deleted_one_is_null() -> None:
+    facts = {f"custom_attributes.{key}": Fact.of("x") for key in "abc"}
+    made = plan_of(
+        profile(values={"custom_attributes.a": "x", "custom_attributes.b": "y"}),
+        recorded=(record(facts=facts),),
+    )
+    assert body_of(made) == {
+        "custom_attributes": [{"key": "b", "value": "y"}, {"key": "c", "value": None}]
+    }
+
+
+def test_a_deleted_attribute_can_be_sent_empty() -> None:
+    made = plan_of(
+        profile(),
+        recorded=(record(facts={"custom_attributes.a": Fact.of("x")}),),
+        sending=Sending(delete_attribute_with=Clear.EMPTY),
+    )
+    assert body_of(made) == {"custom_attributes": [{"key": "a", "value": ""}]}
+
+
+def test_installation_meta_is_sent_whole_with_cleared_members_empty() -> None:
+    facts = {
+        "installation_meta.device_id": Fact.of(DEVICE),
+        "installation_meta.locale": Fact.of("en"),
+        "installation_meta.os": Fact.of("17"),
+    }
+    made = plan_of(
+        profile(values={"installation_meta.device_id": DEVICE, "installation_meta.locale": "fr"}),
+        recorded=(record(facts=facts),),
+    )
+    assert body_of(made) == {"installation_meta": {"device_id": DEVICE, "locale": "fr", "os": ""}}
+
+
+def test_an_unchanged_installation_is_not_sent() -> None:
+    made = plan_of(
+        profile(values={"first_name": "Jane", "installation_meta.device_id": DEVICE}),
+        recorded=(record(facts={"installation_meta.device_id": Fact.of(DEVICE)}),),
+    )
+    assert body_of(made) == {"first_name": "Jane"}
+
+
+def test_near_the_limit_deletions_go_first() -> None:
+    facts = {f"custom_attributes.k{number}": Fact.of("x") for number in range(30)}
+    kept = {f"custom_attributes.k{number}": "x" for number in range(1, 30)}
+    made = plan_of(
+        profile(values=kept | {"custom_attributes.new": "y", "first_name": "Jane"}),
+        recorded=(record(facts=facts),),
+    )
+    change = only(made)
+    assert [request.body for request in change.requests] == [
+        {"custom_attributes": [{"key": "k0", "value": None}]},
+        {"first_name": "Jane", "custom_attributes": [{"key": "new", "value": "y"}]},
+    ]
+    assert "two_steps" in {hazard.kind for hazard in change.hazards}
+
+
+def test_a_create_patches_first_and_falls_back_to_post() -> None:
+    change = only(plan_of(profile(values={"first_name": "Jane"}, platform="iOS")))
+    assert change.action is Action.CREATE
+    (request,) = change.requests
+    assert (request.method, request.fallback) == ("PATCH", "POST")
+    assert request.headers == {"adapty-customer-user-id": "jane", "adapty-platform": "iOS"}
+
+
+def test_a_profile_without_fields_is_looked_up_and_never_patched_empty() -> None:
+    (request,) = only(plan_of(profile())).requests
+    assert (request.method, request.body, request.fallback) == ("GET", None, "POST")
+
+
+def test_an_anonymous_profile_is_never_posted() -> None:
+    anonymous = profile(values={"first_name": "Jane"}, customer_user_id=None, profile_id=PROFILE_ID)
+    change = only(plan_of(anonymous))
+    assert change.address == f"profile:{PROFILE_ID}"
+    assert change.requests[0].fallback is None
+
+
+def test_a_customer_id_for_a_recorded_anonymous_profile_is_a_link() -> None:
+    known = record(f"profile:{PROFILE_ID}", {"first_name": Fact.of("Jane")}, customer_user_id=None)
+    made = plan_of(profile(values={"first_name": "Jane"}, profile_id=PROFILE_ID), recorded=(known,))
+    change = only(made)
+    assert (change.address, change.action) == ("jane", Action.LINK)
+    (request,) = change.requests
+    assert (request.method, request.body) == ("POST", {})
+    assert set(request.headers) == {"adapty-customer-user-id", "adapty-profile-id"}
+    assert "link" in {hazard.kind for hazard in change.hazards}
+    assert isinstance(made, Plan)
+    assert made.orphans == ()
+
+
+@pytest.mark.parametrize("profile_id", [PROFILE_ID, None])
+def test_a_customer_id_that_an_answer_told_finds_the_anonymous_profile(
+    profile_id: str | None,
+) -> None:
+    known = record(
+        f"profile:{PROFILE_ID}", {"first_name": Fact.of("Jane")}, customer_user_id="jane"
+    )
+    made = plan_of(profile(values={"first_name": "Jane"}, profile_id=profile_id), recorded=(known,))
+    change = only(made)
+    assert (change.address, change.action) == ("jane", Action.LINK)
+    assert change.requests[0].headers == {
+        "adapty-customer-user-id": "jane",
+        "adapty-profile-id": PROFILE_ID,
+    }
+    assert isinstance(made, Plan)
+    assert made.orphans == ()
+
+
+@pytest.mark.parametrize(
+    ("declared", "known_as", "hint"),
+    [
+        ({"profile_id": PROFILE_ID}, "ann", "write `customer_user_id: ann`"),
+        ({"profile_id": DEVICE}, "jane", "Take profile_id out"),
+        ({"profile_id": PROFILE_ID, "customer_user_id": None}, "ann", "`customer_user_id: ann`"),
+    ],
+)
+def test_another_identity_than_the_recorded_one_is_an_error(
+    declared: dict[str, Any], known_as: str, hint: str
+) -> None:
+    known = record(f"profile:{PROFILE_ID}x", customer_user_id=known_as)
+    made = plan_of(profile(**declared), recorded=(known,))
+    assert isinstance(made, list)
+    assert [finding.rule for finding in made] == ["profile/identity"]
+    assert hint in made[0].hint
+
+
+def test_a_linked_profile_is_updated_by_its_customer_id_alone() -> None:
+    made = plan_of(
+        profile(values={"first_name": "Jane"}, profile_id=PROFILE_ID), recorded=(record(),)
+    )
+    (request,) = only(made).requests
+    assert request.headers == {"adapty-customer-user-id": "jane"}
+
+
+def test_an_orphan_is_listed_and_left_alone() -> None:
+    made = plan_of(profile("a"), recorded=(record("a"), record("b", profile_id="b")))
+    assert isinstance(made, Plan)
+    assert made.orphans == ("b",)
+    assert made.is_empty
+
+
+def test_prune_deletes_orphans_but_never_protected_ones() -> None:
+    made = plan_of(
+        profile("a"),
+        recorded=(
+            record("a"),
+            record("b", profile_id="b"),
+            record("c", profile_id="c", protect=True),
+        ),
+        prune=True,
+    )
+    assert isinstance(made, Plan)
+    assert [(c.address, c.action) for c in made.changes] == [("b", Action.DELETE)]
+    assert made.orphans == ("c",)
+    assert [hazard.kind for hazard in made.hazards] == ["protected"]
+
+
+def test_deleting_everything_is_a_hazard() -> None:
+    made = plan_of(profile("a"), recorded=(record("b"),), prune=True)
+    assert isinstance(made, Plan)
+    assert "delete_everything" in {hazard.kind for hazard in made.hazards}
+
+
+@pytest.mark.parametrize(
+    ("cap", "count", "recorded", "allowed"),
+    [
+        (Share(25), 1, 4, True),
+        (Share(25), 2, 7, False),
+        (Share(0), 0, 5, True),
+        (Share(100), 5, 5, True),
+        (Share(29), 29, 100, True),
+        (Count(3), 3, 3, True),
+        (Count(3), 4, 1000, False),
+    ],
+)
+def test_a_cap_allows_up_to_itself(cap: Cap, count: int, recorded: int, allowed: bool) -> None:
+    assert cap.allows(count, recorded) is allowed
+
+
+def test_a_plan_over_the_cap_says_how_far() -> None:
+    recorded = tuple(record(name, profile_id=name) for name in "abcd")
+    made = plan_of(profile("a"), profile("b"), recorded=recorded, prune=True, max_delete=Share(25))
+    assert isinstance(made, Plan)
+    assert [hazard.message for hazard in made.hazards] == [
+        "deletes 2 of 4 recorded profiles, above max_delete 25%"
+    ]
+
+
+def test_what_is_gone_does_not_make_the_last_profile_deletable() -> None:
+    recorded = (record("b", profile_id="b"), record("c", presence=Presence.GONE, profile_id=None))
+    made = plan_of(profile("a"), recorded=recorded, prune=True)
+    assert isinstance(made, Plan)
+    assert [hazard.kind for hazard in made.hazards] == ["delete_everything"]
+
+
+def test_an_anonymous_profile_is_deleted_by_what_declared_it() -> None:
+    """A customer id that an answer told may be another profile's by now."""
+    anonymous = record(f"profile:{PROFILE_ID}", customer_user_id="learned")
+    made = plan_of(profile("a"), recorded=(record("a", profile_id="a"), anonymous), prune=True)
+    (request,) = only(made).requests
+    assert request.headers == {"adapty-profile-id": PROFILE_ID}
+
+
+def test_a_gone_profile_is_created_again_with_all_its_fields() -> None:
+    made = plan_of(
+        profile(values={"first_name": "Jane"}), recorded=(record(presence=Presence.GONE),)
+    )
+    assert only(made).action is Action.CREATE
+
+
+def test_reassert_sends_every_managed_field_again_known_cleared_ones_too() -> None:
+    facts = {"first_name": Fact.of("Jane"), "last_name": CLEARED}
+    made = plan_of(
+        profile(values={"first_name": "Jane"}), recorded=(record(facts=facts),), reassert=True
+    )
+    assert body_of(made) == {"first_name": "Jane", "last_name": None}
+
+
+def test_ip_country_is_repeated_when_the_environment_asks_for_it() -> None:
+    made = plan_of(
+        profile(values={"first_name": "Ann", "ip_country": "FR"}),
+        recorded=(record(facts={"ip_country": Fact.of("FR"), "first_name": Fact.of("Jane")}),),
+        sending=Sending(send_ip_country_always=True),
+    )
+    assert body_of(made) == {"first_name": "Ann", "ip_country": "FR"}
+    assert only(made).hazards == ()
+
+
+def test_a_patch_without_ip_country_carries_a_hazard() -> None:
+    change = only(plan_of(profile(values={"first_name": "Ann"})))
+    assert [hazard.kind for hazard in change.hazards] == ["ip_country_from_sender"]
+
+
+def test_the_order_of_files_changes_nothing() -> None:
+    profiles = [profile(name, {"first_name": name}) for name in "dacb"]
+    first = plan_of(*profiles)
+    random.Random(1).shuffle(profiles)
+    assert plan_of(*profiles) == first
+
+
+@pytest.mark.parametrize(
+    ("selection", "expected"),
+    [
+        (Selection(("a*",)), ["ann"]),
+        (Selection(("label:qa",)), ["bob"]),
+        (Selection((), ("ann",)), ["bob"]),
+        (Selection(("*",), ("label:qa",)), ["ann"]),
+    ],
+)
+def test_selection_takes_addresses_and_labels(selection: Selection, expected: list[str]) -> None:
+    made = plan_of(
+        profile("ann", {"email": "a@example.com"}),
+        profile("bob", {"email": "b@example.com"}, labels=["qa"]),
+        selection=selection,
+    )
+    assert isinstance(made, Plan)
+    assert [change.address for change in made.changes] == expected
+
+
+def test_every_field_of_the_contract_can_be_set_alone(contract: Contract) -> None:
+    for path, field in contract.fields.items():
+        if path.startswith("installation_meta."):
+            continue
+        value = True if field.schema["type"] == "boolean" else "x"
+        assert body_of(plan_of(profile(values={path: value}))) == {path: value}
+
+
+# --- as recorded ---------------------------------------------------------------------------------
+
+PATHS = (
+    "email",
+    "first_name",
+    "custom_attributes.a%sb",
+    'custom_attributes."known":"value"',
+    "installation_meta.locale",
+)
+TEXTS = st.sampled_from(["", "Zoë", '"', ',"observed":true', "\\", "%s", "\x7f", "\U0001f600", "5"])
+SCALARS = st.one_of(
+    TEXTS,
+    st.booleans(),
+    st.integers(-(2**70), 2**70),
+    st.floats(allow_nan=False),
+    st.sampled_from([1]),
+).filter(lambda value: value not in (float("inf"), float("-inf")))
+VALUES = st.dictionaries(st.sampled_from(PATHS), st.none() | SCALARS)
+
+
+def about(address: str = "jane", **extra: Any) -> About:
+    return About(address, None, None, False, (), (), **extra)
+
+
+def kept(of: Record) -> str:
+    """The text in which the store keeps a record."""
+    return canonical(encode_record(of) | {"revision": 0})
+
+
+@given(VALUES, st.sets(st.sampled_from(PATHS)))
+def test_a_record_of_what_is_wanted_is_told_from_its_text(
+    values: dict[str, Any], observed: set[str]
+) -> None:
+    facts = {path: Fact.of(value, observed=path in observed) for path, value in values.items()}
+    text = kept(record(facts=facts, created_at=1.5, labels=("a",), timestamp=7))
+    assert is_as_recorded(tuple(values), [*values.values()], about(), text)
+
+
+@given(
+    VALUES,
+    VALUES,
+    st.sampled_from([*Known]),
+    st.sampled_from([*Presence]),
+    st.booleans(),
+    st.sampled_from(["jane", "joe", None]),
+)
+def test_what_counts_as_recorded_has_nothing_to_be_planned(
+    wanted: dict[str, Any],
+    recorded: dict[str, Any],
+    known: Known,
+    presence: Presence,
+    deleting: bool,
+    customer: str | None,
+) -> None:
+    facts = {path: Fact.of(value) for path, value in {**wanted, **recorded}.items()}
+    if recorded:
+        path = min(recorded)
+        facts[path] = facts[path]._replace(known=known)
+    there = record(facts=facts, presence=presence, deleting=deleting, customer_user_id=customer)
+    paths, values = tuple(wanted), [*wanted.values()]
+    if not is_as_recorded(paths, values, about(), kept(there)):
+        return
+    desired = Profile(
+        *("jane", "jane", None, None, wanted, frozenset(), False, ()),
+        source=Source("jane.yaml", 1, 1),
+        lines={},
+    )
+    made = plan_of(desired, recorded=(there,))
+    assert isinstance(made, Plan)
+    assert made.is_empty
+    assert made.unchanged == 1
+
+
+@pytest.mark.parametrize(
+    "differs",
+    [
+        record(facts={"first_name": Fact.of("Jane"), "email": Fact.of("j@example.com")}),
+        record(facts={"first_name": Fact.of("Joan")}),
+        record(facts={}),
+        record(facts={"first_name": Fact(Known.UNCERTAIN, "Jane")}),
+        record(facts={"first_name": Fact.of("Jane")}, presence=Presence.GONE),
+        record(facts={"first_name": Fact.of("Jane")}, presence=Presence.UNCONFIRMED),
+        record(facts={"first_name": Fact.of("Jane")}, deleting=True),
+        record(facts={"first_name": Fact.of("Jane")}, customer_user_id="joe"),
+        record("joe", facts={"first_name": Fact.of("Jane")}, customer_user_id="jane"),
+    ],
+)
+def test_a_record_that_says_something_else_is_not_as_recorded(differs: Record) -> None:
+    assert is_as_recorded(
+        ("first_name",), ["Jane"], about(), kept(record(facts={"first_name": Fact.of("Jane")}))
+    )
+    assert not is_as_recorded(("first_name",), ["Jane"], about(), kept(differs))
+
+
+def test_a_profile_that_is_more_than_its_fields_is_looked_into() -> None:
+    text = kept(record(facts={"first_name": Fact.of("Jane")}))
+    for more in (
+        about(exclusive=True),
+        about()._replace(forget=("email",)),
+        about()._replace(profile_id=DEVICE),
+    ):
+        assert not is_as_recorded(("first_name",), ["Jane"], more, text)

@@ -1,0 +1,686 @@
+"""The index: whatever happens to files, state, clock and index, a warm plan is the plan from scratch."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from reconciler.authoring import walk as files
+from reconciler.authoring.templates import Given
+from reconciler.core.plan import to_lines
+from reconciler.core.records import Fact, Known, Presence, Record
+from reconciler.errors import InputError, ReconcileError, Source
+from reconciler.planning import catalog as declarations
+from reconciler.planning import index as index_module
+from reconciler.planning.index import Declared, Examined, Index
+from reconciler.state.store import Holder
+from reconciler.workspace.facade import Workspace
+
+ROOT = Path(__file__).parent.parent.parent
+CONFIG = "version: 1\nenvironments:\n  local:\n    api: {url: emulator}\n"
+JANE = "customer_user_id: jane\nfirst_name: Jane\n"
+HOLDER = Holder("tester", "here", 1, "test")
+
+
+def make(folder: Path, **files: str) -> Path:
+    """A workspace with an applied state, so that it has a folder for its index."""
+    (folder / "profiles").mkdir(parents=True)
+    (folder / ".reconcile").mkdir()
+    (folder / "reconcile.yaml").write_text(CONFIG, "utf-8")
+    for name, text in files.items():
+        (folder / "profiles" / f"{name}.yaml").write_text(text, "utf-8")
+    return folder
+
+
+def index_of(folder: Path) -> Path:
+    return folder / ".reconcile" / "local.db.index"
+
+
+def outcome(folder: Path, *, cache: bool, **options: Any) -> list[str]:
+    """All that a plan says: its lines and findings, or the findings that prevent it."""
+    findings: list[Any] = []
+    with Workspace.open(start=folder, cache=cache) as workspace:
+        try:
+            plan = workspace.plan(on_findings=findings.extend, **options)
+        except InputError as problem:
+            return [repr(item) for item in (problem.message, *problem.diagnostics)]
+        return [*map(repr, findings), *to_lines(plan)]
+
+
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the files that are read from now on."""
+    seen: list[str] = []
+
+    def read_file(path: str, name: str) -> Any:
+        seen.append(name)
+        return files.read_file(path, name)
+
+    monkeypatch.setattr(declarations, "read_file", read_file)
+    return seen
+
+
+def age(folder: Path) -> None:
+    """Makes files old enough for their stamps to be trusted, as far as the times of change go."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            os.utime(path, (1_000_000_000, 1_000_000_000))
+
+
+@pytest.fixture
+def trusting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stamps are trusted at once: what happens within a tick of the clock is not what is tested."""
+    monkeypatch.setattr(index_module, "RACY", -10_000_000_000)
+
+
+# --- what is spared ------------------------------------------------------------------------------
+
+
+def test_what_did_not_change_is_not_read(
+    tmp_path: Path, trusting: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(tmp_path, jane=JANE, joe=JANE.replace("jane", "joe"))
+    seen = reads(monkeypatch)
+    first = outcome(tmp_path, cache=True)
+    assert sorted(seen) == ["profiles/jane.yaml", "profiles/joe.yaml"]
+    seen.clear()
+    assert outcome(tmp_path, cache=True) == first
+    assert seen == []
+    (tmp_path / "profiles" / "joe.yaml").write_text(JANE.replace("jane", "joe") + "last_name: D\n")
+    assert outcome(tmp_path, cache=True) == outcome(tmp_path, cache=False) != first
+    assert seen[0] == "profiles/joe.yaml"
+    assert len(seen) == 3
+
+
+def test_a_profile_that_is_as_recorded_is_not_planned_again(
+    tmp_path: Path, trusting: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(tmp_path, jane=JANE)
+    with Workspace.open(start=tmp_path) as workspace, workspace.store.lock(HOLDER) as writer:
+        writer.write(
+            put=[Record("jane", customer_user_id="jane", facts={"first_name": Fact.of("Jane")})]
+        )
+    first = outcome(tmp_path, cache=True)
+    assert '"unchanged":1' in first[-1]
+
+    def opened(*arguments: str) -> None:
+        raise AssertionError("looked into")
+
+    monkeypatch.setattr(index_module.Packed, "of", opened)
+    assert outcome(tmp_path, cache=True) == first
+
+
+def test_the_same_content_under_another_stamp_is_read_but_not_parsed(
+    tmp_path: Path, trusting: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(tmp_path, jane=JANE)
+    first = outcome(tmp_path, cache=True)
+    os.utime(tmp_path / "profiles" / "jane.yaml")
+
+    def parse(data: bytes, file: str) -> None:
+        raise AssertionError("parsed")
+
+    monkeypatch.setattr(declarations, "load_quickly", parse)
+    assert outcome(tmp_path, cache=True) == first
+
+
+def test_warnings_are_told_again(tmp_path: Path, trusting: None) -> None:
+    make(tmp_path, jane=JANE + "birthday: 2000-12-31\n", twin=JANE.replace("jane", "joe"))
+    device = "installation_meta:\n  device_id: 3fa85f64-5717-4562-b3fc-2c963f66afa6\n"
+    for name in ("jane", "twin"):
+        with (tmp_path / "profiles" / f"{name}.yaml").open("a") as file:
+            file.write(device)
+    first = outcome(tmp_path, cache=True)
+    assert any("ambiguous-scalar" in line for line in first)
+    assert any("duplicate-device" in line for line in first)
+    assert outcome(tmp_path, cache=True) == first == outcome(tmp_path, cache=False)
+
+
+# --- what is never missed ------------------------------------------------------------------------
+
+
+def test_a_write_within_the_same_tick_is_never_missed(tmp_path: Path) -> None:
+    make(tmp_path, jane=JANE)
+    path = tmp_path / "profiles" / "jane.yaml"
+    with Workspace.open(start=tmp_path) as workspace:
+        for number in range(100):
+            name = f"J{number % 10}ne"
+            before = path.stat()
+            path.write_text(JANE.replace("Jane", name))
+            os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+            (change,) = workspace.plan().changes
+            assert change.fields[0].after == name
+
+
+def test_an_edit_of_an_old_file_that_keeps_size_and_time_is_seen(tmp_path: Path) -> None:
+    make(tmp_path, jane=JANE)
+    age(tmp_path)
+    outcome(tmp_path, cache=True)
+    path = tmp_path / "profiles" / "jane.yaml"
+    path.write_text(JANE.replace("Jane", "Jone"))
+    age(tmp_path)
+    assert outcome(tmp_path, cache=True) == outcome(tmp_path, cache=False)
+
+
+@pytest.mark.parametrize("shift", [-86_400, 86_400])
+def test_a_clock_that_is_wrong_makes_no_young_stamp_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shift: int
+) -> None:
+    make(tmp_path, jane=JANE)
+    right = index_module.time.time_ns
+    monkeypatch.setattr(index_module.time, "time_ns", lambda: right() + shift * 10**9)
+    outcome(tmp_path, cache=True)
+    stamps = sqlite3.connect(index_of(tmp_path)).execute("SELECT stamps FROM folder").fetchone()[0]
+    assert stamps == bytes(files.array("q", (-1, 0, 0, 0)))
+
+
+# --- whatever happens ----------------------------------------------------------------------------
+
+NAMES = st.sampled_from(["a.yaml", "b.yaml", "c.yml", "x/a.yaml", "x/y/b.yaml", "z/é.yaml"])
+IDS = st.sampled_from(["u1", "u2", "u3", "u4", "u5", "u6"])
+VALUES = st.sampled_from(["A", "B", "C"])
+DEVICES = st.sampled_from(["", *(f"{n}fa85f64-5717-4562-b3fc-2c963f66afa6" for n in "12")])
+UUIDS = st.sampled_from(
+    ["", "", "", "", *(f"{n}0000000-0000-4000-8000-000000000000" for n in "12")]
+)
+
+
+@st.composite
+def documents(draw: st.DrawFn) -> str:
+    lines = []
+    customer, profile_id = draw(st.one_of(IDS, st.just(""))), draw(UUIDS)
+    if customer or not profile_id:
+        lines.append(f"customer_user_id: {customer or 'u1'}")
+    if profile_id:
+        lines.append(f"profile_id: {profile_id}")
+    lines.append(f"first_name: {draw(VALUES)}")
+    if draw(st.booleans()):
+        lines += ["custom_attributes:", f"  tier: {draw(st.integers(0, 2))}"]
+    if device := draw(DEVICES):
+        lines += ["installation_meta:", f"  device_id: {device}"]
+    usual = ["", "# a comment", "meta: {labels: [qa], protect: true}", "birthday: 2000-12-31"]
+    odd = ["no such: field", "first_name: again"]
+    lines.append(draw(st.sampled_from([*usual * 4, *odd])))
+    return "\n".join(lines) + "\n"
+
+
+TEXTS = st.lists(documents(), min_size=1, max_size=2).map("---\n".join)
+RECORDS = st.builds(
+    lambda name, value, presence, profile_id, tier: Record(
+        name or f"profile:{profile_id}",
+        customer_user_id=name or None,
+        profile_id=profile_id or None,
+        presence=presence,
+        facts={
+            "first_name": Fact.of(value),
+            "custom_attributes.tier": Fact(Known.UNCERTAIN, attempt=tier)
+            if tier
+            else Fact.of(tier),
+        },
+        labels=("qa",) if value == "A" else (),
+        protect=value == "B",
+    ),
+    st.one_of(IDS, st.just("")),
+    VALUES,
+    st.sampled_from(Presence),
+    UUIDS.filter(bool),
+    st.sampled_from([0.0, 1.0, 2.0]),
+)
+OPTIONS = st.fixed_dictionaries(
+    {},
+    optional={
+        "prune": st.just(True),
+        "reassert": st.just(True),
+        "select": st.sampled_from([("u1",), ("label:qa",)]),
+    },
+)
+
+
+class Changing(RuleBasedStateMachine):
+    """Files and state change as they please; after every step both plans are the same.
+
+    Every stamp is trusted; so that it may be, a tick of the clock lies between any two steps.
+    """
+
+    racy = -10_000_000_000
+
+    @initialize(text=TEXTS)
+    def begin(self, text: str) -> None:
+        self.racy, index_module.RACY = index_module.RACY, self.racy
+        self.folder = make(Path(tempfile.mkdtemp()))
+        self.profiles = self.folder / "profiles"
+        self.index = index_of(self.folder)
+        self.options: dict[str, Any] = {}
+        self.write("a.yaml", text)
+
+    def teardown(self) -> None:
+        self.racy, index_module.RACY = index_module.RACY, self.racy
+        shutil.rmtree(self.folder)
+
+    def files(self) -> list[Path]:
+        return sorted(path for path in self.profiles.rglob("*.y*ml") if path.is_file())
+
+    @rule(name=NAMES, text=TEXTS)
+    def write(self, name: str, text: str) -> None:
+        path = self.profiles / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, "utf-8")
+
+    @rule(pick=st.randoms(), other=VALUES)
+    def edit_without_a_trace(self, pick: Any, other: str) -> None:
+        """Same size, same time of change."""
+        for path in self.files()[:1]:
+            before = path.stat()
+            text = path.read_text("utf-8")
+            for value in "ABC":
+                text = text.replace(f"first_name: {value}\n", f"first_name: {other}\n")
+            path.write_text(text, "utf-8")
+            os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    @rule(pick=st.randoms(), seconds=st.sampled_from([-(10.0**8), -5.0, 0.0, 5.0, 10.0**8]))
+    def touch(self, pick: Any, seconds: float) -> None:
+        """The clock is set back, or forward, and a file is touched."""
+        if files := self.files():
+            path = pick.choice(files)
+            now = path.stat().st_mtime
+            os.utime(path, (now + seconds, now + seconds))
+
+    @rule(pick=st.randoms(), name=NAMES)
+    def move(self, pick: Any, name: str) -> None:
+        if files := self.files():
+            target = self.profiles / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            pick.choice(files).rename(target)
+
+    @rule(pick=st.randoms())
+    def remove(self, pick: Any) -> None:
+        if files := self.files():
+            pick.choice(files).unlink()
+
+    @rule()
+    def remove_a_folder(self) -> None:
+        shutil.rmtree(self.profiles / "x", ignore_errors=True)
+
+    @rule(pick=st.randoms())
+    def link(self, pick: Any) -> None:
+        if files := self.files():
+            with suppress(FileExistsError):
+                (self.profiles / "link.yaml").symlink_to(pick.choice(files))
+
+    @rule(put=st.lists(RECORDS, max_size=3), gone=st.lists(IDS, max_size=2))
+    def state_moves(self, put: list[Record], gone: list[str]) -> None:
+        with Workspace.open(start=self.folder) as workspace, workspace.store.lock(HOLDER) as writer:
+            writer.write(put={record.address: record for record in put}.values(), remove=gone)
+
+    @rule()
+    def state_becomes_what_files_declare(self) -> None:
+        with Workspace.open(start=self.folder, cache=False) as workspace:
+            checked = workspace.validate()
+            with workspace.store.lock(HOLDER) as writer:
+                writer.write(
+                    put=[
+                        Record(
+                            profile.address,
+                            customer_user_id=profile.customer_user_id,
+                            profile_id=profile.profile_id,
+                            facts={path: Fact.of(value) for path, value in profile.values.items()},
+                        )
+                        for profile in checked.profiles
+                    ]
+                )
+
+    @rule()
+    def state_is_restored(self) -> None:
+        """An older state comes back, with revisions that were given to others meanwhile."""
+        state = self.folder / ".reconcile" / "local.db"
+        backup = self.folder / "backup"
+        if backup.exists():
+            shutil.copy2(backup, state)
+        elif state.exists():
+            shutil.copy2(state, backup)
+
+    @rule()
+    def index_goes(self) -> None:
+        self.index.unlink(missing_ok=True)
+
+    @rule(options=OPTIONS)
+    def ask_for_something_else(self, options: dict[str, Any]) -> None:
+        self.options = options
+
+    @invariant()
+    def warm_and_cold_agree(self) -> None:
+        if not hasattr(self, "folder"):
+            return
+        assert outcome(self.folder, cache=True, **self.options) == outcome(
+            self.folder, cache=False, **self.options
+        )
+        self.tick()
+
+    def tick(self) -> None:
+        """Waits until what is written has another stamp: a busy machine's clock may stand for a while."""
+        probe = self.folder / "probe"
+        probe.touch()
+        first = probe.stat().st_ctime_ns
+        while probe.stat().st_ctime_ns == first:
+            time.sleep(0.002)
+            probe.touch()
+
+
+class ChangingFast(Changing):
+    """The same, with young stamps: what is not trusted is read again."""
+
+    racy = index_module.RACY
+
+
+TestChangingFast = ChangingFast.TestCase
+TestChangingFast.settings = settings(max_examples=10, stateful_step_count=15, deadline=None)
+TestChanging = Changing.TestCase
+TestChanging.settings = settings(max_examples=60, stateful_step_count=20, deadline=None)
+
+
+# --- an index that cannot be used ----------------------------------------------------------------
+
+
+def damages() -> Iterator[tuple[str, Any]]:
+    yield "garbage", lambda path: path.write_bytes(b"garbage" * 1000)
+    yield "empty", lambda path: path.write_bytes(b"")
+    yield "cut", lambda path: os.truncate(path, path.stat().st_size // 2)
+    yield (
+        "zeros",
+        lambda path: path.write_bytes(path.read_bytes()[:4096] + bytes(path.stat().st_size - 4096)),
+    )
+    yield "readable by others", lambda path: path.chmod(0o644)
+    yield "a folder", lambda path: (path.unlink(), path.mkdir())
+    yield "a link", lambda path: (path.rename(f"{path}.real"), path.symlink_to(f"{path}.real"))
+    yield "another database", another_database
+    yield "a stray journal", lambda path: Path(f"{path}-journal").write_bytes(b"x" * 5000)
+
+
+def another_database(path: Path) -> None:
+    path.unlink()
+    with sqlite3.connect(path) as db:
+        db.execute("CREATE TABLE theirs (a)")
+    db.close()
+    path.chmod(0o600)
+
+
+@pytest.mark.parametrize("damage", [*damages()], ids=lambda pair: pair[0])
+def test_a_doubtful_index_is_not_believed(
+    tmp_path: Path, trusting: None, damage: tuple[str, Any]
+) -> None:
+    make(tmp_path, jane=JANE, joe=JANE.replace("jane", "joe"))
+    first = outcome(tmp_path, cache=True)
+    damage[1](index_of(tmp_path))
+    assert outcome(tmp_path, cache=True) == first
+    assert outcome(tmp_path, cache=True) == first
+
+
+def test_an_index_that_lies_is_not_believed_if_others_could_write_it(
+    tmp_path: Path, trusting: None
+) -> None:
+    make(tmp_path, jane=JANE)
+    first = outcome(tmp_path, cache=True)
+    with sqlite3.connect(index_of(tmp_path)) as db:
+        db.execute("UPDATE profile SET body = replace(body, 'Jane', 'Eve')")
+    db.close()
+    assert "Eve" in "".join(outcome(tmp_path, cache=True))
+    index_of(tmp_path).chmod(0o664)
+    assert outcome(tmp_path, cache=True) == first
+
+
+def test_the_index_is_for_the_user_alone(tmp_path: Path) -> None:
+    make(tmp_path, jane=JANE)
+    outcome(tmp_path, cache=True)
+    assert index_of(tmp_path).stat().st_mode & 0o777 == 0o600
+
+
+def test_without_the_cache_the_index_is_left_alone(tmp_path: Path) -> None:
+    make(tmp_path, jane=JANE)
+    outcome(tmp_path, cache=False)
+    assert not index_of(tmp_path).exists()
+
+
+def test_another_dialect_is_another_index(tmp_path: Path, trusting: None) -> None:
+    make(tmp_path, jane=JANE)
+    outcome(tmp_path, cache=True)
+    openapi = CONFIG.replace("{url: emulator}", "{url: emulator, dialect: openapi}")
+    (tmp_path / "reconcile.yaml").write_text(openapi)
+    assert outcome(tmp_path, cache=True) == outcome(tmp_path, cache=False)
+
+
+def test_a_plan_beside_another_one_works_on_a_copy(tmp_path: Path, trusting: None) -> None:
+    make(tmp_path, jane=JANE)
+    first = outcome(tmp_path, cache=True)
+    busy = sqlite3.connect(index_of(tmp_path), isolation_level=None)
+    for begin in ("BEGIN IMMEDIATE", "BEGIN EXCLUSIVE"):
+        busy.execute(begin)
+        assert outcome(tmp_path, cache=True) == first
+        busy.execute("ROLLBACK")
+    busy.close()
+
+
+def test_two_processes_at_once_do_not_disturb_each_other(tmp_path: Path) -> None:
+    make(tmp_path)
+    for number in range(300):
+        text = JANE.replace("jane", f"u{number}")
+        (tmp_path / "profiles" / f"{number}.yaml").write_text(text)
+    command = [sys.executable, "-m", "reconciler", "plan", "--format", "json"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    expected = subprocess.run(
+        [*command, "--no-cache"], capture_output=True, cwd=tmp_path, env=environment, check=True
+    ).stdout
+    for _ in range(2):
+        running = [
+            subprocess.Popen(command, stdout=subprocess.PIPE, cwd=tmp_path, env=environment)
+            for _ in range(3)
+        ]
+        assert [process.communicate()[0] for process in running] == [expected] * 3
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_profiles_stay_what_they_were_when_files_are_read_again(
+    tmp_path: Path, trusting: None, monkeypatch: pytest.MonkeyPatch, cache: bool
+) -> None:
+    monkeypatch.setattr(
+        "reconciler.workspace.facade._FEW", 1
+    )  # so they are read from the index each time
+    make(tmp_path, jane=JANE, joe=JANE.replace("jane", "joe"))
+    with Workspace.open(start=tmp_path, cache=cache) as workspace:
+        checked = workspace.validate()
+        (tmp_path / "profiles" / "joe.yaml").unlink()
+        (tmp_path / "profiles" / "jane.yaml").write_text(JANE.replace("Jane", "Janet"))
+        again = workspace.validate()
+        assert [profile.address for profile in workspace.validate().profiles] == ["jane"]
+        assert [profile.values["first_name"] for profile in checked.profiles] == ["Jane", "Jane"]
+        assert [profile.values["first_name"] for profile in again.profiles] == ["Janet"]
+        assert len(workspace.plan(profiles=[*checked.profiles]).changes) == 2
+    with pytest.raises(ReconcileError, match="after it was closed"):
+        list(checked.profiles)
+
+
+def test_nothing_is_copied_for_a_workspace_that_is_closed(
+    tmp_path: Path, trusting: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def detach(index: Index) -> None:
+        raise AssertionError("copied")
+
+    make(tmp_path, jane=JANE)
+    monkeypatch.setattr(Index, "_detach", detach)
+    with Workspace.open(start=tmp_path) as workspace:
+        workspace.plan()
+        profiles = workspace.declared
+    assert len(profiles) == 1
+
+
+def test_what_another_process_put_into_the_index_is_not_taken_for_what_was_read(
+    tmp_path: Path, trusting: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reconciler.workspace.facade._FEW", 1)
+    make(tmp_path, jane=JANE, joe=JANE.replace("jane", "joe"))
+    outcome(tmp_path, cache=True)
+
+    seen: list[int] = []
+    with Workspace.open(start=tmp_path) as workspace:
+        checked = workspace.validate()
+        index = workspace._index
+        assert index is not None
+        real = index._version
+
+        def version() -> int:
+            if seen:  # it was committed: another one is here first
+                index._db.execute("ROLLBACK")
+                with sqlite3.connect(index_of(tmp_path)) as other:
+                    other.execute("DELETE FROM profile WHERE address = 'joe'")
+                index._db.execute("BEGIN")
+            seen.append(real())
+            return seen[-1]
+
+        monkeypatch.setattr(index, "_version", version)
+        index.keep()
+        with pytest.raises(index_module.Unusable):
+            list(checked.profiles)
+
+
+def test_a_plan_that_is_being_read_keeps_no_other_one_waiting(
+    tmp_path: Path, trusting: None
+) -> None:
+    make(tmp_path, jane=JANE)
+    first = outcome(tmp_path, cache=True)
+    reader = sqlite3.connect(index_of(tmp_path), isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT * FROM profile").fetchall()
+    with Workspace.open(start=tmp_path) as workspace:
+        (tmp_path / "profiles" / "jane.yaml").write_text(JANE.replace("Jane", "Janet"))
+        assert len(workspace.validate().profiles) == 1  # and what was read cannot be committed
+        other = sqlite3.connect(index_of(tmp_path), timeout=0)
+        other.execute("SELECT * FROM profile").fetchall()
+        other.close()
+        assert [profile.values["first_name"] for profile in workspace.declared] == ["Janet"]
+    reader.close()
+    assert outcome(tmp_path, cache=True) == outcome(tmp_path, cache=False) != first
+
+
+def test_a_database_that_stays_locked_is_not_waited_for(tmp_path: Path, trusting: None) -> None:
+    make(tmp_path, jane=JANE)
+    first = outcome(tmp_path, cache=True)
+    busy = sqlite3.connect(index_of(tmp_path), isolation_level=None)
+    busy.execute("BEGIN EXCLUSIVE")
+    private = sqlite3.connect(":memory:")
+    source = sqlite3.connect(index_of(tmp_path), timeout=0)
+    with pytest.raises(sqlite3.OperationalError):
+        index_module._copy(source, private)
+    assert outcome(tmp_path, cache=True) == first
+    for connection in (busy, source, private):
+        connection.close()
+
+
+# --- what else documents are made from -----------------------------------------------------------
+
+
+def test_a_file_is_read_again_when_something_else_changed_that_it_was_made_from(
+    tmp_path: Path, trusting: None
+) -> None:
+    make(tmp_path, jane=JANE)
+    profiles = tmp_path / "profiles"
+    given = Given(variables={"tier": "gold"})
+
+    def read(index: Index) -> None:
+        means = declarations.Means(declarations.Rules("guide", given))
+        declarations.Declarations.read(index, profiles, means, str)
+
+    def rows(index: Index) -> int:
+        return len([*index.profiles()])
+
+    index = Index.open(None, "key")
+    read(index)
+    (file,) = {number >> 20 for *_, number in index.profiles()}
+    sources = {"var.tier": given.digest_of("var.tier")}
+    seen = Examined(None, b"?", (), [Declared("jane", None, None, None, None)], sources)
+    index.put_files([(file, "profiles/jane.yaml", seen)], known=True)
+    read(index)
+    assert next(index.profiles())[0] == "jane"
+    assert index.digests([file]) == {file: b"?"}
+    given = Given(variables={"tier": "silver"})
+    read(index)
+    assert index.digests([file]) != {file: b"?"}
+    assert rows(index) == 1
+    index.close()
+
+
+def test_findings_survive_the_index() -> None:
+    finding = index_module.Diagnostic(
+        index_module.Severity.WARNING, "a/b", "m\u202e", Source("f", 1, 2), "h"
+    )
+    assert [*index_module.decode_findings(index_module.encode_findings([finding]))] == [finding]
+    assert finding._replace(hint="") != finding
+
+
+def put(folder: Path, *records: Record, gone: tuple[str, ...] = ()) -> None:
+    with Workspace.open(start=folder) as workspace, workspace.store.lock(HOLDER) as writer:
+        writer.write(put=records, remove=gone)
+    time.sleep(0.012)
+
+
+def recorded(name: str, value: str) -> Record:
+    return Record(name, customer_user_id=name, facts={"first_name": Fact.of(value)})
+
+
+def test_what_was_settled_in_a_newer_state_says_nothing_about_an_older_one(
+    tmp_path: Path, trusting: None
+) -> None:
+    uuid = "10000000-0000-4000-8000-000000000000"
+    make(tmp_path, jane=f"profile_id: {uuid}\nfirst_name: Jane\n")
+    state = tmp_path / ".reconcile" / "local.db"
+    put(tmp_path, recorded("u1", "A")._replace(profile_id=uuid))
+    shutil.copy2(state, tmp_path / "backup")
+    assert "identity" in "".join(outcome(tmp_path, cache=True))
+    found = recorded(f"profile:{uuid}", "Jane")._replace(profile_id=uuid, customer_user_id=None)
+    put(tmp_path, found)
+    assert '"unchanged":1' in outcome(tmp_path, cache=True)[-1]
+    shutil.copy2(tmp_path / "backup", state)
+    assert outcome(tmp_path, cache=True) == outcome(tmp_path, cache=False)
+    assert "identity" in "".join(outcome(tmp_path, cache=True))
+
+
+def test_each_way_in_which_either_side_moves_is_seen(tmp_path: Path, trusting: None) -> None:
+    joe = JANE.replace("jane", "joe").replace("Jane", "Joe")
+    make(tmp_path, jane=JANE, joe=joe)
+    profiles = tmp_path / "profiles"
+    put(tmp_path, recorded("jane", "Jane"), recorded("joe", "Joe"), recorded("old", "Old"))
+
+    def summary() -> dict[str, int]:
+        """Twice, since the second plan rests on what the first one noted."""
+        warm = [outcome(tmp_path, cache=True) for _ in range(3)]
+        assert warm == [outcome(tmp_path, cache=False)] * 3
+        counts = json.loads(warm[0][-1])["summary"]
+        return {name: counts[name] for name in ("create", "update", "unchanged", "orphans")}
+
+    assert summary() == {"create": 0, "update": 0, "unchanged": 2, "orphans": 1}
+    put(tmp_path, recorded("jane", "Janet"))
+    assert summary() == {"create": 0, "update": 1, "unchanged": 1, "orphans": 1}
+    (profiles / "jane.yaml").write_text(JANE.replace("Jane", "Janet"))
+    assert summary() == {"create": 0, "update": 0, "unchanged": 2, "orphans": 1}
+    (profiles / "joe.yaml").unlink()
+    assert summary() == {"create": 0, "update": 0, "unchanged": 1, "orphans": 2}
+    (profiles / "old.yaml").write_text(joe.replace("joe", "old"))
+    assert summary() == {"create": 0, "update": 1, "unchanged": 1, "orphans": 1}
+    (profiles / "old.yaml").unlink()
+    assert summary() == {"create": 0, "update": 0, "unchanged": 1, "orphans": 2}
+    put(tmp_path, gone=("jane", "old"))
+    assert summary() == {"create": 1, "update": 0, "unchanged": 0, "orphans": 1}
+    (profiles / "joe.yaml").write_text(joe)
+    assert summary() == {"create": 1, "update": 0, "unchanged": 1, "orphans": 0}

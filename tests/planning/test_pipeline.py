@@ -1,0 +1,191 @@
+"""Plans are the same whoever makes them: here, in threads, in processes; with examples or without."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.corpora import document
+from reconciler.cli.main import _Seen
+from reconciler.core.plan import Plan, to_lines
+from reconciler.core.planner import Options, make_plan
+from reconciler.core.records import Fact, Record
+from reconciler.errors import ReconcileError
+from reconciler.planning import pipeline as planning
+from reconciler.planning import planfile
+from reconciler.planning import workers as hands
+from reconciler.planning.workers import processes
+from reconciler.reports.text import TextWatcher, plan_text
+from reconciler.reports.view import PlanView, Tally
+from reconciler.state.store import Holder
+from reconciler.workspace.facade import Workspace
+
+HOLDER = Holder("jane", "localhost", 1, "test")
+MANY = 400
+
+
+@pytest.fixture
+def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few profiles are worth what many are."""
+    monkeypatch.setattr(hands, "_processors", lambda: 2)
+    monkeypatch.setattr(planning, "AT_ONCE", 16)
+    monkeypatch.setattr(planning, "_WORTH_A_PROCESS", 50)
+    monkeypatch.setattr(planning, "MOST_HELD", 30)
+
+
+def make(folder: Path, *, odd: bool = False) -> None:
+    """Profiles of which some are recorded, some as they are declared; with orphans."""
+    (folder / "reconcile.yaml").write_text(
+        "version: 1\nenvironments:\n  here: {api: {url: 'http://127.0.0.1:9', key_env: KEY}}\n",
+        "utf-8",
+    )
+    (folder / "profiles").mkdir()
+    documents = [document(number) for number in range(MANY)]
+    if odd:
+        documents += [
+            "customer_user_id: '%s-##[x]'\nfirst_name: 'Zo\u00eb \"%d\"'\nmeta: {protect: true}\n",
+            "for_each: 3\ncustomer_user_id: 'made-{index}'\nfirst_name: A\n",
+        ]
+    (folder / "profiles" / "all.yaml").write_text("---\n".join(documents), "utf-8")
+    with Workspace.open(start=folder) as place, place.store.lock(HOLDER) as writer:
+        desired = [*place.desired()]
+        writer.write(
+            put=[
+                *(
+                    Record(
+                        profile.address,
+                        customer_user_id=profile.address,
+                        facts={path: Fact.of(value) for path, value in profile.values.items()},
+                    )
+                    for profile in desired[::5]
+                ),
+                *(
+                    Record(profile.address, customer_user_id=profile.address)
+                    for profile in desired[1::7]
+                    if profile.address not in {each.address for each in desired[::5]}
+                ),
+                Record("orphan-1", customer_user_id="orphan-1"),
+                Record("orphan-2", customer_user_id="orphan-2", protect=True),
+            ]
+        )
+
+
+def planned(folder: Path, pool: Callable[[], Executor] | None, **options: Any) -> tuple[Plan, str]:
+    """A plan, and its text as it was written while it was made."""
+    texts: list[bytes] = []
+    watchers: list[TextWatcher] = []
+
+    def watch() -> TextWatcher:
+        texts.clear()
+        watchers.append(TextWatcher(Tally(), texts.append, color=False, ascii=False))
+        return watchers[-1]
+
+    with Workspace.open(start=folder, pool=pool, cache=False) as place:
+        made = place.plan(watch=watch, **options)
+        lines = [*to_lines(made)]
+    view = PlanView.of(made, tally=watchers[-1].tally)
+    assert lines == [*to_lines(made)]
+    if watchers[-1].is_whole:
+        written = b"".join(texts).decode()
+        assert written in plan_text(view, color=False)
+    return made, plan_text(view, color=False)
+
+
+def alone(folder: Path, **options: Any) -> Plan:
+    """The same plan as it is made of values in memory."""
+    with Workspace.open(start=folder, cache=False) as place:
+        store = place.store
+        made = make_plan(
+            [*place.desired()],
+            {record.address: record for record in store.records()},
+            header=store.header(),
+            contract=place.contract,
+            options=Options(environment="here", **options),
+        )
+    assert isinstance(made, Plan)
+    return made
+
+
+@pytest.mark.parametrize("odd", [False, True])
+@pytest.mark.parametrize("options", [{}, {"prune": True}, {"reassert": True}], ids=str)
+@pytest.mark.parametrize(
+    "pool", [None, lambda: ThreadPoolExecutor(1), processes], ids=["here", "threads", "processes"]
+)
+def test_a_plan_is_the_same_whoever_makes_it(
+    tmp_path: Path,
+    small_batches: None,
+    pool: Callable[[], Executor] | None,
+    options: dict[str, Any],
+    odd: bool,
+) -> None:
+    make(tmp_path, odd=odd)
+    expected = alone(tmp_path, **options)
+    made, text = planned(tmp_path, pool, **options)
+    assert [*to_lines(made)] == [*to_lines(expected)]
+    assert made.digest == expected.digest
+    assert text == plan_text(PlanView.of(expected), color=False)
+
+
+def test_changes_that_were_made_elsewhere_can_be_gone_through_again(
+    tmp_path: Path, small_batches: None
+) -> None:
+    make(tmp_path)
+    made, _ = planned(tmp_path, lambda: ThreadPoolExecutor(1))
+    assert not isinstance(made.changes, tuple)
+    assert [*made.changes] == [*made.changes] == [*alone(tmp_path).changes]
+    assert len(made.changes) > MANY // 2
+
+
+class Quiet:
+    """What the command line knows of an invocation, as far as it matters here."""
+
+    mask = None
+
+    def colored(self, stream: object) -> bool:
+        return False
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is full")
+def test_a_text_that_there_is_no_room_for_is_made_when_it_is_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(tmp_path)
+    monkeypatch.setattr(planfile, "_MOST_TEXT", 1_000_000)  # the plan itself is not that long
+    with Workspace.open(start=tmp_path, cache=False) as place:
+        seen = _Seen(Quiet(), place, text=True)  # type: ignore[arg-type]
+        kept = place.plan(watch=seen.begin)
+        assert seen.text is not None
+        expected = "".join(seen.text.parts())
+        monkeypatch.setattr(planfile, "_MOST_TEXT", 100)
+        monkeypatch.setattr(planfile, "_unnamed", lambda folder: os.open("/dev/full", os.O_RDWR))
+        watcher = seen.begin()
+        for change in kept.changes:
+            watcher.add(change)
+        assert seen.text is None
+    assert expected in plan_text(PlanView.of(kept), color=False)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is full")
+def test_a_plan_that_there_is_no_room_for_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(tmp_path)
+    monkeypatch.setattr(planfile, "_MOST_TEXT", 100)
+    monkeypatch.setattr(planfile, "_unnamed", lambda folder: os.open("/dev/full", os.O_RDWR))
+    with (
+        Workspace.open(start=tmp_path, cache=False) as place,
+        pytest.raises(ReconcileError, match="No space left") as failed,
+    ):
+        place.plan()
+    assert "--select" in failed.value.hint
+
+
+def test_a_few_changes_are_held(tmp_path: Path) -> None:
+    make(tmp_path)
+    made, _ = planned(tmp_path, processes)
+    assert isinstance(made.changes, tuple)

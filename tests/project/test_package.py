@@ -1,0 +1,114 @@
+"""What is installed, and what starting the program costs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from reconciler.config.reader import TEMPLATE
+
+ROOT = Path(__file__).parent.parent.parent
+HEAVY = ("requests", "jsonschema", "jsonschema_rs", "deepdiff", "yaml")
+IDLE = (
+    *(
+        *HEAVY,
+        "certifi",
+        "faker",
+        "jinja2",
+        "markupsafe",
+        "referencing",
+        "rich",
+        "ruamel",
+        "urllib3",
+    ),
+    *("asyncio", "concurrent.futures", "multiprocessing", "socket", "ssl", "subprocess"),
+    *("decimal", "email", "fractions", "importlib.resources", "importlib.metadata"),
+    *("difflib", "random", "shutil", "tempfile", "zipfile"),
+    *(
+        "reconciler.remote.client",
+        "reconciler.authoring.yaml_reader",
+        "reconciler.authoring.yaml_fast",
+    ),
+)
+"""What a plan has no use for where nothing changed."""
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["plan", "--help"]])
+def test_help_and_version_import_nothing_heavy(arguments: list[str]) -> None:
+    program = (
+        "import sys\n"
+        "from reconciler.cli.main import main\n"
+        f"sys.argv = ['reconcile', *{arguments!r}]\n"
+        "try:\n"
+        "    main()\n"
+        "finally:\n"
+        f"    print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert done.stderr.strip() == "[]"
+
+
+def test_a_plan_of_what_did_not_change_imports_nothing_that_it_does_not_use(tmp_path: Path) -> None:
+    (tmp_path / "reconcile.yaml").write_text(TEMPLATE, "utf-8")
+    (tmp_path / ".reconcile").mkdir()
+    profile = tmp_path / "profiles" / "jane.yaml"
+    profile.parent.mkdir()
+    profile.write_text("customer_user_id: jane\nfirst_name: Jane\n", "utf-8")
+    program = (
+        "import sys\n"
+        "from reconciler import index\n"
+        "index.RACY = -10_000_000_000  # young stamps are trusted\n"
+        "from reconciler.cli.main import main\n"
+        "sys.argv = ['reconcile', 'plan']\n"
+        "try:\n"
+        "    main()\n"
+        "finally:\n"
+        f"    print([name for name in {IDLE!r} if name in sys.modules], file=sys.stderr)\n"
+    )
+
+    def plan() -> tuple[str, str]:
+        done = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout, done.stderr.strip()
+
+    first, _ = plan()
+    assert plan() == (first, "[]")
+
+
+def test_an_installed_wheel_carries_its_schemas(tmp_path: Path) -> None:
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+    built = subprocess.run(
+        [*pip, "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", str(tmp_path), "."],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert built.returncode == 0, built.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    installed = tmp_path / "installed"
+    zipfile.ZipFile(wheel).extractall(installed)
+    program = (
+        "import reconciler, reconciler.resources as r\n"
+        "print(reconciler.__file__)\n"
+        "print(len(r.load_contract().fields), r.load_schema('profile.schema')['title'])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(installed)},
+    )
+    assert done.returncode == 0, done.stderr
+    assert str(installed) in done.stdout
+    assert (installed / "reconciler" / "_schemas" / "contract.json").is_file()
+    assert (installed / "reconciler" / "py.typed").is_file()

@@ -1,0 +1,238 @@
+"""When a request may leave: rates, waits, learning, outages."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reconciler.core.transitions import Rate
+from reconciler.remote.pacing import FASTEST, MARGIN, UNLIMITED_WINDOW, Pace, Verdict
+
+
+class Clock:
+    """Only waiting moves it."""
+
+    def __init__(self) -> None:
+        self.time = 100.0
+
+    def now(self) -> float:
+        return self.time
+
+    def sleep(self, seconds: float) -> None:
+        self.time += seconds
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def departures(pace: Pace, clock: Clock, number: int, *, delay: float = 0.0) -> list[float]:
+    """When so many requests, each written ``delay`` after it was let go, leave."""
+    times = []
+    for _ in range(number):
+        assert pace.enter()
+        clock.time += delay
+        pace.wrote()
+        times.append(clock.time)
+    return times
+
+
+def most_in(times: list[float], window: float) -> int:
+    return max(sum(start <= time < start + window for time in times) for start in times)
+
+
+@given(
+    st.sampled_from([1 / 2, 1.0, 5.0, 7.0, 50.0, 300.0, 40_000 / 60]),
+    st.lists(st.sampled_from([0.0, 0.0, 0.001, 0.02, 0.3, 2.0]), min_size=1, max_size=60),
+)
+def test_no_second_holds_more_than_the_rate_whatever_holds_threads_up(
+    rate: float, delays: list[float]
+) -> None:
+    clock = Clock()
+    pace = Pace(Rate(rate), clock=clock)
+    times = []
+    for delay in itertools.islice(itertools.cycle(delays), max(60, int(rate * 2.5))):
+        times += departures(pace, clock, 1, delay=delay)
+    assert most_in(times, 1.0) <= max(1, int(rate))
+
+
+@pytest.mark.parametrize("rate", [1.0, 5.0, 300.0, 40_000 / 60])
+def test_nearly_all_of_the_rate_is_used(clock: Clock, rate: float) -> None:
+    number = int(rate * 20)
+    times = departures(Pace(Rate(rate), clock=clock), clock, number)
+    assert (number - 1) / (times[-1] - times[0]) >= 0.97 * rate
+
+
+def test_a_request_on_its_way_out_takes_its_place_until_it_has_left(clock: Clock) -> None:
+    pace = Pace(Rate(5.0), clock=clock)
+    assert all(pace.enter() for _ in range(5))
+    waited = threading.Event()
+
+    def sixth() -> None:
+        pace.enter()
+        waited.set()
+
+    threading.Thread(target=sixth, daemon=True).start()
+    assert not waited.wait(0.05)
+    pace.kept()
+    assert waited.wait(5)
+
+
+def test_without_a_rate_nobody_waits(clock: Clock) -> None:
+    departures(Pace(Rate(None), clock=clock), clock, 1000)
+    assert clock.time == 100.0
+
+
+def test_retry_after_holds_everybody_back(clock: Clock) -> None:
+    pace = Pace(Rate(None), clock=clock)
+    pace.learn(Verdict.LIMITED, began=clock.time, retry_after=7.0)
+    assert pace.waiting_for() == "the API asked to wait 7 s"
+    departures(pace, clock, 1)
+    assert clock.time == pytest.approx(107.0)
+
+
+def test_no_answer_makes_us_wait_longer_than_a_minute(clock: Clock) -> None:
+    pace = Pace(Rate(None), clock=clock)
+    pace.learn(Verdict.LIMITED, began=clock.time, retry_after=1e400)
+    departures(pace, clock, 1)
+    assert clock.time == pytest.approx(160.0)
+
+
+def test_asked_to_stop_nothing_leaves(clock: Clock) -> None:
+    pace = Pace(Rate(1.0), clock=clock, stop=lambda: clock.time > 100.3)
+    assert pace.enter()
+    pace.wrote()
+    assert not pace.enter()
+    assert clock.time < 100.6
+
+
+# --- learning ------------------------------------------------------------------------------------
+
+
+def answered(pace: Pace, clock: Clock, number: int, latency: float = 0.05) -> None:
+    for _ in range(number):
+        assert pace.enter()
+        pace.wrote()
+        pace.learn(Verdict.UP, began=clock.time - latency)
+
+
+def test_a_learning_rate_grows_while_it_is_what_holds_us_up(clock: Clock) -> None:
+    pace = Pace(Rate(5.0, auto=True), clock=clock)
+    answered(pace, clock, 200)
+    assert pace.rate is not None
+    assert 50 < pace.rate <= FASTEST
+    answered(pace, clock, 10_000)
+    assert pace.rate == FASTEST
+
+
+def test_a_learning_rate_does_not_grow_where_nobody_waits_for_it(clock: Clock) -> None:
+    pace = Pace(Rate(5.0, auto=True), clock=clock)
+    for _ in range(50):
+        answered(pace, clock, 1)
+        clock.time += 1.0
+    assert pace.rate == 5.0
+
+
+def test_a_learning_rate_halves_once_for_all_that_was_under_way(clock: Clock) -> None:
+    pace = Pace(Rate(80.0, auto=True), clock=clock)
+    for _ in range(10):
+        pace.learn(Verdict.LIMITED, began=clock.time - 0.1)
+    clock.time += 0.2
+    assert pace.rate == 40.0
+    pace.learn(Verdict.LIMITED, began=clock.time)
+    assert pace.rate == 20.0
+
+
+def test_a_given_rate_stays(clock: Clock) -> None:
+    pace = Pace(Rate(80.0), clock=clock)
+    pace.learn(Verdict.LIMITED, began=clock.time)
+    answered(pace, clock, 100)
+    assert pace.rate == 80.0
+
+
+# --- how many at a time --------------------------------------------------------------------------
+
+
+def test_until_the_first_answer_one_call_is_under_way(clock: Clock) -> None:
+    pace = Pace(Rate(None), clock=clock)
+    assert pace.in_flight(None) == 1
+    answered(pace, clock, 1)
+    assert pace.in_flight(None) == UNLIMITED_WINDOW
+    assert pace.in_flight(3) == 3
+
+
+@pytest.mark.parametrize(("rate", "latency", "calls"), [(5.0, 0.1, 3), (40_000 / 60, 0.1, 102)])
+def test_calls_under_way_follow_rate_and_latency(
+    clock: Clock, rate: float, latency: float, calls: int
+) -> None:
+    pace = Pace(Rate(rate), clock=clock)
+    answered(pace, clock, 1, latency)
+    assert pace.in_flight(None) == calls
+
+
+def test_calls_under_way_make_up_for_slow_writing(clock: Clock) -> None:
+    pace = Pace(Rate(100.0), clock=clock)
+    free = Pace(Rate(None), clock=clock)
+    for each in (pace, free):
+        answered(each, clock, 1, 0.1)
+        for _ in range(200):
+            each.wrote_down(0.02)
+    assert pace.in_flight(None) == 23
+    assert free.in_flight(None) == UNLIMITED_WINDOW + 79
+    assert free.in_flight(8) == 8
+
+
+# --- outages -------------------------------------------------------------------------------------
+
+
+def test_an_api_that_never_answered_is_given_up_soon(clock: Clock) -> None:
+    pace = Pace(Rate(None), clock=clock)
+    for _ in range(5):
+        assert pace.enter()
+        pace.kept()
+        pace.learn(Verdict.AWAY, began=clock.time)
+    assert pace.given_up
+    assert not pace.enter()
+
+
+def test_in_an_outage_one_request_a_second_asks_until_it_is_over(clock: Clock) -> None:
+    pace = Pace(Rate(100.0), clock=clock)
+    answered(pace, clock, 1)
+    for _ in range(5):
+        pace.learn(Verdict.AWAY, began=clock.time)
+    assert pace.is_open
+    assert pace.in_flight(None) == 1
+    probes = []
+    for _ in range(30):
+        probes += departures(pace, clock, 1)
+        pace.learn(Verdict.AWAY, began=clock.time)
+    assert all(b - a >= 1.0 for a, b in itertools.pairwise(probes))
+    answered(pace, clock, 1)
+    assert not pace.is_open
+    start = clock.time
+    departures(pace, clock, 2)
+    assert clock.time - start < 2 * MARGIN / 100 + 0.01
+
+
+def test_patience_ends(clock: Clock) -> None:
+    pace = Pace(Rate(None), clock=clock, patience=10.0)
+    answered(pace, clock, 1)
+    for _ in range(5):
+        pace.learn(Verdict.AWAY, began=clock.time)
+    while pace.enter():
+        pace.kept()
+        pace.learn(Verdict.AWAY, began=clock.time)
+    assert pace.given_up
+    assert 110 <= clock.time < 112
+
+
+def test_an_error_of_the_api_itself_is_no_outage(clock: Clock) -> None:
+    pace = Pace(Rate(None), clock=clock)
+    for _ in range(20):
+        pace.learn(Verdict.UNCLEAR, began=clock.time)
+    assert not pace.is_open

@@ -1,0 +1,189 @@
+"""Git's answers, from repositories made here: who wrote a line, who removed it, what changed since."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from reconciler.core.plan import Origin
+from reconciler.errors import ReconcileError, UsageError
+from reconciler.reports.blame import Repository, folder_in_repository
+
+Write = Callable[[str, str], Path]
+
+
+class Git:
+    """A repository whose commits are always the same."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.day = 0
+        self("init", "--quiet", "--initial-branch=main")
+
+    def __call__(self, *arguments: str, author: str = "Ada") -> str:
+        name = {
+            "NAME": author,
+            "EMAIL": "a@example.com",
+            "DATE": f"2026-11-{self.day + 1:02}T00:00:00Z",
+        }
+        env = {
+            f"GIT_{who}_{what}": value
+            for who in ("AUTHOR", "COMMITTER")
+            for what, value in name.items()
+        }
+        done = subprocess.run(
+            ["git", "-c", "commit.gpgsign=false", *arguments],
+            cwd=self.folder,
+            env={"PATH": "/usr/bin:/bin:/usr/local/bin", "HOME": "/nonexistent", **env},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stdout.strip()
+
+    def commit(self, message: str, *, author: str = "Ada") -> str:
+        self.day += 1
+        self("add", "--all")
+        self("commit", "--quiet", "--allow-empty", "-m", message, author=author)
+        return self("rev-parse", "HEAD")
+
+
+@pytest.fixture
+def git(tmp_path: Path) -> Git:
+    return Git(tmp_path)
+
+
+JANE = "customer_user_id: jane\nfirst_name: Jane\nemail: j@example.com\n"
+
+
+def test_a_line_has_the_author_and_commit_that_wrote_it(git: Git, write: Write) -> None:
+    write("profiles/jane.yaml", JANE)
+    first = git.commit("First", author="Ada Lovelace")
+    write("profiles/jane.yaml", JANE.replace("Jane", "Janet"))
+    second = git.commit("Janet <b>now</b>", author="Grace Hopper")
+    lines = Repository.around(git.folder).blame("profiles/jane.yaml")
+    assert lines == {
+        1: Origin(first, "Ada Lovelace", "2026-11-02", "First"),
+        2: Origin(second, "Grace Hopper", "2026-11-03", "Janet <b>now</b>"),
+        3: Origin(first, "Ada Lovelace", "2026-11-02", "First"),
+    }
+
+
+def test_a_line_that_is_not_committed_says_so(git: Git, write: Write) -> None:
+    write("profiles/jane.yaml", JANE)
+    git.commit("First")
+    write("profiles/jane.yaml", JANE.replace("Jane", "Janet"))
+    origin = Repository.around(git.folder).blame("profiles/jane.yaml")[2]
+    assert (origin.commit, origin.summary) == ("", "not committed yet")
+
+
+def test_a_removed_field_has_the_commit_that_removed_it(git: Git, write: Write) -> None:
+    other = "---\ncustomer_user_id: anna\nemail: a@example.com\n"
+    write("profiles/a.yaml", JANE + other)
+    git.commit("First")
+    write("profiles/a.yaml", JANE.replace("email: j@example.com\n", "") + other)
+    removal = git.commit("No mail for Jane", author="Grace")
+    write("profiles/a.yaml", JANE.replace("email: j@example.com\n", "") + other + "# x\n")
+    git.commit("Later")
+    repository = Repository.around(git.folder)
+    found = repository.removal("profiles/a.yaml", "jane", "email")
+    assert found == Origin(removal, "Grace", "2026-11-03", "No mail for Jane", removed=True)
+    assert repository.removal("profiles/a.yaml", "jane", "last_name") is None
+
+
+def test_a_removed_file_has_the_commit_that_removed_it(git: Git, write: Write) -> None:
+    path = write("profiles/jane.yaml", JANE)
+    git.commit("First")
+    path.unlink()
+    removal = git.commit("Jane leaves")
+    found = Repository.around(git.folder).removal("profiles/jane.yaml", "jane", "")
+    assert found is not None
+    assert (found.commit, found.removed) == (removal, True)
+
+
+def test_a_removal_that_is_not_committed_says_so(git: Git, write: Write) -> None:
+    write("profiles/jane.yaml", JANE)
+    git.commit("First")
+    write("profiles/jane.yaml", "customer_user_id: jane\n")
+    found = Repository.around(git.folder).removal("profiles/jane.yaml", "jane", "email")
+    assert found == Origin("", "", "", "not committed yet", removed=True)
+
+
+def test_attributes_are_found_in_both_forms(git: Git, write: Write) -> None:
+    listed = "customer_user_id: x\ncustom_attributes:\n  - {key: a, value: 1}\n"
+    write("profiles/x.yaml", listed + "  - {key: b, value: 2}\n")
+    git.commit("First")
+    write("profiles/x.yaml", "customer_user_id: x\ncustom_attributes: {a: 1}\n")
+    removal = git.commit("Without b")
+    found = Repository.around(git.folder).removal("profiles/x.yaml", "x", "custom_attributes.b")
+    assert found is not None
+    assert found.commit == removal
+
+
+def test_a_version_that_does_not_parse_does_not_stop_the_search(git: Git, write: Write) -> None:
+    write("profiles/x.yaml", JANE)
+    git.commit("First")
+    write("profiles/x.yaml", "{broken")
+    broken = git.commit("Oops")
+    write("profiles/x.yaml", "customer_user_id: jane\n")
+    git.commit("Mended")
+    found = Repository.around(git.folder).removal("profiles/x.yaml", "jane", "email")
+    assert found is not None
+    assert found.commit == broken
+
+
+def test_what_changed_since_counts_from_the_fork(git: Git, write: Write) -> None:
+    write("profiles/a.yaml", JANE)
+    write("profiles/gone.yaml", JANE)
+    write("profiles/moved.yaml", JANE)
+    fork = git.commit("First")
+    git("checkout", "--quiet", "-b", "feature")
+    write("profiles/ü ber.yaml", JANE)
+    (git.folder / "profiles/gone.yaml").unlink()
+    (git.folder / "profiles/moved.yaml").rename(git.folder / "profiles/new name.yaml")
+    git.commit("On the branch")
+    write("profiles/fresh.yaml", JANE)
+    git("checkout", "--quiet", "main")
+    write("profiles/b.yaml", JANE)
+    git("add", "profiles/b.yaml")
+    git.day += 1
+    git("commit", "--quiet", "-m", "Meanwhile")
+    git("checkout", "--quiet", "feature")
+    commit, files = Repository.around(git.folder).changed_since("main")
+    assert commit == fork
+    assert files == {
+        "profiles/ü ber.yaml",
+        "profiles/gone.yaml",
+        "profiles/moved.yaml",
+        "profiles/new name.yaml",
+        "profiles/fresh.yaml",
+    }
+
+
+@pytest.mark.parametrize("revision", ["nowhere", "--output=x", "", "HEAD; rm -rf /", "a\x00b"])
+def test_an_unknown_revision_is_a_wrong_call(git: Git, revision: str) -> None:
+    git.commit("First")
+    with pytest.raises(UsageError, match="does not know"):
+        Repository.around(git.folder).changed_since(revision)
+    assert not (git.folder / "x").exists()
+
+
+def test_without_a_repository_it_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ReconcileError, match="not a git repository"):
+        Repository.around(tmp_path)
+    assert folder_in_repository(tmp_path) == ""
+
+
+def test_without_git_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ReconcileError, match="git is not installed"):
+        Repository.around(tmp_path)
+
+
+def test_a_folder_knows_its_place(git: Git, write: Write) -> None:
+    write("apps/shop/reconcile.yaml", "")
+    assert folder_in_repository(git.folder / "apps" / "shop") == "apps/shop/"
+    assert folder_in_repository(git.folder) == ""

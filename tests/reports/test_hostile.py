@@ -1,0 +1,410 @@
+"""Whatever stands in values, keys, file names, git and the API's words stays text in every format.
+
+Plans full of hostile text are rendered and parsed back: by a CommonMark parser with GitHub's links and
+tables, by an HTML parser, by the rules of workflow commands, by XML and JSON parsers. What is found must
+be what a plan of harmless text of the same shape has.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections import Counter
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from itertools import count
+from typing import Any
+from urllib.parse import unquote
+from xml.etree import ElementTree
+
+import pytest
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+from reconciler.core.outcomes import Outcome, Result
+from reconciler.core.plan import (
+    Action,
+    Basis,
+    Change,
+    FieldChange,
+    Hazard,
+    Mode,
+    Op,
+    Origin,
+    Plan,
+    Request,
+    Scope,
+)
+from reconciler.errors import Diagnostic, Severity, Source
+from reconciler.reports import ci, markdown
+from reconciler.reports import html as page
+from reconciler.reports import text as report
+from reconciler.reports.view import Links, PlanView
+from reconciler.values import shown
+
+SAMPLES = (
+    "<script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
+    "</code></pre></details><h1>x</h1>",
+    "]]></script><script>x</script>",
+    "<!-- reconcile:plan:production sha256:" + "0" * 64 + " -->",
+    "-->",
+    "&lt;b&gt;&#x40;octocat",
+    "@octocat @org/team",
+    "#1 owner/name#2 GH-3 0123456789abcdef0123456789abcdef01234567 deadbeef",
+    "https://evil.example/ www.evil.example ftp://x mailto:a@evil.example a@evil.example",
+    "[x](https://evil.example) ![x](https://evil.example/x.png) [x]: https://evil.example",
+    "<https://evil.example>",
+    "`",
+    "``` `` ````",
+    "```\n@octocat\n```",
+    "~~~",
+    "| a | b |\n| - | - |",
+    "\\|",
+    "\\",
+    "*a* _b_ **c** ~~d~~ ==e== :tada: $x$ $$y$$",
+    "# heading\n> quote\n- item\n1. one\n---\n===\n+ x",
+    "1. x",
+    "- [ ] x",
+    "> [!CAUTION]",
+    "::error::x",
+    "  ::set-output name=x::y",
+    "::stop-commands::x",
+    ":",
+    "##[add-mask]x",
+    "##vso[task.setvariable variable=x]y",
+    "%0A::error::x %25 %3A %2C",
+    "a\r\n::warning::b\n##[group]c",
+    "\x1b[31mred\x1b]8;;https://evil.example\x07link\x1b]8;;\x07 \x9b31m",
+    "\x00\x07\x08\x7f\x85\u2028\u2029",
+    "\u202egnp.exe\u202c \u2066x\u2069 \u200b\u200d\ufeff\u00ad",
+    "\ud800 \udfff \ue000 \uffff \U0010ffff",
+    "{{ 7 * 7 }} {% raw %} ${{ secrets.X }} $(id) `id` ; rm -rf / && x",
+    "'\"><svg/onload=alert(1)>",
+    "javascript:alert(1)",
+    "file.yaml#L1) [x](https://evil.example",
+    "../../etc/passwd?x=1&y=<b>",
+    "=cmd|' /C calc'!A0",
+    "/close /assign @octocat ~label !1 %2 &3 $4",
+    "",
+    " ",
+    "a" * 5000,
+    "é" * 300 + "💥",
+)  # fmt: skip
+
+PIECES = (*SAMPLES[:-2], *"`|<>&@#:[]()!*_~\\\"'%\n\r\t\x1b\u202e.,;-+=/ ", "a", "deadbeef", "x.y")
+LINKS = Links("https://git.example/o/n/blob/abc/", "app/")
+PARSER = MarkdownIt("gfm-like").enable("linkify")
+UNSAFE = re.compile(
+    "[\x00-\x09\x0b-\x1f\x7f-\x9f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff\ue000]"
+)
+
+
+def hostile(seed: int) -> Iterator[str]:
+    chance = random.Random(seed)
+    yield from SAMPLES
+    while True:
+        yield "".join(chance.choices(PIECES, k=chance.randint(1, 5)))
+
+
+def harmless() -> Iterator[str]:
+    return (f"word{number}x" for number in count())
+
+
+def plan_of(texts: Iterator[str], changes: int) -> tuple[PlanView, list[str]]:
+    """A plan with a text wherever one can stand, and the texts."""
+    used: list[str] = []
+
+    def text() -> str:
+        used.append(next(texts))
+        return used[-1]
+
+    made = []
+    blame = {}
+    for number in range(changes):
+        address, name, value, after = text(), text(), text(), text()
+        path = f"custom_attributes.{name}"
+        headers, body = {"adapty-customer-user-id": text()}, {text(): text()}
+        made.append(
+            Change(
+                address,
+                list(Action)[number % 5],
+                text(),
+                (
+                    FieldChange(path, Op.SET, value, after, Basis.RECORDED, 3),
+                    FieldChange("email", Op.CLEAR, value, None, Basis.UNCERTAIN),
+                ),
+                (Request("PATCH", "/x", headers, body),),
+                (Hazard("link", text()), Hazard("other", text())),
+                Source(text(), 1),
+                1,
+                (text(),),
+            )
+        )
+        blame[address, path] = Origin(text(), text(), "2026-01-01", "")
+    plan = Plan(
+        text(),
+        Mode.PRUNE,
+        text(),
+        1,
+        None,
+        tuple(made),
+        (text(),),
+        1,
+        (Hazard("max_changes", text()),),
+        Scope((text(),), (text(),), text()),
+    )
+    return PlanView.of(plan, blame=blame, links=LINKS), used
+
+
+def findings_of(texts: Iterator[str], number: int) -> list[Diagnostic]:
+    return [
+        Diagnostic(
+            Severity.ERROR if index % 2 else Severity.WARNING,
+            "profile/value",
+            next(texts),
+            Source(next(texts), index % 3, index % 2),
+            next(texts),
+        )
+        for index in range(number)
+    ]
+
+
+CHANGES = 20
+BATCHES = range(25)
+"""Each makes some 290 texts of a plan in 4 formats, 180 of findings in 6, 240 of outcomes in 2 and 140 of
+annotations: more than 50,000 in all."""
+
+
+# --- Markdown ------------------------------------------------------------------------------------
+
+
+def flat(text: str) -> list[Token]:
+    found: list[Token] = []
+    for token in PARSER.parse(text):
+        found.append(token)
+        found += token.children or []
+    return found
+
+
+def skeleton(tokens: list[Token]) -> Counter[tuple[str, str]]:
+    """What stands in the document; texts, code spans and links are looked at apart."""
+    plain = (
+        "text",
+        "code_inline",
+        "inline",
+        "text_special",
+        "softbreak",
+        "link_open",
+        "link_close",
+    )
+    return Counter((token.type, token.tag) for token in tokens if token.type not in plain)
+
+
+LIVE = re.compile(r"[@#<>`\[\]|\\]|://|www\.|\b[0-9a-f]{7,40}\b|:\w+:|\b[A-Z]+-\d")
+
+
+def live(tokens: list[Token]) -> list[str]:
+    """Texts outside of code in which GitHub or GitLab would find something."""
+    return [
+        token.content
+        for token in tokens
+        if token.type == "text"
+        and LIVE.search(token.content)
+        and not token.content.startswith("[!")
+    ]
+
+
+def addresses(tokens: list[Token]) -> list[str]:
+    return [
+        str(value)
+        for token in tokens
+        for name, value in token.attrItems()
+        if name in ("href", "src")
+    ]
+
+
+@pytest.mark.parametrize("seed", BATCHES)
+def test_a_comment_holds_nothing_but_text_of_it(seed: int) -> None:
+    view, _ = plan_of(hostile(seed), CHANGES)
+    tame, _ = plan_of(harmless(), CHANGES)
+    options: dict[str, Any] = {"limit": 1 << 24, "show_requests": True}
+    tokens = flat(markdown.plan_markdown(view, **options))
+    expected = flat(markdown.plan_markdown(tame, **options))
+    assert skeleton(tokens) == skeleton(expected)
+    assert live(tokens) == []
+    ours = [link for c in view.changes for link in (c.link, *(f.link for f in c.fields)) if link]
+    assert sorted(addresses(tokens)) == sorted(ours)
+    assert all(
+        re.fullmatch(r"https://git\.example/o/n/blob/abc/app/[\w.~/%-]*#L\d", link) for link in ours
+    )
+    assert not UNSAFE.search(markdown.plan_markdown(view, **options))
+    spans = {token.content for token in tokens if token.type == "code_inline"}
+    told = [shown(change.address) for change in view.plan.changes if change.address.strip()]
+    assert [text for text in told if len(text) <= 100 and text not in spans] == []
+
+
+@pytest.mark.parametrize("seed", BATCHES)
+def test_findings_in_a_comment_are_text(seed: int) -> None:
+    tokens = flat(
+        markdown.diagnostics_markdown(
+            findings_of(hostile(seed), 60), environment="x", links=LINKS, limit=1 << 24
+        )
+    )
+    expected = flat(
+        markdown.diagnostics_markdown(
+            findings_of((f"word{n}x" for n in count()), 60), environment="x", links=LINKS
+        )
+    )
+    breaks = ("html_inline", "")
+    found, tame = skeleton(tokens), skeleton(expected)
+    assert found.pop(breaks, 0) <= tame.pop(breaks)  # a hint may be empty
+    assert found == tame
+    assert live(tokens) == []
+    ours = [LINKS.to(item.source) for item in findings_of(hostile(seed), 60)]
+    assert sorted(addresses(tokens)) == sorted(link for link in ours if link)
+
+
+# --- HTML ----------------------------------------------------------------------------------------
+
+
+class Elements(HTMLParser):
+    """The tags of a page with their attributes' names, and the texts of its JSON."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: Counter[tuple[str, tuple[str, ...]]] = Counter()
+        self.inside = ""
+        self.data = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found[tag, tuple(name for name, _ in attrs)] += 1
+        self.inside = tag if ("id", "data") in attrs else ""
+
+    def handle_data(self, data: str) -> None:
+        if self.inside == "script":
+            self.data += data
+
+
+def elements(text: str) -> Elements:
+    parser = Elements()
+    parser.feed(text)
+    return parser
+
+
+@pytest.mark.parametrize("seed", BATCHES)
+def test_a_page_has_no_element_of_it(seed: int) -> None:
+    view, _ = plan_of(hostile(seed), CHANGES)
+    tame, _ = plan_of(harmless(), CHANGES)
+    text = page.plan_html(view)
+    parsed = elements(text)
+    assert parsed.found == elements(page.plan_html(tame)).found
+    assert not UNSAFE.search(text)
+    told = [change["address"] for change in json.loads(parsed.data)]
+    assert told == [shown(change.address) for change in view.plan.changes]
+
+
+# --- terminal and log ----------------------------------------------------------------------------
+
+
+def commands(text: str) -> list[str]:
+    """What GitHub or Azure would obey in a log."""
+    return [
+        line
+        for line in re.split(r"[\r\n\v\f\x85\u2028\u2029]", text)
+        if line.strip().startswith("::") or re.search(r"##(vso)?\[", line, re.IGNORECASE)
+    ]
+
+
+@pytest.mark.parametrize("seed", BATCHES)
+def test_a_terminal_and_a_log_see_text_only(seed: int) -> None:
+    view, _ = plan_of(hostile(seed), CHANGES)
+    tame, _ = plan_of(harmless(), CHANGES)
+    found = findings_of(hostile(seed), 60)
+    texts = hostile(seed)
+    results = [
+        Result(next(texts), Action.UPDATE, Outcome.FAILED, next(texts), next(texts), (next(texts),))
+        for _ in range(60)
+    ]
+    outputs = [
+        report.plan_text(view, color=False, show_requests=True),
+        report.plan_json(view),
+        report.diagnostics_text(found, color=False),
+        report.diagnostics_json(found),
+        *(report.result_line(result, color=False) for result in results),
+        *(report.change_event(result) for result in results),
+        ci.plan_gitlab(view),
+        ci.diagnostics_gitlab(found),
+        ci.diagnostics_sarif(found, version="1"),
+    ]
+    for output in outputs:
+        assert commands(output) == []
+        assert not UNSAFE.search(output)
+    lines = outputs[0].count("\n")
+    assert lines == report.plan_text(tame, color=False, show_requests=True).count("\n")
+    read = json.loads(outputs[1])
+    assert [change["address"] for change in read["changes"]] == [
+        change.address for change in view.plan.changes
+    ]
+
+
+# --- workflow commands ---------------------------------------------------------------------------
+
+COMMAND = re.compile(r"::(error|warning|notice) ([^:\r\n]*)::([^\r\n]*)").fullmatch
+PROPERTY = re.compile(r"(file|line|col|title)=([^,:\r\n]*)").fullmatch
+
+
+@pytest.mark.parametrize("seed", BATCHES)
+def test_annotations_hold_it_as_data(seed: int) -> None:
+    view, _ = plan_of(hostile(seed), 8)
+    tame, _ = plan_of(harmless(), 8)
+    *lines, last = ci.plan_annotations(view).splitlines()
+    assert len(lines) == len(ci.plan_annotations(tame).splitlines()) - 1
+    assert not last.startswith(":")
+    found = findings_of(hostile(seed), 18)
+    *more, _ = ci.diagnostics_annotations(found).splitlines()
+    assert len(more) == 18
+    for line in [*lines, *more]:
+        command = COMMAND(line)
+        assert command is not None, line
+        assert all(PROPERTY(part) for part in command[2].split(",")), line
+        assert not UNSAFE.search(line)
+        assert not re.search(r"##(vso)?\[", line, re.IGNORECASE)
+    files = {
+        unquote(part[5:])
+        for line in more
+        for part in line.split("::")[1].split(",")
+        if "file=" in part
+    }
+    assert any(shown(item.source.file) in file for item in found for file in files)
+
+
+# --- reports of builds ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", BATCHES)
+def test_junit_holds_it_as_data(seed: int) -> None:
+    found = findings_of(hostile(seed), 60)
+    suite = ElementTree.fromstring(ci.diagnostics_junit(found, documents=60))
+    names = {case.get("name") for case in suite}
+    assert names == {shown(item.source.file) for item in found} | {"60 documents read"}
+    assert {element.tag for element in suite.iter()} == {
+        "testsuite",
+        "testcase",
+        "failure",
+        "system-out",
+    }
+
+
+@pytest.mark.parametrize("seed", BATCHES)
+def test_reports_for_gitlab_and_code_scanning_hold_it_as_data(seed: int) -> None:
+    found = findings_of(hostile(seed), 60)
+    issues = json.loads(ci.diagnostics_gitlab(found))
+    assert [issue["location"]["path"] for issue in issues] == [
+        shown(item.source.file) for item in found
+    ]
+    assert len({issue["fingerprint"] for issue in issues}) == len(issues)
+    results = json.loads(ci.diagnostics_sarif(found, version="1"))["runs"][0]["results"]
+    uris = [r["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] for r in results]
+    assert all(re.fullmatch(r"[\w.~/%-]*", uri, re.ASCII) for uri in uris)

@@ -1,0 +1,192 @@
+"""What an apply shows while it runs, and that no stream can stop it."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+
+from reconciler.core.outcomes import ApplyReport, Failure, Halt, Outcome, Progress, Result
+from reconciler.core.plan import Action, Change, Mode, Plan
+from reconciler.errors import ExitCode, ReconcileError
+from reconciler.reports.progress import Events, Lines
+
+APPLIED = Result("jane", Action.UPDATE, Outcome.APPLIED)
+FAILED = Result("joe", Action.UPDATE, Outcome.FAILED, "no \x1b[31m", "abc", failure=Failure.REFUSED)
+SKIPPED = Result("zoe", Action.UPDATE, Outcome.SKIPPED, "interrupted", failure=Failure.HALTED)
+HALFWAY = Progress(total=100, done=40, failed=1, under_way=3, requests=44, rate=5.0)
+
+
+def plan(changes: int = 3) -> Plan:
+    made = tuple(Change(f"u{number:04}", Action.UPDATE, "1 to set") for number in range(changes))
+    return Plan("local", Mode.ADDITIVE, None, 0, None, made, (), 0)
+
+
+def report(**outcomes: int) -> ApplyReport:
+    counts = {outcome: outcomes.get(outcome.value, 0) for outcome in Outcome}
+    return ApplyReport("run-1", counts, problems=(FAILED, SKIPPED), halt=Halt.INTERRUPTED)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+class Full(io.StringIO):
+    """Takes nothing."""
+
+    def write(self, text: str) -> int:
+        raise OSError(28, "No space left on device")
+
+
+class Time:
+    def __init__(self) -> None:
+        self.at = 0.0
+
+    def __call__(self) -> float:
+        return self.at
+
+
+def lines(out: io.StringIO, err: io.StringIO, *, bar: bool = False, clock: Time) -> Lines:
+    return Lines(out, err, color=False, bar=bar, clock=clock)
+
+
+def events_of(out: io.StringIO) -> list[dict[str, object]]:
+    return [json.loads(line) for line in out.getvalue().splitlines()]
+
+
+def test_each_outcome_is_a_line_but_what_was_not_begun_is_summed_up() -> None:
+    out, err = io.StringIO(), io.StringIO()
+    narrator = lines(out, err, clock=Time())
+    narrator.begin(plan())
+    for result in (APPLIED, FAILED, SKIPPED):
+        narrator.result(result)
+    narrator.end(report(applied=1, failed=1, skipped=1), ExitCode.INTERRUPTED)
+    assert out.getvalue() == (
+        "jane: applied\n"
+        "joe: failed (no \\x1b[31m) [Request-Id abc]\n"
+        "1 change not begun, because interrupted: zoe\n"
+        "Apply incomplete: 1 applied, 0 already, 1 failed, 0 stale, 0 uncertain, 1 skipped.\n"
+        "Interrupted: run apply again to go on; what is done is recorded.\n"
+    )
+    assert err.getvalue() == ""
+
+
+def test_after_many_changes_the_problems_are_listed_again() -> None:
+    out = io.StringIO()
+    narrator = lines(out, io.StringIO(), clock=Time())
+    narrator.begin(plan(30))
+    narrator.end(report(applied=28, failed=1, skipped=1), ExitCode.INTERRUPTED)
+    assert out.getvalue().startswith("joe: failed (no \\x1b[31m) [Request-Id abc]\n1 change not")
+
+
+def test_without_a_terminal_a_line_now_and_then_says_how_far_it_is() -> None:
+    out, err, clock = io.StringIO(), io.StringIO(), Time()
+    narrator = lines(out, err, clock=clock)
+    narrator.begin(plan(100))
+    for clock.at in (5.0, 10.0, 12.0, 20.0):
+        narrator.progress(HALFWAY)
+    assert err.getvalue() == (
+        "40 of 100 changes; 1 failed, 3 under way, at most 300/min; about 15 s left\n"
+        "40 of 100 changes; 1 failed, 3 under way, at most 300/min; about 30 s left\n"
+    )
+    assert out.getvalue() == ""
+
+
+def test_at_a_terminal_a_bar_appears_after_a_second_and_problems_stand_above_it() -> None:
+    out, err, clock = Terminal(), Terminal(), Time()
+    narrator = lines(out, err, bar=True, clock=clock)
+    narrator.begin(plan(100))
+    narrator.progress(HALFWAY)
+    assert err.getvalue() == ""
+    clock.at = 1.5
+    narrator.progress(HALFWAY)
+    narrator.result(APPLIED)
+    narrator.result(FAILED)
+    narrator.end(report(applied=1, failed=1), ExitCode.FAILED)
+    assert "40/100" in err.getvalue()
+    assert "1 failed, 3 under way, at most 300/min" in err.getvalue()
+    assert "joe: failed (no \\x1b[31m)" in err.getvalue()
+    assert "jane: applied" not in out.getvalue() + err.getvalue()
+    assert "Apply incomplete" in out.getvalue()
+
+
+def test_results_that_go_elsewhere_are_all_written_beside_a_bar() -> None:
+    out, err, clock = io.StringIO(), Terminal(), Time()
+    narrator = lines(out, err, bar=True, clock=clock)
+    narrator.begin(plan(100))
+    clock.at = 2.0
+    narrator.progress(HALFWAY)
+    narrator.result(APPLIED)
+    narrator.end(report(applied=1), ExitCode.DONE)
+    assert out.getvalue().startswith("jane: applied\n")
+
+
+@pytest.mark.parametrize("make", ["lines", "events"])
+def test_a_stream_that_takes_nothing_is_given_up_and_stops_nothing(make: str) -> None:
+    out, clock = Full(), Time()
+    narrator = lines(out, out, clock=clock) if make == "lines" else Events(out, clock=clock)
+    narrator.begin(plan())
+    narrator.result(FAILED)
+    clock.at = 30.0
+    narrator.progress(HALFWAY)
+    narrator.end(report(failed=1), ExitCode.FAILED)
+    assert narrator.broken
+
+
+def test_a_bar_whose_terminal_is_gone_is_given_up() -> None:
+    out, err, clock = io.StringIO(), Terminal(), Time()
+    narrator = lines(out, err, bar=True, clock=clock)
+    narrator.begin(plan(100))
+    clock.at = 2.0
+    narrator.progress(HALFWAY)
+    err.close()
+    clock.at = 3.0
+    narrator.progress(HALFWAY)
+    narrator.result(FAILED)
+    narrator.end(report(failed=1), ExitCode.FAILED)
+    assert "joe: failed" in out.getvalue()
+
+
+def test_what_a_stream_cannot_encode_is_escaped() -> None:
+    raw = io.BytesIO()
+    narrator = lines(io.TextIOWrapper(raw, "ascii"), io.StringIO(), clock=Time())
+    narrator.result(Result("jane", Action.UPDATE, Outcome.FAILED, "né"))
+    assert raw.getvalue() == b"jane: failed (n\\xe9)\n"
+
+
+def test_events_begin_with_the_version_and_end_with_the_summary() -> None:
+    out, clock = io.StringIO(), Time()
+    narrator = Events(out, clock=clock)
+    narrator.begin(plan())
+    narrator.result(FAILED)
+    for clock.at in (5.0, 10.0):
+        narrator.progress(HALFWAY)
+    narrator.end(report(failed=1), ExitCode.FAILED)
+    events = events_of(out)
+    assert [event["type"] for event in events] == [
+        "version", "start", "change", "progress", "summary",
+    ]  # fmt: skip
+    assert events[0]["format_version"] == 1
+    assert events[1] == {
+        "type": "start", "environment": "local", "digest": plan().digest, "changes": 3,
+        "requests": 0,
+    }  # fmt: skip
+    assert (events[2]["outcome"], events[2]["failure"]) == ("failed", "refused")
+    assert (events[3]["done"], events[3]["rate_per_minute"]) == (40, 300.0)
+    assert (events[4]["halt"], events[4]["exit_code"]) == ("interrupted", 1)
+
+
+def test_a_run_that_ends_by_an_error_has_a_summary_too() -> None:
+    out = io.StringIO()
+    narrator = Events(out, clock=Time())
+    narrator.result(APPLIED)
+    narrator.fail(ReconcileError("the disk is full", hint="Free some space."))
+    summary = events_of(out)[-1]
+    assert summary["type"] == "summary"
+    assert (summary["error"], summary["hint"]) == ("the disk is full", "Free some space.")
+    assert summary["exit_code"] == 1
+    outcomes = summary["outcomes"]
+    assert isinstance(outcomes, dict)
+    assert outcomes["applied"] == 1

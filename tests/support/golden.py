@@ -1,0 +1,79 @@
+"""The plans of `tests.support.plans` in each format, as files. ``make golden`` writes them anew."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from reconciler.core.contract_files import load_contract
+from reconciler.core.plan import Plan
+from reconciler.core.transitions import Rate
+from reconciler.reports import ci, markdown
+from reconciler.reports import html as page
+from reconciler.reports import text as report
+from reconciler.reports.masking import Mask
+from reconciler.reports.view import PlanView
+from reconciler.resources import load_template
+from tests.support.plans import BLAME, EMPTY, EVERYTHING, FINDINGS, LINKS, SMALL
+
+FOLDER = Path(__file__).parent.parent / "golden"
+
+
+def _masked(plan: Plan) -> PlanView:
+    mask = Mask(load_contract("guide"), ("tier",))
+    return PlanView.of(mask.plan(plan), masked=(mask.kind,), links=LINKS)
+
+
+VIEWS: dict[str, Callable[[], PlanView]] = {
+    "everything": lambda: PlanView.of(EVERYTHING, rate=Rate(5.0), links=LINKS),
+    "empty": lambda: PlanView.of(EMPTY),
+    "blamed": lambda: PlanView.of(SMALL, blame=BLAME, links=LINKS),
+    "masked": lambda: _masked(EVERYTHING),
+}
+
+
+def without_files(text: str) -> str:
+    """A page without its style and script, which are files themselves."""
+    for name, tag in (("plan.css", "style"), ("plan.js", "script")):
+        text = text.replace(f"<{tag}>{load_template(name)}</{tag}>", f"<{tag}>{name}</{tag}>")
+    return text
+
+
+PLANS: dict[str, Callable[[PlanView], str]] = {
+    "txt": lambda view: report.plan_text(view, color=False, show_requests=True),
+    "json": report.plan_json,
+    "md": lambda view: markdown.plan_markdown(view, show_requests=True),
+    "html": lambda view: without_files(page.plan_html(view)),
+    "github.txt": ci.plan_annotations,
+    "gitlab.json": ci.plan_gitlab,
+}
+
+REPORTS: dict[str, Callable[[], str]] = {
+    "txt": lambda: report.diagnostics_text(FINDINGS, color=False),
+    "json": lambda: report.diagnostics_json(FINDINGS),
+    "md": lambda: markdown.diagnostics_markdown(FINDINGS, environment="local", links=LINKS),
+    "github.txt": lambda: ci.diagnostics_annotations(FINDINGS, LINKS),
+    "gitlab.json": lambda: ci.diagnostics_gitlab(FINDINGS, LINKS),
+    "sarif": lambda: ci.diagnostics_sarif(FINDINGS, version="0.1.0", links=LINKS),
+    "junit.xml": lambda: ci.diagnostics_junit(FINDINGS, documents=3),
+}
+
+
+def rendered() -> dict[str, str]:
+    """The content of every golden file by its name."""
+    files = {
+        f"{name}.{ending}": write(view())
+        for name, view in VIEWS.items()
+        for ending, write in PLANS.items()
+    }
+    return files | {f"findings.{ending}": write() for ending, write in REPORTS.items()}
+
+
+if __name__ == "__main__":
+    FOLDER.mkdir(exist_ok=True)
+    for path in FOLDER.iterdir():
+        path.unlink()
+    for name, text in rendered().items():
+        (FOLDER / name).write_text(text, "utf-8")
+    sys.exit()

@@ -1,0 +1,277 @@
+"""Plans that between them hold every action, operation, basis and hazard, and findings of every kind."""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+
+from reconciler.core.plan import (
+    Action,
+    Basis,
+    Change,
+    FieldChange,
+    Hazard,
+    Mode,
+    Op,
+    Origin,
+    Plan,
+    Request,
+    Scope,
+)
+from reconciler.errors import Diagnostic, Source, error, warning
+from reconciler.reports.view import Links
+from reconciler.values import Tag
+
+PATH = "/api/v2/server-side-api/profile/"
+LINKS = Links("https://git.example/owner/name/blob/0123abc/", "apps/shop/")
+COUNTRY = Hazard(
+    "ip_country_from_sender",
+    "sent without ip_country: the API may set the user's country from the address of this machine",
+)
+
+
+def patch(address: str, body: dict[str, object], *, fallback: str | None = None) -> Request:
+    return Request("PATCH", PATH, {"adapty-customer-user-id": address}, body, fallback)  # type: ignore[arg-type]
+
+
+EVERYTHING = Plan(
+    environment="production",
+    mode=Mode.PRUNE,
+    lineage="6d0c2c2e-3e4b-4c1c-9f9e-1f0a4b8f7a55",
+    serial=41,
+    application="0f7c9a54-6f3e-4b8e-9d5f-7f6b2a1c3d4e",
+    changes=(
+        Change(
+            "old-1",
+            Action.DELETE,
+            "in no file",
+            requests=(Request("DELETE", PATH, {"adapty-customer-user-id": "old-1"}),),
+            hazards=(
+                Hazard("delete", "deletes the profile and its related data; there is no undo"),
+            ),
+            source=Source("profiles/old.yaml", 1),
+            revision=7,
+        ),
+        Change(
+            "old-2",
+            Action.FORGET,
+            "in no file, and the API said that it does not exist: dropped from the state",
+            source=Source("profiles/old.yaml", 9),
+            revision=3,
+        ),
+        Change(
+            "partner-1",
+            Action.LINK,
+            "given a customer id: linked to its profile",
+            (FieldChange("email", Op.SET, None, "p@example.com", Basis.NONE, 4),),
+            (
+                Request(
+                    "POST",
+                    PATH,
+                    {
+                        "adapty-customer-user-id": "partner-1",
+                        "adapty-profile-id": "3fa85f64-5717-4562-b3fc-2c963f66afa6",
+                    },
+                    {"email": "p@example.com"},
+                ),
+            ),
+            (
+                Hazard(
+                    "link",
+                    "links customer id partner-1 to profile 3fa85f64-5717-4562-b3fc-2c963f66afa6; the API "
+                    "has no way to undo it",
+                ),
+                COUNTRY,
+            ),
+            Source("profiles/partners.yaml", 1),
+            2,
+            ("partner",),
+        ),
+        Change(
+            "qa-anna",
+            Action.CREATE,
+            "not recorded: adopted if it exists, created if not",
+            (
+                FieldChange("first_name", Op.SET, None, "Anna", Basis.NONE, 2),
+                FieldChange("custom_attributes.beta", Op.SET, None, 0.0, Basis.NONE, 4),
+                FieldChange("custom_attributes.gone", Op.CLEAR, None, None, Basis.NONE, 5),
+                FieldChange(
+                    "installation_meta.device_id",
+                    Op.SET,
+                    None,
+                    "11111111-2222-4333-8444-555555555555",
+                    Basis.NONE,
+                    7,
+                ),
+            ),
+            (
+                patch(
+                    "qa-anna",
+                    {
+                        "first_name": "Anna",
+                        "custom_attributes": [
+                            {"key": "beta", "value": 0.0},
+                            {"key": "gone", "value": None},
+                        ],
+                        "installation_meta": {"device_id": "11111111-2222-4333-8444-555555555555"},
+                    },
+                    fallback="POST",
+                ),
+            ),
+            (
+                Hazard(
+                    "new_device_id",
+                    "a new device_id makes an installation that cannot be removed through the API "
+                    "(assumed)",
+                ),
+                Hazard(
+                    "zero_value",
+                    "a custom attribute of 0 or false is stored as 0.0 (assumed: the API does not take "
+                    "it for an empty value)",
+                ),
+                COUNTRY,
+            ),
+            Source("profiles/qa/anna.yaml", 1),
+            None,
+            ("qa", "smoke"),
+        ),
+        Change(
+            "qa-jane",
+            Action.UPDATE,
+            "3 to set, 1 to clear, 1 to forget (1 uncertain after an unknown outcome)",
+            (
+                FieldChange("first_name", Op.SET, "Jane", "Janet", Basis.RECORDED, 3),
+                FieldChange("email", Op.CLEAR, "jane@example.com", None, Basis.RECORDED),
+                FieldChange("birthday", Op.FORGET, "2000-12-31", None, Basis.RECORDED, None),
+                FieldChange("store", Op.SET, "stripe", "app_store", Basis.UNCERTAIN, 5),
+                FieldChange(
+                    "custom_attributes.tier", Op.SET, "gold", "platinum", Basis.OBSERVED, 8
+                ),
+            ),
+            (
+                patch("qa-jane", {"custom_attributes": [{"key": "old", "value": None}]}),
+                patch(
+                    "qa-jane",
+                    {
+                        "first_name": "Janet",
+                        "email": None,
+                        "store": "app_store",
+                        "custom_attributes": [{"key": "tier", "value": "platinum"}],
+                    },
+                ),
+            ),
+            (
+                Hazard(
+                    "attribute_limit",
+                    "31 custom attributes with those that the profile already has; the API takes 30 and "
+                    "will refuse",
+                ),
+                Hazard(
+                    "two_steps",
+                    "near the limit of custom attributes: deletions go in a first request, additions in "
+                    "a second; the two are not one step",
+                ),
+                COUNTRY,
+            ),
+            Source("profiles/qa/jane.yaml", 2),
+            12,
+            ("qa",),
+            protect=True,
+        ),
+    ),
+    orphans=("left-1", "left-2"),
+    unchanged=96,
+    hazards=(
+        Hazard("max_changes", "5 changes, above max_changes 4"),
+        Hazard("delete_everything", "deletes every recorded profile"),
+        Hazard("max_delete", "1 deletions of 2 recorded, above max_delete"),
+        Hazard("protected", "kept although in no file, because protected: left-1"),
+    ),
+    scope=Scope(
+        ("label:qa", "old-*"), ("qa-x",), "0123456789abcdef0123456789abcdef01234567", True, True
+    ),
+)
+
+EMPTY = Plan("local", Mode.ADDITIVE, None, 0, None, (), (), 3)
+
+SMALL = Plan(
+    "local",
+    Mode.ADDITIVE,
+    "6d0c2c2e-3e4b-4c1c-9f9e-1f0a4b8f7a55",
+    4,
+    None,
+    (
+        Change(
+            "qa-jane",
+            Action.UPDATE,
+            "1 to set, 1 to clear",
+            (
+                FieldChange("email", Op.CLEAR, "jane@example.com", None, Basis.RECORDED),
+                FieldChange(
+                    "custom_attributes.tier", Op.SET, "gold", "platinum", Basis.OBSERVED, 5
+                ),
+            ),
+            (
+                patch(
+                    "qa-jane",
+                    {
+                        "email": None,
+                        "custom_attributes": [{"key": "tier", "value": "platinum"}],
+                    },
+                ),
+            ),
+            source=Source("profiles/qa/jane.yaml", 2),
+            revision=2,
+            labels=("qa",),
+        ),
+    ),
+    (),
+    98,
+)
+
+BLAME = {
+    ("qa-jane", ""): Origin("0123456789abcdef", "Ada Lovelace", "2026-11-02", "Users for QA"),
+    ("qa-jane", "custom_attributes.tier"): Origin(
+        "89abcdef01234567", "Grace Hopper", "2026-11-25", "Jane gets platinum"
+    ),
+    ("qa-jane", "email"): Origin(
+        "89abcdef01234567", "Grace Hopper", "2026-11-25", "Jane gets platinum", removed=True
+    ),
+}
+
+FINDINGS: tuple[Diagnostic, ...] = (
+    error(
+        "profile/unknown-field",
+        'unknown field "fist_name"',
+        Source("profiles/qa/jane.yaml", 3, 1),
+        hint="Did you mean `first_name`?",
+    ),
+    warning(
+        "yaml/ambiguous-scalar",
+        "`+1234567890` is text here, but other YAML tools read it as something else",
+        Source("profiles/qa/jane.yaml", 4, 15),
+        hint='Put it in quotes: "+1234567890".',
+    ),
+    error("file/empty", "the file holds no document", Source("profiles/empty.yaml")),
+)
+
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(exclude_categories=()))
+    | st.builds(Tag, st.text())
+)
+FIELDS = st.lists(
+    st.builds(
+        FieldChange,
+        st.text(),
+        st.sampled_from(Op),
+        SCALARS,
+        SCALARS,
+        st.sampled_from(Basis),
+        st.none() | st.integers(),
+        st.none() | st.text(),
+    )
+)
+"""Fields of changes, also such that no planner makes."""

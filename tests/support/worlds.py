@@ -1,0 +1,223 @@
+"""A world for tests: a state, an emulator and a clock, joined by the real planner and applier."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from reconciler.authoring.declare import profile_of
+from reconciler.authoring.documents import Document
+from reconciler.core.contract_files import load_contract
+from reconciler.core.outcomes import ApplyReport, Result
+from reconciler.core.plan import Plan, Request
+from reconciler.core.planner import Options, make_plan
+from reconciler.core.profiles import Profile
+from reconciler.core.records import by_address
+from reconciler.emulator.api import Emulator
+from reconciler.errors import Source
+from reconciler.remote.answers import Answer, Ending, ProfileData
+from reconciler.remote.applier import Applier, Tools
+from reconciler.state.store import Holder, MemoryStore, Store
+
+
+def profiles_of(values: Sequence[dict[str, Any]], dialect: str = "guide") -> list[Profile]:
+    """The profiles that some valid documents declare."""
+    contract = load_contract(dialect)
+    return [
+        profile_of(Document(value, Source(f"profiles/{index}.yaml", 1, 1), {}), contract)
+        for index, value in enumerate(values)
+    ]
+
+
+class Wire:
+    """A sender that hands requests to an emulator, and loses what a test asks it to lose.
+
+    ``faults`` maps the number of a call (from 0) to a function that makes its answer; it is given what
+    carries the request out.
+    """
+
+    def __init__(self, emulator: Emulator) -> None:
+        self.emulator = emulator
+        self.sent: list[Request] = []
+        self.faults: dict[int, Callable[[Callable[[], Answer]], Answer]] = {}
+
+    def send(self, request: Request) -> Answer:
+        self.sent.append(request)
+        fault = self.faults.get(len(self.sent) - 1)
+        return fault(lambda: self._carry(request)) if fault else self._carry(request)
+
+    def _carry(self, request: Request) -> Answer:
+        sends_body = request.body is not None and request.method in ("PATCH", "POST")
+        reply = self.emulator.handle(
+            request.method,
+            request.path,
+            {**request.headers, "Authorization": "Api-Key k", "Content-Type": "application/json"},
+            json.dumps(request.body).encode() if sends_body else b"",
+        )
+        if reply.status == 204:
+            return answer(Ending.DONE, status=204)
+        body = json.loads(reply.body)
+        if reply.status == 200:
+            data = body["data"]
+            return answer(
+                Ending.DONE,
+                status=200,
+                data=ProfileData(
+                    app_id=data["app_id"],
+                    profile_id=data["profile_id"],
+                    customer_user_id=data["customer_user_id"],
+                    timestamp=data["timestamp"],
+                    custom_attributes={
+                        item["key"]: item["value"] for item in data["custom_attributes"]
+                    },
+                ),
+            )
+        return answer(
+            Ending.REFUSED,
+            status=reply.status,
+            error_code=body["error_code"],
+            message=str(body["errors"]),
+        )
+
+
+def answer(
+    ending: Ending,
+    *,
+    status: int | None = None,
+    data: ProfileData | None = None,
+    error_code: str | None = None,
+    message: str = "",
+    unknown_before: bool = False,
+) -> Answer:
+    return Answer(
+        ending=ending,
+        status=status,
+        data=data,
+        error_code=error_code,
+        message=message,
+        request_id="0" * 32,
+        attempts=1,
+        unknown_before=unknown_before,
+    )
+
+
+def lost_before(carry: Callable[[], Answer]) -> Answer:
+    """The request is lost before it takes effect; nobody can know."""
+    return answer(Ending.UNKNOWN, message="no answer within the deadline")
+
+
+def lost_after(carry: Callable[[], Answer]) -> Answer:
+    """The request takes effect, and its answer is lost."""
+    carry()
+    return answer(Ending.UNKNOWN, message="the connection broke")
+
+
+def done_at_the_second_attempt(carry: Callable[[], Answer]) -> Answer:
+    return carry()._replace(unknown_before=True)
+
+
+def refused_key(carry: Callable[[], Answer]) -> Answer:
+    return answer(Ending.REFUSED, status=401, error_code="not_authenticated", message="wrong key")
+
+
+def away(carry: Callable[[], Answer]) -> Answer:
+    return answer(Ending.NOT_SENT, message="connection refused")
+
+
+class Crash(BaseException):
+    """The process dies here."""
+
+
+def crash_before(carry: Callable[[], Answer]) -> Answer:
+    raise Crash
+
+
+def crash_after(carry: Callable[[], Answer]) -> Answer:
+    carry()
+    raise Crash
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What an apply said: its report, and the results in the order in which they were told."""
+
+    report: ApplyReport
+    results: list[Result]
+
+
+class SerialCalls:
+    """Calls that end before anything else begins; waiting moves the clock of the world."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self._ended: list[tuple[int, Answer]] = []
+
+    def begin(self, ticket: int, request: Request) -> None:
+        self._ended.append((ticket, self.world.wire.send(request)))
+
+    def ended(self, timeout: float) -> list[tuple[int, Answer]]:
+        if not self._ended:
+            self.world.now += timeout
+        ended, self._ended = self._ended, []
+        return ended
+
+
+@dataclass
+class World:
+    """An environment without files and network."""
+
+    dialect: str = "guide"
+    store: Store = field(default_factory=lambda: MemoryStore())
+    now: float = 1_000_000.0
+    stopping: bool = False
+    runs: Iterator[int] = field(default_factory=itertools.count)
+
+    def __post_init__(self) -> None:
+        self.emulator = Emulator(dialect=self.dialect, clock=lambda: self.now)
+        self.wire = Wire(self.emulator)
+
+    def plan(self, *values: dict[str, Any], **options: Any) -> Plan:
+        made = make_plan(
+            profiles_of(values, self.dialect),
+            by_address(self.store.records()),
+            header=self.store.header(),
+            contract=load_contract(self.dialect),
+            options=Options(**options),
+        )
+        assert isinstance(made, Plan), made
+        return made
+
+    def apply(
+        self,
+        plan: Plan,
+        *values: dict[str, Any],
+        quiet_period: float = 60.0,
+        tell: Callable[[Result], object] = lambda result: None,
+    ) -> Applied:
+        results: list[Result] = []
+
+        def report(result: Result) -> None:
+            results.append(result)
+            tell(result)
+
+        tools = Tools(
+            calls=SerialCalls(self),
+            now=lambda: self.now,
+            stop=lambda: self.stopping,
+            run=f"run-{next(self.runs)}",
+            quiet_period=quiet_period,
+            report=report,
+            monotonic=lambda: self.now,
+        )
+        holder = Holder("tester", "here", 1, "test")
+        with self.store.lock(holder, now=lambda: self.now) as writer:
+            desired = {profile.address: profile for profile in profiles_of(values, self.dialect)}
+            done = Applier(self.store, writer, tools).apply(plan, desired=desired)
+        return Applied(done, results)
+
+    def reach(self, *values: dict[str, Any], **options: Any) -> Applied:
+        """Plan and apply."""
+        return self.apply(self.plan(*values, **options), *values)

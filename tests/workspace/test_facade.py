@@ -1,0 +1,194 @@
+"""The façade, over real files, a real state and an emulator over HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reconciler import InputError, ReconcileError, Refused, StateRefused, Workspace
+from reconciler.core.plan import Change, Watcher
+from reconciler.emulator.api import Answer, Emulator, EmulatorServer
+from reconciler.planning.index import Unusable
+from reconciler.planning.pipeline import Planned, Planning
+
+KEYS = {"SECRET_KEY": "secret_live_abcdefgh.0123456789abcdef0123456789abcdef"}
+JANE = "customer_user_id: jane\nfirst_name: Jane\ncustom_attributes: {tier: gold}\n"
+
+
+class Moody(Emulator):
+    """Refuses to be read for the customer ids in ``silent``."""
+
+    silent: frozenset[str] = frozenset()
+
+    def handle(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        *,
+        peer_ip: str = "127.0.0.1",
+    ) -> Answer:
+        named = {name.lower(): value for name, value in headers.items()}
+        if method == "GET" and named.get("adapty-customer-user-id") in self.silent:
+            path = "/nowhere/"
+        return super().handle(method, path, headers, body, peer_ip=peer_ip)
+
+
+def workspace(folder: Path, url: str, **options: Any) -> Workspace:
+    (folder / "profiles").mkdir(exist_ok=True)
+    (folder / "profiles" / "jane.yaml").write_text(JANE, "utf-8")
+    (folder / "reconcile.yaml").write_text(
+        f"version: 1\nenvironments:\n  remote: {{api: {{url: '{url}', key_env: SECRET_KEY}}}}\n",
+        "utf-8",
+    )
+    return Workspace.open(start=folder, **{"environ": KEYS, **options})
+
+
+def test_a_missing_key_is_known_before_anybody_is_asked(tmp_path: Path) -> None:
+    with workspace(tmp_path, "http://127.0.0.1:9", environ={}) as place:
+        made = place.plan()
+        with pytest.raises(InputError, match="SECRET_KEY"):
+            place.check(made)
+
+
+class Watching:
+    """Keeps what it was shown."""
+
+    def __init__(self) -> None:
+        self.changes: list[Change] = []
+
+    def add(self, change: Change) -> None:
+        self.changes.append(change)
+
+    def another(self) -> Watching:
+        return Watching()
+
+    def followed_by(self, other: Watching) -> None:
+        self.changes += other.changes
+
+
+def test_who_watches_a_plan_is_shown_each_change_and_begins_anew_with_the_planning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watching: list[Watching] = []
+
+    def watch() -> Watching:
+        watching.append(Watching())
+        return watching[-1]
+
+    real = Planning.run
+
+    def failing(self: Planning, watcher: Watcher) -> Iterator[Planned]:
+        yield from real(self, watcher)
+        if len(watching) == 1:
+            raise Unusable
+
+    (tmp_path / ".reconcile").mkdir()
+    with workspace(tmp_path, "http://127.0.0.1:9") as place:
+        monkeypatch.setattr(Planning, "run", failing)
+        made = place.plan(watch=watch)
+        place.plan(watch=watch, profiles=[*place.desired()])
+    assert [watched.changes for watched in watching] == [[*made.changes]] * 3
+
+
+def test_a_refresh_that_cannot_read_a_profile_plans_nothing(tmp_path: Path) -> None:
+    api = Moody()
+    with EmulatorServer(api) as server, workspace(tmp_path, server.url) as place:
+        place.apply(place.plan())
+        api.silent = frozenset({"jane"})
+        with pytest.raises(ReconcileError, match="1 of 1 profiles could not be read, jane"):
+            place.plan(refresh=True)
+        with pytest.raises(ReconcileError, match="could not be read"):
+            place.refresh(complete=True)
+        assert [drift.kind for drift in place.refresh()] == ["unread"]
+
+
+def test_a_profile_that_is_gone_is_recorded_so_and_backed_up(tmp_path: Path) -> None:
+    api = Emulator()
+    with EmulatorServer(api) as server, workspace(tmp_path, server.url) as place:
+        (tmp_path / "profiles" / "joe.yaml").write_text("customer_user_id: joe\nfirst_name: Joe\n")
+        place.apply(place.plan())
+        key = {"Authorization": "Api-Key k", "adapty-customer-user-id": "joe"}
+        api.handle("DELETE", "/api/v2/server-side-api/profile/", key, b"")
+        kinds = {drift.address: drift.kind for drift in place.refresh()}
+        assert kinds == {"jane": "same", "joe": "gone"}
+        assert [change.address for change in place.plan().changes] == ["joe"]
+        assert list((tmp_path / ".reconcile").glob("*.backup-*"))
+
+
+def test_where_no_profile_is_known_any_more_nothing_is_recorded(tmp_path: Path) -> None:
+    with EmulatorServer(Emulator()) as server, workspace(tmp_path, server.url) as place:
+        (tmp_path / "profiles" / "joe.yaml").write_text("customer_user_id: joe\nfirst_name: Joe\n")
+        place.apply(place.plan())
+        before = place.export()
+    with EmulatorServer(Emulator()) as server, workspace(tmp_path, server.url) as place:
+        (tmp_path / "profiles" / "joe.yaml").write_text("customer_user_id: joe\nfirst_name: Joe\n")
+        with pytest.raises(Refused, match="knows none of the 2 recorded profiles"):
+            place.refresh()
+        with pytest.raises(Refused, match="knows none"):
+            place.plan(refresh=True)
+        assert place.export() == before
+
+
+def test_answers_of_another_application_are_not_taken_for_drift(tmp_path: Path) -> None:
+    with EmulatorServer(Emulator()) as server, workspace(tmp_path, server.url) as place:
+        place.apply(place.plan())
+        before = next(place.store.records()).facts
+    other = Emulator()
+    with EmulatorServer(other) as server, workspace(tmp_path, server.url) as place:
+        other.handle(
+            "POST",
+            "/api/v2/server-side-api/profile/",
+            {
+                "adapty-customer-user-id": "jane",
+                "Authorization": "Api-Key k",
+                "Content-Type": "application/json",
+            },
+            b"{}",
+        )
+        with pytest.raises(Refused, match="another application"):
+            place.plan(refresh=True)
+        with pytest.raises(Refused, match="another application"):
+            place.refresh()
+        assert [record.facts for record in place.store.records()] == [before]
+
+
+@pytest.mark.parametrize(
+    ("facts", "message"),
+    [
+        ({"first_name": {"known": "value", "value": [1]}}, "first_name"),
+        ({"first_name": {"known": "perhaps"}}, "perhaps"),
+        (5, "facts"),
+    ],
+)
+def test_an_export_that_has_not_its_form_is_refused_by_what_is_wrong(
+    tmp_path: Path, facts: Any, message: str
+) -> None:
+    with workspace(tmp_path, "http://127.0.0.1:9") as place:
+        data: dict[str, Any] = {
+            "format_version": 1, "lineage": "x", "serial": 1, "environment": "remote",
+            "application": None,
+            "profiles": [{"address": "a", "presence": "present", "revision": 1, "facts": facts}],
+        }  # fmt: skip
+        with pytest.raises(StateRefused, match=message):
+            place.import_state(data, force=True)
+        assert place.export().records == ()
+
+
+def test_reading_tells_how_many_files_are_done(tmp_path: Path) -> None:
+    (tmp_path / "reconcile.yaml").write_text(
+        "version: 1\nenvironments:\n  local:\n    api: {url: emulator}\n", "utf-8"
+    )
+    (tmp_path / "profiles").mkdir()
+    for number in range(600):  # of one folder: more than are looked into at a time
+        text = f"customer_user_id: u{number}\n"
+        (tmp_path / "profiles" / f"{number}.yaml").write_text(text, "utf-8")
+    told: list[Any] = []
+    with Workspace.open(start=tmp_path, tell=told.append) as workspace:
+        workspace.validate()
+    reading = [each.done for each in told if each.doing == "reading"]
+    assert reading == [0, 256, 512, 600]
