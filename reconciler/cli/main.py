@@ -39,10 +39,8 @@ if TYPE_CHECKING:
     from reconciler.core.plan import Plan
     from reconciler.core.profiles import Profile
     from reconciler.errors import Diagnostic
-    from reconciler.planning.planfile import Spool
     from reconciler.reports.masking import Mask
     from reconciler.reports.progress import Narrator
-    from reconciler.reports.text import TextWatcher
     from reconciler.reports.view import Links, PlanView, Tally
     from reconciler.workspace.facade import Told, Workspace
 
@@ -697,19 +695,18 @@ def plan(
     with _signals(app), app.workspace(mask=mask, cache=not no_cache) as workspace:
         links = _links_of(output, workspace.config.root)
         try:
-            printed = output.format_ == "text" and not (output.show_requests or blame)
-            made, seen = _planned(app, workspace, options, out=out, text=printed)
+            made, tally = _planned(app, workspace, options, out=out)
         except InputError as problem:
             _deliver_findings(app, problem, output, links, workspace.environment.name)
             raise
         view = app.view(
             made,
-            tally=seen.tally,
+            tally=tally,
             rate=workspace.environment.rate,
             blame=workspace.blame(made) if blame else None,
             links=links,
         )
-        _deliver(app, view, output, text=seen.text)
+        _deliver(app, view, output)
     if out is not None and output.format_ == "text":
         _say(
             f"saved to {shown(str(out))}; apply exactly this with: reconcile apply {shown(str(out))}"
@@ -723,14 +720,14 @@ def _links_of(output: _Output, root: Path) -> Links | None:
     return _place_of(root, output.links) if formats & {*_LINKED} else None
 
 
-def _deliver(app: _App, view: PlanView, output: _Output, *, text: Spool | None = None) -> None:
+def _deliver(app: _App, view: PlanView, output: _Output) -> None:
     """Prints a plan, and writes the files that are asked for beside it."""
     from reconciler.atomicfile import write_whole
 
     for format_, path in output.files():
         write_whole(path, _plan_as(format_, view, output))
     if output.format_ == "text":
-        _print_plan(app, view, show_requests=output.show_requests, text=text)
+        _print_plan(app, view, show_requests=output.show_requests)
     else:
         _document(_plan_as(output.format_, view, output))
 
@@ -782,59 +779,15 @@ def _deliver_findings(
         _document([text(output.format_)])
 
 
-class _Seen:
-    """What is gathered while a plan is made, which spares going through it again."""
-
-    def __init__(self, app: _App, workspace: Workspace, *, text: bool) -> None:
-        """With ``text``, also what is going to be printed of the changes."""
-        self._app = app
-        self._folder = workspace.environment.state.parent
-        self._wants_text = text and app.mask is None
-        self.begin()
-
-    def begin(self) -> Tally | TextWatcher:
-        """Forgets what was seen, and gives a watcher to see it anew."""
-        from reconciler.planning.planfile import Spool
-        from reconciler.reports.text import TextWatcher
-        from reconciler.reports.view import Tally
-
-        self.tally = Tally()
-        self._spool: Spool | None = Spool("the text of the plan", self._folder)
-        self._text = TextWatcher(
-            self.tally,
-            self._keep,
-            color=self._app.colored(sys.stdout),
-            ascii=_ascii(sys.stdout),
-        )
-        return self._text if self._wants_text else self.tally
-
-    def _keep(self, text: bytes) -> None:
-        """Keeps text for as long as there is room: without it, the plan is gone through again."""
-        if self._spool is not None:
-            try:
-                self._spool.write(text)
-                self._spool.flush()
-            except ReconcileError:
-                self._spool.close()
-                self._spool = None
-
-    @property
-    def text(self) -> Spool | None:
-        """The changes as they are printed, if that could be kept, and can be said of each by itself."""
-        return self._spool if self._wants_text and self._text.is_whole else None
-
-
 def _planned(
     app: _App,
     workspace: Workspace,
     options: dict[str, Any],
     *,
     out: Path | None = None,
-    text: bool = False,
-) -> tuple[Plan, _Seen]:
-    """The plan of the files; warnings go to stderr. ``text`` says that its changes are going to be printed
-    as they are."""
-    seen = _Seen(app, workspace, text=text)
+) -> tuple[Plan, Tally]:
+    """The plan of the files, and its sums; warnings go to stderr."""
+    from reconciler.reports.view import Tally
 
     def tell(findings: Sequence[Diagnostic]) -> None:
         from reconciler.reports.text import diagnostics_text
@@ -843,19 +796,17 @@ def _planned(
         found = app.findings(findings)
         _say(diagnostics_text(found, color=app.colored(sys.stderr)).rstrip("\n"))
 
-    made = workspace.plan(out=out, on_findings=tell, watch=seen.begin, **options)
+    made, tally = workspace.plan_counted(Tally(), out=out, on_findings=tell, **options)
     app.progress.clear()
     if app.stopping:
         raise Interrupted("interrupted; nothing was planned")
     selecting = options["select"] or options["exclude"] or options["since"]
     if selecting and made.is_empty and not (made.unchanged or made.orphans):
         _say("warning: --select, --exclude and --since leave no profile")
-    return made, seen
+    return made, tally
 
 
-def _print_plan(
-    app: _App, view: PlanView, *, show_requests: bool = False, text: Spool | None = None
-) -> None:
+def _print_plan(app: _App, view: PlanView, *, show_requests: bool = False) -> None:
     from reconciler.reports.text import plan_text_parts
 
     parts = plan_text_parts(
@@ -863,7 +814,6 @@ def _print_plan(
         color=app.colored(sys.stdout),
         show_requests=show_requests,
         ascii=_ascii(sys.stdout),
-        written=None if text is None else text.parts(),
     )
     held, size = [], 0
     for part in parts:
@@ -948,7 +898,7 @@ def apply(
     narrator = _narrator(app, json_=json_, bar=not no_progress)
     with _signals(app), _narrated(narrator), app.workspace(mask=mask) as workspace:
         profiles: Iterable[Profile] | None = None
-        seen = None
+        tally = None
         if file is not None:
             made = read_plan(file)
         else:
@@ -956,13 +906,13 @@ def apply(
                 workspace.refresh(
                     select=options["select"], exclude=options["exclude"], complete=True
                 )
-            made, seen = _planned(app, workspace, options, text=not (show_requests or json_))
+            made, tally = _planned(app, workspace, options)
             profiles = workspace.declared
         workspace.check(made, max_changes=max_changes)
         rate_shown = workspace.environment.rate if given_rate is None else given_rate
-        view = app.view(made, tally=seen.tally if seen else None, rate=rate_shown)
+        view = app.view(made, tally=tally, rate=rate_shown)
         if not json_:
-            _print_plan(app, view, show_requests=show_requests, text=seen.text if seen else None)
+            _print_plan(app, view, show_requests=show_requests)
         _approve(app, workspace, made, auto_approve=auto_approve, digest=digest)
         code = _carried_out(
             app,

@@ -12,14 +12,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from functools import cached_property, lru_cache
+from functools import cached_property
 from hashlib import blake2b, sha256
 from itertools import chain, islice
 from typing import Any, NamedTuple, Protocol, Self, TypeAlias
 
-from reconciler.core.records import spelled_scalar
 from reconciler.errors import Refused, Source
-from reconciler.jsontext import spelled_alike, unpacked_exactly
+from reconciler.jsontext import unpacked_exactly
 from reconciler.values import FieldPath, Json, Scalar
 
 FORMAT_VERSION = 1
@@ -127,20 +126,34 @@ class Change(NamedTuple):
     those that are left alone all the same."""
 
 
-class Watcher(Protocol):
-    """Is shown every change of a plan while it is made, in as many processes as make it."""
+class Accumulator(Protocol):
+    """Sums over the changes of a plan. Each process that plans has one; they are merged in the order of the
+    plan."""
 
     def add(self, change: Change) -> None:
-        """Take note of a change: the next one, in the order of the plan."""
+        """Count one change, the next in the order of the plan."""
         ...
 
-    def another(self) -> Self:
-        """A watcher that has seen nothing yet, and that any executor can carry."""
+    def empty(self) -> Self:
+        """A new accumulator of this kind that counted nothing. Any executor can carry it."""
         ...
 
-    def followed_by(self, other: Self) -> None:
-        """Take note of what another one saw: the changes after those that were noted here."""
+    def merge(self, other: Self) -> None:
+        """Add the sums of another one, whose changes follow those counted here."""
         ...
+
+
+class NullAccumulator:
+    """Counts nothing."""
+
+    def add(self, change: Change) -> None:
+        pass
+
+    def empty(self) -> Self:
+        return self
+
+    def merge(self, other: Self) -> None:
+        pass
 
 
 class Changes(Protocol):
@@ -333,20 +346,20 @@ class Lines(NamedTuple):
 
 
 def line_of(change: Change) -> str:
-    """A change as a line of a plan. It is spelled piece by piece, since most pieces are those of many other
-    changes; together they are what the encoder makes of all of it."""
+    """A change as a line of a plan."""
     source = change.source
-    place = "null"
-    if source is not None:
-        place = f'{{"file":{spelled_scalar(source.file)},"line":{spelled_scalar(source.line)}}}'
-    requests = [*map(_encode_request, change.requests)]
-    more = _line_of(members)[1:-1] if (members := _seldom_said(change)) else ""
-    return (
-        f'{{"address":{spelled_scalar(change.address)},"action":"{change.action.value}",'
-        f'"reason":{spelled_scalar(change.reason)},"hazards":{_spelled_hazards(change.hazards)},'
-        f'"source":{place},"revision":{spelled_scalar(change.revision)},'
-        f'"fields":[{_spelled_fields(change.fields)}],'
-        f'"requests":{spelled_alike(requests) or _line_of(requests)}{more and ","}{more}}}\n'
+    return _line(
+        {
+            "address": change.address,
+            "action": change.action.value,
+            "reason": change.reason,
+            "hazards": [_encode_hazard(hazard) for hazard in change.hazards],
+            "source": {"file": source.file, "line": source.line} if source is not None else None,
+            "revision": change.revision,
+            "fields": [_encode_field(field) for field in change.fields],
+            "requests": [_encode_request(request) for request in change.requests],
+            **_rare_members(change),
+        }
     )
 
 
@@ -532,11 +545,11 @@ def _holds_all(first: str) -> bool:
     return isinstance(data, dict) and "changes" in data
 
 
-_line_of = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+_encoded = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
 def _line(data: Json) -> str:
-    return _line_of(data) + "\n"
+    return _encoded(data) + "\n"
 
 
 def _encode_head(head: Head) -> dict[str, Json]:
@@ -566,8 +579,8 @@ def _decode_head(data: dict[str, Any]) -> Head:
     )
 
 
-def _seldom_said(change: Change) -> dict[str, Json]:
-    """The members of a change that say nothing where most changes are concerned, and are left out then."""
+def _rare_members(change: Change) -> dict[str, Json]:
+    """The members of a line that are left out where they have their default, as in most changes."""
     return {
         **({"labels": list(change.labels)} if change.labels else {}),
         **({"protect": True} if change.protect else {}),
@@ -577,48 +590,18 @@ def _seldom_said(change: Change) -> dict[str, Json]:
     }
 
 
-@lru_cache(maxsize=1024)
-def _spelled_hazards(hazards: tuple[Hazard, ...]) -> str:
-    return _line_of([_encode_hazard(hazard) for hazard in hazards])
-
-
-def _spelled_fields(fields: Sequence[FieldChange]) -> str:
-    """Fields in the spelling of the encoder. Most of a plan are fields, and those of a change differ from
-    those of many others in their values and lines alone; so the rest is spelled once."""
-    if not fields:
-        return ""
-    paths, ops, befores, afters, bases, lines, files = zip(*fields, strict=True)
-    values = [
-        map(spelled_scalar, afters),
-        lines if None not in lines else map(spelled_scalar, lines),
-    ]
-    known = befores.count(None) != len(befores)
-    if known:
-        values.insert(0, map(spelled_scalar, befores))
-    form = _around_values(paths, ops, bases, files, known=known)
-    return form % tuple(chain.from_iterable(zip(*values, strict=True)))
-
-
-@lru_cache(maxsize=4096)
-def _around_values(
-    paths: Sequence[FieldPath],
-    ops: Sequence[Op],
-    bases: Sequence[Basis],
-    files: Sequence[str | None],
-    *,
-    known: bool,
-) -> str:
-    """The spelling of the fields of a change, to be filled in with what was there before each (if that is
-    ``known`` of any), what is there after it, and its line."""
-    before = "%s" if known else "null"
-    spelled = []
-    for path, op, basis, file in zip(paths, ops, bases, files, strict=True):
-        head = _line_of({"path": path, "op": op.value})[:-1].replace("%", "%%")
-        tail = "}" if file is None else f',"file":{spelled_scalar(file)}}}'.replace("%", "%%")
-        spelled.append(
-            f'{head},"before":{before},"after":%s,"basis":"{basis.value}","line":%s{tail}'
-        )
-    return ",".join(spelled)
+def _encode_field(field: FieldChange) -> dict[str, Json]:
+    data: dict[str, Json] = {
+        "path": field.path,
+        "op": field.op.value,
+        "before": field.before,
+        "after": field.after,
+        "basis": field.basis.value,
+        "line": field.line,
+    }
+    if field.file is not None:
+        data["file"] = field.file
+    return data
 
 
 def _encode_hazard(hazard: Hazard) -> dict[str, Json]:

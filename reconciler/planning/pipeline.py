@@ -7,22 +7,23 @@ in batches, here and by whoever else there is, and comes back in the order of ad
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import lru_cache
+from dataclasses import dataclass
 from heapq import merge
 from itertools import groupby, islice
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 from reconciler.core.contract_files import load_contract
-from reconciler.core.plan import MOST_HELD, Change, Lines, Watcher, line_of
-from reconciler.core.planner import Found, Links, Options, Planner, Selection, is_as_recorded
-from reconciler.core.profiles import PROFILE_PREFIX, Profile
+from reconciler.core.plan import MOST_HELD, Accumulator, Change, Lines, line_of
+from reconciler.core.planner import Found, Links, Options, Planner, is_as_recorded
+from reconciler.core.profiles import PROFILE_PREFIX
 from reconciler.core.records import Record
 from reconciler.errors import Interrupted
 from reconciler.planning.index import Entry, Index
-from reconciler.planning.likeness import AlikeWatcher, Likeness
 from reconciler.planning.packed import Packed
 from reconciler.planning.workers import Hands, Told
 from reconciler.state.store import Store, Stored
+
+_A = TypeVar("_A", bound=Accumulator)
 
 AT_ONCE = 150
 """Profiles that are looked into together."""
@@ -33,7 +34,8 @@ _STATE = "state"
 """The note of the stamp of the state that was gone through."""
 
 
-class Planned(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Planned(Generic[_A]):
     """What came of some addresses in a row."""
 
     lines: Lines
@@ -42,8 +44,8 @@ class Planned(NamedTuple):
     found: Found
     settled: Sequence[bool]
     """Which of the addresses are as recorded."""
-    watcher: Watcher
-    """Has seen the changes."""
+    accumulator: _A
+    """Sums over the changes."""
 
 
 class Planning:
@@ -76,9 +78,9 @@ class Planning:
         self._documents = index.count()
         self._changes = 0
 
-    def run(self, watcher: Watcher) -> Iterator[Planned]:
-        """All changes, shown to ``watcher``, or rather to others like it: what they saw comes with the
-        changes.
+    def run(self, accumulator: _A) -> Iterator[Planned[_A]]:
+        """All changes, in batches. Each batch carries an accumulator like the given one, which was given the
+        changes of that batch.
 
         Raises Interrupted when asked to stop.
         """
@@ -86,7 +88,7 @@ class Planning:
         stamp = store.stamp()
         moved = stamp is None or index.note(_STATE) != str(stamp)
         if not whole and not moved and self._is_settled():
-            yield _settled(self._documents, watcher)
+            yield _settled(self._documents, accumulator)
             return
         index.put_note(_STATE, "")  # until all is gone through
         links = self._links(moved=moved)
@@ -94,9 +96,9 @@ class Planning:
             index.clear_others()
             pairs = _pairs(index, store, whole=whole)
         else:
-            yield _settled(index.count_settled(), watcher)
+            yield _settled(index.count_settled(), accumulator)
             pairs = _unsettled_pairs(index, store)
-        given = _Given(self._dialect, self._options, links, whole, watcher.another())
+        given = _Given(self._dialect, self._options, links, whole, accumulator.empty())
         yield from self._planned(pairs, given)
         trusted = not moved or (
             stamp is not None and max(stamp[1], stamp[2]) < index.trusted_before()
@@ -107,16 +109,18 @@ class Planning:
         index = self._index
         return index.count_settled() == self._documents and next(index.others(), None) is None
 
-    def _planned(self, pairs: Iterator[_Pair | None], given: _Given) -> Iterator[Planned]:
+    def _planned(self, pairs: Iterator[_Pair | None], given: _Given[_A]) -> Iterator[Planned[_A]]:
         done = 0
         # Of links there may be as many as records; nobody is to carry them to and fro.
         hands = self._hands if given.links is None else Hands()
+        task: Callable[..., Planned[_A]] = _planned
+        local: Callable[..., Planned[_A]] = self._planned_here
         for (count, cases), planned in hands.results(
-            _planned,
+            task,
             self._batches(pairs),
             lambda batch: (batch[1], given),
             worth=lambda batch: len(batch[1]) / _WORTH_A_PROCESS,
-            here=self._planned_here,
+            here=local,
         ):
             planned.found.settled(count)
             self._note(cases, planned.settled)
@@ -127,7 +131,7 @@ class Planning:
             if self._stop():
                 raise Interrupted("interrupted; nothing was planned")
 
-    def _planned_here(self, cases: Sequence[_Case], given: _Given) -> Planned:
+    def _planned_here(self, cases: Sequence[_Case], given: _Given[_A]) -> Planned[_A]:
         return _planned(cases, given, keep=self._changes <= MOST_HELD)
 
     def _batches(self, pairs: Iterator[_Pair | None]) -> Iterator[tuple[int, list[_Case]]]:
@@ -187,17 +191,18 @@ class Planning:
         return links
 
 
-def _settled(count: int, watcher: Watcher) -> Planned:
+def _settled(count: int, accumulator: _A) -> Planned[_A]:
     """Of profiles that are known to be as recorded."""
     found = Found()
     found.settled(count)
-    return Planned(Lines.of([]), [], found, [], watcher.another())
+    return Planned(Lines.of([]), [], found, [], accumulator.empty())
 
 
 # --- a batch -------------------------------------------------------------------------------------
 
 
-class _Given(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class _Given(Generic[_A]):
     """What addresses are planned with, besides what is known of them; any executor can carry it, as it
     can cases and what comes of them."""
 
@@ -205,12 +210,7 @@ class _Given(NamedTuple):
     options: Options
     links: Links | None
     whole: bool
-    watcher: Watcher
-
-    @property
-    def are_alike(self) -> bool:
-        """Whether nothing but what is known of it tells how an address is treated."""
-        return self.links is None and self.options.selection == Selection()
+    accumulator: _A
 
 
 class _Pair(NamedTuple):
@@ -239,14 +239,12 @@ class _Case(NamedTuple):
     """What the API said of it, if it was asked."""
 
 
-def _planned(cases: Sequence[_Case], given: _Given, *, keep: bool = False) -> Planned:
+def _planned(cases: Sequence[_Case], given: _Given[_A], *, keep: bool = False) -> Planned[_A]:
     """What comes of some cases. The changes themselves, which are most of what there would be to make and to
     carry, are kept only if that is asked for."""
     planner = Planner(load_contract(given.dialect), given.options, given.links)
     found = planner.found
-    watcher = given.watcher.another()
-    keen = watcher if isinstance(watcher, AlikeWatcher) else None
-    likeness = None if keep or not given.are_alike else _likeness(given.dialect, given.options)
+    accumulator = given.accumulator.empty()
     changes: list[Change] = []
     lines: list[str] = []
     settled: list[bool] = []
@@ -258,34 +256,14 @@ def _planned(cases: Sequence[_Case], given: _Given, *, keep: bool = False) -> Pl
             settled.append(True)
             continue
         record = seen if seen is not None or stored is None else stored.record()
-        if (
-            likeness is not None
-            and keen is not None
-            and record is None
-            and packed is not None
-            and (alike := likeness.of(packed, file)) is not None
-            and keen.add_alike(alike)
-        ):
-            changes.append(alike.example.change)
-            lines.append(alike.line())
-            settled.append(False)
-            continue
         before = found.unchanged
         change = planner.plan(None if packed is None else packed.profile(file), record)
         if change is not None:
             changes.append(change)
             lines.append(line_of(change))
-            watcher.add(change)
+            accumulator.add(change)
         settled.append(found.unchanged > before and is_current and seen is None)
-    return Planned(Lines.of(changes, lines), changes if keep else None, found, settled, watcher)
-
-
-@lru_cache(maxsize=4)
-def _likeness(dialect: str, options: Options) -> Likeness:
-    def plan(profile: Profile) -> Change | None:
-        return Planner(load_contract(dialect), options).plan(profile, None)
-
-    return Likeness(plan)
+    return Planned(Lines.of(changes, lines), changes if keep else None, found, settled, accumulator)
 
 
 def _is_as_stored(packed: Packed, stored: Stored | None) -> bool:

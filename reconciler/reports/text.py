@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple, assert_never
 
@@ -15,14 +15,12 @@ from reconciler.core.outcomes import ApplyReport, Drift, Halt, Outcome, Progress
 from reconciler.core.plan import Action, Change, Mode, Op, Plan, to_lines
 from reconciler.core.records import Fact, Known, Record
 from reconciler.errors import Diagnostic, ExitCode, ReconcileError, Severity, Source
-from reconciler.planning.likeness import Alike
 from reconciler.reports.view import (
     ChangeView,
     FieldView,
     HazardView,
     Kind,
     PlanView,
-    Tally,
     count,
     duration,
     kind_of,
@@ -66,10 +64,8 @@ def plan_text_parts(
     color: bool,
     show_requests: bool = False,
     ascii: bool = False,
-    written: Iterable[str] | None = None,
 ) -> Iterator[str]:
-    """`plan_text` in parts, for a plan that does not fit into memory. Changes that a `TextWatcher` has
-    ``written`` when the plan was made need not be gone through again."""
+    """`plan_text` in parts, for a plan that does not fit into memory."""
     pen, arrow = _Pen(color), _arrow(ascii)
     hazards = [_hazard_line(hazard, pen) for hazard in view.hazards]
     if hazards:
@@ -78,8 +74,6 @@ def plan_text_parts(
         for change in view.changes:
             lines = (f"    {line}" for request in change.requests for line in request)
             yield f"{_change_text(change, pen, arrow)[:-1]}{_joined([*lines, ''])}"
-    elif written is not None:
-        yield from written
     else:
         for leader in view.leaders:
             if leader.template or view.blame:  # there is more to say than what it does
@@ -87,53 +81,6 @@ def plan_text_parts(
             else:
                 yield _plain_text(leader, pen, arrow)
     yield _joined([*_orphan_lines(view, pen), *_closing_lines(view, pen)])
-
-
-class TextWatcher:
-    """Writes each change as text when it is made, and tallies them (see `plan.Watcher`)."""
-
-    def __init__(
-        self, tally: Tally, write: Callable[[bytes], None] | None, *, color: bool, ascii: bool
-    ) -> None:
-        """The text goes to ``write``, in UTF-8; without that, it is kept."""
-        self.tally = tally
-        self.is_whole = True
-        """Whether all was written. Changes of a template are told together, so not until all are known."""
-        self._write = write
-        self._texts: list[bytes] = []
-        self._settings = _Pen(color), _arrow(ascii)
-
-    def add(self, change: Change) -> None:
-        self.tally.add(change)
-        if change.template:
-            self.is_whole = False
-        else:
-            self._put(_plain_text(change, *self._settings).encode("utf-8"))
-
-    def add_alike(self, alike: Alike) -> bool:
-        text = alike.text(lambda change: _plain_text(change, *self._settings), self._settings)
-        if text is None:
-            return False
-        self.tally.add_alike(alike)
-        self._put(text.encode("utf-8"))
-        return True
-
-    def another(self) -> TextWatcher:
-        pen, arrow = self._settings
-        return TextWatcher(self.tally.another(), None, color=pen.color, ascii=arrow.isascii())
-
-    def followed_by(self, other: TextWatcher) -> None:
-        self.tally.followed_by(other.tally)
-        self.is_whole = self.is_whole and other.is_whole
-        self._put(b"".join(other._texts))
-
-    def _put(self, text: bytes) -> None:
-        if not self.is_whole:
-            self._texts.clear()
-        elif self._write is not None:
-            self._write(text)
-        else:
-            self._texts.append(text)
 
 
 def _arrow(ascii: bool) -> str:

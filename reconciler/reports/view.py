@@ -31,7 +31,6 @@ from reconciler.core.plan import (
 )
 from reconciler.core.transitions import Rate
 from reconciler.errors import Source
-from reconciler.planning.likeness import Alike
 from reconciler.values import FieldPath, quoted, shown, spelled
 
 SYMBOLS = {
@@ -160,7 +159,7 @@ class _Group:
             _keep(befores, [] if before is None else [before])
             _keep(afters, [after])
 
-    def followed_by(self, other: _Group) -> None:
+    def merge(self, other: _Group) -> None:
         self.size += other.size
         for mine, others in ((self._befores, other._befores), (self._afters, other._afters)):
             for kept, more in zip(mine, others, strict=True):
@@ -208,8 +207,8 @@ def _group_of(change: Change) -> GroupKey | None:
 
 
 class Tally:
-    """What a view tells of all changes together, gathered as they go by: one that watched the plan being
-    made spares going through them again (see `plan.Watcher`)."""
+    """The sums that a view shows over all changes: an `Accumulator`, so that they can be counted while the
+    plan is made."""
 
     def __init__(self) -> None:
         self.basis: Counter[Basis] = Counter()
@@ -244,19 +243,13 @@ class Tally:
             elif self._numbers[kind] <= MOST_NAMED:
                 self._grave[kind].append((message, address))
 
-    def add_alike(self, alike: Alike) -> bool:
-        change = alike.example.change
-        self._add_hazards(change.hazards, alike.address)
-        self.basis[Basis.NONE] += len(change.fields)  # of a profile of which nothing is known
-        return True
-
-    def another(self) -> Tally:
+    def empty(self) -> Tally:
         return Tally()
 
-    def followed_by(self, other: Tally) -> None:
+    def merge(self, other: Tally) -> None:
         for key, group in other.groups.items():
             if key in self.groups:
-                self.groups[key].followed_by(group)
+                self.groups[key].merge(group)
             else:
                 self.groups[key] = group
         for kind, named in other._grave.items():

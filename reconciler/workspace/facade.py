@@ -17,7 +17,7 @@ from functools import partial
 from itertools import islice
 from pathlib import Path, PurePath
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 from weakref import WeakSet
 
 from reconciler.atomicfile import write_whole
@@ -32,7 +32,16 @@ from reconciler.core.contract import Contract
 from reconciler.core.contract_files import load_contract
 from reconciler.core.lifetimes import expiry, utc
 from reconciler.core.outcomes import ApplyReport, Drift, Outcome, Progress, Result
-from reconciler.core.plan import Change, Hazard, Mode, Origin, Plan, Request, Scope, Watcher
+from reconciler.core.plan import (
+    Accumulator,
+    Hazard,
+    Mode,
+    NullAccumulator,
+    Origin,
+    Plan,
+    Request,
+    Scope,
+)
 from reconciler.core.planner import Options, Planner, Selection, expired, make_plan, make_removal
 from reconciler.core.profiles import Profile, address_of
 from reconciler.core.records import (
@@ -69,7 +78,6 @@ from reconciler.planning.catalog import (
     documents_of,
 )
 from reconciler.planning.index import Index
-from reconciler.planning.likeness import Alike
 from reconciler.planning.pipeline import Planning
 from reconciler.planning.planfile import PlanWriter, read_plan, write_plan
 from reconciler.planning.workers import Hands, Told, processes
@@ -88,26 +96,9 @@ if TYPE_CHECKING:
 
 
 _T = TypeVar("_T")
+_A = TypeVar("_A", bound=Accumulator)
 
 
-class _Nobody:
-    """Watches nothing."""
-
-    def add(self, change: Change) -> None:
-        pass
-
-    def add_alike(self, alike: Alike) -> bool:
-        return True
-
-    def another(self) -> Self:
-        return self
-
-    def followed_by(self, other: Self) -> None:
-        pass
-
-
-Watch: TypeAlias = Callable[[], Watcher]
-"""Begins to watch a plan being made."""
 _FEW = 2_000
 """Profiles that are held once they were read; of more, none is."""
 
@@ -442,20 +433,46 @@ class Workspace:
         profiles: Sequence[Profile] | None = None,
         out: Path | None = None,
         on_findings: Callable[[Sequence[Diagnostic]], None] = lambda findings: None,
-        watch: Watch = _Nobody,
     ) -> Plan:
         """The plan that takes the recorded state to the files; saved to ``out`` on the way.
 
         Touches neither state nor files, and makes no network call unless ``refresh``, which reads the
         recorded profiles first and records nothing. ``since`` is a git revision: only profiles whose
         files changed since then are looked at. ``profiles`` spares reading the files again;
-        otherwise ``on_findings`` is told what is to be said of valid ones. What ``watch`` gives is shown
-        each change as it is made, or how others like it were shown them, in other processes perhaps; where
-        planning has to begin anew, ``watch`` is asked again.
+        otherwise ``on_findings`` is told what is to be said of valid ones.
 
         Raises InputError for invalid files and for what the API cannot do, UsageError for a revision
         that git does not know, ReconcileError where a profile could not be read.
         """
+        made, _ = self.plan_counted(
+            NullAccumulator(),
+            refresh=refresh,
+            reassert=reassert,
+            prune=prune,
+            select=select,
+            exclude=exclude,
+            since=since,
+            profiles=profiles,
+            out=out,
+            on_findings=on_findings,
+        )
+        return made
+
+    def plan_counted(
+        self,
+        accumulator: _A,
+        *,
+        refresh: bool = False,
+        reassert: bool = False,
+        prune: bool = False,
+        select: Iterable[str] = (),
+        exclude: Iterable[str] = (),
+        since: str | None = None,
+        profiles: Sequence[Profile] | None = None,
+        out: Path | None = None,
+        on_findings: Callable[[Sequence[Diagnostic]], None] = lambda findings: None,
+    ) -> tuple[Plan, _A]:
+        """`plan`, with the sums of its changes in an accumulator like the given one."""
         selection = Selection(tuple(select), tuple(exclude))
         seen: dict[str, Record] = {}
         if refresh:
@@ -468,7 +485,7 @@ class Workspace:
             with _cyclic_collector_off(), Hands(self._pool) as hands:
                 return self._indexed(
                     lambda index: self._plan(
-                        index, hands, header, options, since, seen, out, on_findings, watch
+                        index, hands, header, options, since, seen, out, on_findings, accumulator
                     )
                 )
         options = self._since(since, options, profiles)
@@ -478,10 +495,10 @@ class Workspace:
             raise _invalid(made)
         if out is not None:
             write_plan(made, out)
-        watcher = watch()
+        counted = accumulator.empty()
         for change in made.changes:
-            watcher.add(change)
-        return made
+            counted.add(change)
+        return made, counted
 
     def plan_profile(self, profile: Profile, *, reassert: bool = True) -> Plan:
         """The plan of one profile, whatever the files say: a look at one record, and no more.
@@ -583,8 +600,8 @@ class Workspace:
         seen: Mapping[str, Record],
         out: Path | None,
         on_findings: Callable[[Sequence[Diagnostic]], None],
-        watch: Watch,
-    ) -> Plan:
+        accumulator: _A,
+    ) -> tuple[Plan, _A]:
         whole = since is not None or _is_whole(options) or bool(seen)
         environment = self.environment
         state = None if whole else State(environment.state.absolute(), environment.name)
@@ -593,7 +610,9 @@ class Workspace:
             if not declared.is_valid:
                 raise _invalid(declared.findings)
             options = self._since(since, options, declared.profiles())
-            return self._planned(declared, hands, header, options, seen, out, on_findings, watch)
+            return self._planned(
+                declared, hands, header, options, seen, out, on_findings, accumulator
+            )
         finally:
             index.keep()  # what was read, at least
 
@@ -606,12 +625,12 @@ class Workspace:
         seen: Mapping[str, Record],
         out: Path | None,
         on_findings: Callable[[Sequence[Diagnostic]], None],
-        watch: Watch,
-    ) -> Plan:
+        accumulator: _A,
+    ) -> tuple[Plan, _A]:
         if findings := [*declared.findings, *self._ending(declared)]:
             on_findings(findings)
         planner = Planner(self.contract, options)
-        found, watcher = planner.found, watch()
+        found, counted = planner.found, accumulator.empty()
         planning = Planning(
             declared.index,
             self.store,
@@ -624,17 +643,17 @@ class Workspace:
             stop=self._stop,
         )
         with PlanWriter(planner.head(header), out, folder=self.environment.state.parent) as writer:
-            for planned in planning.run(watcher):
+            for planned in planning.run(accumulator):
                 found.add(planned.found)
                 if not found.diagnostics:
                     writer.add(planned.lines, planned.changes)
-                    watcher.followed_by(planned.watcher)
+                    counted.merge(planned.accumulator)
             if found.diagnostics:
                 raise _invalid(sorted(found.diagnostics, key=Diagnostic.sort_key))
             changes, totals = writer.finish(
                 found.orphans, planner.hazards(writer.count), found.unchanged
             )
-        return planner.finish(header, changes, totals)
+        return planner.finish(header, changes, totals), counted
 
     def _since(self, since: str | None, options: Options, desired: Iterable[Profile]) -> Options:
         """The options, limited to the profiles whose files changed since a revision."""

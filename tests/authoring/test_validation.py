@@ -671,7 +671,7 @@ def test_jsonschema_is_not_imported_for_valid_profiles() -> None:
         "import json, sys\n"
         "from reconciler.authoring.documents import Document\n"
         "from reconciler.errors import Source\n"
-        "from reconciler.resources import load_contract\n"
+        "from reconciler.core.contract_files import load_contract\n"
         "from reconciler.authoring.validation import validate_documents\n"
         "assert 'jsonschema_rs' not in sys.modules\n"
         "document = Document(json.loads(sys.argv[1]), Source('a'), {})\n"

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from benchmarks.corpora import document
-from reconciler.cli.main import _Seen
 from reconciler.core.plan import Plan, to_lines
 from reconciler.core.planner import Options, make_plan
 from reconciler.core.records import Fact, Record
@@ -20,7 +19,7 @@ from reconciler.planning import pipeline as planning
 from reconciler.planning import planfile
 from reconciler.planning import workers as hands
 from reconciler.planning.workers import processes
-from reconciler.reports.text import TextWatcher, plan_text
+from reconciler.reports.text import plan_text
 from reconciler.reports.view import PlanView, Tally
 from reconciler.state.store import Holder
 from reconciler.workspace.facade import Workspace
@@ -76,24 +75,17 @@ def make(folder: Path, *, odd: bool = False) -> None:
 
 
 def planned(folder: Path, pool: Callable[[], Executor] | None, **options: Any) -> tuple[Plan, str]:
-    """A plan, and its text as it was written while it was made."""
-    texts: list[bytes] = []
-    watchers: list[TextWatcher] = []
-
-    def watch() -> TextWatcher:
-        texts.clear()
-        watchers.append(TextWatcher(Tally(), texts.append, color=False, ascii=False))
-        return watchers[-1]
-
+    """A plan, and its text with the sums that were counted while it was made."""
     with Workspace.open(start=folder, pool=pool, cache=False) as place:
-        made = place.plan(watch=watch, **options)
+        made, tally = place.plan_counted(Tally(), **options)
         lines = [*to_lines(made)]
-    view = PlanView.of(made, tally=watchers[-1].tally)
     assert lines == [*to_lines(made)]
-    if watchers[-1].is_whole:
-        written = b"".join(texts).decode()
-        assert written in plan_text(view, color=False)
-    return made, plan_text(view, color=False)
+    counted = PlanView.of(made, tally=tally)
+    afterwards = PlanView.of(made)
+    assert counted.hazards == afterwards.hazards
+    assert counted.basis == afterwards.basis
+    assert counted.write_only == afterwards.write_only
+    return made, plan_text(counted, color=False)
 
 
 def alone(folder: Path, **options: Any) -> Plan:
@@ -139,35 +131,6 @@ def test_changes_that_were_made_elsewhere_can_be_gone_through_again(
     assert not isinstance(made.changes, tuple)
     assert [*made.changes] == [*made.changes] == [*alone(tmp_path).changes]
     assert len(made.changes) > MANY // 2
-
-
-class Quiet:
-    """What the command line knows of an invocation, as far as it matters here."""
-
-    mask = None
-
-    def colored(self, stream: object) -> bool:
-        return False
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is full")
-def test_a_text_that_there_is_no_room_for_is_made_when_it_is_printed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    make(tmp_path)
-    monkeypatch.setattr(planfile, "_MOST_TEXT", 1_000_000)  # the plan itself is not that long
-    with Workspace.open(start=tmp_path, cache=False) as place:
-        seen = _Seen(Quiet(), place, text=True)  # type: ignore[arg-type]
-        kept = place.plan(watch=seen.begin)
-        assert seen.text is not None
-        expected = "".join(seen.text.parts())
-        monkeypatch.setattr(planfile, "_MOST_TEXT", 100)
-        monkeypatch.setattr(planfile, "_unnamed", lambda folder: os.open("/dev/full", os.O_RDWR))
-        watcher = seen.begin()
-        for change in kept.changes:
-            watcher.add(change)
-        assert seen.text is None
-    assert expected in plan_text(PlanView.of(kept), color=False)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is full")

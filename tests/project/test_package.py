@@ -63,7 +63,7 @@ def test_a_plan_of_what_did_not_change_imports_nothing_that_it_does_not_use(tmp_
     profile.write_text("customer_user_id: jane\nfirst_name: Jane\n", "utf-8")
     program = (
         "import sys\n"
-        "from reconciler import index\n"
+        "from reconciler.planning import index\n"
         "index.RACY = -10_000_000_000  # young stamps are trusted\n"
         "from reconciler.cli.main import main\n"
         "sys.argv = ['reconcile', 'plan']\n"
@@ -97,7 +97,7 @@ def test_an_installed_wheel_carries_its_schemas(tmp_path: Path) -> None:
     installed = tmp_path / "installed"
     zipfile.ZipFile(wheel).extractall(installed)
     program = (
-        "import reconciler, reconciler.resources as r\n"
+        "import reconciler, reconciler.core.contract_files as r\n"
         "print(reconciler.__file__)\n"
         "print(len(r.load_contract().fields), r.load_schema('profile.schema')['title'])\n"
     )

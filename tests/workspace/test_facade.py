@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from reconciler import InputError, ReconcileError, Refused, StateRefused, Workspace
-from reconciler.core.plan import Change, Watcher
+from reconciler.core.plan import Change
 from reconciler.emulator.api import Answer, Emulator, EmulatorServer
 from reconciler.planning.index import Unusable
 from reconciler.planning.pipeline import Planned, Planning
@@ -55,8 +55,8 @@ def test_a_missing_key_is_known_before_anybody_is_asked(tmp_path: Path) -> None:
             place.check(made)
 
 
-class Watching:
-    """Keeps what it was shown."""
+class Kept:
+    """An accumulator that keeps the changes that it was given."""
 
     def __init__(self) -> None:
         self.changes: list[Change] = []
@@ -64,35 +64,32 @@ class Watching:
     def add(self, change: Change) -> None:
         self.changes.append(change)
 
-    def another(self) -> Watching:
-        return Watching()
+    def empty(self) -> Kept:
+        return Kept()
 
-    def followed_by(self, other: Watching) -> None:
+    def merge(self, other: Kept) -> None:
         self.changes += other.changes
 
 
-def test_who_watches_a_plan_is_shown_each_change_and_begins_anew_with_the_planning(
+def test_an_accumulator_counts_each_change_once_even_if_planning_begins_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    watching: list[Watching] = []
-
-    def watch() -> Watching:
-        watching.append(Watching())
-        return watching[-1]
-
     real = Planning.run
+    runs = []
 
-    def failing(self: Planning, watcher: Watcher) -> Iterator[Planned]:
-        yield from real(self, watcher)
-        if len(watching) == 1:
+    def failing(self: Planning, accumulator: Kept) -> Iterator[Planned[Kept]]:
+        runs.append(self)
+        yield from real(self, accumulator)
+        if len(runs) == 1:
             raise Unusable
 
     (tmp_path / ".reconcile").mkdir()
     with workspace(tmp_path, "http://127.0.0.1:9") as place:
         monkeypatch.setattr(Planning, "run", failing)
-        made = place.plan(watch=watch)
-        place.plan(watch=watch, profiles=[*place.desired()])
-    assert [watched.changes for watched in watching] == [[*made.changes]] * 3
+        made, kept = place.plan_counted(Kept())
+        assert len(runs) == 2
+        _, again = place.plan_counted(Kept(), profiles=[*place.desired()])
+    assert kept.changes == again.changes == [*made.changes]
 
 
 def test_a_refresh_that_cannot_read_a_profile_plans_nothing(tmp_path: Path) -> None:
