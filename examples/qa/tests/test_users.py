@@ -6,7 +6,7 @@ import pytest
 from app import App
 
 from reconciler import EmulatorServer
-from reconciler.testing.pytest_plugin import MakeProfile
+from reconciler.testing import MakeProfile
 
 
 def test_a_declared_user_is_as_declared(adapty_profile: MakeProfile) -> None:
@@ -69,7 +69,7 @@ def test_the_emulator_is_empty_but_for_users_of_a_wider_scope(
 
 
 def test_retries_take_no_time(adapty_emulator: EmulatorServer, adapty_profile: MakeProfile) -> None:
-    from reconciler.emulator.faults import parse_fault
+    from reconciler.emulator import parse_fault
 
     adapty_emulator.set_fault(parse_fault("429:retry-after=300:times=2"))
 
