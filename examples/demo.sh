@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The main job, end to end, on the embedded emulator, in a temporary copy of the example profiles.
-# Ends with an error if anything is not as the text says.
+# Plays the main job from end to end, on the embedded emulator, in a temporary copy of the example
+# profiles. It ends with an error if a result differs from the text.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -12,7 +12,7 @@ unset "${!RECONCILE_@}"
 
 step() { printf '\n=== %s\n' "$1"; }
 run() { printf '$ %s\n' "$*"; "$@"; }
-# Runs a command that must end with a given exit code.
+# Runs a command and checks its exit code.
 ends() {
     local expected=$1 code=0
     shift
@@ -22,11 +22,12 @@ ends() {
         exit 1
     fi
 }
-# The request bodies of the plan of the files as they are, on one line.
+# Prints the request bodies of the present plan on one line.
 bodies() {
     reconcile plan --format json |
         python3 -c 'import json, sys; print(json.dumps([r.get("body") for c in json.load(sys.stdin)["changes"] for r in c["requests"]]))'
 }
+# Checks the request bodies of the present plan.
 exactly() {
     local got
     got=$(bodies)

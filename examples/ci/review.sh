@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The same anywhere else, in two halves: `review.sh plan` on a branch, `review.sh apply sha256:…` after
-# the merge, with the digest that the review was about.
+# Reviews for any other CI system. Run `review.sh plan` on a branch, and `review.sh apply sha256:…` with the
+# digest of the reviewed plan after the merge.
 set -euo pipefail
 
 case "${1:-}" in

@@ -1,6 +1,5 @@
-// Test users for a suite in JavaScript: an emulator of its own, users from files, the API by fetch.
-// Run it with `node --test examples/node`. The same two commands serve Playwright and Appium: see
-// docs/testing.md.
+// Test users for a suite in JavaScript. It starts its own emulator, creates users from files, and calls
+// the API with fetch. Run it with `node --test examples/node`. docs/testing.md shows Playwright and Appium.
 
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
@@ -46,7 +45,7 @@ after(() => {
   rmSync(folder, { recursive: true });
 });
 
-/** Runs a command of reconcile; gives its events. */
+/** Runs a command of reconcile and returns its events. */
 function reconcile(...words) {
   const names = ["--run", "r1", "--worker", process.env.TEST_WORKER_INDEX ?? "0"];
   const done = spawnSync(RECONCILE, [...names, ...words, "--json"], {
@@ -58,7 +57,7 @@ function reconcile(...words) {
   return done.stdout.trim().split("\n").map((line) => JSON.parse(line));
 }
 
-/** Calls the API as the app's back end would. */
+/** Calls the API as the app's back end does. */
 async function api(user, method, body) {
   const answer = await fetch(`${url}/api/v2/server-side-api/profile/`, {
     method,
@@ -78,7 +77,7 @@ beforeEach(() => {
   reconcile("apply", "--auto-approve", "--reassert", "--select", "label:qa");
 });
 
-test("every declared user is there, and told", async () => {
+test("every declared user exists and is reported", async () => {
   const events = reconcile("apply", "--auto-approve", "--reassert");
   const users = events.filter(({ type }) => type === "change").map(({ address }) => address);
 
@@ -86,12 +85,12 @@ test("every declared user is there, and told", async () => {
   assert.deepEqual(await api("user-2-r1-0", "GET"), { tier: "gold" });
 });
 
-test("what the app does to a user is gone in the next test", async () => {
+test("changes by the app are gone in the next test", async () => {
   const added = { custom_attributes: [{ key: "seen", value: 1 }, { key: "tier", value: "none" }] };
 
   assert.deepEqual(await api("user-1-r1-0", "PATCH", added), { tier: "none", seen: 1 });
 });
 
-test("as it is here", async () => {
+test("the user is as declared again", async () => {
   assert.deepEqual(await api("user-1-r1-0", "GET"), { tier: "gold" });
 });

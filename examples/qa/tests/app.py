@@ -1,4 +1,4 @@
-"""What a test of yours would call: a client of the API, such as the back end of an app has."""
+"""The code under test: a client of the API, as in the back end of an app."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PATH = "/api/v2/server-side-api/profile/"
 
 
 class App:
-    """Knows one user of the app."""
+    """One user of the app."""
 
     def __init__(self, url: str, user: Mapping[str, str]) -> None:
         self._url = url + PATH
