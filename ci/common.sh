@@ -1,6 +1,6 @@
 # shellcheck shell=bash disable=SC2034
-# Shared by the steps: the options of the program, from the inputs. Sourced.
-# Inputs are data: they come through variables, and nothing here evaluates them.
+# Sourced by the steps: turns inputs into options of the program. Inputs are data. They arrive in
+# environment variables, and nothing here evaluates them.
 program=(reconcile)
 [ -z "${ENVIRONMENT:-}" ] || program+=(--env "$ENVIRONMENT")
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs this very version into an environment of its own, and puts it on the path of later steps.
+# Installs this version into its own virtual environment, and adds it to the path of later steps.
 set -euo pipefail
 python -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
   { echo "::error::reconcile needs Python 3.11 or later"; exit 1; }

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Plans: annotations into the log, a summary for the job, and the files for comment and artifact. What
-# the program ended with is an output; the last step judges it, when the comment is there.
+# Plans: writes annotations into the log, a summary for the job, and the files for comment and artifact.
+# The exit code is an output, so that the last step can judge it after the comment was written.
 set -euo pipefail
 # shellcheck source=ci/common.sh
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"

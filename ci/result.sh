@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What the job ends with: pending changes are what a pull request is for, and what drift is.
+# Ends the job. Pending changes are normal on a pull request, but a failure in the mode `drift`.
 set -euo pipefail
 case "$CODE" in
   0) ;;

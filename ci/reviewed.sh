@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The digest to apply: the one that was given, or the one in the comment of the merged pull request.
+# Finds the digest to apply: the input, or the digest in the comment of the merged pull request.
 set -euo pipefail
 case "$DIGEST" in
   sha256:*) found="$DIGEST" ;;
