@@ -135,6 +135,13 @@ def test_every_test_that_the_documents_name_exists() -> None:
         assert named or document not in DECISIONS, document.name
 
 
+def test_every_test_file_that_contributing_names_exists() -> None:
+    table = re.findall(r"^\|.*\|$", (ROOT / "CONTRIBUTING.md").read_text("utf-8"), re.MULTILINE)
+    named = {name for row in table for name in re.findall(r"`([a-z]+/test_\w+\.py)`", row)}
+    assert len(named) > 20
+    assert sorted(name for name in named if not (ROOT / "tests" / name).exists()) == []
+
+
 def test_every_variable_of_an_option_follows_the_rule() -> None:
     def walk(command: click.Command) -> None:
         for parameter in command.params:
