@@ -7,6 +7,7 @@ A module imports only from those above it.
     profiles               a profile: what one document asks for
     lifetimes              how long a profile may live, and when that ends
     records                facts, records and journal entries, and their JSON
+    digests                records and documents that say the same
     plan                   plans, changes and requests, and their lines of JSON
     transitions            change → requests; what an answer does to a record; stale or already there
     outcomes               outcomes of the changes of a plan, progress and drift
