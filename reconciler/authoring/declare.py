@@ -8,17 +8,17 @@ from typing import Any, NamedTuple
 
 from reconciler.authoring.documents import Document, Path
 from reconciler.core.contract import ATTRIBUTES, INSTALLATION, Contract, normalise
-from reconciler.core.profiles import NO_OTHER_FILES, About, Profile, make_profile
+from reconciler.core.profiles import NO_OTHER_FILES, Profile, ProfileMeta, make_profile
 from reconciler.values import FieldPath
 
 
 def profile_of(document: Document, contract: Contract) -> Profile:
     """The profile that a *valid* document declares; validation comes first."""
-    paths, values, lines, files, about = said_by(document, contract)
-    return make_profile(paths, values, lines, files, about, document.source)
+    paths, values, lines, files, meta = parse_profile(document, contract)
+    return make_profile(paths, values, lines, files, meta, document.source)
 
 
-class Said(NamedTuple):
+class ParsedProfile(NamedTuple):
     """What a valid document says."""
 
     paths: tuple[FieldPath, ...]
@@ -29,10 +29,10 @@ class Said(NamedTuple):
     """On which they stand."""
     files: Mapping[FieldPath, str]
     """Of those that stand in another one."""
-    about: About
+    meta: ProfileMeta
 
 
-def said_by(document: Document, contract: Contract) -> Said:
+def parse_profile(document: Document, contract: Contract) -> ParsedProfile:
     """What a *valid* document says, of which a profile is made, or packed."""
     value: Mapping[str, Any] = document.value
     attributes, place_of = _attributes(value.get(ATTRIBUTES))
@@ -58,12 +58,12 @@ def said_by(document: Document, contract: Contract) -> Said:
         files = {path: document.files[at] for path, at in stand if at in document.files}
     meta: Any = value.get("meta") or _NOTHING
     profile_id = value.get("profile_id")
-    return Said(
+    return ParsedProfile(
         layout.paths,
         values,
         lines,
         files,
-        About(
+        ProfileMeta(
             value.get("customer_user_id"),
             None if profile_id is None else profile_id.lower(),
             value.get("platform"),

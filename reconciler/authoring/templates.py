@@ -50,7 +50,7 @@ def _nothing() -> None:
     return None
 
 
-class Given(NamedTuple):
+class PlaceholderValues(NamedTuple):
     """What placeholders stand for, besides what their document says."""
 
     variables: Mapping[str, Scalar] = {}
@@ -182,7 +182,7 @@ def _as_map(document: Document) -> Document:
 def expand(
     documents: Sequence[Document],
     defaults: Defaults | None,
-    given: Given,
+    given: PlaceholderValues,
     fake: Fake,
     *,
     fill: bool = True,
@@ -209,7 +209,9 @@ def expand(
     return out
 
 
-def _expand_template(document: Document, given: Given, fake: Fake, out: Expanded) -> None:
+def _expand_template(
+    document: Document, given: PlaceholderValues, fake: Fake, out: Expanded
+) -> None:
     items = document.value[FOR_EACH]
     problem = _problem_of(items)
     if problem is None and len(out.documents) + _count(items) > MOST_PROFILES:
@@ -290,7 +292,7 @@ class _Filling:
     def __init__(
         self,
         document: Document,
-        given: Given,
+        given: PlaceholderValues,
         fake: Fake,
         out: Expanded,
         *,
@@ -504,7 +506,7 @@ def _written(value: Scalar) -> str:
     return str(value)
 
 
-def told_once(findings: Sequence[Diagnostic]) -> list[Diagnostic]:
+def deduplicate(findings: Sequence[Diagnostic]) -> list[Diagnostic]:
     """Findings without those that say the same of the same place: the profiles of a template share
     their places, and all profiles of a folder share its defaults."""
     return list({(each.source, each.rule): each for each in reversed(findings)}.values())[::-1]

@@ -78,7 +78,7 @@ def validate_defaults(
     return found
 
 
-def validate_together(documents: Iterable[Document]) -> list[Diagnostic]:
+def cross_file_findings(documents: Iterable[Document]) -> list[Diagnostic]:
     """All findings about documents that only shows beside others."""
     everyone = _Everyone()
     for document in documents:

@@ -37,7 +37,7 @@ from reconciler.core.plan import (
     Scope,
     Totals,
 )
-from reconciler.core.profiles import About, Profile
+from reconciler.core.profiles import Profile, ProfileMeta
 from reconciler.core.records import (
     OBSERVED,
     Fact,
@@ -378,7 +378,7 @@ class Planner:
 
 
 def is_as_recorded(
-    paths: tuple[FieldPath, ...], values: Sequence[Scalar | None], about: About, body: str
+    paths: tuple[FieldPath, ...], values: Sequence[Scalar | None], about: ProfileMeta, body: str
 ) -> bool:
     """Whether `Planner.plan` would find nothing to change of a profile that declares these, unless it
     reasserts, as far as that can be told from the text in which its record is kept; it mostly can, in a

@@ -46,7 +46,7 @@ def address_of(customer_user_id: str | None, profile_id: str | None) -> str:
     return customer_user_id or f"{PROFILE_PREFIX}{profile_id}"
 
 
-class About(NamedTuple):
+class ProfileMeta(NamedTuple):
     """What a document says besides its fields."""
 
     customer_user_id: str | None
@@ -80,22 +80,22 @@ def make_profile(
     values: Sequence[Scalar | None],
     lines: Sequence[int],
     files: Mapping[FieldPath, str],
-    about: About,
+    meta: ProfileMeta,
     source: Source,
 ) -> Profile:
     return Profile(
-        address=address_of(about.customer_user_id, about.profile_id),
-        customer_user_id=about.customer_user_id,
-        profile_id=about.profile_id,
-        platform=about.platform,
+        address=address_of(meta.customer_user_id, meta.profile_id),
+        customer_user_id=meta.customer_user_id,
+        profile_id=meta.profile_id,
+        platform=meta.platform,
         values=dict(zip(paths, values, strict=True)),
-        forget=frozenset(about.forget),
-        protect=about.protect,
-        labels=tuple(about.labels),
+        forget=frozenset(meta.forget),
+        protect=meta.protect,
+        labels=tuple(meta.labels),
         source=source,
         lines=dict(zip(paths, lines, strict=True)),
         files=files,
-        template=about.template,
-        lifetime=about.lifetime,
-        exclusive=about.exclusive,
+        template=meta.template,
+        lifetime=meta.lifetime,
+        exclusive=meta.exclusive,
     )

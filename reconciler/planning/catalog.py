@@ -17,17 +17,23 @@ from pathlib import Path
 from typing import NamedTuple, TypeAlias
 from zlib import adler32, crc32
 
-from reconciler.authoring.declare import said_by
+from reconciler.authoring.declare import parse_profile
 from reconciler.authoring.documents import Document
 from reconciler.authoring.fakedata import fake
 from reconciler.authoring.loader import load_quickly, load_text, parse_yaml
 from reconciler.authoring.privacy import Guard, personal
-from reconciler.authoring.templates import Defaults, Given, expand, needs_expansion, told_once
+from reconciler.authoring.templates import (
+    Defaults,
+    PlaceholderValues,
+    deduplicate,
+    expand,
+    needs_expansion,
+)
 from reconciler.authoring.validation import (
     claims,
+    cross_file_findings,
     validate_defaults,
     validate_document,
-    validate_together,
 )
 from reconciler.authoring.walk import DEFAULTS, STAMP, Listing, Stamp, Walk, read_file
 from reconciler.core.contract import Contract
@@ -59,7 +65,7 @@ class Rules(NamedTuple):
     """What a file is read by, besides its own content and its defaults; any executor can carry it."""
 
     dialect: str
-    given: Given = Given()
+    given: PlaceholderValues = PlaceholderValues()
     guard: Guard = Guard()
 
 
@@ -219,7 +225,7 @@ def _examined(
         documents, findings, sources = _meant(loaded, data, file.defaults, rules)
         _judge(documents, findings, contract, rules)
         if sources is not None:
-            findings = told_once(findings)
+            findings = deduplicate(findings)
         is_valid = not any(finding.is_error for finding in findings)
     declared = []
     for document in documents:
@@ -229,13 +235,15 @@ def _examined(
         if not is_valid:
             declared.append(Declared(address, profile_id, number, None, None))
             continue
-        said = said_by(document, contract)
-        layout, body = pack(said, document.source)
+        profile = parse_profile(document, contract)
+        layout, body = pack(profile, document.source)
         record = records.get(address or "")
         recorded = None
-        if record is not None and is_as_recorded(said.paths, said.values, said.about, record.body):
+        if record is not None and is_as_recorded(
+            profile.paths, profile.values, profile.meta, record.body
+        ):
             recorded = record.revision, record.checksum
-        lifetime = said.about.lifetime
+        lifetime = profile.meta.lifetime
         declared.append(Declared(address, profile_id, number, layout, body, lifetime, recorded))
     return Examined(stamp, digest, findings, declared, sources)
 
@@ -523,7 +531,7 @@ class Declarations:
     def __init__(self, index: Index, findings: Sequence[Diagnostic], documents: int) -> None:
         self.index = index
         # What is wrong with defaults shows in every profile above them, and is told once.
-        shared = told_once([each for each in findings if each.source.file.endswith(DEFAULTS)])
+        shared = deduplicate([each for each in findings if each.source.file.endswith(DEFAULTS)])
         others = (each for each in findings if not each.source.file.endswith(DEFAULTS))
         self.findings = tuple(sorted([*shared, *others], key=Diagnostic.sort_key))
         self.documents = documents
@@ -623,4 +631,4 @@ def _together(
     if not names:
         return []
     documents, _ = documents_of(root, means, display, defaults, names=names)
-    return told_once(validate_together(documents))
+    return deduplicate(cross_file_findings(documents))

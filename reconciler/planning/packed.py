@@ -6,18 +6,18 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from reconciler.authoring.declare import Said
-from reconciler.core.profiles import NO_OTHER_FILES, About, Profile, make_profile
+from reconciler.authoring.declare import ParsedProfile
+from reconciler.core.profiles import NO_OTHER_FILES, Profile, ProfileMeta, make_profile
 from reconciler.errors import Source
 from reconciler.jsontext import packed, unpacked
 from reconciler.values import FieldPath, Scalar
 
 
-def pack(said: Said, source: Source) -> tuple[str, str]:
+def pack(profile: ParsedProfile, source: Source) -> tuple[str, str]:
     """The profile that says something at a source, as two texts of JSON: what many have in common (its
     paths, and on which lines after its first one, or of which other file, they stand), and the rest.
     The name of its file is left out."""
-    paths, values, lines, files, about = said
+    paths, values, lines, files, about = profile
     first = source.line
     if files:
         stand = zip(paths, lines, strict=True)
@@ -29,7 +29,7 @@ def pack(said: Said, source: Source) -> tuple[str, str]:
     return layout, packed([first, source.column, rest, *values])
 
 
-_USUAL = About._fields.index("template")
+_USUAL = ProfileMeta._fields.index("template")
 """Members of what a document says besides its fields that are always written down."""
 
 
@@ -38,7 +38,7 @@ class Packed(NamedTuple):
 
     paths: tuple[FieldPath, ...]
     values: Sequence[Scalar | None]
-    about: About
+    about: ProfileMeta
     offsets: Sequence[int]
     files: Mapping[FieldPath, str]
     line: int
@@ -49,7 +49,7 @@ class Packed(NamedTuple):
         """What `pack` made of it."""
         paths, offsets, files = _unpacked_layout(layout)
         line, column, about, *values = unpacked(body)
-        return cls(paths, values, About(*about), offsets, files, line, column)
+        return cls(paths, values, ProfileMeta(*about), offsets, files, line, column)
 
     def profile(self, file: str) -> Profile:
         line, files = self.line, self.files

@@ -25,7 +25,7 @@ from reconciler.authoring import fakedata as fakes
 from reconciler.authoring.declare import profile_of
 from reconciler.authoring.documents import Document
 from reconciler.authoring.privacy import personal
-from reconciler.authoring.templates import Given, expand, told_once
+from reconciler.authoring.templates import PlaceholderValues, deduplicate, expand
 from reconciler.authoring.walk import DEFAULTS
 from reconciler.config.reader import EMULATOR, Config, Environment, find, load_config
 from reconciler.core.contract import Contract
@@ -273,7 +273,7 @@ class Workspace:
         found += validate_documents(documents, self.contract)
         for document in documents:
             found += personal(document, self.contract, self.config.guard)
-        return documents, sorted(told_once(found), key=Diagnostic.sort_key)
+        return documents, sorted(deduplicate(found), key=Diagnostic.sort_key)
 
     def render(
         self,
@@ -329,7 +329,7 @@ class Workspace:
     def _rules(self) -> Rules:
         return Rules(self.environment.dialect.value, self._given, self.config.guard)
 
-    def _placeholders(self, run: str | None, worker: str | None) -> Given:
+    def _placeholders(self, run: str | None, worker: str | None) -> PlaceholderValues:
         for name, value in (("run", run), ("worker", worker)):
             if value is not None and not _NAME(value):
                 raise UsageError(
@@ -337,7 +337,7 @@ class Workspace:
                     hint="Use 1 to 63 ASCII letters, digits, dashes, periods or underscores.",
                 )
         environ, prefix = self._environ, self.config.env_prefix
-        return Given(
+        return PlaceholderValues(
             variables=self.environment.variables,
             environ={name: environ[name] for name in environ if prefix and name.startswith(prefix)},
             prefix=prefix,

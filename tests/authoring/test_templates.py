@@ -13,16 +13,16 @@ from reconciler.authoring.loader import load_text
 from reconciler.authoring.templates import (
     Defaults,
     Expanded,
-    Given,
+    PlaceholderValues,
+    deduplicate,
     expand,
     merged,
     needs_expansion,
-    told_once,
     written_out,
 )
 from reconciler.errors import Diagnostic, Source
 
-GIVEN = Given(
+GIVEN = PlaceholderValues(
     variables={"tier": "gold", "level": 5, "beta": True},
     environ={"QA_DOMAIN": "example.org"},
     prefix="QA_",
@@ -38,7 +38,7 @@ def documents(text: str, file: str = "p.yaml") -> list[Document]:
     return found
 
 
-def meaning(text: str, defaults: str = "", given_: Given = GIVEN) -> Expanded:
+def meaning(text: str, defaults: str = "", given_: PlaceholderValues = GIVEN) -> Expanded:
     below = None
     if defaults:
         (document,) = documents(defaults, "_defaults.yaml")
@@ -46,13 +46,15 @@ def meaning(text: str, defaults: str = "", given_: Given = GIVEN) -> Expanded:
     return expand(documents(text), below, given_, lambda name, seed: f"<{name} of {seed}>")
 
 
-def values(text: str, defaults: str = "", given_: Given = GIVEN) -> list[dict[str, Any]]:
+def values(
+    text: str, defaults: str = "", given_: PlaceholderValues = GIVEN
+) -> list[dict[str, Any]]:
     made = meaning(text, defaults, given_)
     assert not made.findings
     return [document.value for document in made.documents]
 
 
-def said(text: str, defaults: str = "", given_: Given = GIVEN) -> list[tuple[str, str]]:
+def said(text: str, defaults: str = "", given_: PlaceholderValues = GIVEN) -> list[tuple[str, str]]:
     made = meaning(text, defaults, given_)
     return [(str(each.source), each.message) for each in made.findings]
 
@@ -225,7 +227,8 @@ def test_what_is_doubled_stands_for_itself_and_other_braces_too() -> None:
 
 def test_what_was_filled_in_is_not_looked_into() -> None:
     (made,) = values(
-        "customer_user_id: a\nfirst_name: '${var.x}'\n", given_=Given(variables={"x": "{run}"})
+        "customer_user_id: a\nfirst_name: '${var.x}'\n",
+        given_=PlaceholderValues(variables={"x": "{run}"}),
     )
 
     assert made["first_name"] == "{run}"
@@ -248,7 +251,7 @@ def test_what_is_not_defined_is_an_error_at_its_place(text: str, message: str) -
 
 
 def test_a_run_without_a_name_and_a_missing_faker_are_errors() -> None:
-    bare = Given()
+    bare = PlaceholderValues()
 
     assert said("customer_user_id: 'u-{run}'\n", given_=bare) == [
         ("p.yaml:1:1", "{run} is not defined: this run has no name")
@@ -284,9 +287,9 @@ def test_what_was_used_is_named_and_what_was_not_is_not() -> None:
 
 
 def test_the_digest_of_a_variable_tells_types_apart() -> None:
-    assert Given(variables={"a": "1"}).digest_of("var.a") != Given(variables={"a": 1}).digest_of(
-        "var.a"
-    )
+    assert PlaceholderValues(variables={"a": "1"}).digest_of("var.a") != PlaceholderValues(
+        variables={"a": 1}
+    ).digest_of("var.a")
 
 
 @pytest.mark.parametrize(
@@ -311,7 +314,7 @@ def test_a_plain_file_is_not_gone_through() -> None:
 def test_the_same_of_the_same_place_is_told_once() -> None:
     made = meaning("for_each: 50\ncustomer_user_id: u-{index}\nstore: ${var.no}\n")
 
-    found: list[Diagnostic] = told_once(made.findings)
+    found: list[Diagnostic] = deduplicate(made.findings)
 
     assert len(found) == 1
 

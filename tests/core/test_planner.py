@@ -21,7 +21,7 @@ from reconciler.core.planner import (
     is_as_recorded,
     make_plan,
 )
-from reconciler.core.profiles import About, Profile, address_of
+from reconciler.core.profiles import Profile, ProfileMeta, address_of
 from reconciler.core.records import Fact, Header, Known, Presence, Record, encode_record
 from reconciler.core.transitions import Sending
 from reconciler.errors import Diagnostic, Source
@@ -508,8 +508,8 @@ SCALARS = st.one_of(
 VALUES = st.dictionaries(st.sampled_from(PATHS), st.none() | SCALARS)
 
 
-def about(address: str = "jane", **extra: Any) -> About:
-    return About(address, None, None, False, (), (), **extra)
+def about(address: str = "jane", **extra: Any) -> ProfileMeta:
+    return ProfileMeta(address, None, None, False, (), (), **extra)
 
 
 def kept(of: Record) -> str:

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from reconciler.authoring import walk as files
-from reconciler.authoring.templates import Given
+from reconciler.authoring.templates import PlaceholderValues
 from reconciler.core.plan import to_lines
 from reconciler.core.records import Fact, Known, Presence, Record
 from reconciler.errors import InputError, ReconcileError, Source
@@ -596,7 +596,7 @@ def test_a_file_is_read_again_when_something_else_changed_that_it_was_made_from(
 ) -> None:
     make(tmp_path, jane=JANE)
     profiles = tmp_path / "profiles"
-    given = Given(variables={"tier": "gold"})
+    given = PlaceholderValues(variables={"tier": "gold"})
 
     def read(index: Index) -> None:
         means = declarations.Means(declarations.Rules("guide", given))
@@ -614,7 +614,7 @@ def test_a_file_is_read_again_when_something_else_changed_that_it_was_made_from(
     read(index)
     assert next(index.profiles())[0] == "jane"
     assert index.digests([file]) == {file: b"?"}
-    given = Given(variables={"tier": "silver"})
+    given = PlaceholderValues(variables={"tier": "silver"})
     read(index)
     assert index.digests([file]) != {file: b"?"}
     assert rows(index) == 1
