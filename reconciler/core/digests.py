@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 
-from reconciler.core.profiles import PROFILE_PREFIX, About
+from reconciler.core.profiles import PROFILE_PREFIX, ProfileMeta
 from reconciler.core.records import Known, Record
 from reconciler.jsontext import packed_sorted
 from reconciler.values import FieldPath, Scalar
@@ -21,7 +21,7 @@ SIZE = 16
 
 
 def wanted_digest(
-    meta: About, *, paths: Sequence[FieldPath], values: Sequence[Scalar | None]
+    meta: ProfileMeta, *, paths: Sequence[FieldPath], values: Sequence[Scalar | None]
 ) -> bytes | None:
     """The digest of what a document declares: its address and its normalised values (``None``: absent).
 

@@ -12,7 +12,7 @@ from reconciler.core.contract_files import load_contract
 from reconciler.core.digests import SIZE, known_digest, wanted_digest
 from reconciler.core.plan import Plan
 from reconciler.core.planner import Options, make_plan
-from reconciler.core.profiles import About, make_profile
+from reconciler.core.profiles import ProfileMeta, make_profile
 from reconciler.core.records import Fact, Header, Known, Presence, Record
 from reconciler.errors import Source
 
@@ -34,7 +34,7 @@ SCALARS = st.one_of(
 )
 VALUES = st.dictionaries(st.sampled_from(PATHS), st.none() | SCALARS)
 METAS = st.builds(
-    About,
+    ProfileMeta,
     customer_user_id=st.sampled_from(["jane", None]),
     profile_id=st.sampled_from([None, PROFILE_ID]),
     platform=st.none(),
@@ -45,11 +45,11 @@ METAS = st.builds(
 ).filter(lambda meta: meta.customer_user_id is not None or meta.profile_id is not None)
 
 
-def meta(address: str = "jane", **extra: Any) -> About:
-    return About(address, None, None, False, (), (), **extra)
+def meta(address: str = "jane", **extra: Any) -> ProfileMeta:
+    return ProfileMeta(address, None, None, False, (), (), **extra)
 
 
-def wanted(values: dict[str, Any], about: About | None = None) -> bytes | None:
+def wanted(values: dict[str, Any], about: ProfileMeta | None = None) -> bytes | None:
     return wanted_digest(about or meta(), paths=tuple(values), values=[*values.values()])
 
 
@@ -100,7 +100,7 @@ def test_the_order_of_fields_does_not_matter(values: dict[str, Any]) -> None:
     "jane", PROFILE_ID, (),
 )  # fmt: skip
 def test_equal_digests_leave_nothing_to_be_planned(
-    about: About,
+    about: ProfileMeta,
     declared: dict[str, Any],
     recorded: dict[str, Any],
     known: Known,
