@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from reconciler.core.outcomes import (
         ApplyReport,
         Drift,
+        DriftKind,
         Failure,
         Halt,
         Outcome,
@@ -66,6 +67,7 @@ __all__ = [
     "Checked",
     "Diagnostic",
     "Drift",
+    "DriftKind",
     "Emulator",
     "EmulatorServer",
     "ExitCode",
@@ -106,7 +108,7 @@ __all__ = [
 __getattr__ = exported(
     __name__,
     {
-        "reconciler.core.outcomes": "ApplyReport Drift Failure Halt Outcome Progress Result",
+        "reconciler.core.outcomes": "ApplyReport Drift DriftKind Failure Halt Outcome Progress Result",
         "reconciler.core.plan": "Action Basis Change FieldChange Hazard Mode Op Plan Request",
         "reconciler.core.planner": "Selection",
         "reconciler.core.records": "Export Fact Header Known Presence Record",

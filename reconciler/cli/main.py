@@ -1052,6 +1052,7 @@ def refresh(
     app: _App, select: Sequence[str], exclude: Sequence[str], format_: str, mask: bool | None
 ) -> int:
     """Read what the API will tell, record it, report drift."""
+    from reconciler.core.outcomes import DriftKind
     from reconciler.reports.text import drift_json, drift_text
 
     with _signals(app), app.workspace(mask=mask) as workspace:
@@ -1062,7 +1063,7 @@ def refresh(
         _print(drift_json(drifts))
     else:
         _print(drift_text(drifts, color=app.colored(sys.stdout)))
-    return ExitCode.FAILED if any(d.kind == "unread" for d in drifts) else ExitCode.DONE
+    return ExitCode.FAILED if any(d.kind is DriftKind.UNREAD for d in drifts) else ExitCode.DONE
 
 
 @main.command()

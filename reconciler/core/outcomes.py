@@ -113,12 +113,24 @@ class ApplyReport(NamedTuple):
         return self.halt is None and done == sum(self.counts.values())
 
 
+class DriftKind(StrEnum):
+    """How a profile at the API differs from its record."""
+
+    SAME = "same"
+    CHANGED = "changed"
+    """A custom attribute has another value."""
+    GONE = "gone"
+    RECREATED = "recreated"
+    """The customer id belongs to another profile_id: every write-only field is lost."""
+    UNREAD = "unread"
+    """The API did not answer, or its answer was neither a profile nor "does not exist"."""
+
+
 class Drift(NamedTuple):
-    """What `refresh` found for one profile: ``changed``, ``gone``, ``recreated`` (another profile_id
-    under the same customer id: every write-only field is lost), ``same`` or ``unread``."""
+    """The difference between one profile at the API and its record, as `refresh` saw it."""
 
     address: str
-    kind: str
+    kind: DriftKind
     fields: tuple[FieldChange, ...] = ()
     unverifiable: int = 0
     """Managed fields that the API never returns (adapty-api 5.3)."""

@@ -228,14 +228,14 @@ def contradicts(record: Record, change: Change, request: Request) -> bool:
     )
 
 
-def unmarked(record: Record, *, now: float, quiet_period: float) -> Record:
+def without_expired_mark(record: Record, *, now: float, quiet_period: float) -> Record:
     """The record without marks of what can no longer land late."""
     if record.unknown_at is None or now - record.unknown_at < quiet_period:
         return record
     return record._replace(unknown_at=None, unknown_write={})
 
 
-class Standing(StrEnum):
+class Staleness(StrEnum):
     """How a change stands against the record of its profile."""
 
     CURRENT = "current"
@@ -243,47 +243,47 @@ class Standing(StrEnum):
     STALE = "stale"
 
 
-def standing(change: Change, record: Record | None) -> tuple[Standing, str]:
+def staleness(change: Change, record: Record | None) -> tuple[Staleness, str]:
     """Whether a change may be sent, given what the state knows now, and why not.
 
     ``record`` is that of the change's address; for a link also that of the profile to be linked. A
     change can be sent again after a partial failure: its own uncertain writes do not make it stale.
     """
     if change.action is Action.DELETE or not (change.fields or change.requests):
-        return _standing_of_removal(change, record)
+        return _staleness_of_removal(change, record)
     facts = record.facts if record is not None else {}
     present = record is not None and record.exists
     moved = record is not None and record.revision != change.revision
     complete = all(_satisfied(field, facts.get(field.path)) for field in change.fields)
     there = record is not None and present and record.address == change.address
     if change.action in (Action.CREATE, Action.LINK) and there and moved and complete:
-        return Standing.ALREADY, "the state has this result already"
+        return Staleness.ALREADY, "the state has this result already"
     if change.action is Action.CREATE and present:
-        return Standing.STALE, "the profile is recorded since the plan was made"
+        return Staleness.STALE, "the profile is recorded since the plan was made"
     if change.action in (Action.UPDATE, Action.FORGET):
         if not present:
-            return Standing.STALE, "the profile is not recorded as present any more"
+            return Staleness.STALE, "the profile is not recorded as present any more"
         if complete and moved:
-            return Standing.ALREADY, "the state has this result already"
+            return Staleness.ALREADY, "the state has this result already"
     for field in change.fields:
         if not _unmoved(field, facts.get(field.path), moved=moved):
-            return Standing.STALE, f"{field.path} moved since the plan was made"
+            return Staleness.STALE, f"{field.path} moved since the plan was made"
     changed = {field.path for field in change.fields}
     for request in change.requests:
         for path, value in _values(request).items():
             if path not in changed and not same(value, _known_value(facts.get(path))):
-                return Standing.STALE, f"{path} moved since the plan was made"
-    return Standing.CURRENT, ""
+                return Staleness.STALE, f"{path} moved since the plan was made"
+    return Staleness.CURRENT, ""
 
 
-def _standing_of_removal(change: Change, record: Record | None) -> tuple[Standing, str]:
+def _staleness_of_removal(change: Change, record: Record | None) -> tuple[Staleness, str]:
     if record is None:
-        return Standing.ALREADY, "the state does not record the profile any more"
+        return Staleness.ALREADY, "the state does not record the profile any more"
     if record.protect:
-        return Standing.STALE, "the profile is protected"
+        return Staleness.STALE, "the profile is protected"
     if record.revision != change.revision and not record.deleting:
-        return Standing.STALE, "the profile moved since the plan was made"
-    return Standing.CURRENT, ""
+        return Staleness.STALE, "the profile moved since the plan was made"
+    return Staleness.CURRENT, ""
 
 
 def _satisfied(field: FieldChange, fact: Fact | None) -> bool:

@@ -21,7 +21,7 @@ MISSING = frozenset({"profile_does_not_exist", "profile_not_found"})
 _TOKEN = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
-class Ending(StrEnum):
+class CallResult(StrEnum):
     """How a call ended."""
 
     DONE = "done"
@@ -45,7 +45,7 @@ class Answer(NamedTuple):
     """The ending of a call. ``message`` may be the API's own text, and so is untrusted; it holds
     neither the key nor our values, except as far as the API quotes them."""
 
-    ending: Ending
+    result: CallResult
     status: int | None = None
     data: ProfileData | None = None
     error_code: str | None = None
@@ -61,17 +61,17 @@ class Answer(NamedTuple):
     @property
     def is_missing(self) -> bool:
         """Whether the API said that there is no such profile."""
-        return self.ending is Ending.REFUSED and (self.error_code or "") in MISSING
+        return self.result is CallResult.REFUSED and (self.error_code or "") in MISSING
 
     @property
     def is_unauthorised(self) -> bool:
         """Whether the API refused the key."""
-        return self.ending is Ending.REFUSED and self.status in (401, 403)
+        return self.result is CallResult.REFUSED and self.status in (401, 403)
 
     @property
     def is_unavailable(self) -> bool:
         """Whether the API was away or short of capacity, rather than of another opinion."""
-        return self.ending in (Ending.NOT_SENT, Ending.UNKNOWN) or self.status == 429
+        return self.result in (CallResult.NOT_SENT, CallResult.UNKNOWN) or self.status == 429
 
 
 def judge(
@@ -93,25 +93,25 @@ def judge(
         fits = text is not None and _TOKEN.fullmatch(text) and key not in text
         return text if fits else None
 
-    base = Answer(Ending.UNKNOWN, status=status, request_id=token(headers.get("Request-Id")))
+    base = Answer(CallResult.UNKNOWN, status=status, request_id=token(headers.get("Request-Id")))
     if body is None:
         return base._replace(message=f"status {status} with an incomplete or oversized body")
     if request.method == "DELETE" and status == 204:
-        return base._replace(ending=Ending.DONE)
+        return base._replace(result=CallResult.DONE)
     if 200 <= status < 300:
         data = _profile_data(body)
         if data is None:
             return base._replace(message=f"status {status} with a body that is not a profile")
         if not _names(data, request.headers):
             return base._replace(message="the answer is about another profile")
-        return base._replace(ending=Ending.DONE, data=data)
+        return base._replace(result=CallResult.DONE, data=data)
     code, message = _error_body(body)
     said = message or f"the API answered {status}"
     if 300 <= status < 400:
         said = f"the API answered with a redirect ({status}), which is not followed"
     code = token(code)
     return base._replace(
-        ending=Ending.REFUSED if 400 <= status < 500 else Ending.UNKNOWN,
+        result=CallResult.REFUSED if 400 <= status < 500 else CallResult.UNKNOWN,
         error_code=code or ("rate_limited" if status == 429 else None),
         message=said.replace(key, "(key)")[:300],
         retry_after=_retry_after(headers.get("Retry-After"), now),

@@ -20,6 +20,7 @@ from reconciler.core.contract import ATTRIBUTES, INSTALLATION, Clear
 from reconciler.core.outcomes import (
     ApplyReport,
     Drift,
+    DriftKind,
     Failure,
     Halt,
     Outcome,
@@ -36,7 +37,7 @@ from reconciler.core.transitions import (
     PROFILE_HEADER,
     Observed,
     Sending,
-    Standing,
+    Staleness,
     accepted,
     attempted,
     contradicts,
@@ -47,11 +48,11 @@ from reconciler.core.transitions import (
     read,
     read_recorded,
     request_digest,
-    standing,
-    unmarked,
+    staleness,
+    without_expired_mark,
 )
 from reconciler.errors import Refused
-from reconciler.remote.answers import Answer, Ending, ProfileData
+from reconciler.remote.answers import Answer, CallResult, ProfileData
 from reconciler.remote.engine import Calls, Engine, Flow, Step, Writes
 from reconciler.state.store import Store, Writer
 
@@ -61,7 +62,7 @@ PROBLEMS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
-class Tools:
+class ApplyContext:
     """What the applier is given, so that a test can hold all of it."""
 
     calls: Calls
@@ -128,7 +129,7 @@ _Settled: TypeAlias = Generator[Step, Answer | None, tuple[Result, Record]]
 class Applier:
     """Applies plans to one environment, holding its lock."""
 
-    def __init__(self, store: Store, writer: Writer, tools: Tools) -> None:
+    def __init__(self, store: Store, writer: Writer, tools: ApplyContext) -> None:
         self._store = store
         self._writer = writer
         self._tools = tools
@@ -144,7 +145,7 @@ class Applier:
         ``desired`` are the profiles of the files by address, as far as they are at hand: labels,
         protection and places are recorded from there, without a line in the plan.
 
-        Raises `Unrecorded` where the state cannot be written.
+        Raises `StateWriteFailed` where the state cannot be written.
         """
         tools = self._tools
         started = tools.now()
@@ -228,17 +229,17 @@ class Applier:
         halt = self._halt()
         if halt is not None:
             return self._skipped(change, halt)
-        stand, why = standing(change, record)
+        stand, why = staleness(change, record)
         if record is None and self._is_linked(change):
-            stand, why = Standing.STALE, "the profile was linked since the plan was made"
+            stand, why = Staleness.STALE, "the profile was linked since the plan was made"
         match stand:
-            case Standing.ALREADY:
+            case Staleness.ALREADY:
                 return Result(change.address, change.action, Outcome.ALREADY, why)
-            case Standing.STALE:
+            case Staleness.STALE:
                 return Result(
                     change.address, change.action, Outcome.STALE, why, failure=Failure.STALE
                 )
-            case Standing.CURRENT:
+            case Staleness.CURRENT:
                 pass
             case _:
                 assert_never(stand)
@@ -292,7 +293,7 @@ class Applier:
 
     def _unmarked(self, record: Record) -> Record:
         quiet = self._tools.quiet_period
-        return unmarked(record, now=self._tools.now(), quiet_period=quiet)
+        return without_expired_mark(record, now=self._tools.now(), quiet_period=quiet)
 
     def _is_linked(self, change: Change) -> bool:
         """Whether a profile of which only the profile id is given is recorded by its customer id."""
@@ -345,7 +346,7 @@ class Applier:
             entry = self._entry(change, "applied", answer=found)
             yield Step(Writes(remove=(change.address,), journal=(entry,)))
             return Result(change.address, change.action, Outcome.APPLIED)
-        if found.ending is Ending.DONE:
+        if found.result is CallResult.DONE:
             reason = "it exists: an earlier request of unknown outcome made it"
             seen = _seen(record._replace(unknown_at=None, unknown_write={}), found)
             entry = self._entry(change, "stale", answer=found)
@@ -359,7 +360,7 @@ class Applier:
     def _drop(self, change: Change, record: Record, entry: Entry) -> _Steps:
         """Drops the record of a profile that is not there, once nothing of it can land late on one
         that is made in its place; stopped before that, keeps what it has to know."""
-        if self._loud(record) > 0:
+        if self._quiet_seconds_left(record) > 0:
             yield Step(Writes(put=(gone(record),), journal=(entry,)))
             yield from self._wait_quiet(record)
             if not self._tools.stop():
@@ -378,7 +379,7 @@ class Applier:
                 sending = sending._replace(record=quiet)
         if sending.record.linking and sending.request.method == "POST" and self._halt() is None:
             found = yield from self._call(_look_up(sending.request))
-            if found.ending is not Ending.DONE and not found.is_missing:
+            if found.result is not CallResult.DONE and not found.is_missing:
                 return (yield from self._not_seen(sending, found))
             request = _after(sending.request, found)
             if request is None:
@@ -391,9 +392,11 @@ class Applier:
                 body=sending.request.body or {},
                 fallback=None,
             )
-            sending = sending._replace(request=request, record=self._marked(sending, answer))
+            sending = sending._replace(
+                request=request, record=self._with_unknown_mark(sending, answer)
+            )
             answer = yield from self._attempt(sending)
-        if answer.ending is Ending.UNKNOWN and sending.request.method == "POST":
+        if answer.result is CallResult.UNKNOWN and sending.request.method == "POST":
             answer = yield from self._look_and_post(sending, answer)
         return (yield from self._settle(sending, answer))
 
@@ -401,7 +404,7 @@ class Applier:
         """One call, its intent durable before."""
         record, request = sending.record, sending.request
         if (halt := self._halt()) is not None:
-            return Answer(Ending.NOT_SENT, message=halt.value, attempts=0)
+            return Answer(CallResult.NOT_SENT, message=halt.value, attempts=0)
         if request.method == "GET":
             return (yield from self._call(request))
         intent = attempted(record, sending.change, request, at=self._tools.now())
@@ -422,7 +425,7 @@ class Applier:
         if self._halt() is not None:
             return unknown
         found = yield from self._call(_look_up(sending.request))
-        if found.ending is not Ending.DONE and not found.is_missing:
+        if found.result is not CallResult.DONE and not found.is_missing:
             return unknown
         again = _after(sending.request, found)
         if again is None:
@@ -430,17 +433,17 @@ class Applier:
         if self._halt() is not None:
             return unknown
         answer = yield from self._call(again)
-        if answer.ending is Ending.NOT_SENT:
+        if answer.result is CallResult.NOT_SENT:
             return unknown
         return answer._replace(unknown_before=True)
 
     def _wait_quiet(self, record: Record) -> _Steps:
         """Waits until an earlier write can no longer land late."""
-        left = self._loud(record)
+        left = self._quiet_seconds_left(record)
         if left > 0:
             yield Step(wait=left)
 
-    def _loud(self, record: Record) -> float:
+    def _quiet_seconds_left(self, record: Record) -> float:
         """Seconds until the quiet period of a record is over. No clock that was set back makes them
         more than the quiet period."""
         if record.unknown_at is None:
@@ -450,34 +453,34 @@ class Applier:
 
     def _settle(self, sending: _Sending, answer: Answer) -> _Settled:
         """Makes the outcome of a request durable, and says what it was."""
-        match answer.ending:
-            case Ending.DONE:
+        match answer.result:
+            case CallResult.DONE:
                 return (yield from self._done(sending, answer))
-            case Ending.UNKNOWN:
+            case CallResult.UNKNOWN:
                 reason = f"{answer.message}; whether it took effect is unknown"
                 return (
                     yield from self._uncertain(
                         sending, answer, Outcome.UNCERTAIN, reason, Failure.UNKNOWN
                     )
                 )
-            case Ending.NOT_SENT:
+            case CallResult.NOT_SENT:
                 outcome, reason, failure = Outcome.FAILED, answer.message, Failure.NOT_SENT
                 if answer.attempts == 0 or self._tools.stop():
                     halt = self._halt() or Halt.INTERRUPTED
                     outcome, reason, failure = Outcome.SKIPPED, halt.value, Failure.HALTED
                 return (yield from self._restore(sending, answer, outcome, reason, failure))
-            case Ending.REFUSED if answer.is_missing:
+            case CallResult.REFUSED if answer.is_missing:
                 return (yield from self._missing(sending, answer))
-            case Ending.REFUSED:
+            case CallResult.REFUSED:
                 return (yield from self._refused(sending, answer))
             case _:
-                assert_never(answer.ending)
+                assert_never(answer.result)
 
     def _not_seen(self, sending: _Sending, look: Answer) -> _Settled:
         """Settles what waited for a look that told nothing: a look changes nothing, so nothing is
         uncertain because of it."""
-        if look.ending is Ending.UNKNOWN:
-            look = look._replace(ending=Ending.NOT_SENT)
+        if look.result is CallResult.UNKNOWN:
+            look = look._replace(result=CallResult.NOT_SENT)
         return (yield from self._settle(sending, look))
 
     def _refused(self, sending: _Sending, answer: Answer) -> _Settled:
@@ -503,7 +506,7 @@ class Applier:
         if self._halt() is not None or not sending.record.exists:
             return sending
         found = yield from self._call(read_recorded(sending.record))
-        if found.ending is not Ending.DONE or found.data is None:
+        if found.result is not CallResult.DONE or found.data is None:
             return sending
         after, _ = observed(sending.record, _observation(found.data))
         return sending._replace(record=after)
@@ -512,7 +515,7 @@ class Applier:
         change, request = sending.change, sending.request
         if change.action is Action.DELETE:
             entry = self._entry(change, "applied", answer=answer)
-            yield from self._drop(change, self._marked(sending, answer), entry)
+            yield from self._drop(change, self._with_unknown_mark(sending, answer), entry)
             return self._result(sending, answer, Outcome.APPLIED), sending.record
         assert answer.data is not None
         application = answer.data.app_id
@@ -566,7 +569,7 @@ class Applier:
         result = self._result(sending, answer, Outcome.APPLIED)
         return result._replace(warnings=tuple(warnings)), after
 
-    def _marked(self, sending: _Sending, answer: Answer) -> Record:
+    def _with_unknown_mark(self, sending: _Sending, answer: Answer) -> Record:
         """The record, with the mark of an earlier attempt of the same call that may still land."""
         if not answer.unknown_before:
             return sending.record
@@ -586,7 +589,7 @@ class Applier:
         change = sending.change
         if change.action is Action.DELETE:
             entry = self._entry(change, "already", answer=answer)
-            yield from self._drop(change, self._marked(sending, answer), entry)
+            yield from self._drop(change, self._with_unknown_mark(sending, answer), entry)
             result = self._result(sending, answer, Outcome.ALREADY, "it did not exist any more")
             return result, sending.record
         if change.action in (Action.CREATE, Action.LINK):
@@ -594,7 +597,7 @@ class Applier:
             return (
                 yield from self._restore(sending, answer, Outcome.FAILED, reason, Failure.MISSING)
             )
-        after = gone(self._marked(sending, answer))
+        after = gone(self._with_unknown_mark(sending, answer))
         yield Step(Writes(put=(after,), journal=(self._entry(change, "failed", answer=answer),)))
         reason = "the API says that the profile does not exist"
         if CUSTOMER_HEADER in sending.request.headers:
@@ -665,7 +668,7 @@ class Applier:
         to move it."""
         detail = ""
         if answer is not None:
-            known = [str(answer.status or answer.ending), answer.error_code, answer.request_id]
+            known = [str(answer.status or answer.result), answer.error_code, answer.request_id]
             detail = " ".join(part for part in known if part)
         return Entry(
             run=self._tools.run,
@@ -779,7 +782,7 @@ def _declared_by(change: Change, record: Record) -> Record:
 # --- refresh -------------------------------------------------------------------------------------
 
 
-class Look(NamedTuple):
+class ReadBack(NamedTuple):
     """A record, what a look at the API makes of it, and what the API said.
 
     An answer that is neither a profile nor "does not exist" gives drift ``unread`` and the record as
@@ -792,7 +795,7 @@ class Look(NamedTuple):
     answer: Answer
 
 
-def look(
+def read_back(
     records: Iterable[Record],
     calls: Calls,
     *,
@@ -801,7 +804,7 @@ def look(
     quiet: Callable[[Record], Record],
     stop: Callable[[], bool],
     in_flight: Callable[[], int],
-) -> Iterator[Look]:
+) -> Iterator[ReadBack]:
     """Reads the profiles of records, in any order, and records what it sees if it has a writer; but
     not that a profile is gone, which may also mean that the key is one of another application.
 
@@ -812,7 +815,7 @@ def look(
     """
     refused = False
 
-    def flow(record: Record) -> Flow[Look]:
+    def flow(record: Record) -> Flow[ReadBack]:
         nonlocal refused
         answer = yield Step(request=read_recorded(record))
         assert answer is not None
@@ -829,7 +832,7 @@ def look(
         return seen
 
     named = (record for record in records if record.customer_user_id or record.profile_id)
-    engine = Engine[Look](calls, writer, in_flight=in_flight, stop=lambda: refused or stop())
+    engine = Engine[ReadBack](calls, writer, in_flight=in_flight, stop=lambda: refused or stop())
     return engine.run(map(flow, named))
 
 
@@ -839,23 +842,23 @@ def _observation(data: ProfileData) -> Observed:
     )
 
 
-def _seen(record: Record, answer: Answer) -> Look:
+def _seen(record: Record, answer: Answer) -> ReadBack:
     if answer.is_missing and record.presence is Presence.UNCONFIRMED:
         # Nobody said that it is there, and an uncertain POST may still make it.
-        return Look(record, record, Drift(record.address, "same"), answer)
+        return ReadBack(record, record, Drift(record.address, DriftKind.SAME), answer)
     if answer.is_missing:
-        kind = "same" if record.presence is Presence.GONE else "gone"
-        return Look(record, gone(record), Drift(record.address, kind), answer)
-    if answer.ending is not Ending.DONE or answer.data is None:
-        return Look(record, record, Drift(record.address, "unread"), answer)
+        kind = DriftKind.SAME if record.presence is Presence.GONE else DriftKind.GONE
+        return ReadBack(record, gone(record), Drift(record.address, kind), answer)
+    if answer.result is not CallResult.DONE or answer.data is None:
+        return ReadBack(record, record, Drift(record.address, DriftKind.UNREAD), answer)
     seen = _observation(answer.data)
     after, differences = observed(record, seen)
-    kind = "changed" if differences else "same"
+    kind = DriftKind.CHANGED if differences else DriftKind.SAME
     if record.profile_id not in (None, seen.profile_id):
-        kind = "recreated"
+        kind = DriftKind.RECREATED
     blind = sum(
         1
         for path, fact in after.facts.items()
         if not path.startswith("custom_attributes.") and fact.known is not Known.UNKNOWN
     )
-    return Look(record, after, Drift(record.address, kind, tuple(differences), blind), answer)
+    return ReadBack(record, after, Drift(record.address, kind, tuple(differences), blind), answer)

@@ -30,7 +30,7 @@ from reconciler import __version__
 from reconciler.core.plan import Request
 from reconciler.core.transitions import Rate
 from reconciler.errors import InputError
-from reconciler.remote.answers import MISSING, Answer, Ending, judge
+from reconciler.remote.answers import MISSING, Answer, CallResult, judge
 from reconciler.remote.pacing import MOST_IN_FLIGHT, Clock, Pace, SystemClock, Verdict
 from reconciler.values import Json
 
@@ -118,12 +118,14 @@ class Client:
         asked last of all before every attempt, and ends the call by saying no."""
         if not all(map(_VISIBLE.fullmatch, (self._key, *request.headers.values()))):
             return Answer(
-                Ending.REFUSED, message="a header or the key holds what cannot be sent", attempts=0
+                CallResult.REFUSED,
+                message="a header or the key holds what cannot be sent",
+                attempts=0,
             )
         prepared = self._prepared(request)
         with self._counting:
             self._calls += 1
-        answer = Answer(Ending.NOT_SENT, message="stopped before it was sent", attempts=0)
+        answer = Answer(CallResult.NOT_SENT, message="stopped before it was sent", attempts=0)
         unknown = False
         left = self._timeout
         counted = 0
@@ -138,8 +140,8 @@ class Client:
             self.pace.learn(_verdict(made), began=began, retry_after=made.retry_after)
             answer = made._replace(attempts=answer.attempts + 1) if answer.attempts else made
             if unknown and request.method == "DELETE" and answer.error_code in MISSING:
-                answer = answer._replace(ending=Ending.DONE, error_code=None, message="")
-            unknown = unknown or answer.ending is Ending.UNKNOWN
+                answer = answer._replace(result=CallResult.DONE, error_code=None, message="")
+            unknown = unknown or answer.result is CallResult.UNKNOWN
             left -= ended - began
             if not _may_be_repeated(request, answer) or left <= 0:
                 break
@@ -156,9 +158,9 @@ class Client:
             answer = answer._replace(message="the API is away")
         if not unknown:
             return answer
-        if answer.ending is Ending.NOT_SENT or answer.status == 429:  # it was not processed
-            return answer._replace(ending=Ending.UNKNOWN)
-        return answer._replace(unknown_before=answer.ending is not Ending.UNKNOWN)
+        if answer.result is CallResult.NOT_SENT or answer.status == 429:  # it was not processed
+            return answer._replace(result=CallResult.UNKNOWN)
+        return answer._replace(unknown_before=answer.result is not CallResult.UNKNOWN)
 
     def _budget(self, answer: Answer) -> bool:
         """Takes one retry. A tenth of the calls, at least ten, may be retries: an API in trouble must
@@ -220,7 +222,7 @@ class Client:
                 )
                 body = _whole_body(response)
             if attempt.passed:
-                return Answer(Ending.UNKNOWN, message=_LATE)
+                return Answer(CallResult.UNKNOWN, message=_LATE)
         except Exception as problem:  # of requests, urllib3, http.client, ssl, socket: see _failed
             return _failed(problem, attempt)
         finally:
@@ -234,7 +236,7 @@ class Client:
             key=self._key,
             now=time.time(),
         )
-        if answer.ending is Ending.UNKNOWN and 200 <= response.status_code < 300:
+        if answer.result is CallResult.UNKNOWN and 200 <= response.status_code < 300:
             # Whose answer it was is open, and so is what else is on its way: start afresh.
             self._adapter.close()
         return answer
@@ -245,39 +247,39 @@ def _verdict(answer: Answer) -> Verdict:
         return Verdict.AWAY
     if answer.status == 429:
         return Verdict.LIMITED
-    if answer.ending is not Ending.UNKNOWN:
+    if answer.result is not CallResult.UNKNOWN:
         return Verdict.UP
     return Verdict.UNCLEAR if answer.status == 500 or answer.status < 300 else Verdict.AWAY
 
 
 def _may_be_repeated(request: Request, answer: Answer) -> bool:
     """Whether another try is safe and may help."""
-    match answer.ending:
-        case Ending.DONE:
+    match answer.result:
+        case CallResult.DONE:
             return False
-        case Ending.REFUSED:
+        case CallResult.REFUSED:
             return answer.status == 429
-        case Ending.NOT_SENT:
+        case CallResult.NOT_SENT:
             return True
-        case Ending.UNKNOWN:
+        case CallResult.UNKNOWN:
             status = answer.status
             helps = status is None or status in _RETRIED or status < 300
             return request.method != "POST" and helps
         case _:
-            assert_never(answer.ending)
+            assert_never(answer.result)
 
 
 def _failed(problem: Exception, attempt: _Attempt) -> Answer:
     """The ending of an attempt that raised: what counts is whether a byte of the request was written,
     not the class of the error (a TLS error, say, may come before the request or after it)."""
     if isinstance(problem, ValueError) and not attempt.written:
-        return Answer(Ending.REFUSED, message="the address cannot be used")
+        return Answer(CallResult.REFUSED, message="the address cannot be used")
     name = type(_cause(problem)).__name__
     if not attempt.written:
-        return Answer(Ending.NOT_SENT, message=f"cannot connect ({name})")
+        return Answer(CallResult.NOT_SENT, message=f"cannot connect ({name})")
     if attempt.passed or isinstance(problem, requests.exceptions.Timeout):
-        return Answer(Ending.UNKNOWN, message=_LATE)
-    return Answer(Ending.UNKNOWN, message=f"the connection broke ({name})")
+        return Answer(CallResult.UNKNOWN, message=_LATE)
+    return Answer(CallResult.UNKNOWN, message=f"the connection broke ({name})")
 
 
 def _cause(problem: BaseException) -> BaseException:

@@ -25,7 +25,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 from reconciler.core.plan import Request
 from reconciler.core.records import INTENT, Entry, Record
 from reconciler.errors import ReconcileError
-from reconciler.remote.answers import Answer, Ending
+from reconciler.remote.answers import Answer, CallResult
 from reconciler.state.store import LEASE, Writer
 
 R = TypeVar("R")
@@ -79,7 +79,7 @@ class Calls(Protocol):
         ...
 
 
-class Unrecorded(ReconcileError):
+class StateWriteFailed(ReconcileError):
     """The state could not be written; ``entries`` are the outcomes that it therefore does not know.
 
     What was under way has ended. The intents are in the state, so the next run sends those fields
@@ -140,7 +140,7 @@ class Engine(Generic[R]):
         """Runs flows to their ends, and gives their results in the order in which these became
         durable. Flows are begun in their order, and only as many as are worth it.
 
-        Raises Unrecorded where the state cannot be written, and what a flow or their source raised;
+        Raises StateWriteFailed where the state cannot be written, and what a flow or their source raised;
         in either case once everything under way has ended.
         """
         source = iter(flows)
@@ -174,7 +174,7 @@ class Engine(Generic[R]):
         failure = None
         try:
             self._take(steps)
-        except Unrecorded as problem:
+        except StateWriteFailed as problem:
             failure = problem
             results += self._begun
         yield from results  # durable since the round before, whatever became of this one
@@ -251,7 +251,7 @@ class Engine(Generic[R]):
             self._stopped = now
         if now - self._stopped < GRACE:
             return
-        late = Answer(Ending.UNKNOWN, message="it had not ended when the run was stopped")
+        late = Answer(CallResult.UNKNOWN, message="it had not ended when the run was stopped")
         for flow, _ in self._called.values():
             self._ready.append((flow, late))
         self._called.clear()
@@ -293,7 +293,7 @@ class Engine(Generic[R]):
             entries = [entry for each in writes for entry in each.journal]
             entries += self._outcomes_under_way()
             lost = [entry for entry in entries if entry.kind != INTENT]
-            raise Unrecorded(problem, lost) from None
+            raise StateWriteFailed(problem, lost) from None
         self._wrote = self._monotonic()
 
     def _outcomes_under_way(self) -> Iterator[Entry]:
@@ -347,7 +347,7 @@ def _answer(done: Future[Answer]) -> Answer:
     problem = done.exception()
     if problem is None:
         return done.result()
-    return Answer(Ending.UNKNOWN, message=f"the call failed ({type(problem).__name__})")
+    return Answer(CallResult.UNKNOWN, message=f"the call failed ({type(problem).__name__})")
 
 
 class DaemonExecutor(Executor):

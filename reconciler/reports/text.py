@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple, assert_never
 
-from reconciler.core.outcomes import ApplyReport, Drift, Halt, Outcome, Progress, Result
+from reconciler.core.outcomes import ApplyReport, Drift, DriftKind, Halt, Outcome, Progress, Result
 from reconciler.core.plan import Action, Change, Mode, Op, Plan, to_lines
 from reconciler.core.records import Fact, Known, Record
 from reconciler.errors import Diagnostic, ExitCode, ReconcileError, Severity, Source
@@ -471,20 +471,21 @@ def drift_text(drifts: Sequence[Drift], *, color: bool) -> str:
     pen = _Pen(color)
     lines = []
     words = {
-        "changed": "differs from what was recorded",
-        "gone": "does not exist at the API any more; the next plan creates it",
-        "recreated": "is another profile now: its write-only fields are lost, the next plan sends them",
-        "unread": "could not be read",
+        DriftKind.CHANGED: "differs from what was recorded",
+        DriftKind.GONE: "does not exist at the API any more; the next plan creates it",
+        DriftKind.RECREATED: "is another profile now: its write-only fields are lost, "
+        "the next plan sends them",
+        DriftKind.UNREAD: "could not be read",
     }
     for drift in drifts:
-        if drift.kind == "same":
+        if drift.kind is DriftKind.SAME:
             continue
         lines.append(pen(f"~ {shown(drift.address)}", _BOLD, _YELLOW) + f"  {words[drift.kind]}")
         for field in drift.fields:
             lines.append(
                 f"    {shown(field.path)}  {quoted(field.before)} -> {quoted(field.after)}"
             )
-    same = sum(1 for drift in drifts if drift.kind == "same")
+    same = sum(1 for drift in drifts if drift.kind is DriftKind.SAME)
     lines.append(f"{count(len(drifts), 'profile')} read, {same} as recorded where it can be seen.")
     blind = sum(drift.unverifiable for drift in drifts)
     if blind:

@@ -31,7 +31,7 @@ from reconciler.config.reader import EMULATOR, Config, Environment, find, load_c
 from reconciler.core.contract import Contract
 from reconciler.core.contract_files import load_contract
 from reconciler.core.lifetimes import expiry, utc
-from reconciler.core.outcomes import ApplyReport, Drift, Outcome, Progress, Result
+from reconciler.core.outcomes import ApplyReport, Drift, DriftKind, Outcome, Progress, Result
 from reconciler.core.plan import (
     Accumulator,
     Hazard,
@@ -52,7 +52,7 @@ from reconciler.core.records import (
     by_address,
     decode_export,
 )
-from reconciler.core.transitions import Observed, Rate, Sending, unmarked
+from reconciler.core.transitions import Observed, Rate, Sending, without_expired_mark
 from reconciler.errors import (
     Diagnostic,
     InputError,
@@ -89,9 +89,9 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from reconciler.remote.answers import Answer
-    from reconciler.remote.applier import Look
+    from reconciler.remote.applier import ReadBack
     from reconciler.remote.client import Client
-    from reconciler.remote.engine import Calls, Unrecorded
+    from reconciler.remote.engine import Calls, StateWriteFailed
     from reconciler.remote.pacing import Clock, Pace
 
 
@@ -796,11 +796,11 @@ class Workspace:
         read if they are valid.
 
         Raises Refused where nothing may be sent: another environment, lineage or application, a cap, a
-        lock; InputError where the key is missing; `Unrecorded` where the state could not be written,
+        lock; InputError where the key is missing; `StateWriteFailed` where the state could not be written,
         once a file says what it does not know.
         """
-        from reconciler.remote.applier import Applier, Tools
-        from reconciler.remote.engine import Unrecorded
+        from reconciler.remote.applier import Applier, ApplyContext
+        from reconciler.remote.engine import StateWriteFailed
 
         self.check(plan, max_changes=max_changes)
         if profiles is None:
@@ -820,7 +820,7 @@ class Workspace:
             )
             pace = connection.pace
             self.check(plan, max_changes=max_changes)
-            tools = Tools(
+            tools = ApplyContext(
                 calls=connection.calls,
                 now=self._now,
                 stop=self._stop,
@@ -837,12 +837,12 @@ class Workspace:
             )
             try:
                 report = Applier(self.store, writer, tools).apply(plan, desired=desired)
-            except Unrecorded as problem:
+            except StateWriteFailed as problem:
                 self._save_outcomes(problem)
                 raise
             return report._replace(rate=pace.rate)
 
-    def _save_outcomes(self, problem: Unrecorded) -> None:
+    def _save_outcomes(self, problem: StateWriteFailed) -> None:
         """Writes what the state could not take into a file of its own, and says where.
 
         It holds no values: addresses, outcomes, digests of requests, and the API's Request-Ids.
@@ -911,7 +911,7 @@ class Workspace:
             gone = []
             for look in looks:
                 drifts.append(look.drift)
-                if look.drift.kind == "gone":
+                if look.drift.kind is DriftKind.GONE:
                     gone.append(look.after)
             if gone and writer is not None and record:
                 writer.backup()
@@ -932,15 +932,15 @@ class Workspace:
         *,
         writer: Writer | None = None,
         suspicious: bool = True,
-    ) -> Iterator[Look]:
-        from reconciler.remote.applier import look
+    ) -> Iterator[ReadBack]:
+        from reconciler.remote.applier import read_back
 
         chosen = [record for record in records if selection.takes(record.address, record.labels)]
         if not chosen:
             return
-        kinds: Counter[str] = Counter()
+        kinds: Counter[DriftKind] = Counter()
         with self._connected(None, None) as connection:
-            for seen in look(
+            for seen in read_back(
                 chosen,
                 connection.calls,
                 application=self.store.header().application,
@@ -957,9 +957,9 @@ class Workspace:
                 yield seen
             if connection.pace.given_up:
                 raise RemoteUnavailable("the API does not answer", hint="Try again later.")
-        if suspicious and kinds["gone"] == kinds.total() > 1:
+        if suspicious and kinds[DriftKind.GONE] == kinds.total() > 1:
             raise Refused(
-                f"the API knows none of the {kinds['gone']} recorded profiles; nothing was recorded",
+                f"the API knows none of the {kinds[DriftKind.GONE]} recorded profiles; nothing was recorded",
                 hint="Check --env and the key: it may be the key of another application.",
             )
 
@@ -970,7 +970,7 @@ class Workspace:
         return lambda record: (
             record
             if record.address in cut_off
-            else unmarked(record, now=self._now(), quiet_period=period)
+            else without_expired_mark(record, now=self._now(), quiet_period=period)
         )
 
     # --- the state by hand -------------------------------------------------------------------
@@ -1188,7 +1188,7 @@ def _refuse_malformed(data: dict[str, Any]) -> None:
 
 
 def _refuse_unread(drifts: Sequence[Drift]) -> None:
-    unread = sorted(drift.address for drift in drifts if drift.kind == "unread")
+    unread = sorted(drift.address for drift in drifts if drift.kind is DriftKind.UNREAD)
     if unread:
         raise ReconcileError(
             f"{len(unread)} of {len(drifts)} profiles could not be read, {unread[0]} for one; "

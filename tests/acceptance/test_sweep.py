@@ -15,7 +15,7 @@ from reconciler.core.planner import expired
 from reconciler.core.records import Presence
 from reconciler.emulator.api import Emulator, EmulatorServer
 from reconciler.emulator.faults import parse_fault
-from reconciler.remote.answers import Answer, Ending
+from reconciler.remote.answers import Answer, CallResult
 from reconciler.testing.sandbox import InstantClock
 from tests.support.wire import create
 from tests.support.worlds import World, answer
@@ -43,11 +43,11 @@ def test_what_was_created_is_ours_and_what_was_adopted_is_not() -> None:
 
 def lost(carry: Callable[[], Answer]) -> Answer:
     carry()
-    return answer(Ending.UNKNOWN, message="lost")
+    return answer(CallResult.UNKNOWN, message="lost")
 
 
 def unreachable(carry: Callable[[], Answer]) -> Answer:
-    return answer(Ending.UNKNOWN, message="lost")
+    return answer(CallResult.UNKNOWN, message="lost")
 
 
 def test_a_creation_of_unknown_outcome_is_remembered_with_its_lifetime() -> None:
@@ -77,7 +77,7 @@ def test_the_next_run_knows_that_it_is_ours() -> None:
 
 def test_a_refused_creation_is_not_ours() -> None:
     world = World()
-    refused = answer(Ending.REFUSED, status=400, error_code="bad", message="no")
+    refused = answer(CallResult.REFUSED, status=400, error_code="bad", message="no")
     world.wire.faults = {1: lambda carry: refused}
 
     world.reach({"customer_user_id": "a", "first_name": "A", **TTL})

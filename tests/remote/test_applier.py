@@ -11,7 +11,7 @@ from reconciler.core.plan import Action, Plan
 from reconciler.core.records import Fact, Known, Presence
 from reconciler.core.transitions import PATH, Observed, observed
 from reconciler.errors import Refused
-from reconciler.remote.applier import check_plan, look
+from reconciler.remote.applier import check_plan, read_back
 from tests.support.worlds import (
     Applied,
     Crash,
@@ -396,7 +396,7 @@ def test_a_look_with_a_refused_key_costs_one_request() -> None:
     world.reach(*({"customer_user_id": f"u{number}", "first_name": "U"} for number in range(9)))
     sent = len(world.wire.sent)
     world.wire.faults[sent] = refused_key
-    seen = look(
+    seen = read_back(
         world.store.records(),
         SerialCalls(world),
         application=None,

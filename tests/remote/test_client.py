@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from reconciler.core.plan import Request
 from reconciler.core.transitions import PATH
-from reconciler.remote.answers import Answer, Ending
+from reconciler.remote.answers import Answer, CallResult
 from reconciler.remote.client import Client
 
 KEY = "secret_live_abcdefgh.0123456789abcdef0123456789abcdef"
@@ -178,7 +178,7 @@ def send(
 def test_a_complete_answer_that_names_the_profile_is_done() -> None:
     with Server(reply(Request_Id="0123456789abcdef0123456789abcdef")) as server:
         answer = send(server)
-    assert answer.ending is Ending.DONE
+    assert answer.result is CallResult.DONE
     assert answer.data is not None
     assert answer.data.custom_attributes == {"level": 5.0}
     assert answer.request_id == "0123456789abcdef0123456789abcdef"
@@ -203,8 +203,8 @@ def test_the_request_is_exactly_what_was_shown() -> None:
 def test_a_reply_cut_at_any_byte_is_never_done() -> None:
     whole = reply()
     with Server(*(whole[:cut] for cut in range(len(whole)))) as server:
-        endings = {send(server).ending for _ in range(len(whole))}
-    assert endings == {Ending.UNKNOWN}
+        endings = {send(server).result for _ in range(len(whole))}
+    assert endings == {CallResult.UNKNOWN}
 
 
 @pytest.mark.parametrize(
@@ -230,7 +230,7 @@ def test_a_reply_cut_at_any_byte_is_never_done() -> None:
 )
 def test_a_malformed_answer_is_unknown(answered: bytes) -> None:
     with Server(answered) as server:
-        assert send(server).ending is Ending.UNKNOWN
+        assert send(server).result is CallResult.UNKNOWN
 
 
 def test_a_chunked_answer_is_read() -> None:
@@ -244,7 +244,7 @@ def test_a_chunked_answer_is_read() -> None:
         )
     )
     with Server(chunked) as server:
-        assert send(server).ending is Ending.DONE
+        assert send(server).result is CallResult.DONE
 
 
 @pytest.mark.parametrize("part", ["head", "body"])
@@ -255,7 +255,7 @@ def test_the_deadline_holds_against_an_answer_that_drips(part: str) -> None:
     with Server(pieces, gap=0.1) as server:
         started = time.monotonic()
         answer = send(server, timeout=0.5)
-    assert answer.ending is Ending.UNKNOWN
+    assert answer.result is CallResult.UNKNOWN
     assert time.monotonic() - started < 2
 
 
@@ -263,7 +263,7 @@ def test_the_deadline_holds_against_an_answer_that_drips(part: str) -> None:
 def test_a_redirect_is_not_followed(status: int) -> None:
     with Server(reply()) as other:
         with Server(reply(status, b"", Location=other.url + PATH)) as server:
-            assert send(server).ending is Ending.UNKNOWN
+            assert send(server).result is CallResult.UNKNOWN
         assert other.received == []
 
 
@@ -272,7 +272,7 @@ def test_a_refusal_is_not_retried(status: int) -> None:
     body = b'{"errors": [{"source": "email", "errors": ["wrong"]}], "error_code": "bad"}'
     with Server(reply(status, body), reply()) as server:
         answer = send(server, attempts=4)
-    assert (answer.ending, answer.status, answer.error_code) == (Ending.REFUSED, status, "bad")
+    assert (answer.result, answer.status, answer.error_code) == (CallResult.REFUSED, status, "bad")
     assert answer.message == "email: wrong"
     assert len(server.received) == 1
 
@@ -281,7 +281,7 @@ def test_a_refusal_is_not_retried(status: int) -> None:
 def test_a_passing_trouble_is_retried(status: int) -> None:
     with Server(reply(status, b""), reply(), keep=True) as server:
         answer = send(server, attempts=4)
-    assert (answer.ending, answer.attempts) == (Ending.DONE, 2)
+    assert (answer.result, answer.attempts) == (CallResult.DONE, 2)
 
 
 def test_retry_after_is_waited_for(clock: StillClock) -> None:
@@ -293,43 +293,43 @@ def test_retry_after_is_waited_for(clock: StillClock) -> None:
 def test_a_broken_patch_is_sent_again_and_marked() -> None:
     with Server(b"", reply()) as server:
         answer = send(server, attempts=4)
-    assert (answer.ending, answer.unknown_before) == (Ending.DONE, True)
+    assert (answer.result, answer.unknown_before) == (CallResult.DONE, True)
 
 
 def test_a_broken_post_is_not_sent_again() -> None:
     with Server(b"", reply()) as server:
-        assert send(server, POST, attempts=4).ending is Ending.UNKNOWN
+        assert send(server, POST, attempts=4).result is CallResult.UNKNOWN
     assert len(server.received) == 1
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
 def test_a_post_that_may_have_taken_effect_is_not_sent_again(status: int) -> None:
     with Server(reply(status, b""), reply()) as server:
-        assert send(server, POST, attempts=4).ending is Ending.UNKNOWN
+        assert send(server, POST, attempts=4).result is CallResult.UNKNOWN
     assert len(server.received) == 1
 
 
 def test_a_delete_that_is_repeated_and_then_missing_is_done() -> None:
     missing = b'{"errors": [], "error_code": "profile_does_not_exist", "status_code": 404}'
     with Server(b"", reply(404, missing)) as server:
-        assert send(server, DELETE, attempts=4).ending is Ending.DONE
+        assert send(server, DELETE, attempts=4).result is CallResult.DONE
 
 
 def test_a_delete_is_done_by_an_empty_204() -> None:
     with Server(b"HTTP/1.1 204 No Content\r\n\r\n") as server:
-        assert send(server, DELETE).ending is Ending.DONE
+        assert send(server, DELETE).result is CallResult.DONE
 
 
 def test_nobody_listening_is_not_sent() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     client = Client(base_url=f"http://127.0.0.1:{port}", key=KEY, attempts=1)
-    assert client.send(PATCH).ending is Ending.NOT_SENT
+    assert client.send(PATCH).result is CallResult.NOT_SENT
 
 
 def test_an_unknown_attempt_makes_a_call_unknown_that_ends_with_429() -> None:
     with Server(b"", reply(429, b"")) as server:
-        assert send(server, attempts=2).ending is Ending.UNKNOWN
+        assert send(server, attempts=2).result is CallResult.UNKNOWN
 
 
 def test_the_retries_of_a_run_have_a_budget(clock: StillClock) -> None:
@@ -343,14 +343,14 @@ def test_the_retries_of_a_run_have_a_budget(clock: StillClock) -> None:
 
 def test_asked_to_stop_it_sends_nothing() -> None:
     with Server(reply()) as server:
-        assert send(server, stop=lambda: True).ending is Ending.NOT_SENT
+        assert send(server, stop=lambda: True).result is CallResult.NOT_SENT
     assert server.received == []
 
 
 def test_a_connection_is_used_again() -> None:
     with Server(reply(), reply(), keep=True) as server:
         client = Client(base_url=server.url, key=KEY)
-        assert [client.send(PATCH).ending for _ in range(2)] == [Ending.DONE, Ending.DONE]
+        assert [client.send(PATCH).result for _ in range(2)] == [CallResult.DONE, CallResult.DONE]
         client.close()
     assert server.connections == 1
 
@@ -364,7 +364,7 @@ def test_netrc_and_proxies_of_the_machine_are_ignored(
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     with Server(reply()) as server:
-        assert send(server).ending is Ending.DONE
+        assert send(server).result is CallResult.DONE
     assert f"Authorization: Api-Key {KEY}".encode() in server.received[0]
 
 
@@ -391,23 +391,23 @@ def chunked(body: bytes, end: bytes = b"0\r\n\r\n") -> bytes:
     return head + b"%x\r\n%s\r\n" % (len(body), body) + end
 
 
-def endings_of_every_cut(whole: bytes, request: Request) -> set[Ending]:
+def endings_of_every_cut(whole: bytes, request: Request) -> set[CallResult]:
     cuts = [whole[:cut] for cut in range(len(whole))]
     with Server(*cuts) as server:
-        return {send(server, request).ending for _ in cuts}
+        return {send(server, request).result for _ in cuts}
 
 
 def test_an_empty_204_cut_at_any_byte_is_never_done() -> None:
     whole = b"HTTP/1.1 204 No Content\r\nRequest-Id: 01\r\n\r\n"
-    assert endings_of_every_cut(whole, DELETE) == {Ending.UNKNOWN}
+    assert endings_of_every_cut(whole, DELETE) == {CallResult.UNKNOWN}
 
 
 def test_a_chunked_reply_cut_at_any_byte_is_never_done() -> None:
-    assert endings_of_every_cut(chunked(profile()), PATCH) == {Ending.UNKNOWN}
+    assert endings_of_every_cut(chunked(profile()), PATCH) == {CallResult.UNKNOWN}
 
 
 def test_a_refusal_cut_at_any_byte_is_no_refusal() -> None:
-    assert endings_of_every_cut(reply(404, GONE), PATCH) == {Ending.UNKNOWN}
+    assert endings_of_every_cut(reply(404, GONE), PATCH) == {CallResult.UNKNOWN}
 
 
 @pytest.mark.parametrize(
@@ -445,17 +445,17 @@ def test_a_refusal_cut_at_any_byte_is_no_refusal() -> None:
 )
 def test_an_answer_that_cannot_be_believed_is_unknown(answered: bytes) -> None:
     with Server(answered) as server:
-        assert send(server).ending is Ending.UNKNOWN
+        assert send(server).result is CallResult.UNKNOWN
 
 
 def test_a_web_page_is_no_answer_to_a_delete() -> None:
     with Server(reply(200, b"<html>welcome</html>")) as server:
-        assert send(server, DELETE).ending is Ending.UNKNOWN
+        assert send(server, DELETE).result is CallResult.UNKNOWN
 
 
 def test_a_web_page_as_404_does_not_say_that_a_repeated_delete_is_done() -> None:
     with Server(b"", reply(404, b"<html>no such page</html>")) as server:
-        assert send(server, DELETE, attempts=4).ending is Ending.REFUSED
+        assert send(server, DELETE, attempts=4).result is CallResult.REFUSED
 
 
 json_values = st.recursive(
@@ -488,12 +488,12 @@ def test_no_answer_whatever_raises(status: int, body: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "ending"),
-    [(PROFILE_ID.upper(), Ending.DONE), (PROFILE_ID.replace("3", "4"), Ending.UNKNOWN)],
+    ("asked", "result"),
+    [(PROFILE_ID.upper(), CallResult.DONE), (PROFILE_ID.replace("3", "4"), CallResult.UNKNOWN)],
 )
-def test_a_profile_id_is_compared_without_regard_to_case(asked: str, ending: Ending) -> None:
+def test_a_profile_id_is_compared_without_regard_to_case(asked: str, result: CallResult) -> None:
     with Server(reply()) as server:
-        assert send(server, Request("GET", PATH, {"adapty-profile-id": asked})).ending is ending
+        assert send(server, Request("GET", PATH, {"adapty-profile-id": asked})).result is result
 
 
 def test_a_stray_reply_is_not_taken_for_the_next_profiles() -> None:
@@ -501,10 +501,10 @@ def test_a_stray_reply_is_not_taken_for_the_next_profiles() -> None:
     right = reply(body=profile(customer_user_id="joe"))
     with Server([reply(), reply()], right, right, keep=True, gap=0.1) as server:
         client = Client(base_url=server.url, key=KEY, clock=StillClock())
-        assert client.send(PATCH).ending is Ending.DONE
+        assert client.send(PATCH).result is CallResult.DONE
         answer = client.send(joe)
         client.close()
-    assert (answer.ending, answer.data and answer.data.customer_user_id) == (Ending.DONE, "joe")
+    assert (answer.result, answer.data and answer.data.customer_user_id) == (CallResult.DONE, "joe")
     assert (answer.unknown_before, server.connections) == (True, 2)
 
 
@@ -524,19 +524,19 @@ def test_cookies_of_the_server_are_not_sent_back() -> None:
 def test_a_header_that_cannot_be_sent_is_refused_without_a_request(value: str) -> None:
     with Server(reply()) as server:
         answer = send(server, Request("PATCH", PATH, {"adapty-customer-user-id": value}, {}))
-    assert (answer.ending, answer.attempts, server.received) == (Ending.REFUSED, 0, [])
+    assert (answer.result, answer.attempts, server.received) == (CallResult.REFUSED, 0, [])
 
 
 def test_a_key_that_cannot_be_sent_is_not_quoted() -> None:
     client = Client(base_url="http://127.0.0.1:9", key="secret\nkey")
     answer = client.send(PATCH)
-    assert answer.ending is Ending.REFUSED
+    assert answer.result is CallResult.REFUSED
     assert "secret" not in repr(answer)
 
 
 def test_a_redirect_is_not_sent_again_either() -> None:
     with Server(*[reply(302, b"", Location="/")] * 4, keep=True) as server:
-        assert send(server, attempts=4).ending is Ending.UNKNOWN
+        assert send(server, attempts=4).result is CallResult.UNKNOWN
     assert len(server.received) == 1
 
 
@@ -556,13 +556,13 @@ def test_whether_a_request_may_leave_is_asked_before_every_attempt() -> None:
     with Server(*[reply(503, b"")] * 2, reply(), keep=True) as server:
         answer = send(server, attempts=4, may_leave=twice)
     assert asked == [0, 1, 2]
-    assert (answer.ending, answer.attempts, len(server.received)) == (Ending.UNKNOWN, 2, 2)
+    assert (answer.result, answer.attempts, len(server.received)) == (CallResult.UNKNOWN, 2, 2)
 
 
 def test_what_may_not_leave_is_not_sent() -> None:
     with Server(reply()) as server:
         answer = send(server, may_leave=lambda: False)
-    assert (answer.ending, answer.attempts, server.received) == (Ending.NOT_SENT, 0, [])
+    assert (answer.result, answer.attempts, server.received) == (CallResult.NOT_SENT, 0, [])
 
 
 def test_an_unknown_attempt_makes_a_call_unknown_whose_last_attempt_was_not_sent() -> None:
@@ -573,7 +573,7 @@ def test_an_unknown_attempt_makes_a_call_unknown_whose_last_attempt_was_not_sent
 
     with Server(b"") as server:
         answer = send(server, attempts=2, may_leave=second_attempt_finds_nobody)
-    assert (answer.ending, answer.attempts) == (Ending.UNKNOWN, 2)
+    assert (answer.result, answer.attempts) == (CallResult.UNKNOWN, 2)
 
 
 # --- waiting --------------------------------------------------------------------------------------
@@ -623,7 +623,7 @@ def test_waits_are_fully_random(clock: StillClock) -> None:
 def test_a_wait_ends_soon_after_the_wish_to_stop(clock: StillClock) -> None:
     with Server(reply(429, b"", Retry_After="60"), reply(), keep=True) as server:
         answer = send(server, attempts=4, clock=clock, stop=lambda: clock.time > 1)
-    assert (answer.ending, answer.status, answer.attempts) == (Ending.REFUSED, 429, 1)
+    assert (answer.result, answer.status, answer.attempts) == (CallResult.REFUSED, 429, 1)
     assert clock.time < 1.3
 
 
@@ -638,7 +638,7 @@ def test_a_tls_handshake_that_drips_ends_at_the_deadline_and_nothing_was_sent() 
             base_url=server.url.replace("http:", "https:"), key=KEY, timeout=0.4, attempts=1
         )
         answer = client.send(PATCH)
-    assert answer.ending is Ending.NOT_SENT
+    assert answer.result is CallResult.NOT_SENT
     assert time.monotonic() - started < 1.5
 
 
@@ -666,12 +666,12 @@ def tls_server(certificate: Path, answered: bytes, *, raw: bool = False) -> Iter
 
 def test_a_trusted_certificate_is_accepted(certificate: Path) -> None:
     with tls_server(certificate, reply()) as server:
-        assert send(server, ca_bundle=str(certificate)).ending is Ending.DONE
+        assert send(server, ca_bundle=str(certificate)).result is CallResult.DONE
 
 
 def test_an_unknown_certificate_gets_no_request(certificate: Path) -> None:
     with tls_server(certificate, reply()) as server:
-        assert send(server).ending is Ending.NOT_SENT
+        assert send(server).result is CallResult.NOT_SENT
     assert server.received == []
 
 
@@ -680,7 +680,7 @@ def test_a_tls_error_after_the_request_is_unknown_and_a_post_is_not_repeated(
 ) -> None:
     with tls_server(certificate, b"this is no TLS record", raw=True) as server:
         answer = send(server, POST, ca_bundle=str(certificate), attempts=4)
-    assert answer.ending is Ending.UNKNOWN
+    assert answer.result is CallResult.UNKNOWN
     assert len(server.received) == 1
 
 
@@ -691,5 +691,5 @@ def test_the_deadline_holds_over_tls(certificate: Path) -> None:
     with Server(pieces, gap=0.1, tls=context) as server:
         started = time.monotonic()
         answer = send(server, timeout=0.5, ca_bundle=str(certificate))
-    assert answer.ending is Ending.UNKNOWN
+    assert answer.result is CallResult.UNKNOWN
     assert time.monotonic() - started < 2

@@ -14,24 +14,24 @@ from hypothesis import strategies as st
 
 from reconciler.core.plan import Request
 from reconciler.core.transitions import PATH
-from reconciler.remote.answers import Answer, Ending
+from reconciler.remote.answers import Answer, CallResult
 from reconciler.remote.client import Client
 
 TIMEOUT = 30.0
 ATTEMPTS = 4
 PATIENCE = 120.0
 
-DONE = Answer(Ending.DONE, status=200)
-MISSING = Answer(Ending.REFUSED, status=404, error_code="profile_does_not_exist")
-INVALID = Answer(Ending.REFUSED, status=400, error_code="invalid")
-NO_KEY = Answer(Ending.REFUSED, status=401, error_code="not_authenticated")
-LIMITED = Answer(Ending.REFUSED, status=429, error_code="rate_limited")
-NOT_SENT = Answer(Ending.NOT_SENT, message="cannot connect")
-LOST = Answer(Ending.UNKNOWN, message="no complete answer within the deadline")
-BROKEN = Answer(Ending.UNKNOWN, status=503)
-TROUBLED = Answer(Ending.UNKNOWN, status=500)
-ODD = Answer(Ending.UNKNOWN, status=200)
-REDIRECTED = Answer(Ending.UNKNOWN, status=302)
+DONE = Answer(CallResult.DONE, status=200)
+MISSING = Answer(CallResult.REFUSED, status=404, error_code="profile_does_not_exist")
+INVALID = Answer(CallResult.REFUSED, status=400, error_code="invalid")
+NO_KEY = Answer(CallResult.REFUSED, status=401, error_code="not_authenticated")
+LIMITED = Answer(CallResult.REFUSED, status=429, error_code="rate_limited")
+NOT_SENT = Answer(CallResult.NOT_SENT, message="cannot connect")
+LOST = Answer(CallResult.UNKNOWN, message="no complete answer within the deadline")
+BROKEN = Answer(CallResult.UNKNOWN, status=503)
+TROUBLED = Answer(CallResult.UNKNOWN, status=500)
+ODD = Answer(CallResult.UNKNOWN, status=200)
+REDIRECTED = Answer(CallResult.UNKNOWN, status=302)
 
 
 @dataclass
@@ -83,7 +83,11 @@ class Script:
         if took > seconds:
             answer, took = LOST, seconds
         self.made.append(Attempt(self.clock.time, seconds, took, answer))
-        (self.client.pace.kept if answer.ending is Ending.NOT_SENT else self.client.pace.wrote)()
+        (
+            self.client.pace.kept
+            if answer.result is CallResult.NOT_SENT
+            else self.client.pace.wrote
+        )()
         self.clock.time += took
         return answer
 
@@ -112,8 +116,8 @@ METHODS = st.sampled_from(["GET", "PATCH", "POST", "DELETE"])
 
 def final(answer: Answer) -> bool:
     """Whether the API has spoken: nobody asks again."""
-    return answer.ending is Ending.DONE or (
-        answer.ending is Ending.REFUSED and answer.status != 429
+    return answer.result is CallResult.DONE or (
+        answer.result is CallResult.REFUSED and answer.status != 429
     )
 
 
@@ -128,17 +132,17 @@ def test_a_call_goes_on_as_far_as_that_is_safe_and_says_what_is_known(
     assert answer.attempts == len(made)
     assert 1 <= len(made) <= ATTEMPTS
     assert not any(final(attempt.answer) for attempt in made[:-1])
-    unknown = [attempt.answer.ending is Ending.UNKNOWN for attempt in made]
+    unknown = [attempt.answer.result is CallResult.UNKNOWN for attempt in made]
     if method == "POST":
         assert not any(unknown[:-1])
     last = made[-1].answer
     if method == "DELETE" and any(unknown[:-1]) and last == MISSING:
-        assert answer.ending is Ending.DONE
+        assert answer.result is CallResult.DONE
     elif any(unknown) and not final(last):
-        assert answer.ending is Ending.UNKNOWN
+        assert answer.result is CallResult.UNKNOWN
     else:
-        assert answer.ending is last.ending
-    assert answer.unknown_before == (any(unknown) and answer.ending is not Ending.UNKNOWN)
+        assert answer.result is last.result
+    assert answer.unknown_before == (any(unknown) and answer.result is not CallResult.UNKNOWN)
 
 
 @settings(max_examples=300, deadline=None)
@@ -164,7 +168,7 @@ def test_whoever_is_limited_waits_as_long_as_was_asked_for_but_a_minute_at_most(
 ) -> None:
     limited = LIMITED._replace(retry_after=asked)
     script = Script(endless(*[limited] * times, DONE))
-    assert script.send().ending is Ending.DONE
+    assert script.send().result is CallResult.DONE
     for before, after in pairwise(script.made):
         waited = after.began - (before.began + before.took)
         assert min(asked, 60.0) - 1e-6 <= waited <= min(asked, 60.0) + 8.2
@@ -188,15 +192,15 @@ def test_an_api_that_never_answered_is_given_up_after_five_attempts_of_all_calls
     assert len(script.made) == 5
     assert script.client.pace.given_up
     assert [answer.attempts for answer in answers][2:] == [0] * 8
-    assert {answer.ending for answer in answers} == {Ending.NOT_SENT}
+    assert {answer.result for answer in answers} == {CallResult.NOT_SENT}
 
 
 @pytest.mark.parametrize("away", [NOT_SENT, LOST, BROKEN])
 def test_an_api_that_went_away_is_asked_once_a_second_until_it_is_back(away: Answer) -> None:
     script = Script(endless(DONE, *[away] * 30, DONE))
-    assert script.send().ending is Ending.DONE
+    assert script.send().result is CallResult.DONE
     answers = [script.send() for _ in range(3)]
-    assert answers[-1].ending is Ending.DONE
+    assert answers[-1].result is CallResult.DONE
     probes = script.made[6:]
     gaps = [b.began - a.began for a, b in pairwise(probes)]
     assert len(gaps) >= 20
@@ -207,7 +211,7 @@ def test_an_api_that_stays_away_is_given_up_when_patience_ends() -> None:
     script = Script(endless(DONE, NOT_SENT), {"timeout": 1000.0})
     script.send()
     while not script.client.pace.given_up:
-        assert script.send().ending is Ending.NOT_SENT
+        assert script.send().result is CallResult.NOT_SENT
     assert PATIENCE <= script.clock.time <= PATIENCE + 10
     made = len(script.made)
     assert script.send().attempts == 0
@@ -232,4 +236,4 @@ def test_the_wish_to_stop_ends_a_call_between_two_attempts() -> None:
 
     script.client._attempt = attempt  # type: ignore[method-assign]
     answer = script.send()
-    assert (answer.ending, answer.attempts) == (Ending.UNKNOWN, 1)
+    assert (answer.result, answer.attempts) == (CallResult.UNKNOWN, 1)

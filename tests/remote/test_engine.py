@@ -13,19 +13,19 @@ import pytest
 from reconciler.core.plan import Request
 from reconciler.core.records import INTENT, Entry, Header
 from reconciler.errors import ReconcileError, Refused
-from reconciler.remote.answers import Answer, Ending
+from reconciler.remote.answers import Answer, CallResult
 from reconciler.remote.engine import (
     GRACE,
     DaemonExecutor,
     Engine,
     ExecutorCalls,
     Flow,
+    StateWriteFailed,
     Step,
-    Unrecorded,
     Writes,
 )
 
-DONE = Answer(Ending.DONE)
+DONE = Answer(CallResult.DONE)
 
 
 def request(name: str) -> Request:
@@ -42,8 +42,8 @@ def flow(name: str, *, wait: float = 0.0) -> Flow[str]:
         yield Step(wait=wait)
     answer = yield Step(Writes(journal=(entry(name, INTENT),)), request(name))
     assert answer is not None
-    yield Step(Writes(journal=(entry(name, answer.ending.value),)))
-    return f"{name} {answer.ending}"
+    yield Step(Writes(journal=(entry(name, answer.result.value),)))
+    return f"{name} {answer.result}"
 
 
 class World:
@@ -206,7 +206,7 @@ def test_what_cannot_be_written_is_not_sent_and_outcomes_are_handed_over() -> No
     engine = world.run(flow(name) for name in "abc")
     assert next(engine) == "a done"
     world.failing = True
-    with pytest.raises(Unrecorded, match="disk is full") as raised:
+    with pytest.raises(StateWriteFailed, match="disk is full") as raised:
         list(engine)
     assert "b sent" in world.events  # its intent became durable with the outcome of a
     assert "c sent" not in world.events
@@ -227,7 +227,7 @@ def test_outcomes_of_what_was_under_way_are_handed_over() -> None:
         world.failing = True
 
     world.begin = begin  # type: ignore[method-assign]
-    with pytest.raises(Unrecorded) as raised:
+    with pytest.raises(StateWriteFailed) as raised:
         list(world.run(breaking()))
     assert {(each.address, each.kind) for each in raised.value.entries} == {
         ("a", "done"),
@@ -282,7 +282,7 @@ def test_what_a_worker_raises_makes_its_call_unknown() -> None:
         calls = ExecutorCalls(executor, send)
         calls.begin(1, request("a"))
         [(_, answer)] = calls.ended(5.0)
-    assert (answer.ending, answer.message) == (Ending.UNKNOWN, "the call failed (RuntimeError)")
+    assert (answer.result, answer.message) == (CallResult.UNKNOWN, "the call failed (RuntimeError)")
 
 
 def test_threads_are_made_as_they_are_needed_and_used_again() -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.core.outcomes import ApplyReport, Drift, Outcome, Result
+from reconciler.core.outcomes import ApplyReport, Drift, DriftKind, Outcome, Result
 from reconciler.core.plan import (
     Action,
     Basis,
@@ -239,8 +239,8 @@ def _renderings(text: str) -> list[str]:
         report.diagnostics_json([error("rule", text, source, hint=text)]),
         report.result_line(result, color=False),
         report.change_event(result),
-        report.drift_text([Drift(text, "changed", (field,), 1)], color=False),
-        report.drift_json([Drift(text, "changed", (field,), 1)]),
+        report.drift_text([Drift(text, DriftKind.CHANGED, (field,), 1)], color=False),
+        report.drift_json([Drift(text, DriftKind.CHANGED, (field,), 1)]),
         report.record_text(record, color=False),
         report.records_text([record], color=False),
         report.difference_text({"a": text}, {"a": text + "b"}),

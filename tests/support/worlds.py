@@ -18,8 +18,8 @@ from reconciler.core.profiles import Profile
 from reconciler.core.records import by_address
 from reconciler.emulator.api import Emulator
 from reconciler.errors import Source
-from reconciler.remote.answers import Answer, Ending, ProfileData
-from reconciler.remote.applier import Applier, Tools
+from reconciler.remote.answers import Answer, CallResult, ProfileData
+from reconciler.remote.applier import Applier, ApplyContext
 from reconciler.state.store import Holder, MemoryStore, Store
 
 
@@ -58,12 +58,12 @@ class Wire:
             json.dumps(request.body).encode() if sends_body else b"",
         )
         if reply.status == 204:
-            return answer(Ending.DONE, status=204)
+            return answer(CallResult.DONE, status=204)
         body = json.loads(reply.body)
         if reply.status == 200:
             data = body["data"]
             return answer(
-                Ending.DONE,
+                CallResult.DONE,
                 status=200,
                 data=ProfileData(
                     app_id=data["app_id"],
@@ -76,7 +76,7 @@ class Wire:
                 ),
             )
         return answer(
-            Ending.REFUSED,
+            CallResult.REFUSED,
             status=reply.status,
             error_code=body["error_code"],
             message=str(body["errors"]),
@@ -84,7 +84,7 @@ class Wire:
 
 
 def answer(
-    ending: Ending,
+    result: CallResult,
     *,
     status: int | None = None,
     data: ProfileData | None = None,
@@ -93,7 +93,7 @@ def answer(
     unknown_before: bool = False,
 ) -> Answer:
     return Answer(
-        ending=ending,
+        result=result,
         status=status,
         data=data,
         error_code=error_code,
@@ -106,13 +106,13 @@ def answer(
 
 def lost_before(carry: Callable[[], Answer]) -> Answer:
     """The request is lost before it takes effect; nobody can know."""
-    return answer(Ending.UNKNOWN, message="no answer within the deadline")
+    return answer(CallResult.UNKNOWN, message="no answer within the deadline")
 
 
 def lost_after(carry: Callable[[], Answer]) -> Answer:
     """The request takes effect, and its answer is lost."""
     carry()
-    return answer(Ending.UNKNOWN, message="the connection broke")
+    return answer(CallResult.UNKNOWN, message="the connection broke")
 
 
 def done_at_the_second_attempt(carry: Callable[[], Answer]) -> Answer:
@@ -120,11 +120,13 @@ def done_at_the_second_attempt(carry: Callable[[], Answer]) -> Answer:
 
 
 def refused_key(carry: Callable[[], Answer]) -> Answer:
-    return answer(Ending.REFUSED, status=401, error_code="not_authenticated", message="wrong key")
+    return answer(
+        CallResult.REFUSED, status=401, error_code="not_authenticated", message="wrong key"
+    )
 
 
 def away(carry: Callable[[], Answer]) -> Answer:
-    return answer(Ending.NOT_SENT, message="connection refused")
+    return answer(CallResult.NOT_SENT, message="connection refused")
 
 
 class Crash(BaseException):
@@ -203,7 +205,7 @@ class World:
             results.append(result)
             tell(result)
 
-        tools = Tools(
+        tools = ApplyContext(
             calls=SerialCalls(self),
             now=lambda: self.now,
             stop=lambda: self.stopping,

@@ -12,7 +12,7 @@ from reconciler.core.outcomes import Outcome, Result
 from reconciler.core.plan import Action, Change, Request
 from reconciler.core.records import INTENT, Entry, Known, Presence, Record
 from reconciler.core.transitions import PROFILE_HEADER
-from reconciler.remote.answers import Answer, Ending
+from reconciler.remote.answers import Answer, CallResult
 from reconciler.values import FieldPath
 from tests.torture.simulated import Existing, Remote, SimulatedStore, Values, content, slot_of
 
@@ -50,7 +50,7 @@ class Oracle:
         self._recorded: set[int] = set()
         self._under_way: dict[int, Request] = {}
         self._told: dict[int, Answer] = {}
-        self._wrote: dict[int, Ending] = {}
+        self._wrote: dict[int, CallResult] = {}
 
     def blame(self, what: str) -> None:
         self.found.append(what)
@@ -88,7 +88,10 @@ class Oracle:
         """The state could not be written, and these are the outcomes that it is said not to know."""
         named = {slot_of(entry.address) for entry in entries}
         for slot in sorted(self._intents - named):
-            if self._wrote.get(slot) is Ending.DONE and self._told[slot].ending is Ending.DONE:
+            if (
+                self._wrote.get(slot) is CallResult.DONE
+                and self._told[slot].result is CallResult.DONE
+            ):
                 self.blame(f"u{slot}: done, neither recorded nor named as lost")
 
     # --- requests --------------------------------------------------------------------------------
@@ -136,7 +139,7 @@ class Oracle:
 
     def carried(self, slot: int, request: Request, answer: Answer, *, late: bool) -> None:
         """The remote carried a request out; ``late`` if nobody waits for its answer any more."""
-        if answer.ending is not Ending.DONE or request.method == "GET":
+        if answer.result is not CallResult.DONE or request.method == "GET":
             return
         fields = {(slot, path) for path in content(request)}
         self.strangers.discard(slot)
@@ -158,16 +161,16 @@ class Oracle:
         self._told[slot] = answer
         if answer.is_unauthorised and self._key_refused is None:
             self._key_refused = 0
-        if answer.ending is Ending.DONE or answer.is_missing:
+        if answer.result is CallResult.DONE or answer.is_missing:
             self._posted.discard(slot)
         if answer.is_missing:
             self._writes.setdefault(slot, []).append((self._plans, None))
         if request.method == "GET":
             return
-        self._wrote[slot] = answer.ending
-        if answer.ending is Ending.UNKNOWN:
+        self._wrote[slot] = answer.result
+        if answer.result is CallResult.UNKNOWN:
             self._unknown(slot, request)
-        if answer.ending in (Ending.UNKNOWN, Ending.DONE) or (
+        if answer.result in (CallResult.UNKNOWN, CallResult.DONE) or (
             answer.unknown_before and not answer.is_missing
         ):
             self._may_have_written(slot, request)
@@ -196,7 +199,7 @@ class Oracle:
 
     def _outcome(self, slot: int, entry: Entry) -> None:
         told, wrote = self._told.get(slot), self._wrote.get(slot)
-        said_done = told is not None and told.ending is Ending.DONE
+        said_done = told is not None and told.result is CallResult.DONE
         said_missing = told is not None and told.is_missing
         match entry.kind:
             case "applied" | "already" if entry.action != Action.FORGET:
@@ -205,7 +208,7 @@ class Oracle:
                 self._recorded.add(slot)
             case "applied" | "already":
                 self._recorded.add(slot)
-            case "failed" | "skipped" if wrote is Ending.UNKNOWN:
+            case "failed" | "skipped" if wrote is CallResult.UNKNOWN:
                 self.blame(f"u{slot}: {entry.kind}, although nobody knows")
 
     def reported(self, result: Result) -> None:

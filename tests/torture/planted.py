@@ -13,16 +13,16 @@ from reconciler.core.plan import Action
 from reconciler.core.records import INTENT
 from reconciler.core.transitions import (
     Observed,
-    Standing,
+    Staleness,
     accepted,
     attempted,
     gone,
     observed,
-    standing,
+    staleness,
 )
 from reconciler.remote import applier as apply
 from reconciler.remote import engine
-from reconciler.remote.answers import Answer, Ending
+from reconciler.remote.answers import Answer, CallResult
 from reconciler.remote.applier import Applier
 from reconciler.remote.engine import Engine, Writes
 
@@ -75,7 +75,7 @@ class _LosesPatience(Engine[R]):
         if self._looks % 4 == 0 and self._called:
             ticket = next(iter(self._called))
             flow, _ = self._called.pop(ticket)
-            self._ready.append((flow, Answer(Ending.UNKNOWN, message="slow")))
+            self._ready.append((flow, Answer(CallResult.UNKNOWN, message="slow")))
 
 
 class _AdmitsTooMany(Engine[R]):
@@ -110,14 +110,14 @@ def _function(name: str, other: Any) -> Fault:
 
 
 def _unknown_is_failed(real: Any, self: Any, sending: Any, answer: Answer) -> Any:
-    if answer.ending is Ending.UNKNOWN:
+    if answer.result is CallResult.UNKNOWN:
         said = answer._replace(unknown_before=False)
         return self._restore(sending, said, Outcome.FAILED, "", Failure.UNKNOWN)
     return real(self, sending, answer)
 
 
 def _unknown_is_applied(real: Any, self: Any, sending: Any, answer: Answer) -> Any:
-    if answer.ending is not Ending.UNKNOWN or sending.change.action is Action.DELETE:
+    if answer.result is not CallResult.UNKNOWN or sending.change.action is Action.DELETE:
         return (yield from real(self, sending, answer))
     after = accepted(sending.record, sending.change, sending.request)
     entry = self._entry(sending.change, "applied", answer=answer)
@@ -126,7 +126,7 @@ def _unknown_is_applied(real: Any, self: Any, sending: Any, answer: Answer) -> A
 
 
 def _unknown_delete_is_done(real: Any, self: Any, sending: Any, answer: Answer) -> Any:
-    if answer.ending is Ending.UNKNOWN and sending.change.action is Action.DELETE:
+    if answer.result is CallResult.UNKNOWN and sending.change.action is Action.DELETE:
         return self._done(sending, answer)
     return real(self, sending, answer)
 
@@ -163,8 +163,8 @@ def _other_marks_lost(record: Any, change: Any, request: Any, *, at: float) -> A
 
 
 def _never_stale(change: Any, record: Any) -> Any:
-    stand, why = standing(change, record)
-    return (Standing.CURRENT, "") if stand is Standing.STALE else (stand, why)
+    stand, why = staleness(change, record)
+    return (Staleness.CURRENT, "") if stand is Staleness.STALE else (stand, why)
 
 
 def _same_profile(record: Any, seen: Observed) -> Any:
@@ -202,9 +202,11 @@ FAULTS: dict[str, Fault] = {
     "marks of other fields are lost": _function("attempted", _other_marks_lost),
     "marks of what is gone are lost": _function("gone", _gone_without_marks),
     "a deleted profile is dropped at once": _method("_drop", _drops_at_once),
-    "a fallback forgets the first attempt": _method("_marked", lambda real, self, s, _: s.record),
+    "a fallback forgets the first attempt": _method(
+        "_with_unknown_mark", lambda real, self, s, _: s.record
+    ),
     "a look settles what may still land": _function("observed", _settled_by_a_look),
-    "nothing is stale": _function("standing", _never_stale),
+    "nothing is stale": _function("staleness", _never_stale),
     "recovery begins no quiet period": _method("_recover", lambda real, self: None),
     "another profile_id goes unnoticed": _function("observed", _same_profile),
     "nothing halts": _method("_halt", lambda real, self: None),

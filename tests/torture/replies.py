@@ -28,7 +28,7 @@ from typing import Any, Self
 
 from reconciler.core.plan import Request
 from reconciler.core.transitions import PATH
-from reconciler.remote.answers import Answer, Ending
+from reconciler.remote.answers import Answer, CallResult
 from reconciler.remote.client import Client
 from tests.torture.tally import Tally
 from tests.torture.world import KEY, ROOT
@@ -295,8 +295,8 @@ def malformed(*, deadline: float = 2.0) -> Tally:
         tally.counts["malformed answers"] += 1
         tally.counts["most bytes grown"] = max(tally.counts["most bytes grown"], line["grown"])
         problems = []
-        if line["ending"] != Ending.UNKNOWN:
-            problems.append(f"{line['name']}: counted as {line['ending']}")
+        if line["result"] != CallResult.UNKNOWN:
+            problems.append(f"{line['name']}: counted as {line['result']}")
         if line["grown"] > GROWTH:
             problems.append(f"{line['name']}: the client grew by {line['grown'] >> 20} MiB")
         if line["seconds"] > deadline + 2:
@@ -307,7 +307,7 @@ def malformed(*, deadline: float = 2.0) -> Tally:
 
 def _meet(url: str, deadline: float, names: Iterable[str]) -> None:
     """The child: one call for each answer, how it ended, how long it took and how much it grew."""
-    assert _send(url, REQUESTS["PATCH"], timeout=deadline).ending is Ending.DONE
+    assert _send(url, REQUESTS["PATCH"], timeout=deadline).result is CallResult.DONE
     base = _resident("VmRSS")
     for number, name in enumerate(names):
         asked = {**HEADERS, "adapty-platform": str(number)}
@@ -316,7 +316,7 @@ def _meet(url: str, deadline: float, names: Iterable[str]) -> None:
         answer = _send(url, Request("PATCH", PATH, asked, {}), timeout=deadline)
         told = {
             "name": name,
-            "ending": answer.ending,
+            "result": answer.result,
             "seconds": time.monotonic() - started,
             "grown": max(0, _resident("VmHWM") - base),
         }
@@ -355,11 +355,11 @@ def cuts(names: Iterable[str] = tuple(WHOLE), *, step: int = 1) -> Tally:
             ends = iter(range(0, len(whole), step))
             with RawServer(lambda request: (whole[: next(ends)],), reset=reset) as server:  # noqa: B023
                 for cut in range(0, len(whole), step):
-                    ending = _send(server.url, REQUESTS[method]).ending
+                    result = _send(server.url, REQUESTS[method]).result
                     tally.counts["cuts"] += 1
-                    if ending is not Ending.UNKNOWN:
+                    if result is not CallResult.UNKNOWN:
                         how = "reset" if reset else "closed"
-                        what = f"{name} cut at {cut} of {len(whole)} and {how}: {ending}"
+                        what = f"{name} cut at {cut} of {len(whole)} and {how}: {result}"
                         tally.blame(f"replies.cuts([{name!r}])", [what])
                 if len(server.received) != len(range(0, len(whole), step)):
                     tally.blame(f"replies.cuts([{name!r}])", ["not every request arrived"])
@@ -394,12 +394,12 @@ def redirects() -> Tally:
             asked = REQUESTS[method]
             named = {**asked.headers, "adapty-platform": f"{status}/{number}"}
             before = len(server.received)
-            ending = _send(server.url, asked._replace(headers=named), attempts=4).ending
+            result = _send(server.url, asked._replace(headers=named), attempts=4).result
             tally.counts["redirects"] += 1
             told = f"{status} to {targets[number]} on {method}"
             problems = []
-            if ending not in (Ending.UNKNOWN, Ending.REFUSED):
-                problems.append(f"{told}: {ending}")
+            if result not in (CallResult.UNKNOWN, CallResult.REFUSED):
+                problems.append(f"{told}: {result}")
             if len(server.received) != before + 1:
                 problems.append(f"{told}: followed")
             tally.blame("replies.redirects()", problems)

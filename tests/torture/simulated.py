@@ -19,7 +19,7 @@ from reconciler.core.profiles import Profile
 from reconciler.core.records import INTENT, Entry, Header, Record, Run
 from reconciler.core.transitions import CUSTOMER_HEADER, PROFILE_HEADER
 from reconciler.errors import Source
-from reconciler.remote.answers import Answer, Ending, ProfileData
+from reconciler.remote.answers import Answer, CallResult, ProfileData
 from reconciler.values import FieldPath, Scalar
 
 if TYPE_CHECKING:
@@ -153,10 +153,10 @@ class Existing:
 
 
 _MISSING = Answer(
-    Ending.REFUSED, status=404, error_code="profile_does_not_exist", message="Profile not found"
+    CallResult.REFUSED, status=404, error_code="profile_does_not_exist", message="Profile not found"
 )
-_INVALID = Answer(Ending.REFUSED, status=400, error_code="invalid", message="invalid")
-_DELETED = Answer(Ending.DONE, status=204)
+_INVALID = Answer(CallResult.REFUSED, status=400, error_code="invalid", message="invalid")
+_DELETED = Answer(CallResult.DONE, status=204)
 
 
 class Remote:
@@ -212,7 +212,7 @@ class Remote:
             if path.startswith(ATTRIBUTE)
         }
         return Answer(
-            Ending.DONE,
+            CallResult.DONE,
             status=200,
             data=ProfileData("app", found.profile_id, found.customer, self._carried, seen),
         )
@@ -345,13 +345,15 @@ class _Call:
         """Whether nobody waits for it any more."""
 
 
-_NOT_SENT = Answer(Ending.NOT_SENT, message="connection refused")
-_STOPPED = Answer(Ending.NOT_SENT, message="stopped before it was sent", attempts=0)
-_LOST = Answer(Ending.UNKNOWN, message="no complete answer within the deadline")
-_ODD = Answer(Ending.UNKNOWN, status=200, message="a body that is not a profile")
-_BROKEN = Answer(Ending.UNKNOWN, status=503, message="unavailable")
-_LIMITED = Answer(Ending.REFUSED, status=429, error_code="rate_limited", message="slower")
-_UNAUTHORISED = Answer(Ending.REFUSED, status=401, error_code="not_authenticated", message="key")
+_NOT_SENT = Answer(CallResult.NOT_SENT, message="connection refused")
+_STOPPED = Answer(CallResult.NOT_SENT, message="stopped before it was sent", attempts=0)
+_LOST = Answer(CallResult.UNKNOWN, message="no complete answer within the deadline")
+_ODD = Answer(CallResult.UNKNOWN, status=200, message="a body that is not a profile")
+_BROKEN = Answer(CallResult.UNKNOWN, status=503, message="unavailable")
+_LIMITED = Answer(CallResult.REFUSED, status=429, error_code="rate_limited", message="slower")
+_UNAUTHORISED = Answer(
+    CallResult.REFUSED, status=401, error_code="not_authenticated", message="key"
+)
 _LAST_TRY = 4
 
 
@@ -390,7 +392,7 @@ class Network:
         for call, answer in ended:
             if world.trace is not None:
                 before = " after an unknown one" if answer.unknown_before else ""
-                world.note(f"told u{call.slot} {answer.ending} {answer.message}{before}")
+                world.note(f"told u{call.slot} {answer.result} {answer.message}{before}")
             world.oracle.told(call.slot, call.request, answer)
             out.append((call.ticket, answer))
         world.step()
@@ -460,22 +462,22 @@ class Network:
         """An attempt ended: another one, or the end of the call, as the client decides."""
         if call.over:
             return
-        world, method, ending = self._world, call.request.method, answer.ending
-        limited = ending is Ending.REFUSED and answer.status == 429
+        world, method, result = self._world, call.request.method, answer.result
+        limited = result is CallResult.REFUSED and answer.status == 429
         if call.unknown and method == "DELETE" and answer.is_missing:
-            answer, ending = _DELETED, Ending.DONE
-        if ending is Ending.UNKNOWN:
+            answer, result = _DELETED, CallResult.DONE
+        if result is CallResult.UNKNOWN:
             call.unknown = True
             again = method != "POST"
         else:
-            again = limited or ending is Ending.NOT_SENT
+            again = limited or result is CallResult.NOT_SENT
         stopped = world.stopped or world.given_up
         if again and call.attempts < _LAST_TRY and not stopped and world.random() < 0.6:
             world.after(world.choice(world.temper.late), self._leave, call)
             return
-        if call.unknown and (limited or ending is Ending.NOT_SENT):
+        if call.unknown and (limited or result is CallResult.NOT_SENT):
             answer = _LOST
-        elif call.unknown and ending is not Ending.UNKNOWN:
+        elif call.unknown and result is not CallResult.UNKNOWN:
             answer = answer._replace(unknown_before=True)
         call.over = True
         self._ended.append((call, answer))

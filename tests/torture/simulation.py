@@ -19,15 +19,15 @@ from random import Random
 from typing import Any
 from unittest.mock import patch
 
-from reconciler.core.outcomes import Result
+from reconciler.core.outcomes import DriftKind, Result
 from reconciler.core.plan import Change, Mode, Plan, Totals
 from reconciler.core.planner import Options, make_plan
 from reconciler.core.records import Record
-from reconciler.core.transitions import unmarked
+from reconciler.core.transitions import without_expired_mark
 from reconciler.errors import ReconcileError
 from reconciler.remote import applier as apply
-from reconciler.remote.applier import Applier, Tools, look
-from reconciler.remote.engine import Unrecorded
+from reconciler.remote.applier import Applier, ApplyContext, read_back
+from reconciler.remote.engine import StateWriteFailed
 from tests.torture.oracle import Oracle
 from tests.torture.planted import FAULTS
 from tests.torture.simulated import (
@@ -295,7 +295,7 @@ class Simulation:
                 self.note(f"  {change.action} {change.address} {fields}")
         self.oracle.starts(number, changes, workers)
         plan = replace(_EMPTY, changes=_Torn(changes, torn) if torn is not None else tuple(changes))
-        tools = Tools(
+        tools = ApplyContext(
             calls=self.network,
             now=self.wall,
             stop=lambda: self.stopped,
@@ -316,7 +316,7 @@ class Simulation:
         except Crash:
             self.kills += 1
             self.note("KILLED")
-        except Unrecorded as problem:
+        except StateWriteFailed as problem:
             self.note("the store failed")
             self.oracle.lost(problem.entries)
         except (ReconcileError, Failing) as problem:
@@ -356,12 +356,12 @@ class Simulation:
         def quiet(record: Record) -> Record:
             if record.address in cut_off:
                 return record
-            return unmarked(record, now=self.wall(), quiet_period=QUIET)
+            return without_expired_mark(record, now=self.wall(), quiet_period=QUIET)
 
         gone = []
         store: Any = self.store
         try:
-            for seen in look(
+            for seen in read_back(
                 list(self.store.records()),
                 self.network,
                 application=self.store.header().application,
@@ -373,7 +373,7 @@ class Simulation:
                 self.note(f"seen {seen.drift.address} {seen.drift.kind}")
                 if seen.answer.is_unauthorised:
                     break
-                if seen.drift.kind == "gone":
+                if seen.drift.kind is DriftKind.GONE:
                     gone.append(seen.after)
             if gone:
                 self.store.write(put=gone)
