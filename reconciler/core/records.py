@@ -109,18 +109,31 @@ class Header(NamedTuple):
     """``app_id`` learned from the first answer (adapty-api 5.1)."""
 
 
-INTENT = "intent"
-"""The kind of a journal entry that precedes its request."""
+class JournalKind(StrEnum):
+    """What an entry of the journal says. All but `INTENT` and `RECOVERED` are outcomes of a change, named
+    as `reconciler.core.outcomes.Outcome` names them."""
+
+    INTENT = "intent"
+    """A request is about to leave. Durable before it does."""
+    APPLIED = "applied"
+    ALREADY = "already"
+    """The profile already was as the change wants it."""
+    FAILED = "failed"
+    STALE = "stale"
+    """The record changed since the plan was made, so nothing was sent."""
+    UNCERTAIN = "uncertain"
+    """Whether the request took effect is unknown."""
+    SKIPPED = "skipped"
+    RECOVERED = "recovered"
+    """An earlier run was cut off while this profile was under way."""
 
 
-class Entry(NamedTuple):
+class JournalEntry(NamedTuple):
     """One line of the journal: an intent, durable before its request, or an outcome after it."""
 
     run: str
     address: str
-    kind: str
-    """`INTENT`; or the outcome: ``applied``, ``failed``, ``uncertain``, ...; or ``recovered``, of a
-    profile that an earlier run, cut off, had under way."""
+    kind: JournalKind
     at: float
     """Unix time in seconds."""
     action: str = ""

@@ -30,7 +30,16 @@ from reconciler.core.outcomes import (
 from reconciler.core.plan import Action, Basis, Change, FieldChange, Op, Plan, Request
 from reconciler.core.planner import REFUSED_HAZARDS
 from reconciler.core.profiles import PROFILE_PREFIX, Profile
-from reconciler.core.records import INTENT, Entry, Header, Known, Presence, Record, Run, differs
+from reconciler.core.records import (
+    Header,
+    JournalEntry,
+    JournalKind,
+    Known,
+    Presence,
+    Record,
+    Run,
+    differs,
+)
 from reconciler.core.transitions import (
     CUSTOMER_HEADER,
     PLATFORM_HEADER,
@@ -190,7 +199,7 @@ class Applier:
         Its requests may have left later than their intents say, so the quiet period begins now. The
         revisions from before are kept, since a plan may have been made from them.
         """
-        cut_off = self._store.records_of(self._store.unsettled())
+        cut_off = self._store.records_of(self._store.interrupted_addresses())
         now = self._tools.now()
         marked = [
             record._replace(unknown_at=now)
@@ -199,7 +208,9 @@ class Applier:
         ]
         if marked:
             entries = [
-                Entry(run=self._tools.run, address=record.address, kind="recovered", at=now)
+                JournalEntry(
+                    run=self._tools.run, address=record.address, kind=JournalKind.RECOVERED, at=now
+                )
                 for record in marked
             ]
             self._writer.write(put=marked, journal=entries)
@@ -324,7 +335,7 @@ class Applier:
         )
 
     def _forget(self, change: Change, record: Record | None) -> Flow[Result]:
-        journal = (self._entry(change, "applied"),)
+        journal = (self._entry(change, JournalKind.APPLIED),)
         if record is not None and change.fields:
             after = _declared_by(change, forgotten(record, change))
             yield Step(Writes(put=(after,), journal=journal))
@@ -343,13 +354,13 @@ class Applier:
         request = read_recorded(record)
         found = yield from self._call(request)
         if found.is_missing:
-            entry = self._entry(change, "applied", answer=found)
+            entry = self._entry(change, JournalKind.APPLIED, answer=found)
             yield Step(Writes(remove=(change.address,), journal=(entry,)))
             return Result(change.address, change.action, Outcome.APPLIED)
         if found.result is CallResult.DONE:
             reason = "it exists: an earlier request of unknown outcome made it"
             seen = _seen(record._replace(unknown_at=None, unknown_write={}), found)
-            entry = self._entry(change, "stale", answer=found)
+            entry = self._entry(change, JournalKind.STALE, answer=found)
             yield Step(Writes(put=(seen.after,), journal=(entry,)))
             return Result(
                 change.address, change.action, Outcome.STALE, reason, failure=Failure.STALE
@@ -357,7 +368,7 @@ class Applier:
         result, _ = yield from self._not_seen(_Sending(change, request, record, True), found)
         return result
 
-    def _drop(self, change: Change, record: Record, entry: Entry) -> _Steps:
+    def _drop(self, change: Change, record: Record, entry: JournalEntry) -> _Steps:
         """Drops the record of a profile that is not there, once nothing of it can land late on one
         that is made in its place; stopped before that, keeps what it has to know."""
         if self._quiet_seconds_left(record) > 0:
@@ -408,7 +419,9 @@ class Applier:
         if request.method == "GET":
             return (yield from self._call(request))
         intent = attempted(record, sending.change, request, at=self._tools.now())
-        journal = (self._entry(sending.change, INTENT, request=request, at=record.address),)
+        journal = (
+            self._entry(sending.change, JournalKind.INTENT, request=request, at=record.address),
+        )
         writes = Writes(put=(intent,), journal=journal)
         return (yield from self._call(request, writes))
 
@@ -514,7 +527,7 @@ class Applier:
     def _done(self, sending: _Sending, answer: Answer) -> _Settled:
         change, request = sending.change, sending.request
         if change.action is Action.DELETE:
-            entry = self._entry(change, "applied", answer=answer)
+            entry = self._entry(change, JournalKind.APPLIED, answer=answer)
             yield from self._drop(change, self._with_unknown_mark(sending, answer), entry)
             return self._result(sending, answer, Outcome.APPLIED), sending.record
         assert answer.data is not None
@@ -561,7 +574,7 @@ class Applier:
             Writes(
                 put=(after,),
                 remove=(sending.record.address,) if moved else (),
-                journal=(self._entry(change, "applied", answer=answer),),
+                journal=(self._entry(change, JournalKind.APPLIED, answer=answer),),
                 application=learned,
             ),
             goes_on=not sending.last or self._strange(change, after) is not None,
@@ -588,7 +601,7 @@ class Applier:
     def _missing(self, sending: _Sending, answer: Answer) -> _Settled:
         change = sending.change
         if change.action is Action.DELETE:
-            entry = self._entry(change, "already", answer=answer)
+            entry = self._entry(change, JournalKind.ALREADY, answer=answer)
             yield from self._drop(change, self._with_unknown_mark(sending, answer), entry)
             result = self._result(sending, answer, Outcome.ALREADY, "it did not exist any more")
             return result, sending.record
@@ -598,7 +611,9 @@ class Applier:
                 yield from self._restore(sending, answer, Outcome.FAILED, reason, Failure.MISSING)
             )
         after = gone(self._with_unknown_mark(sending, answer))
-        yield Step(Writes(put=(after,), journal=(self._entry(change, "failed", answer=answer),)))
+        yield Step(
+            Writes(put=(after,), journal=(self._entry(change, JournalKind.FAILED, answer=answer),))
+        )
         reason = "the API says that the profile does not exist"
         if CUSTOMER_HEADER in sending.request.headers:
             reason += "; the next plan creates it"
@@ -613,7 +628,7 @@ class Applier:
             return (yield from self._uncertain(sending, answer, outcome, reason, failure))
         record = sending.record
         at = record.address
-        journal = (self._entry(sending.change, outcome.value, answer=answer, at=at),)
+        journal = (self._entry(sending.change, JournalKind(outcome.value), answer=answer, at=at),)
         known = self._store.record(record.address)
         if sending.request.method == "GET" or known is None:
             yield Step(Writes(journal=journal))
@@ -628,7 +643,9 @@ class Applier:
     ) -> _Settled:
         """The intent stands, and its quiet period begins now, when the request last left."""
         change, request, record = sending.change, sending.request, sending.record
-        journal = (self._entry(change, outcome.value, answer=answer, at=record.address),)
+        journal = (
+            self._entry(change, JournalKind(outcome.value), answer=answer, at=record.address),
+        )
         if request.method == "GET":
             yield Step(Writes(journal=journal))
             return self._result(sending, answer, Outcome.FAILED, reason, failure), record
@@ -658,19 +675,19 @@ class Applier:
     def _entry(
         self,
         change: Change,
-        kind: str,
+        kind: JournalKind,
         *,
         request: Request | None = None,
         answer: Answer | None = None,
         at: str | None = None,
-    ) -> Entry:
+    ) -> JournalEntry:
         """A journal entry; ``at`` is the address of the record that it is about, where a link has yet
         to move it."""
         detail = ""
         if answer is not None:
             known = [str(answer.status or answer.result), answer.error_code, answer.request_id]
             detail = " ".join(part for part in known if part)
-        return Entry(
+        return JournalEntry(
             run=self._tools.run,
             address=at or change.address,
             kind=kind,

@@ -23,7 +23,7 @@ from itertools import chain
 from typing import Any, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from reconciler.core.plan import Request
-from reconciler.core.records import INTENT, Entry, Record
+from reconciler.core.records import JournalEntry, JournalKind, Record
 from reconciler.errors import ReconcileError
 from reconciler.remote.answers import Answer, CallResult
 from reconciler.state.store import LEASE, Writer
@@ -45,7 +45,7 @@ class Writes(NamedTuple):
 
     put: tuple[Record, ...] = ()
     remove: tuple[str, ...] = ()
-    journal: tuple[Entry, ...] = ()
+    journal: tuple[JournalEntry, ...] = ()
     application: str | None = None
 
     def __bool__(self) -> bool:
@@ -86,7 +86,7 @@ class StateWriteFailed(ReconcileError):
     again.
     """
 
-    def __init__(self, cause: ReconcileError, entries: Sequence[Entry]) -> None:
+    def __init__(self, cause: ReconcileError, entries: Sequence[JournalEntry]) -> None:
         super().__init__(cause.message, hint=cause.hint)
         self.cause = cause
         self.exit_code = cause.exit_code
@@ -292,11 +292,11 @@ class Engine(Generic[R]):
         except ReconcileError as problem:
             entries = [entry for each in writes for entry in each.journal]
             entries += self._outcomes_under_way()
-            lost = [entry for entry in entries if entry.kind != INTENT]
+            lost = [entry for entry in entries if entry.kind is not JournalKind.INTENT]
             raise StateWriteFailed(problem, lost) from None
         self._wrote = self._monotonic()
 
-    def _outcomes_under_way(self) -> Iterator[Entry]:
+    def _outcomes_under_way(self) -> Iterator[JournalEntry]:
         """Waits for the calls that are under way, and gives the outcomes that cannot be recorded."""
         ends = self._monotonic() + GRACE
         while True:

@@ -35,10 +35,10 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from reconciler.core.records import (
     FORMAT_VERSION,
-    INTENT,
-    Entry,
     Export,
     Header,
+    JournalEntry,
+    JournalKind,
     Record,
     Run,
     decode_record,
@@ -179,7 +179,7 @@ class Writer(Protocol):
         *,
         put: Iterable[Record] = (),
         remove: Iterable[str] = (),
-        journal: Iterable[Entry] = (),
+        journal: Iterable[JournalEntry] = (),
         application: str | None = None,
     ) -> Header:
         """Everything or nothing, durable on return; raises the serial, renews the lease.
@@ -257,11 +257,11 @@ class Store(Protocol):
         ``None`` where nothing can be said."""
         ...
 
-    def journal(self, *, run: str | None = None) -> Iterator[Entry]:
+    def journal(self, *, run: str | None = None) -> Iterator[JournalEntry]:
         """Entries in the order of writing, of one run or of all."""
         ...
 
-    def unsettled(self) -> Sequence[str]:
+    def interrupted_addresses(self) -> Sequence[str]:
         """Addresses for which the last run has an intent and no outcome, because it was cut off."""
         ...
 
@@ -457,7 +457,7 @@ class MemoryStore:
         self._guard = threading.RLock()
         self._header = Header()
         self._rows: dict[str, tuple[str, int]] = {}
-        self._journal: list[Entry] = []
+        self._journal: list[JournalEntry] = []
         self._runs: list[Run] = []
         self._lock: Lock | None = None
         self._process: str | None = None
@@ -508,17 +508,17 @@ class MemoryStore:
     def stamp(self) -> tuple[int, int, int, int] | None:
         return None
 
-    def journal(self, *, run: str | None = None) -> Iterator[Entry]:
+    def journal(self, *, run: str | None = None) -> Iterator[JournalEntry]:
         with self._guard:
             return iter([entry for entry in self._journal if run in (None, entry.run)])
 
-    def unsettled(self) -> Sequence[str]:
+    def interrupted_addresses(self) -> Sequence[str]:
         with self._guard:
             run = self._journal[-1].run if self._journal else None
             if any(finished.run == run for finished in self._runs):
                 return []
             last = {entry.address: entry.kind for entry in self._journal if entry.run == run}
-        return [address for address, kind in sorted(last.items()) if kind == INTENT]
+        return [address for address, kind in sorted(last.items()) if kind == JournalKind.INTENT]
 
     def runs(self) -> Iterator[Run]:
         with self._guard:
@@ -581,7 +581,7 @@ class _MemoryWriter:
         *,
         put: Iterable[Record] = (),
         remove: Iterable[str] = (),
-        journal: Iterable[Entry] = (),
+        journal: Iterable[JournalEntry] = (),
         application: str | None = None,
     ) -> Header:
         bodies, removed, entries = _bodies(put), set(remove), list(journal)
@@ -758,7 +758,7 @@ class SqliteStore:
             return None  # of a write that is not complete
         return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
 
-    def journal(self, *, run: str | None = None) -> Iterator[Entry]:
+    def journal(self, *, run: str | None = None) -> Iterator[JournalEntry]:
         # A condition of its own for one run, so that its index is used.
         of_run = "AND run = ?2" if run is not None else "AND ?2 IS NULL"
         for row in self._paged(
@@ -766,9 +766,9 @@ class SqliteStore:
             f"WHERE id > ?1 {of_run} ORDER BY id LIMIT ?3",
             run,
         ):
-            yield Entry(*row[1:])
+            yield self._entry(row)
 
-    def unsettled(self) -> Sequence[str]:
+    def interrupted_addresses(self) -> Sequence[str]:
         with self._reading() as db:
             if db is None:
                 return []
@@ -777,7 +777,7 @@ class SqliteStore:
                 "WHERE run = (SELECT run FROM journal ORDER BY id DESC LIMIT 1) "
                 "AND run NOT IN (SELECT run FROM history) GROUP BY address ORDER BY address"
             ).fetchall()
-        return [address for address, kind, _ in rows if kind == INTENT]
+        return [address for address, kind, _ in rows if kind == JournalKind.INTENT]
 
     def runs(self) -> Iterator[Run]:
         for row in self._paged(
@@ -1068,6 +1068,13 @@ class SqliteStore:
                 return
             last = rows[-1][0]
 
+    def _entry(self, row: tuple[Any, ...]) -> JournalEntry:
+        _, run, address, kind, at, action, request, detail = row
+        try:
+            return JournalEntry(run, address, JournalKind(kind), at, action, request, detail)
+        except ValueError:
+            raise self._damaged() from None
+
     def _decoded(self, row: tuple[str, int, str, int]) -> Record:
         self._verify(*row)
         try:
@@ -1247,7 +1254,7 @@ class _SqliteWriter:
         *,
         put: Iterable[Record] = (),
         remove: Iterable[str] = (),
-        journal: Iterable[Entry] = (),
+        journal: Iterable[JournalEntry] = (),
         application: str | None = None,
     ) -> Header:
         store = self._store
@@ -1398,7 +1405,7 @@ FROM record WHERE address IN (SELECT value FROM json_each(?))
 """
 
 
-def _row(entry: Entry) -> tuple[str | float, ...]:
+def _row(entry: JournalEntry) -> tuple[str | float, ...]:
     return (
         entry.run,
         entry.address,

@@ -966,7 +966,10 @@ class Workspace:
     def _quiet(self) -> Callable[[Record], Record]:
         """Takes marks whose quiet period is over from a record. That of a run that was cut off has not
         begun: its requests may have left later than their intents say."""
-        cut_off, period = frozenset(self.store.unsettled()), self.environment.quiet_period
+        cut_off, period = (
+            frozenset(self.store.interrupted_addresses()),
+            self.environment.quiet_period,
+        )
         return lambda record: (
             record
             if record.address in cut_off

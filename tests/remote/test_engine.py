@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from reconciler.core.plan import Request
-from reconciler.core.records import INTENT, Entry, Header
+from reconciler.core.records import Header, JournalEntry, JournalKind
 from reconciler.errors import ReconcileError, Refused
 from reconciler.remote.answers import Answer, CallResult
 from reconciler.remote.engine import (
@@ -32,15 +32,15 @@ def request(name: str) -> Request:
     return Request("PATCH", "/", {"adapty-customer-user-id": name})
 
 
-def entry(name: str, kind: str) -> Entry:
-    return Entry("run", name, kind, at=0.0)
+def entry(name: str, kind: str) -> JournalEntry:
+    return JournalEntry("run", name, kind, at=0.0)
 
 
 def flow(name: str, *, wait: float = 0.0) -> Flow[str]:
     """Intent, call, outcome."""
     if wait:
         yield Step(wait=wait)
-    answer = yield Step(Writes(journal=(entry(name, INTENT),)), request(name))
+    answer = yield Step(Writes(journal=(entry(name, JournalKind.INTENT),)), request(name))
     assert answer is not None
     yield Step(Writes(journal=(entry(name, answer.result.value),)))
     return f"{name} {answer.result}"
@@ -65,7 +65,7 @@ class World:
 
     # the writer
 
-    def write(self, *, journal: Iterable[Entry] = (), **others: Any) -> Header:
+    def write(self, *, journal: Iterable[JournalEntry] = (), **others: Any) -> Header:
         if self.failing:
             raise ReconcileError("the disk is full")
         told = [f"{each.address} {each.kind}" for each in journal]

@@ -17,7 +17,16 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.core.records import Entry, Export, Fact, Header, Known, Record, Run
+from reconciler.core.records import (
+    Export,
+    Fact,
+    Header,
+    JournalEntry,
+    JournalKind,
+    Known,
+    Record,
+    Run,
+)
 from reconciler.errors import ReconcileError, Refused, Source, StateRefused
 from reconciler.state.store import (
     BACKUPS,
@@ -82,8 +91,12 @@ def put(store: Store, *records: Record) -> Header:
         return writer.write(put=records)
 
 
-def entry(run: str, address: str = "qa-jane", kind: str = "intent") -> Entry:
-    return Entry(run, address, kind, at=1.5, action="update", request="sha256:0", detail="id 7")
+def entry(
+    run: str, address: str = "qa-jane", kind: JournalKind = JournalKind.INTENT
+) -> JournalEntry:
+    return JournalEntry(
+        run, address, kind, at=1.5, action="update", request="sha256:0", detail="id 7"
+    )
 
 
 # --- the contract --------------------------------------------------------------------------------
@@ -159,7 +172,9 @@ def test_the_journal_reaches_back_a_hundred_runs(
     monkeypatch.setattr("reconciler.state.store.RUNS", 3)
     with store.lock(US) as writer:
         for number in range(5):
-            writer.write(journal=[entry(f"run-{number}"), entry(f"run-{number}", kind="applied")])
+            writer.write(
+                journal=[entry(f"run-{number}"), entry(f"run-{number}", kind=JournalKind.APPLIED)]
+            )
             writer.finish(Run(f"run-{number}", 1.0, 2.0, "sha256:0", {"applied": 1}))
         writer.write(journal=[entry("run-5")])
     assert [each.run for each in store.journal()] == [
@@ -168,16 +183,18 @@ def test_the_journal_reaches_back_a_hundred_runs(
     assert len(list(store.runs())) == 5
 
 
-def test_unsettled_is_what_the_last_run_began_and_did_not_end(store: Store) -> None:
-    assert list(store.unsettled()) == []
+def test_interrupted_addresses_are_those_that_the_last_run_began_and_did_not_end(
+    store: Store,
+) -> None:
+    assert list(store.interrupted_addresses()) == []
     with store.lock(US) as writer:
         writer.write(journal=[entry("run-1", "a"), entry("run-1", "b")])
-        writer.write(journal=[entry("run-1", "a", "applied")])
-        assert list(store.unsettled()) == ["b"]
+        writer.write(journal=[entry("run-1", "a", JournalKind.APPLIED)])
+        assert list(store.interrupted_addresses()) == ["b"]
         writer.finish(Run("run-1", 1.0, 2.0, "sha256:0", {}))
-        assert list(store.unsettled()) == []
+        assert list(store.interrupted_addresses()) == []
         writer.write(journal=[entry("run-2", "c")])
-        assert list(store.unsettled()) == ["c"]
+        assert list(store.interrupted_addresses()) == ["c"]
 
 
 def test_records_of_some_addresses_are_read_together(store: Store) -> None:
@@ -260,9 +277,13 @@ def test_an_address_both_removed_and_put_is_put_anew(store: Store) -> None:
 def test_the_journal_keeps_its_order_and_can_be_read_by_run(store: Store) -> None:
     with store.lock(US) as writer:
         writer.write(journal=[entry("one"), entry("two")])
-        writer.write(journal=[entry("one", kind="applied")])
-    assert list(store.journal()) == [entry("one"), entry("two"), entry("one", kind="applied")]
-    assert list(store.journal(run="one")) == [entry("one"), entry("one", kind="applied")]
+        writer.write(journal=[entry("one", kind=JournalKind.APPLIED)])
+    assert list(store.journal()) == [
+        entry("one"),
+        entry("two"),
+        entry("one", kind=JournalKind.APPLIED),
+    ]
+    assert list(store.journal(run="one")) == [entry("one"), entry("one", kind=JournalKind.APPLIED)]
 
 
 def test_the_history_lists_runs_and_leaves_the_serial(store: Store) -> None:

@@ -12,7 +12,7 @@ from contextlib import closing
 from typing import Any
 
 from reconciler.core.plan import Request
-from reconciler.core.records import Known, Presence, Record
+from reconciler.core.records import JournalKind, Known, Presence, Record
 from reconciler.core.transitions import PATH, request_digest
 from tests.torture.world import Effect, Ended, Project
 
@@ -37,13 +37,13 @@ class Checker:
         journal = project.journal()
         entries = journal[self._entries :]
         # Of earlier runs, too: a run that is stopped may send what it had written down once it wakes.
-        intents = {entry.request for entry in journal if entry.kind == "intent"}
+        intents = {entry.request for entry in journal if entry.kind is JournalKind.INTENT}
         done = {digest for effect in effects if effect.is_write for digest in _digests(effect)}
         for effect in effects:
             if effect.is_write and not intents & _digests(effect):
                 found.append(f"{effect.address}: a change was applied without an intent")
         for entry in entries:
-            if entry.kind == "applied" and entry.request and entry.request not in done:
+            if entry.kind is JournalKind.APPLIED and entry.request and entry.request not in done:
                 found.append(f"{entry.address}: marked applied, never confirmed by the remote")
         found += facts_against(records, project.remote.profiles())
         uncertain = {record.address for record in records.values() if is_uncertain(record)}
@@ -52,7 +52,7 @@ class Checker:
         if len(cut_off) > project.parallelism:
             found.append(f"{len(cut_off)} profiles uncertain with {project.parallelism} workers")
         if ended is not None:
-            recorded = {entry.address for entry in entries if entry.kind == "applied"}
+            recorded = {entry.address for entry in entries if entry.kind is JournalKind.APPLIED}
             for address in sorted(ended.told("applied") - recorded):
                 found.append(f"{address}: reported applied, not recorded")
             if "Traceback" in ended.err:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from reconciler.core.outcomes import Result
-from reconciler.core.records import Known
+from reconciler.core.records import JournalKind, Known
 from reconciler.emulator.api import EmulatorServer
 from reconciler.errors import ReconcileError
 from reconciler.state.store import MemoryStore, SqliteStore, Writer
@@ -114,7 +114,7 @@ def _with_fault(seed: int, fault: Fault) -> list[str]:
     found = []
     if fault.struck and not failed:
         found.append("it was not reported")
-    applied = {entry.address for entry in store.journal() if entry.kind == "applied"}
+    applied = {entry.address for entry in store.journal() if entry.kind is JournalKind.APPLIED}
     for result in told:
         record = store.record(result.address)
         unsettled = record is not None and any(
@@ -181,7 +181,7 @@ def _in_an_emergency(seed: int, place: Path, fault: Fault, tally: Tally) -> Iter
             except ReconcileError as problem:
                 message = f"{problem.message} {problem.hint}"
         remote.settle()
-    recorded = {entry.address for entry in inner.journal() if entry.kind == "applied"}
+    recorded = {entry.address for entry in inner.journal() if entry.kind is JournalKind.APPLIED}
     inner.close()
     remote.close()
     lost = {effect.address for effect in remote.effects if effect.is_write} - recorded

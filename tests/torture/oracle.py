@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from reconciler.core.outcomes import Outcome, Result
 from reconciler.core.plan import Action, Change, Request
-from reconciler.core.records import INTENT, Entry, Known, Presence, Record
+from reconciler.core.records import JournalEntry, JournalKind, Known, Presence, Record
 from reconciler.core.transitions import PROFILE_HEADER
 from reconciler.remote.answers import Answer, CallResult
 from reconciler.values import FieldPath
@@ -84,7 +84,7 @@ class Oracle:
                 self._may_have_written(slot, request)
         self._under_way.clear()
 
-    def lost(self, entries: Iterable[Entry]) -> None:
+    def lost(self, entries: Iterable[JournalEntry]) -> None:
         """The state could not be written, and these are the outcomes that it is said not to know."""
         named = {slot_of(entry.address) for entry in entries}
         for slot in sorted(self._intents - named):
@@ -185,30 +185,30 @@ class Oracle:
 
     # --- outcomes --------------------------------------------------------------------------------
 
-    def committed(self, entries: Iterable[Entry]) -> None:
+    def committed(self, entries: Iterable[JournalEntry]) -> None:
         """Journal entries became durable."""
         for entry in entries:
             slot, kind = slot_of(entry.address), entry.kind
-            if kind == INTENT:
+            if kind is JournalKind.INTENT:
                 self._intents.add(slot)
-            elif kind != "recovered":
+            elif kind is not JournalKind.RECOVERED:
                 self._intents.discard(slot)
                 self._outcome(slot, entry)
         if len(self._intents) > self._workers:
             self.blame(f"{len(self._intents)} intents with {self._workers} workers")
 
-    def _outcome(self, slot: int, entry: Entry) -> None:
+    def _outcome(self, slot: int, entry: JournalEntry) -> None:
         told, wrote = self._told.get(slot), self._wrote.get(slot)
         said_done = told is not None and told.result is CallResult.DONE
         said_missing = told is not None and told.is_missing
         match entry.kind:
-            case "applied" | "already" if entry.action != Action.FORGET:
-                if not said_done and not (entry.kind == "already" and said_missing):
+            case JournalKind.APPLIED | JournalKind.ALREADY if entry.action != Action.FORGET:
+                if not said_done and not (entry.kind is JournalKind.ALREADY and said_missing):
                     self.blame(f"u{slot}: {entry.kind}, and the remote never said so")
                 self._recorded.add(slot)
-            case "applied" | "already":
+            case JournalKind.APPLIED | JournalKind.ALREADY:
                 self._recorded.add(slot)
-            case "failed" | "skipped" if wrote is CallResult.UNKNOWN:
+            case JournalKind.FAILED | JournalKind.SKIPPED if wrote is CallResult.UNKNOWN:
                 self.blame(f"u{slot}: {entry.kind}, although nobody knows")
 
     def reported(self, result: Result) -> None:

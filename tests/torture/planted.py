@@ -10,7 +10,7 @@ from unittest.mock import patch
 
 from reconciler.core.outcomes import Failure, Outcome
 from reconciler.core.plan import Action
-from reconciler.core.records import INTENT
+from reconciler.core.records import JournalKind
 from reconciler.core.transitions import (
     Observed,
     Staleness,
@@ -86,7 +86,7 @@ class _AdmitsTooMany(Engine[R]):
 
 
 def _is_intent(writes: Writes) -> bool:
-    return any(entry.kind == INTENT for entry in writes.journal)
+    return any(entry.kind is JournalKind.INTENT for entry in writes.journal)
 
 
 def _engine(other: Any) -> Fault:
@@ -120,7 +120,7 @@ def _unknown_is_applied(real: Any, self: Any, sending: Any, answer: Answer) -> A
     if answer.result is not CallResult.UNKNOWN or sending.change.action is Action.DELETE:
         return (yield from real(self, sending, answer))
     after = accepted(sending.record, sending.change, sending.request)
-    entry = self._entry(sending.change, "applied", answer=answer)
+    entry = self._entry(sending.change, JournalKind.APPLIED, answer=answer)
     yield engine.Step(Writes(put=(after,), journal=(entry,)))
     return self._result(sending, answer, Outcome.APPLIED), after
 
@@ -153,7 +153,7 @@ def _missing_is_applied(real: Any, self: Any, sending: Any, answer: Answer) -> A
     if sending.change.action is not Action.UPDATE:
         return (yield from real(self, sending, answer))
     after = accepted(sending.record, sending.change, sending.request)
-    entry = self._entry(sending.change, "applied", answer=answer)
+    entry = self._entry(sending.change, JournalKind.APPLIED, answer=answer)
     yield engine.Step(Writes(put=(after,), journal=(entry,)))
     return self._result(sending, answer, Outcome.APPLIED), after
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from reconciler.cli.main import main
-from reconciler.core.records import Entry, Header, Record, Run
+from reconciler.core.records import Header, JournalEntry, JournalKind, Record, Run
 from reconciler.state import store
 
 _WRITER: Any = store._SqliteWriter
@@ -27,17 +27,17 @@ def record_after_success() -> None:
         *,
         put: Iterable[Record] = (),
         remove: Iterable[str] = (),
-        journal: Iterable[Entry] = (),
+        journal: Iterable[JournalEntry] = (),
         application: str | None = None,
     ) -> Header:
         entries = list(journal)
-        intended = {entry.address for entry in entries if entry.kind == "intent"}
-        settled = {entry.address for entry in entries if entry.kind != "intent"}
+        intended = {entry.address for entry in entries if entry.kind is JournalKind.INTENT}
+        settled = {entry.address for entry in entries if entry.kind is not JournalKind.INTENT}
         header: Header = write(
             self,
             put=[record for record in put if record.address not in intended - settled],
             remove=remove,
-            journal=[entry for entry in entries if entry.kind != "intent"],
+            journal=[entry for entry in entries if entry.kind is not JournalKind.INTENT],
             application=application,
         )
         return header

@@ -16,7 +16,7 @@ from reconciler.authoring.documents import Document
 from reconciler.core.contract_files import load_contract
 from reconciler.core.plan import Request
 from reconciler.core.profiles import Profile
-from reconciler.core.records import INTENT, Entry, Header, Record, Run
+from reconciler.core.records import Header, JournalEntry, JournalKind, Record, Run
 from reconciler.core.transitions import CUSTOMER_HEADER, PROFILE_HEADER
 from reconciler.errors import Source
 from reconciler.remote.answers import Answer, CallResult, ProfileData
@@ -229,7 +229,7 @@ class SimulatedStore:
         self._world = world
         self._records: dict[str, Record] = {}
         self._serial = 0
-        self._entries: list[Entry] = []
+        self._entries: list[JournalEntry] = []
         self._finished: set[str] = set()
 
     def of_slot(self, slot: int) -> list[Record]:
@@ -252,16 +252,16 @@ class SimulatedStore:
         records = self._records
         return {address: records[address] for address in addresses if address in records}
 
-    def unsettled(self) -> Sequence[str]:
+    def interrupted_addresses(self) -> Sequence[str]:
         if not self._entries or self._entries[-1].run in self._finished:
             return []
         run = self._entries[-1].run
-        kinds: dict[str, str] = {}
+        kinds: dict[str, JournalKind] = {}
         for entry in reversed(self._entries):
             if entry.run != run:
                 break
             kinds.setdefault(entry.address, entry.kind)
-        return sorted(address for address, kind in kinds.items() if kind == INTENT)
+        return sorted(address for address, kind in kinds.items() if kind is JournalKind.INTENT)
 
     # --- as a writer -----------------------------------------------------------------------------
 
@@ -270,7 +270,7 @@ class SimulatedStore:
         *,
         put: Iterable[Record] = (),
         remove: Iterable[str] = (),
-        journal: Iterable[Entry] = (),
+        journal: Iterable[JournalEntry] = (),
         application: str | None = None,
     ) -> Header:
         changed, removed, entries = list(put), list(remove), list(journal)

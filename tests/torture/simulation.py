@@ -351,7 +351,7 @@ class Simulation:
         self._begins()
         self._kill_at = 1 + self.below(12) if killed else -1
         self.oracle.starts(0, (), 2)
-        cut_off = self.store.unsettled()
+        cut_off = self.store.interrupted_addresses()
 
         def quiet(record: Record) -> Record:
             if record.address in cut_off:

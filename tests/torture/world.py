@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from reconciler.core.records import Entry, Record
+from reconciler.core.records import JournalEntry, Record
 from reconciler.emulator.api import Answer, Emulator, EmulatorServer, parse_fault
 from reconciler.state.store import SqliteStore
 from reconciler.workspace.facade import Workspace
@@ -292,7 +292,7 @@ class Project:
 
     # --- what is seen from outside -----------------------------------------------------------
 
-    def journal(self) -> list[Entry]:
+    def journal(self) -> list[JournalEntry]:
         with self._store() as store:
             return list(store.journal())
 
