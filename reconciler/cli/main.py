@@ -1022,6 +1022,7 @@ def _ask(app: _App, question: str) -> str:
 
 def _code(done: ApplyReport, made: Plan) -> ExitCode:
     from reconciler.core.outcomes import Halt, Outcome
+    from reconciler.core.plan import HazardKind
 
     counts = done.counts
     match done.halt:
@@ -1039,7 +1040,7 @@ def _code(done: ApplyReport, made: Plan) -> ExitCode:
             result.unavailable or result.outcome is Outcome.STALE for result in done.problems
         )
         return ExitCode.UNAVAILABLE if away else ExitCode.FAILED
-    protected = any(hazard.kind == "protected" for hazard in made.hazards)
+    protected = any(hazard.kind == HazardKind.PROTECTED for hazard in made.hazards)
     return ExitCode.REFUSED if counts[Outcome.STALE] or protected else ExitCode.DONE
 
 

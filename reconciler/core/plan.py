@@ -81,11 +81,71 @@ class FieldChange(NamedTuple):
     """The file of the line, where that is not the file of the change: its defaults."""
 
 
-class Hazard(NamedTuple):
-    """A named danger that a change carries, with a sentence."""
+class HazardSeverity(_Word):
+    """How much attention a hazard asks for."""
 
-    kind: str
+    REFUSED = "refused"
+    """``apply`` refuses a plan that has it."""
+    NAMED = "named"
+    """Reports name every change that has it."""
+    SUMMED = "summed"
+    """Reports say how many changes have it."""
+
+
+class HazardScope(_Word):
+    """What a hazard endangers."""
+
+    CHANGE = "change"
+    """The profile of one change."""
+    PLAN = "plan"
+    """The plan as a whole."""
+
+
+class HazardKind(_Word):
+    """The dangers that a planner finds, the gravest first within each severity."""
+
+    severity: HazardSeverity
+    scope: HazardScope
+
+    def __new__(cls, value: str, severity: HazardSeverity, scope: HazardScope) -> Self:
+        kind = str.__new__(cls, value)
+        kind._value_ = value
+        kind.severity = severity
+        kind.scope = scope
+        return kind
+
+    DELETE_EVERYTHING = "delete_everything", HazardSeverity.REFUSED, HazardScope.PLAN
+    MAX_DELETE = "max_delete", HazardSeverity.REFUSED, HazardScope.PLAN
+    MAX_CHANGES = "max_changes", HazardSeverity.REFUSED, HazardScope.PLAN
+    PROTECTED = "protected", HazardSeverity.NAMED, HazardScope.PLAN
+    DELETE = "delete", HazardSeverity.NAMED, HazardScope.CHANGE
+    LINK = "link", HazardSeverity.NAMED, HazardScope.CHANGE
+    NEW_DEVICE_ID = "new_device_id", HazardSeverity.NAMED, HazardScope.CHANGE
+    ATTRIBUTE_LIMIT = "attribute_limit", HazardSeverity.NAMED, HazardScope.CHANGE
+    TWO_STEPS = "two_steps", HazardSeverity.NAMED, HazardScope.CHANGE
+    ZERO_VALUE = "zero_value", HazardSeverity.NAMED, HazardScope.CHANGE
+    IP_COUNTRY_FROM_SENDER = (
+        "ip_country_from_sender",
+        HazardSeverity.SUMMED,
+        HazardScope.CHANGE,
+    )
+
+
+class Hazard(NamedTuple):
+    """A danger with a sentence. A change carries it, or the plan as a whole does."""
+
+    kind: HazardKind | str
+    """A plain text where this program does not know the kind: the plan is from a newer program."""
     message: str
+
+    @property
+    def severity(self) -> HazardSeverity:
+        """How much attention the kind asks for; unknown kinds are summed up."""
+        kind = _HAZARD_KINDS.get(self.kind)
+        return HazardSeverity.SUMMED if kind is None else kind.severity
+
+
+_HAZARD_KINDS: dict[str, HazardKind] = {kind.value: kind for kind in HazardKind}
 
 
 class Request(NamedTuple):
@@ -622,7 +682,9 @@ def _encode_request(request: Request) -> dict[str, Json]:
 
 
 def _decode_hazards(data: Any) -> tuple[Hazard, ...]:
-    return tuple(Hazard(item["kind"], item["message"]) for item in data)
+    return tuple(
+        Hazard(_HAZARD_KINDS.get(item["kind"], item["kind"]), item["message"]) for item in data
+    )
 
 
 # Looking up is many times faster than calling an enumeration.

@@ -29,6 +29,7 @@ from reconciler.core.plan import (
     Changes,
     FieldChange,
     Hazard,
+    HazardKind,
     Head,
     Mode,
     Op,
@@ -334,13 +335,14 @@ class Planner:
         deletes = found.deletes
         if options.max_changes is not None and changes > options.max_changes:
             yield Hazard(
-                "max_changes", f"makes {changes} changes, above max_changes {options.max_changes}"
+                HazardKind.MAX_CHANGES,
+                f"makes {changes} changes, above max_changes {options.max_changes}",
             )
         if deletes and deletes == found.present:
-            yield Hazard("delete_everything", "deletes every recorded profile")
+            yield Hazard(HazardKind.DELETE_EVERYTHING, "deletes every recorded profile")
         if not options.max_delete.allows(deletes, found.recorded):
             yield Hazard(
-                "max_delete",
+                HazardKind.MAX_DELETE,
                 f"deletes {deletes} of {found.recorded} recorded profiles, above max_delete "
                 f"{options.max_delete}",
             )
@@ -636,7 +638,7 @@ class _Steps:
     def hazards(self, action: Action, requests: Sequence[Request]) -> Iterator[Hazard]:
         if action is Action.LINK:
             yield Hazard(
-                "link",
+                HazardKind.LINK,
                 f"links customer id {self.profile.customer_user_id} to profile "
                 f"{self.profile_id}; the API has no way to undo it",
             )
@@ -647,7 +649,7 @@ class _Steps:
             yield _NEW_DEVICE
         if (final := self._attributes_after()) > self.contract.max_attributes:
             yield Hazard(
-                "attribute_limit",
+                HazardKind.ATTRIBUTE_LIMIT,
                 f"{final} custom attributes with those that the profile already has; the API "
                 f"takes {self.contract.max_attributes} and will refuse",
             )
@@ -669,21 +671,21 @@ class _Steps:
 
 
 _NEW_DEVICE = Hazard(
-    "new_device_id",
+    HazardKind.NEW_DEVICE_ID,
     "a new device_id makes an installation that cannot be removed through the API (assumed)",
 )
 _TWO_STEPS = Hazard(
-    "two_steps",
+    HazardKind.TWO_STEPS,
     "near the limit of custom attributes: deletions go in a first request, additions in "
     "a second; the two are not one step",
 )
 _ZERO_VALUE = Hazard(
-    "zero_value",
+    HazardKind.ZERO_VALUE,
     "a custom attribute of 0 or false is stored as 0.0 (assumed: the API does not take "
     "it for an empty value)",
 )
 _FROM_SENDER = Hazard(
-    "ip_country_from_sender",
+    HazardKind.IP_COUNTRY_FROM_SENDER,
     "sent without ip_country: the API may set the user's country from the address of this machine",
 )
 
@@ -758,7 +760,9 @@ def _removal(record: Record, reason: str = _IN_NO_FILE, *, exact: bool = False) 
         Action.DELETE,
         reason,
         requests=(Request("DELETE", PATH, named),),
-        hazards=(Hazard("delete", "deletes the profile and its related data; there is no undo"),),
+        hazards=(
+            Hazard(HazardKind.DELETE, "deletes the profile and its related data; there is no undo"),
+        ),
         source=record.source,
         revision=record.revision,
     )
@@ -812,9 +816,6 @@ def make_removal(
 def _kept(protected: Sequence[str], reason: str = _IN_NO_FILE) -> Iterator[Hazard]:
     if protected:
         yield Hazard(
-            "protected", f"kept although {reason}, because protected: {', '.join(protected)}"
+            HazardKind.PROTECTED,
+            f"kept although {reason}, because protected: {', '.join(protected)}",
         )
-
-
-REFUSED_HAZARDS = frozenset({"max_changes", "max_delete", "delete_everything"})
-"""Hazards of a whole plan that apply refuses."""

@@ -27,8 +27,17 @@ from reconciler.core.outcomes import (
     Progress,
     Result,
 )
-from reconciler.core.plan import Action, Basis, Change, FieldChange, Op, Plan, Request
-from reconciler.core.planner import REFUSED_HAZARDS
+from reconciler.core.plan import (
+    Action,
+    Basis,
+    Change,
+    FieldChange,
+    HazardKind,
+    HazardSeverity,
+    Op,
+    Plan,
+    Request,
+)
 from reconciler.core.profiles import PROFILE_PREFIX, Profile
 from reconciler.core.records import (
     Header,
@@ -114,9 +123,14 @@ def check_plan(plan: Plan, header: Header, *, environment: str, max_changes: int
         )
     if plan.application and header.application and plan.application != header.application:
         raise Refused("the plan was made for another application", hint="Plan again.")
-    over = [hazard for hazard in plan.hazards if hazard.kind in REFUSED_HAZARDS - {"max_changes"}]
+    over = [
+        hazard
+        for hazard in plan.hazards
+        if hazard.severity is HazardSeverity.REFUSED
+        and hazard.kind != HazardKind.MAX_CHANGES  # the limit of this apply counts, see below
+    ]
     if over:
-        everything = over[0].kind == "delete_everything"
+        everything = over[0].kind == HazardKind.DELETE_EVERYTHING
         raise Refused(
             f"the plan {over[0].message}",
             hint="No setting allows that: keep a profile, or delete the last ones by other means."

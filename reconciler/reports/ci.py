@@ -14,9 +14,9 @@ from heapq import heappush, heappushpop
 from urllib.parse import quote
 from xml.etree import ElementTree
 
-from reconciler.core.plan import Action, Change
+from reconciler.core.plan import Action, Change, HazardScope
 from reconciler.errors import Diagnostic, Severity
-from reconciler.reports.view import ChangeView, Links, PlanView, count, importance
+from reconciler.reports.view import ChangeView, Links, PlanView, count, severity_rank
 from reconciler.values import Json, shown, spelled
 
 _MOST_OF_A_KIND = 10
@@ -47,7 +47,7 @@ def plan_annotations(view: PlanView) -> str:
     notes = [
         _Note("error" if hazard.refused else "warning", "", 0, 0, hazard.kind, hazard.message)
         for hazard in view.hazards
-        if not hazard.number
+        if hazard.scope is HazardScope.PLAN
     ]
     notes += [
         _Note(
@@ -59,7 +59,7 @@ def plan_annotations(view: PlanView) -> str:
             f"{count(hazard.number, 'change')} {hazard.message}",
         )
         for hazard in view.hazards
-        if hazard.number and not hazard.address
+        if hazard.is_summed
     ]
     kinds: Counter[str] = Counter()
     worst: dict[str, list[tuple[int, int, Change]]] = defaultdict(list)
@@ -67,7 +67,7 @@ def plan_annotations(view: PlanView) -> str:
         kind = _kind(change)
         kinds[kind] += 1
         keep = heappush if kinds[kind] <= _MOST_OF_A_KIND else heappushpop
-        keep(worst[kind], (-importance(change), -position, change))
+        keep(worst[kind], (-severity_rank(change), -position, change))
     total = kinds + Counter(note.kind for note in notes)
     for kind, heap in worst.items():
         notes += [
@@ -101,7 +101,7 @@ def diagnostics_annotations(diagnostics: Sequence[Diagnostic], links: Links | No
 def _kind(change: Change) -> str:
     if change.action is Action.DELETE:
         return "error"
-    return "warning" if importance(change) <= 2 and change.hazards else "notice"
+    return "warning" if severity_rank(change) <= 2 and change.hazards else "notice"
 
 
 def _change_note(change: ChangeView, links: Links, kind: str) -> _Note:

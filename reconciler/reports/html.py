@@ -15,8 +15,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from reconciler import __version__
-from reconciler.core.plan import Action, Change
-from reconciler.reports.view import GRAVE, ChangeView, PlanView, count, importance
+from reconciler.core.plan import Action, Change, HazardSeverity
+from reconciler.reports.view import ChangeView, PlanView, count, severity_rank
 from reconciler.resources import load_template
 from reconciler.values import shown
 
@@ -35,7 +35,7 @@ _MOST_PLAIN = 500
 def plan_html(view: PlanView) -> str:
     """A plan as a page: search, filters, side by side, requests on demand."""
     style, script = load_template("plan.css"), load_template("plan.js")
-    grave = [hazard for hazard in view.hazards if hazard.address or not hazard.number]
+    grave = [hazard for hazard in view.hazards if not hazard.is_summed]
     summary = view.summary
     return _template().render(
         view=view,
@@ -48,7 +48,7 @@ def plan_html(view: PlanView) -> str:
         script=_markup(script),
         tiles=[(action.value, summary[action]) for action in _TILES],
         grave=grave,
-        summed=[hazard for hazard in view.hazards if hazard.number and not hazard.address],
+        summed=[hazard for hazard in view.hazards if hazard.is_summed],
         few=_FEW,
         many=_MANY,
         orphans=[shown(address) for address in view.orphans[:_MOST_ORPHANS]],
@@ -57,12 +57,14 @@ def plan_html(view: PlanView) -> str:
         plain=list(islice(view.changes, _MOST_PLAIN)),
         view_count=sum(summary[action] for action in Action),
         version=__version__,
-        data=[_data(view.change(change), importance(change)) for change in view.plan.changes],
+        data=[_data(view.change(change), severity_rank(change)) for change in view.plan.changes],
     )
 
 
 def _gravest(view: PlanView) -> list[Change]:
-    ranked = ((importance(change), place, change) for place, change in enumerate(view.plan.changes))
+    ranked = (
+        (severity_rank(change), place, change) for place, change in enumerate(view.plan.changes)
+    )
     return [change for _, _, change in nsmallest(_WHO, ranked, key=lambda item: item[:2])]
 
 
@@ -79,7 +81,8 @@ def _data(change: ChangeView, rank: int) -> dict[str, Any]:
         "labels": change.labels,
         "protect": change.protect,
         "hazards": [
-            (hazard.kind, hazard.message, hazard.kind in GRAVE) for hazard in change.hazards
+            (hazard.kind, hazard.message, hazard.severity is HazardSeverity.NAMED)
+            for hazard in change.hazards
         ],
         "fields": [
             (

@@ -13,17 +13,16 @@ from heapq import nsmallest
 from itertools import islice
 from urllib.parse import quote
 
-from reconciler.core.plan import Change, Op
+from reconciler.core.plan import Change, HazardSeverity, Op
 from reconciler.errors import Diagnostic
 from reconciler.reports.view import (
-    GRAVE,
     ChangeView,
     FieldView,
     HazardView,
     Links,
     PlanView,
     count,
-    importance,
+    severity_rank,
 )
 from reconciler.values import shown
 
@@ -110,8 +109,8 @@ def _head(view: PlanView) -> Iterator[str]:
 
 
 def _hazards(hazards: Sequence[HazardView]) -> Iterator[str]:
-    grave = [hazard for hazard in hazards if hazard.address or not hazard.number]
-    summed = [hazard for hazard in hazards if not (hazard.address or not hazard.number)]
+    grave = [hazard for hazard in hazards if not hazard.is_summed]
+    summed = [hazard for hazard in hazards if hazard.is_summed]
     if grave:
         yield "> [!CAUTION]"
         for hazard in grave[:_MOST_HAZARDS]:
@@ -156,7 +155,7 @@ def _body(view: PlanView, room: int, show_requests: bool) -> tuple[str, list[str
         for _, _, change in nsmallest(
             _MOST_ROWS,
             (
-                (importance(change), position, change)
+                (severity_rank(change), position, change)
                 for position, change in enumerate(counted(changes))
             ),
             key=lambda item: item[:2],
@@ -228,7 +227,7 @@ def _detail(change: ChangeView) -> str:
     lines += [
         f"# hazard: {_clipped(hazard.message, _LONGEST_SENTENCE)}"
         for hazard in change.hazards
-        if hazard.kind in GRAVE
+        if hazard.severity is HazardSeverity.NAMED
     ]
     lines += [_diff_line(field) for field in change.fields]
     return "\n".join([*lines, ""])

@@ -92,11 +92,10 @@ def _joined(lines: Iterable[str]) -> str:
 
 
 def _hazard_line(hazard: HazardView, pen: _Pen) -> str:
-    if hazard.address:
-        return pen(f"! {hazard.address}: {hazard.message}", _BOLD, _RED)
-    if not hazard.number:
-        return pen(f"! {hazard.message}", _BOLD, _RED)
-    return pen(f"! {count(hazard.number, 'change')} {hazard.message}", _YELLOW)
+    if hazard.is_summed:
+        return pen(f"! {count(hazard.number, 'change')} {hazard.message}", _YELLOW)
+    address = f"{hazard.address}: " if hazard.address else ""
+    return pen(f"! {address}{hazard.message}", _BOLD, _RED)
 
 
 def _change_text(change: ChangeView, pen: _Pen, arrow: str) -> str:

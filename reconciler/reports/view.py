@@ -22,6 +22,9 @@ from reconciler.core.plan import (
     Change,
     FieldChange,
     Hazard,
+    HazardKind,
+    HazardScope,
+    HazardSeverity,
     Mode,
     Op,
     Origin,
@@ -41,16 +44,10 @@ SYMBOLS = {
     Action.FORGET: "x",
 }
 
-REFUSED = ("delete_everything", "max_delete", "max_changes")
-"""Hazards of a whole plan that apply refuses, the gravest first."""
-GRAVE = ("delete", "link", "new_device_id", "attribute_limit", "two_steps", "zero_value")
-"""Hazards of changes that are named one by one, the gravest first; others are summed up, and so are very
-many (`MOST_NAMED`)."""
-
 MOST_NAMED = 200
-"""Changes that are named for each grave hazard; of a larger number, the rest is summed up."""
+"""Changes that are named for each kind of hazard; of a larger number, the rest is summed up."""
 
-_IMPORTANCE = (Action.DELETE, Action.LINK, Action.UPDATE, Action.CREATE, Action.FORGET)
+_BY_SEVERITY = (Action.DELETE, Action.LINK, Action.UPDATE, Action.CREATE, Action.FORGET)
 
 
 def count(number: int, noun: str) -> str:
@@ -97,18 +94,25 @@ class FieldView(NamedTuple):
 
 
 class HazardView(NamedTuple):
-    """A danger with its sentence. Either it has an ``address``, or ``number`` says how many changes carry
-    it, 0 standing for the plan as a whole."""
+    """A danger with its sentence: of the plan as a whole, of the change with this ``address``, or of
+    ``number`` changes."""
 
     kind: str
     message: str
+    scope: HazardScope
+    severity: HazardSeverity
     address: str = ""
     number: int = 1
 
     @property
     def refused(self) -> bool:
         """Whether apply refuses a plan with it."""
-        return self.number == 0 and self.kind in REFUSED
+        return self.scope is HazardScope.PLAN and self.severity is HazardSeverity.REFUSED
+
+    @property
+    def is_summed(self) -> bool:
+        """Whether it stands for several changes, which are not named."""
+        return self.scope is HazardScope.CHANGE and not self.address
 
 
 class ChangeView(NamedTuple):
@@ -216,7 +220,9 @@ class Tally:
         self.write_only = 0
         """Fields with a ``before`` that the API never returns."""
         self.groups: dict[GroupKey, _Group] = {}
-        self._grave: dict[str, list[tuple[str, str]]] = {kind: [] for kind in GRAVE}
+        self._grave: dict[str, list[tuple[str, str]]] = {
+            kind: [] for kind in HazardKind if kind.severity is HazardSeverity.NAMED
+        }
         """Sentence and address. They become views when they are told: most are not."""
         self._numbers: Counter[str] = Counter()
         self._sentences: dict[str, str] = {}
@@ -265,12 +271,18 @@ class Tally:
         """The grave ones, then sums; the gravest first."""
         for kind, named in self._grave.items():
             for message, address in named:
-                yield HazardView(shown(kind), shown(message), shown(address))
+                yield HazardView(
+                    shown(kind),
+                    shown(message),
+                    HazardScope.CHANGE,
+                    HazardSeverity.NAMED,
+                    shown(address),
+                )
             more = self._numbers[kind] - len(named)
             if more:
-                yield HazardView(shown(kind), f"more have the hazard {shown(kind)}", number=more)
+                yield _summed(kind, f"more have the hazard {shown(kind)}", more)
         for kind, sentence in sorted(self._sentences.items()):
-            yield HazardView(shown(kind), shown(sentence), number=self._numbers[kind])
+            yield _summed(kind, shown(sentence), self._numbers[kind])
 
 
 class PlanView(NamedTuple):
@@ -320,7 +332,7 @@ class PlanView(NamedTuple):
             digest=plan.digest,
             masked=masked,
             scope=tuple(_scope(plan.scope)),
-            hazards=(*map(_of_plan, plan.hazards), *tally.hazards),
+            hazards=(*map(_hazard_of_plan, plan.hazards), *tally.hazards),
             orphans=plan.orphans,
             basis=tally.basis,
             write_only=tally.write_only,
@@ -420,13 +432,14 @@ class PlanView(NamedTuple):
             return ""
         kinds: Counter[str] = Counter()
         for hazard in self.hazards:
-            kinds[hazard.kind] += hazard.number
+            if hazard.scope is HazardScope.CHANGE:
+                kinds[hazard.kind] += hazard.number
         never = [
             count(kinds[kind], noun)
             for kind, noun in (
-                ("delete", "deletion"),
-                ("link", "link"),
-                ("new_device_id", "new installation"),
+                (HazardKind.DELETE, "deletion"),
+                (HazardKind.LINK, "link"),
+                (HazardKind.NEW_DEVICE_ID, "new installation"),
             )
             if kinds[kind]
         ]
@@ -437,15 +450,15 @@ class PlanView(NamedTuple):
         return f"{told} That cannot take back {_and(never)}." if never else told
 
 
-def importance(change: Change) -> int:
+def severity_rank(change: Change) -> int:
     """How soon a reviewer must see a change: 0 first."""
     if change.action in (Action.DELETE, Action.LINK):
-        return _IMPORTANCE.index(change.action)
-    if any(hazard.kind in GRAVE for hazard in change.hazards):
+        return _BY_SEVERITY.index(change.action)
+    if any(hazard.severity is HazardSeverity.NAMED for hazard in change.hazards):
         return 2
     if any(item.op is Op.CLEAR for item in change.fields):
         return 3
-    return 2 + _IMPORTANCE.index(change.action)
+    return 2 + _BY_SEVERITY.index(change.action)
 
 
 def request_lines(request: Request) -> Iterator[str]:
@@ -488,7 +501,13 @@ def without_fields(change: Change) -> ChangeView:
         protect=change.protect,
         template=change.template,
         hazards=tuple(
-            HazardView(_shown_often(hazard.kind), _shown_often(hazard.message), address)
+            HazardView(
+                _shown_often(hazard.kind),
+                _shown_often(hazard.message),
+                HazardScope.CHANGE,
+                hazard.severity,
+                address,
+            )
             for hazard in change.hazards
         ),
         fields=(),
@@ -588,8 +607,19 @@ def _is_attribute(path: FieldPath) -> bool:
     return path.startswith(_ATTRIBUTE)
 
 
-def _of_plan(hazard: Hazard) -> HazardView:
-    return HazardView(shown(hazard.kind), shown(hazard.message), number=0)
+def _hazard_of_plan(hazard: Hazard) -> HazardView:
+    return HazardView(
+        shown(hazard.kind),
+        shown(hazard.message),
+        HazardScope.PLAN,
+        hazard.severity,
+    )
+
+
+def _summed(kind: str, message: str, number: int) -> HazardView:
+    return HazardView(
+        shown(kind), message, HazardScope.CHANGE, HazardSeverity.SUMMED, number=number
+    )
 
 
 def _scope(scope: Scope) -> Iterator[str]:

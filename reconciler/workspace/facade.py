@@ -35,6 +35,7 @@ from reconciler.core.outcomes import ApplyReport, Drift, DriftKind, Outcome, Pro
 from reconciler.core.plan import (
     Accumulator,
     Hazard,
+    HazardKind,
     Mode,
     NullAccumulator,
     Origin,
@@ -743,7 +744,7 @@ class Workspace:
         if not environment.max_sweep.allows(len(chosen), count):
             hazards.append(
                 Hazard(
-                    "max_delete",
+                    HazardKind.MAX_DELETE,
                     f"deletes {len(chosen)} of {count} recorded profiles, above max_sweep "
                     f"{environment.max_sweep}",
                 )
