@@ -228,14 +228,16 @@ class Changes(Protocol):
     def __iter__(self) -> Iterator[Change]: ...
 
 
-class Origin(NamedTuple):
-    """Where a line comes from: the commit (empty before it is committed), its author, the day in UTC
-    (YYYY-MM-DD) and the first line of its message. Told beside a plan, never part of it."""
+class LineAuthor(NamedTuple):
+    """Who wrote or removed a line, as git knows. Reports show it beside a plan; it is never part of one."""
 
     commit: str
+    """Empty before the line is committed."""
     author: str
     date: str
+    """A day in UTC: YYYY-MM-DD."""
     summary: str
+    """The first line of the commit's message."""
     removed: bool = False
     """Whether the commit took the line away."""
 

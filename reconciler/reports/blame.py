@@ -16,7 +16,7 @@ from pathlib import Path
 
 from reconciler.authoring.documents import Document
 from reconciler.authoring.loader import load_text
-from reconciler.core.plan import Action, Change, Op, Origin, Plan
+from reconciler.core.plan import Action, Change, LineAuthor, Op, Plan
 from reconciler.core.profiles import address_of
 from reconciler.errors import ReconcileError, UsageError
 from reconciler.values import FieldPath
@@ -24,9 +24,9 @@ from reconciler.values import FieldPath
 _MOST_COMMITS = 500
 """Versions of a file that are searched for the one that removed a line."""
 
-_FRESH = Origin("", "", "", "not committed yet")
+_FRESH = LineAuthor("", "", "", "not committed yet")
 
-Blame = dict[tuple[str, FieldPath], Origin]
+Blame = dict[tuple[str, FieldPath], LineAuthor]
 """By address and field path; the path is empty for the profile as a whole."""
 
 
@@ -83,7 +83,7 @@ class Repository:
         names = b"".join(part or b"" for part in listed).split(b"\0")
         return commit, frozenset(os.fsdecode(name) for name in names if name)
 
-    def blame(self, path: str) -> Mapping[int, Origin]:
+    def blame(self, path: str) -> Mapping[int, LineAuthor]:
         """The commit of every line of a file, by line number from 1; empty where there is no file."""
         out = _run(self.root, "blame", "--porcelain", "--", path)
         if out is not None:
@@ -94,7 +94,7 @@ class Repository:
             return {}
         return dict.fromkeys(range(1, lines + 1), _FRESH)
 
-    def removal(self, path: str, address: str, field: FieldPath) -> Origin | None:
+    def removal(self, path: str, address: str, field: FieldPath) -> LineAuthor | None:
         """The commit that took a field, or with an empty ``field`` a whole profile, out of a file.
 
         ``None`` where no commit within reach did.
@@ -102,12 +102,12 @@ class Repository:
         history = self._history(path)
         if history and (address, field) in self._declared(history[0][0], path):
             return _FRESH._replace(removed=True)
-        for (_, origin), (before, _) in pairwise(history):
+        for (_, author), (before, _) in pairwise(history):
             if (address, field) in self._declared(before, path):
-                return origin
+                return author
         return None
 
-    def _history(self, path: str) -> list[tuple[str, Origin]]:
+    def _history(self, path: str) -> list[tuple[str, LineAuthor]]:
         held = self._histories.get(path)
         if held is None:
             out = _run(
@@ -117,7 +117,7 @@ class Repository:
             )
             lines = (out or b"").decode("utf-8", "replace").splitlines()
             held = self._histories[path] = [
-                (parts[0], Origin(parts[0], parts[1], _day(parts[2]), parts[3], removed=True))
+                (parts[0], LineAuthor(parts[0], parts[1], _day(parts[2]), parts[3], removed=True))
                 for line in lines
                 if len(parts := line.split("\0")) == 4
             ]
@@ -133,7 +133,7 @@ class Repository:
         return held
 
     @cached_property
-    def _histories(self) -> dict[str, list[tuple[str, Origin]]]:
+    def _histories(self) -> dict[str, list[tuple[str, LineAuthor]]]:
         return {}
 
     @cached_property
@@ -158,7 +158,7 @@ def blame_of(plan: Plan, folder: Path) -> Blame:
     Raises ReconcileError where there is no repository.
     """
     repository = Repository.around(folder)
-    lines: dict[str, Mapping[int, Origin]] = {}
+    lines: dict[str, Mapping[int, LineAuthor]] = {}
     found: Blame = {}
     for change in plan.changes:
         if change.source is None:
@@ -169,11 +169,11 @@ def blame_of(plan: Plan, folder: Path) -> Blame:
                 continue
             if path not in lines:
                 lines[path] = repository.blame(path)
-            origin = (
+            author = (
                 lines[path].get(line) if line else repository.removal(path, change.address, field)
             )
-            if origin is not None:
-                found[change.address, field] = origin
+            if author is not None:
+                found[change.address, field] = author
     return found
 
 
@@ -189,7 +189,7 @@ def _lines_of(change: Change) -> Iterator[tuple[FieldPath, int | None, str | Non
             yield field.path, field.line, field.file
 
 
-def _blamed(lines: Sequence[str]) -> Iterator[tuple[int, Origin]]:
+def _blamed(lines: Sequence[str]) -> Iterator[tuple[int, LineAuthor]]:
     """Reads ``git blame --porcelain``: facts of a commit stand only where it appears first."""
     facts: dict[str, dict[str, str]] = {}
     commit, number = "", 0
@@ -201,7 +201,7 @@ def _blamed(lines: Sequence[str]) -> Iterator[tuple[int, Origin]]:
                 number,
                 _FRESH
                 if fresh
-                else Origin(commit, told["author"], _day(told["author-time"]), told["summary"]),
+                else LineAuthor(commit, told["author"], _day(told["author-time"]), told["summary"]),
             )
             continue
         word, _, rest = line.partition(" ")

@@ -92,14 +92,14 @@ def _data(change: ChangeView, rank: int) -> dict[str, Any]:
                 field.after,
                 field.basis.value,
                 field.line,
-                field.origin,
+                field.author,
             )
             for field in change.fields
         ],
         "requests": ["\n".join(lines) for lines in change.requests],
         "place": change.place,
         "link": change.link,
-        "origin": change.origin,
+        "origin": change.author,
     }
 
 

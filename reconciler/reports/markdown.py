@@ -207,9 +207,9 @@ def _row(change: ChangeView) -> str:
     what = ", ".join(fields) or _prose(_clipped(change.reason, _LONGEST_SENTENCE))
     place = code(_clipped(change.place, _LONGEST_NAME)) if change.place else ""
     where = f"[{place}]({change.link})" if change.link else place
-    origin = f"<br>{_prose(_clipped(change.origin, _LONGEST_SENTENCE))}" if change.origin else ""
+    author = f"<br>{_prose(_clipped(change.author, _LONGEST_SENTENCE))}" if change.author else ""
     address = code(_clipped(change.address, _LONGEST_NAME))
-    cells = (f"`{change.symbol}` {change.action}", address, what, where + origin)
+    cells = (f"`{change.symbol}` {change.action}", address, what, where + author)
     return f"| {' | '.join(_cell(cell) for cell in cells)} |"
 
 
@@ -222,8 +222,8 @@ def _detail(change: ChangeView) -> str:
     place = f"  {_clipped(change.place, _LONGEST_NAME)}" if change.place else ""
     lines = [f"@@ {_clipped(change.address, _LONGEST_NAME)}  {change.action}{place} @@"]
     lines.append(f"# {_clipped(change.reason, _LONGEST_SENTENCE)}")
-    if change.origin:
-        lines.append(f"# {_clipped(change.origin, _LONGEST_SENTENCE)}")
+    if change.author:
+        lines.append(f"# {_clipped(change.author, _LONGEST_SENTENCE)}")
     lines += [
         f"# hazard: {_clipped(hazard.message, _LONGEST_SENTENCE)}"
         for hazard in change.hazards
@@ -244,8 +244,8 @@ def _diff_line(field: FieldView) -> str:
     else:
         value = f"{_clipped(field.before, _LONGEST_VALUE)} → {after}"
     note = f"  ({field.note})" if field.note else ""
-    origin = f"  [{_clipped(field.origin, _LONGEST_NAME)}]" if field.origin else ""
-    return f"{marks.get(field.mark, field.mark)} {path}  {value}{note}{origin}"
+    author = f"  [{_clipped(field.author, _LONGEST_NAME)}]" if field.author else ""
+    return f"{marks.get(field.mark, field.mark)} {path}  {value}{note}{author}"
 
 
 def _foot(view: PlanView) -> Iterator[str]:

@@ -116,8 +116,8 @@ def _head_lines(change: ChangeView, pen: _Pen) -> Iterator[str]:
         f"  ({change.action})" + pen(place, _DIM)
     )
     yield pen(f"    # {change.reason}", _DIM)
-    if change.origin:
-        yield pen(f"    # {change.origin}", _DIM)
+    if change.author:
+        yield pen(f"    # {change.author}", _DIM)
 
 
 def _field_lines(fields: Sequence[FieldView], pen: _Pen, arrow: str) -> Iterator[str]:
@@ -125,7 +125,7 @@ def _field_lines(fields: Sequence[FieldView], pen: _Pen, arrow: str) -> Iterator
     for field in fields:
         name = _field_name(field.mark, field.path, width, pen)
         text = f"{name}  {_field_text(field, arrow)}"
-        yield text + pen(f"  [{field.origin}]", _DIM) if field.origin else text
+        yield text + pen(f"  [{field.author}]", _DIM) if field.author else text
 
 
 @lru_cache(maxsize=4096)
@@ -207,13 +207,13 @@ def plan_json_parts(view: PlanView) -> Iterator[str]:
             {
                 "address": address,
                 "path": path,
-                "commit": origin.commit or None,
-                "author": origin.author or None,
-                "date": origin.date or None,
-                "summary": origin.summary,
-                "removed": origin.removed,
+                "commit": author.commit or None,
+                "author": author.author or None,
+                "date": author.date or None,
+                "summary": author.summary,
+                "removed": author.removed,
             }
-            for (address, path), origin in view.blame.items()
+            for (address, path), author in view.blame.items()
         ]
     yield f'{spelled(head, indent=2).removesuffix("}").rstrip()},\n  "changes": ['
     separator = "\n"

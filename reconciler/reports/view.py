@@ -25,9 +25,9 @@ from reconciler.core.plan import (
     HazardKind,
     HazardScope,
     HazardSeverity,
+    LineAuthor,
     Mode,
     Op,
-    Origin,
     Plan,
     Request,
     Scope,
@@ -90,7 +90,7 @@ class FieldView(NamedTuple):
     file: str
     line: int
     link: str
-    origin: str
+    author: str
 
 
 class HazardView(NamedTuple):
@@ -131,7 +131,7 @@ class ChangeView(NamedTuple):
     file: str
     line: int
     link: str
-    origin: str
+    author: str
     template: str = ""
     """As it was written, not to be printed as it is."""
     members: int = 1
@@ -306,7 +306,7 @@ class PlanView(NamedTuple):
     duration: str
     command: str
     """Applies exactly this plan, or nothing."""
-    blame: Mapping[tuple[str, FieldPath], Origin]
+    blame: Mapping[tuple[str, FieldPath], LineAuthor]
     links: Links
     groups: Mapping[GroupKey, _Group]
 
@@ -318,7 +318,7 @@ class PlanView(NamedTuple):
         tally: Tally | None = None,
         rate: Rate | None = None,
         masked: tuple[str, ...] = (),
-        blame: Mapping[tuple[str, FieldPath], Origin] | None = None,
+        blame: Mapping[tuple[str, FieldPath], LineAuthor] | None = None,
         links: Links | None = None,
     ) -> PlanView:
         """The view of a plan; ``tally`` was given each of its changes."""
@@ -381,7 +381,7 @@ class PlanView(NamedTuple):
         return view._replace(
             fields=self._field_views(change, view.file),
             link=self.links.to(source),
-            origin=origin_text(self.blame.get((change.address, ""))),
+            author=author_text(self.blame.get((change.address, ""))),
         )
 
     def _field_views(self, change: Change, file: str) -> tuple[FieldView, ...]:
@@ -391,7 +391,7 @@ class PlanView(NamedTuple):
         for item in change.fields:
             path, op, _, _, basis, line, defaults = item
             mark, before, after, note = _told(item)
-            place = link = origin = ""
+            place = link = author = ""
             if source is None or not line:
                 line = 0
             else:
@@ -399,9 +399,9 @@ class PlanView(NamedTuple):
                 if links.base:
                     link = links.to(Source(defaults or source.file, line))
             if blame:
-                origin = origin_text(blame.get((change.address, path)))
+                author = author_text(blame.get((change.address, path)))
             name = _shown_often(path)
-            told = (mark, name, op, before, after, basis, note, place, line, link, origin)
+            told = (mark, name, op, before, after, basis, note, place, line, link, author)
             views.append(FieldView._make(told))
         return tuple(views)
 
@@ -474,15 +474,15 @@ def request_lines(request: Request) -> Iterator[str]:
         yield f"  if the profile does not exist: {shown(request.fallback)} with body {body}"
 
 
-def origin_text(origin: Origin | None) -> str:
+def author_text(author: LineAuthor | None) -> str:
     """Who wrote or removed a line, and in which commit."""
-    if origin is None:
+    if author is None:
         return ""
-    verb = "removed" if origin.removed else "written"
-    if not origin.commit:
+    verb = "removed" if author.removed else "written"
+    if not author.commit:
         return f"{verb}, not committed yet"
     return (
-        f"{verb} by {shown(origin.author)} in {shown(origin.commit[:12])} on {shown(origin.date)}"
+        f"{verb} by {shown(author.author)} in {shown(author.commit[:12])} on {shown(author.date)}"
     )
 
 
@@ -516,7 +516,7 @@ def without_fields(change: Change) -> ChangeView:
         file=file,
         line=source.line if source else 0,
         link="",
-        origin="",
+        author="",
     )
 
 

@@ -36,9 +36,9 @@ from reconciler.core.plan import (
     Accumulator,
     Hazard,
     HazardKind,
+    LineAuthor,
     Mode,
     NullAccumulator,
-    Origin,
     Plan,
     Request,
     Scope,
@@ -683,7 +683,7 @@ class Workspace:
         within = frozenset(address for address, file in sources if file in moved)
         return options._replace(since=commit, selection=options.selection._replace(within=within))
 
-    def blame(self, plan: Plan) -> Mapping[tuple[str, FieldPath], Origin]:
+    def blame(self, plan: Plan) -> Mapping[tuple[str, FieldPath], LineAuthor]:
         """Who wrote the lines behind a plan, by address and field path (empty for the profile itself).
 
         Raises ReconcileError where the configuration is in no git repository.

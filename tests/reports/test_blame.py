@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.core.plan import Origin
+from reconciler.core.plan import LineAuthor
 from reconciler.errors import ReconcileError, UsageError
 from reconciler.reports.blame import Repository, folder_in_repository
 
@@ -66,9 +66,9 @@ def test_a_line_has_the_author_and_commit_that_wrote_it(git: Git, write: Write) 
     second = git.commit("Janet <b>now</b>", author="Grace Hopper")
     lines = Repository.around(git.folder).blame("profiles/jane.yaml")
     assert lines == {
-        1: Origin(first, "Ada Lovelace", "2026-11-02", "First"),
-        2: Origin(second, "Grace Hopper", "2026-11-03", "Janet <b>now</b>"),
-        3: Origin(first, "Ada Lovelace", "2026-11-02", "First"),
+        1: LineAuthor(first, "Ada Lovelace", "2026-11-02", "First"),
+        2: LineAuthor(second, "Grace Hopper", "2026-11-03", "Janet <b>now</b>"),
+        3: LineAuthor(first, "Ada Lovelace", "2026-11-02", "First"),
     }
 
 
@@ -90,7 +90,7 @@ def test_a_removed_field_has_the_commit_that_removed_it(git: Git, write: Write) 
     git.commit("Later")
     repository = Repository.around(git.folder)
     found = repository.removal("profiles/a.yaml", "jane", "email")
-    assert found == Origin(removal, "Grace", "2026-11-03", "No mail for Jane", removed=True)
+    assert found == LineAuthor(removal, "Grace", "2026-11-03", "No mail for Jane", removed=True)
     assert repository.removal("profiles/a.yaml", "jane", "last_name") is None
 
 
@@ -109,7 +109,7 @@ def test_a_removal_that_is_not_committed_says_so(git: Git, write: Write) -> None
     git.commit("First")
     write("profiles/jane.yaml", "customer_user_id: jane\n")
     found = Repository.around(git.folder).removal("profiles/jane.yaml", "jane", "email")
-    assert found == Origin("", "", "", "not committed yet", removed=True)
+    assert found == LineAuthor("", "", "", "not committed yet", removed=True)
 
 
 def test_attributes_are_found_in_both_forms(git: Git, write: Write) -> None:

@@ -29,9 +29,9 @@ from reconciler.core.plan import (
     Change,
     FieldChange,
     Hazard,
+    LineAuthor,
     Mode,
     Op,
-    Origin,
     Plan,
     Request,
     Scope,
@@ -142,7 +142,7 @@ def plan_of(texts: Iterator[str], changes: int) -> tuple[PlanView, list[str]]:
                 (text(),),
             )
         )
-        blame[address, path] = Origin(text(), text(), "2026-01-01", "")
+        blame[address, path] = LineAuthor(text(), text(), "2026-01-01", "")
     plan = Plan(
         text(),
         Mode.PRUNE,

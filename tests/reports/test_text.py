@@ -18,9 +18,9 @@ from reconciler.core.plan import (
     Change,
     FieldChange,
     Hazard,
+    LineAuthor,
     Mode,
     Op,
-    Origin,
     Plan,
     Request,
 )
@@ -62,7 +62,7 @@ def test_changes_of_a_kind_are_written_as_each_of_them_would_be(
 ) -> None:
     change = Change(text, Action.UPDATE, text, tuple(fields), source=Source(text, 3))
     view = PlanView.of(plan_of(change))
-    with_blame = PlanView.of(plan_of(change), blame={("another", ""): Origin("", "", "", "")})
+    with_blame = PlanView.of(plan_of(change), blame={("another", ""): LineAuthor("", "", "", "")})
     written, spelled_out = (
         [*report.plan_text_parts(each, color=color)] for each in (view, with_blame)
     )

@@ -10,9 +10,9 @@ from reconciler.core.plan import (
     Change,
     FieldChange,
     Hazard,
+    LineAuthor,
     Mode,
     Op,
-    Origin,
     Plan,
     Request,
     Scope,
@@ -229,11 +229,11 @@ SMALL = Plan(
 )
 
 BLAME = {
-    ("qa-jane", ""): Origin("0123456789abcdef", "Ada Lovelace", "2026-11-02", "Users for QA"),
-    ("qa-jane", "custom_attributes.tier"): Origin(
+    ("qa-jane", ""): LineAuthor("0123456789abcdef", "Ada Lovelace", "2026-11-02", "Users for QA"),
+    ("qa-jane", "custom_attributes.tier"): LineAuthor(
         "89abcdef01234567", "Grace Hopper", "2026-11-25", "Jane gets platinum"
     ),
-    ("qa-jane", "email"): Origin(
+    ("qa-jane", "email"): LineAuthor(
         "89abcdef01234567", "Grace Hopper", "2026-11-25", "Jane gets platinum", removed=True
     ),
 }
