@@ -1110,7 +1110,7 @@ def state() -> None:
 @click.pass_obj
 def state_list(app: _App, format_: str, mask: bool | None) -> None:
     """List the recorded profiles."""
-    from reconciler.core.records import encode_record
+    from reconciler.core.record_codec import encode_record
     from reconciler.reports.text import records_text
 
     with app.workspace(mask=mask) as workspace:
@@ -1130,7 +1130,7 @@ def state_list(app: _App, format_: str, mask: bool | None) -> None:
 @click.pass_obj
 def state_show(app: _App, address: str, format_: str, mask: bool | None) -> None:
     """Show what is known of one profile."""
-    from reconciler.core.records import encode_record
+    from reconciler.core.record_codec import encode_record
     from reconciler.reports.text import record_text
 
     with app.workspace(mask=mask) as workspace:
@@ -1160,7 +1160,7 @@ def state_rm(app: _App, addresses: Sequence[str]) -> None:
 @click.pass_obj
 def state_pull(app: _App) -> None:
     """Print the whole state as JSON."""
-    from reconciler.core.records import encode_export
+    from reconciler.core.record_codec import encode_export
 
     with app.workspace() as workspace:
         _print_json(encode_export(workspace.export()))
@@ -1174,7 +1174,7 @@ def state_push(app: _App, file: Path, force: bool) -> None:
     """Replace the state by what `state pull` printed. A backup is made first."""
     import json
 
-    from reconciler.core.records import encode_export
+    from reconciler.core.record_codec import encode_export
     from reconciler.reports.text import difference_text
 
     try:

@@ -39,16 +39,8 @@ from reconciler.core.plan import (
     Totals,
 )
 from reconciler.core.profiles import Profile, ProfileMeta
-from reconciler.core.records import (
-    OBSERVED,
-    Fact,
-    Header,
-    Known,
-    Presence,
-    Record,
-    spelled_facts,
-    spelled_scalar,
-)
+from reconciler.core.record_codec import OBSERVED, spelled_facts, spelled_scalar
+from reconciler.core.records import Fact, Header, Known, Presence, Record
 from reconciler.core.transitions import PATH, Sending, body, headers, sends_new_device
 from reconciler.errors import Diagnostic, Source, error
 from reconciler.values import FieldPath, Json, Scalar, same

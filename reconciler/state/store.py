@@ -33,23 +33,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
-from reconciler.core.records import (
-    FORMAT_VERSION,
-    Export,
-    Header,
-    JournalEntry,
-    JournalKind,
-    Record,
-    Run,
-    decode_record,
-    encode_record,
-)
+from reconciler.core.record_codec import decode_record, encode_record
+from reconciler.core.records import Export, Header, JournalEntry, JournalKind, Record, Run
 from reconciler.errors import ReconcileError, Refused, StateRefused
 from reconciler.jsontext import unpacked
 from reconciler.values import canonical, shown
 
 APPLICATION_ID = 0x52636E6C
 """``PRAGMA application_id`` of our files ("Rcnl"), which tells them from other databases."""
+STATE_FORMAT_VERSION = 1
+"""The format of a state file, in its ``PRAGMA user_version``. Newer ones are refused."""
 LEASE = 60.0
 """Seconds without a sign of life after which a lock may be taken over."""
 _SAFE = 0.9
@@ -662,7 +655,7 @@ class SqliteStore:
         environment: str,
         new_id: NewId = _new_id,
         clock: Clock = time.time,
-        version: int = FORMAT_VERSION,
+        version: int = STATE_FORMAT_VERSION,
         upgrades: Mapping[int, Upgrade] = UPGRADES,
     ) -> None:
         if "\0" in str(path):

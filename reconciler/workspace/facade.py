@@ -45,14 +45,8 @@ from reconciler.core.plan import (
 )
 from reconciler.core.planner import Options, Planner, Selection, expired, make_plan, make_removal
 from reconciler.core.profiles import Profile, address_of
-from reconciler.core.records import (
-    FORMAT_VERSION,
-    Export,
-    Header,
-    Record,
-    by_address,
-    decode_export,
-)
+from reconciler.core.record_codec import EXPORT_FORMAT_VERSION, decode_export
+from reconciler.core.records import Export, Header, Record, by_address
 from reconciler.core.transitions import Observed, Rate, Sending, without_expired_mark
 from reconciler.errors import (
     Diagnostic,
@@ -1004,7 +998,7 @@ class Workspace:
 
         Raises StateRefused for anything that is not an export of this lineage and environment.
         """
-        if isinstance(data, dict) and data.get("format_version") == FORMAT_VERSION:
+        if isinstance(data, dict) and data.get("format_version") == EXPORT_FORMAT_VERSION:
             _refuse_malformed(data)
         export = decode_export(data)
         if export.header.environment not in (None, self.environment.name):

@@ -16,7 +16,8 @@ from reconciler.core import plan as plans
 from reconciler.core.contract import Clear, Contract, Dialect, length, normalise, profile_schema
 from reconciler.core.contract_files import generated, load_contract
 from reconciler.core.plan import Action, Basis, Change, FieldChange, Hazard, Mode, Op, Plan, Request
-from reconciler.core.records import Export, Fact, Header, Known, Presence, Record, encode_export
+from reconciler.core.record_codec import encode_export
+from reconciler.core.records import Export, Fact, Header, Known, Presence, Record
 from reconciler.errors import Source
 from reconciler.resources import load_schema
 from reconciler.values import Scalar

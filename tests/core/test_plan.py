@@ -28,7 +28,8 @@ from reconciler.core.plan import (
     line_of,
     to_lines,
 )
-from reconciler.core.records import Export, decode_export, encode_export
+from reconciler.core.record_codec import decode_export, encode_export
+from reconciler.core.records import Export
 from reconciler.errors import ReconcileError, Refused
 from reconciler.planning.planfile import read_plan, write_plan
 from reconciler.resources import load_schema

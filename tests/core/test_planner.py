@@ -22,7 +22,8 @@ from reconciler.core.planner import (
     make_plan,
 )
 from reconciler.core.profiles import Profile, ProfileMeta, address_of
-from reconciler.core.records import Fact, Header, Known, Presence, Record, encode_record
+from reconciler.core.record_codec import encode_record
+from reconciler.core.records import Fact, Header, Known, Presence, Record
 from reconciler.core.transitions import Sending
 from reconciler.errors import Diagnostic, Source
 from reconciler.values import canonical

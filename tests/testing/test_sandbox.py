@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from reconciler import InputError, UsageError, Workspace
 from reconciler.core.plan import encode
-from reconciler.core.records import encode_export
+from reconciler.core.record_codec import encode_export
 
 Write = Callable[[str, str], Path]
 CONFIG = """\

@@ -1,0 +1,240 @@
+"""Records and exports as JSON. Pure.
+
+`state.schema.json` describes this JSON. A store keeps the canonical form of each record; `reconcile
+state pull` prints an export.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from json.encoder import encode_basestring_ascii
+from math import isfinite
+
+from reconciler.core.records import Export, Fact, Header, Known, Presence, Record
+from reconciler.errors import Source, StateRefused
+from reconciler.values import FieldPath, Json, Scalar, canonical
+
+EXPORT_FORMAT_VERSION = 1
+"""The newest version of exports that this program reads, and the one it writes. Independent of the format
+of a state file, which also holds what can be computed from the records."""
+
+
+def encode_fact(fact: Fact) -> dict[str, Json]:
+    data: dict[str, Json] = {"known": fact.known.value}
+    if fact.value is not None:
+        data["value"] = fact.value
+    if fact.attempt is not None:
+        data["attempt"] = fact.attempt
+    if fact.observed:
+        data["observed"] = True
+    return data
+
+
+def encode_record(record: Record) -> dict[str, Json]:
+    """A record as JSON: schema ``state.schema.json``, ``$defs/record``. Members that say nothing are
+    left out."""
+    source = record.source
+    data: dict[str, Json] = {
+        "address": record.address,
+        "customer_user_id": record.customer_user_id,
+        "profile_id": record.profile_id,
+        "presence": record.presence.value,
+        "facts": {path: encode_fact(fact) for path, fact in sorted(record.facts.items())},
+        "forgotten": sorted(record.forgotten),
+        "unmanaged": list(record.unmanaged),
+        "protect": record.protect,
+        "labels": list(record.labels),
+        "platform": record.platform,
+        "source": {"file": source.file, "line": source.line} if source else None,
+        "unknown_at": record.unknown_at,
+        "unknown_write": dict(sorted(record.unknown_write.items())),
+        "created_at": record.created_at,
+        "lifetime": record.lifetime,
+        "deleting": record.deleting,
+        "linking": record.linking,
+        "timestamp": record.timestamp,
+        "revision": record.revision,
+    }
+    told = {
+        key: value
+        for key, value in data.items()
+        if value is not None and value is not False and value not in ([], {})
+    }
+    return told | {"facts": data["facts"]}
+
+
+def decode_record(data: Mapping[str, Json]) -> Record:
+    """The reverse of `encode_record`.
+
+    Raises StateRefused where the data is not a record.
+    """
+    try:
+        return _decode_record(data)
+    except (KeyError, TypeError, ValueError, AttributeError) as problem:
+        raise StateRefused(
+            f"a record in the state is not readable ({type(problem).__name__})",
+            hint="Restore a backup from beside the state file, or `reconcile state push` an export.",
+        ) from None
+
+
+_KNOWN = {known.value: known for known in Known}
+
+
+def _decode_record(data: Mapping[str, Json]) -> Record:
+    facts = {
+        path: Fact(
+            _KNOWN[item["known"]],
+            item.get("value"),
+            item.get("attempt"),
+            item.get("observed") is True,
+        )
+        for path, item in _object(data["facts"]).items()
+        if isinstance(item, dict)
+    }
+    source = data.get("source")
+    timestamp = data.get("timestamp")
+    return Record(
+        address=_text(data["address"]),
+        customer_user_id=_text_or_none(data.get("customer_user_id")),
+        profile_id=_text_or_none(data.get("profile_id")),
+        presence=Presence(_text(data.get("presence", "present"))),
+        facts=facts,
+        forgotten=frozenset(_texts(data.get("forgotten"))),
+        unmanaged=_texts(data.get("unmanaged")),
+        protect=bool(data.get("protect", False)),
+        labels=_texts(data.get("labels")),
+        platform=_text_or_none(data.get("platform")),
+        source=(
+            Source(_text(source["file"]), int(str(source.get("line", 0))))
+            if isinstance(source, dict)
+            else None
+        ),
+        unknown_at=_number_or_none(data.get("unknown_at")),
+        unknown_write=dict(_scalars(data.get("unknown_write"))),
+        created_at=_number_or_none(data.get("created_at")),
+        lifetime=_text_or_none(data.get("lifetime")),
+        deleting=bool(data.get("deleting", False)),
+        linking=bool(data.get("linking", False)),
+        timestamp=int(str(timestamp)) if timestamp is not None else None,
+        revision=int(str(data.get("revision", 0))),
+    )
+
+
+def spelled_facts(paths: tuple[FieldPath, ...], values: Sequence[Scalar | None]) -> str:
+    """The JSON, in the canonical form in which a record is kept, of facts by which every field is known to
+    have its value (``None``: to be cleared), whoever said so."""
+    form, order = _facts_form(paths, tuple([value is None for value in values]))
+    return form % tuple([spelled_scalar(values[at]) for at in order])
+
+
+@lru_cache(maxsize=4096)
+def _facts_form(paths: tuple[FieldPath, ...], cleared: tuple[bool, ...]) -> tuple[str, list[int]]:
+    """What is filled in with spelled values, and where these are among all, in the order in which they
+    are filled in."""
+    order = sorted(range(len(paths)), key=paths.__getitem__)
+    facts = [
+        encode_basestring_ascii(paths[at]).replace("%", "%%")
+        + (':{"known":"cleared"}' if cleared[at] else ':{"known":"value","value":%s}')
+        for at in order
+    ]
+    return f"{{{','.join(facts)}}}", [at for at in order if not cleared[at]]
+
+
+def spelled_scalar(value: Scalar | None) -> str:
+    """The same as `values.canonical`, of one scalar, in a fraction of the time."""
+    if value.__class__ is str:
+        return encode_basestring_ascii(value)
+    if value is None:
+        return "null"
+    if value.__class__ is bool:
+        return "true" if value else "false"
+    if value.__class__ is int or (value.__class__ is float and isfinite(value)):
+        return repr(value)
+    return canonical(value)
+
+
+OBSERVED = ',"observed":true'
+"""What the canonical form says of a fact that the API returned; nothing within a text looks like it."""
+
+
+def encode_export(export: Export) -> dict[str, Json]:
+    """The state as one JSON object: schema ``state.schema.json``."""
+    header = export.header
+    return {
+        "format_version": EXPORT_FORMAT_VERSION,
+        "lineage": header.lineage,
+        "serial": header.serial,
+        "environment": header.environment,
+        "application": header.application,
+        "profiles": [encode_record(record) for record in export.records],
+    }
+
+
+def decode_export(data: Json) -> Export:
+    """The reverse of `encode_export`.
+
+    Raises StateRefused for anything else, and for a newer format.
+    """
+    if not isinstance(data, dict) or "format_version" not in data:
+        raise StateRefused(
+            "this is not a state export",
+            hint="Give the JSON object that `reconcile state pull` printed.",
+        )
+    version = data["format_version"]
+    if not isinstance(version, int) or isinstance(version, bool) or version > EXPORT_FORMAT_VERSION:
+        raise StateRefused(
+            f"the export has format {version}, this program reads up to {EXPORT_FORMAT_VERSION}",
+            hint="Upgrade reconcile.",
+        )
+    profiles = data.get("profiles")
+    serial = data.get("serial")
+    if not isinstance(profiles, list) or not isinstance(serial, int):
+        raise StateRefused("the export lacks `profiles` or `serial`")
+    records = tuple(decode_record(item) for item in map(_object, profiles))
+    if len({record.address for record in records}) != len(records):
+        raise StateRefused("the export holds an address twice")
+    return Export(
+        Header(
+            lineage=_text_or_none(data.get("lineage")),
+            serial=serial,
+            environment=_text_or_none(data.get("environment")),
+            application=_text_or_none(data.get("application")),
+        ),
+        tuple(sorted(records, key=lambda record: record.address)),
+    )
+
+
+def _object(value: object) -> dict[str, Json]:
+    if not isinstance(value, dict):
+        raise StateRefused("the state holds something that is not a record")
+    return value
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+def _text_or_none(value: object) -> str | None:
+    return None if value is None else _text(value)
+
+
+def _number_or_none(value: object) -> float | None:
+    return None if value is None else float(str(value))
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, list):
+        raise TypeError
+    return tuple(_text(item) for item in value)
+
+
+def _scalars(value: object) -> Iterator[tuple[str, Scalar | None]]:
+    for path, scalar in _object(value or {}).items():
+        if not isinstance(scalar, (str, bool, int, float, type(None))):
+            raise TypeError
+        yield path, scalar
