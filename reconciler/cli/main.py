@@ -485,7 +485,7 @@ def main(
 @click.argument("folder", default=".", type=click.Path(path_type=Path))
 def init(folder: Path) -> None:
     """Write a first reconcile.yaml, profiles/ and .gitignore lines."""
-    from reconciler.config.reader import TEMPLATE
+    from reconciler.config.template import TEMPLATE
 
     example = (
         "customer_user_id: qa-jane\n"
@@ -653,15 +653,12 @@ def _findings_as(
 
 def _place_of(root: Path, base: str | None) -> Links:
     """Where files can be read: as the option says, else as the build says."""
+    from reconciler.config.buildinfo import build_info
     from reconciler.reports.blame import folder_in_repository
     from reconciler.reports.view import Links
 
     if base is None:
-        told = os.environ.get
-        if told("GITHUB_SERVER_URL") and told("GITHUB_REPOSITORY") and told("GITHUB_SHA"):
-            base = "{GITHUB_SERVER_URL}/{GITHUB_REPOSITORY}/blob/{GITHUB_SHA}/".format(**os.environ)
-        elif told("CI_PROJECT_URL") and told("CI_COMMIT_SHA"):
-            base = "{CI_PROJECT_URL}/-/blob/{CI_COMMIT_SHA}/".format(**os.environ)
+        base = build_info(os.environ).files_url
     if base and not re.fullmatch(r"https?://[\w.~:/%@+-]+", base, re.ASCII):
         raise UsageError(
             "--links is not an address of files",
@@ -835,14 +832,14 @@ _AT_ONCE = 1 << 18
 @click.pass_obj
 def show(app: _App, file: Path, output: _Output, mask: bool | None) -> None:
     """Print a saved plan."""
-    from reconciler.config.reader import find, load_config
+    from reconciler.config.reader import find_config, load_config
     from reconciler.core.contract_files import load_contract
     from reconciler.reports.masking import Mask
     from reconciler.workspace.facade import read_plan
 
     made = read_plan(file)
     here = Path.cwd()
-    given = Path(app.config) if app.config else find(here)
+    given = Path(app.config) if app.config else find_config(here)
     config = load_config(given, start=here) if given else None
     if (config is not None and config.mask) if mask is None else mask:
         # A plan does not say its dialect; the later one knows every field, and all others are masked.
@@ -889,7 +886,7 @@ def apply(
     **options: Any,
 ) -> int:
     """Make it so: apply a saved PLAN, or plan now and apply that."""
-    from reconciler.config.reader import parse_rate
+    from reconciler.config.settings import parse_rate
     from reconciler.workspace.facade import read_plan
 
     given_rate = parse_rate(rate) if rate is not None else None

@@ -2,5 +2,9 @@
 
 A module imports only from those above it.
 
-    reader (edge)  reads, checks and remembers the configuration
+    buildinfo        the build of GitHub or GitLab that the program runs in
+    settings (edge)  typed settings, and the rules that the schema cannot express
+    cache (edge)     keeps the value of a valid configuration beside the state
+    reader (edge)    finds, reads and checks the configuration
+    template         the configuration that `reconcile init` writes
 """

@@ -21,7 +21,8 @@ from types import MappingProxyType, TracebackType
 from typing import IO, Any, Self, TypeVar
 
 from reconciler.authoring.templates import escaped
-from reconciler.config.reader import Config, Environment, find, load_config, plain_config
+from reconciler.config.reader import find_config, load_config, plain_config
+from reconciler.config.settings import Config, Environment
 from reconciler.core.contract import ATTRIBUTES, DEVICE_ID, Clear
 from reconciler.core.lifetimes import is_time, seconds_of
 from reconciler.core.outcomes import Failure, Result
@@ -180,7 +181,7 @@ class Sandbox:
 
         Raises InputError for an invalid configuration.
         """
-        path = config or find(start)
+        path = config or find_config(start)
         loaded = load_config(path, start=start) if path else plain_config(start)
         environment = loaded.environment(None)._replace(
             url="",

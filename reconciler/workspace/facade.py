@@ -27,7 +27,9 @@ from reconciler.authoring.documents import Document
 from reconciler.authoring.privacy import personal
 from reconciler.authoring.templates import PlaceholderValues, deduplicate, expand
 from reconciler.authoring.walk import DEFAULTS
-from reconciler.config.reader import EMULATOR, Config, Environment, find, load_config
+from reconciler.config.buildinfo import build_info
+from reconciler.config.reader import load_config
+from reconciler.config.settings import EMULATOR, Config, Environment
 from reconciler.core.contract import Contract
 from reconciler.core.contract_files import load_contract
 from reconciler.core.lifetimes import expiry, utc
@@ -332,11 +334,12 @@ class Workspace:
                     hint="Use 1 to 63 ASCII letters, digits, dashes, periods or underscores.",
                 )
         environ, prefix = self._environ, self.config.env_prefix
+        build = build_info(environ).run
         return PlaceholderValues(
             variables=self.environment.variables,
             environ={name: environ[name] for name in environ if prefix and name.startswith(prefix)},
             prefix=prefix,
-            run=run or _run_of_build(environ),
+            run=run or (build if build and _NAME(build) else None),
             worker=worker or "main",
             seed=self.config.fake_seed,
             fakes=fakes.version,
@@ -1021,17 +1024,10 @@ class Workspace:
             host=socket.gethostname(),
             pid=os.getpid(),
             command=command,
-            ci=self._ci_run(),
+            ci=build_info(self._environ).url,
         )
         with self.store.lock(holder, now=self._now) as writer:
             yield writer
-
-    def _ci_run(self) -> str | None:
-        for names in (("GITHUB_SERVER_URL", "GITHUB_REPOSITORY", "GITHUB_RUN_ID"), ("CI_JOB_URL",)):
-            if all(name in self._environ for name in names):
-                values = [self._environ[name] for name in names]
-                return values[0] if len(values) == 1 else "{}/{}/actions/runs/{}".format(*values)
-        return None
 
     # --- the API -----------------------------------------------------------------------------
 
@@ -1216,15 +1212,6 @@ def _invalid(diagnostics: Sequence[Diagnostic]) -> InputError:
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,63}").fullmatch
 
 
-def _run_of_build(environ: Mapping[str, str]) -> str | None:
-    """What a build calls its run, if it is one of GitHub or GitLab; another attempt is another run."""
-    if run := environ.get("GITHUB_RUN_ID"):
-        name = f"{run}-{environ.get('GITHUB_RUN_ATTEMPT', '1')}"
-    else:
-        name = environ.get("CI_PIPELINE_ID", "")
-    return name if _NAME(name) else None
-
-
 def _user() -> str:
     import getpass
 
@@ -1239,7 +1226,6 @@ __all__ = [
     "Formatted",
     "Told",
     "Workspace",
-    "find",
     "processes",
     "read_plan",
     "write_plan",

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.cli.main import main
-from reconciler.config.reader import TEMPLATE
+from reconciler.config.template import TEMPLATE
 from reconciler.workspace.facade import Checked, Workspace
 
 CASES = sorted(

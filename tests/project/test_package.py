@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.config.reader import TEMPLATE
+from reconciler.config.template import TEMPLATE
 
 ROOT = Path(__file__).parent.parent.parent
 HEAVY = ("requests", "jsonschema", "jsonschema_rs", "deepdiff", "yaml")

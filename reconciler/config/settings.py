@@ -1,0 +1,323 @@
+"""The settings of a configuration as typed, frozen values.
+
+`SettingsBuilder` makes them of a document that has passed the schema, and reports what a schema cannot say.
+The module reads no file; it counts as an edge because settings hold `Path` values.
+
+Values that could hold a secret key by mistake (addresses, the name of the variable) are never quoted.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from reconciler.authoring.documents import Document
+from reconciler.authoring.privacy import Guard, Level
+from reconciler.authoring.validation import did_you_mean
+from reconciler.core.contract import Clear, Dialect
+from reconciler.core.planner import Cap, Count, Share
+from reconciler.core.transitions import Rate
+from reconciler.errors import Diagnostic, UsageError, error
+from reconciler.values import Scalar
+
+EMULATOR = "emulator"
+"""The address that stands for the embedded emulator."""
+DEFAULT_RATE = 300 / 60
+"""Requests per second: what the API allowed when the guide was written (adapty-api 7.25)."""
+
+
+class Environment(NamedTuple):
+    """One app at Adapty, or the emulator, with its own state."""
+
+    name: str
+    url: str
+    """``emulator``, or the base address of the API without a slash at its end."""
+    key_env: str | None
+    """The variable that holds the secret key; ``None`` for the emulator."""
+    dialect: Dialect
+    rate: Rate
+    timeout: float
+    """Seconds: the deadline of a whole call. Waiting for the rate or a ``Retry-After`` does not count."""
+    quiet_period: float
+    """Seconds that a different value waits after a write whose outcome is unknown."""
+    delete_attribute_with: Clear
+    """``NULL`` or ``EMPTY``."""
+    send_ip_country_always: bool
+    proxy: str | None
+    ca_bundle: Path | None
+    state: Path
+    """The SQLite file; it may not exist yet."""
+    max_delete: Cap
+    max_changes: int
+    confirm: bool
+    """Whether ``--auto-approve`` needs the plan's digest beside it."""
+    emulator_db: Path
+    max_sweep: Cap = Share(100)
+    """The most deletions of a sweep."""
+    variables: Mapping[str, Scalar] = {}
+    """What ``${var.NAME}`` stands for in profile files."""
+
+
+class Config(NamedTuple):
+    """A configuration. ``root`` is the folder of its file; all relative paths start there."""
+
+    path: Path | None
+    root: Path
+    profiles: Path
+    default_environment: str
+    environments: Mapping[str, Environment]
+    mask: bool = False
+    """Whether personal values are masked in whatever is printed."""
+    public_attributes: tuple[str, ...] = ()
+    """Globs for keys of custom attributes that are not personal."""
+    env_prefix: str | None = None
+    """Profile files may use the environment variables that begin with this text."""
+    fake_seed: str = ""
+    guard: Guard = Guard()
+
+    def environment(self, name: str | None) -> Environment:
+        """An environment by name, or the default one.
+
+        Raises UsageError for an unknown name.
+        """
+        name = self.default_environment if name is None else name
+        if name not in self.environments:
+            suggestion = did_you_mean(name, self.environments)
+            raise UsageError(
+                f'there is no environment "{name}"',
+                hint=f"Did you mean {suggestion}?"
+                if suggestion
+                else _known_environments(self.environments),
+            )
+        return self.environments[name]
+
+
+def parse_rate(text: str) -> Rate:
+    """The rate of ``N/min``, ``N/s``, or ``auto``, which learns; ``auto:N/min`` begins there.
+
+    Raises UsageError for anything else.
+    """
+    if text == "auto":
+        return Rate(DEFAULT_RATE, auto=True)
+    match = _RATE(text)
+    if match is None:
+        raise UsageError(
+            f'"{text}" is not a rate', hint="Write N/min, N/s, auto, or auto:N/min to begin there."
+        )
+    per_second = int(match["count"]) / (60 if match["unit"] == "min" else 1)
+    return Rate(per_second, auto=bool(match["auto"]))
+
+
+_RATE = re.compile(r"(?P<auto>auto:)?(?P<count>[1-9][0-9]{0,6})/(?P<unit>min|s)").fullmatch
+
+
+def _known_environments(names: Mapping[str, object]) -> str:
+    return f"Known environments: {', '.join(names)}."
+
+
+class SettingsBuilder:
+    """Makes the settings of a document that has passed the schema.
+
+    ``problems`` holds an error for each rule that a schema cannot express. ``states`` gives, for the
+    normalised path of each state file, the name of its environment.
+    """
+
+    def __init__(self, document: Document, root: Path) -> None:
+        self.document = document
+        self.root = root
+        self.problems: list[Diagnostic] = []
+        self.emulator_db = root / ".reconcile" / "emulator.db"
+        self.states: dict[str, str] = {}
+
+    def problem(
+        self, path: tuple[str, ...], message: str, *, hint: str, rule: str = "value"
+    ) -> None:
+        source = self.document.at(path)
+        self.problems.append(error(f"config/{rule}", message, source, hint=hint))
+
+    def config(self, path: Path | None) -> Config:
+        data: Any = self.document.value
+        environments = {
+            name: self.environment(name, values) for name, values in data["environments"].items()
+        }
+        return Config(
+            path=path,
+            root=self.root,
+            profiles=self.root / data.get("profiles", "profiles"),
+            default_environment=self.default_environment(data, environments),
+            environments=environments,
+            mask="personal" in data.get("mask", ()),
+            public_attributes=tuple(data.get("public_attributes", ())),
+            env_prefix=self.env_prefix(data.get("env_prefix"), environments),
+            fake_seed=str(data.get("fake_seed", "")),
+            guard=Guard(
+                Level(data.get("personal_data", {}).get("guard", Level.WARN)),
+                tuple(
+                    domain.lower() for domain in data.get("personal_data", {}).get("domains", ())
+                ),
+            ),
+        )
+
+    def env_prefix(self, prefix: str | None, environments: Mapping[str, Environment]) -> str | None:
+        if prefix is not None and any(
+            environment.key_env and environment.key_env.startswith(prefix)
+            for environment in environments.values()
+        ):
+            self.problem(
+                ("env_prefix",),
+                "`env_prefix` would let profile files use a variable that holds a secret key",
+                hint="Choose a prefix that no `key_env` begins with.",
+                rule="insecure",
+            )
+        return prefix
+
+    def default_environment(
+        self, data: Mapping[str, Any], environments: Mapping[str, object]
+    ) -> str:
+        name: str | None = data.get("default_environment")
+        if name is None:
+            if len(environments) > 1:
+                self.problem(
+                    (),
+                    "`default_environment` is missing, and there are several environments",
+                    hint=f"Name one of them. {_known_environments(environments)}",
+                    rule="missing-field",
+                )
+            return next(iter(environments))
+        if name not in environments:
+            suggestion = did_you_mean(name, environments)
+            self.problem(
+                ("default_environment",),
+                f'`default_environment` is "{name[:63]}", which is not an environment',
+                hint=f"Did you mean {suggestion}?"
+                if suggestion
+                else _known_environments(environments),
+            )
+        return name
+
+    def environment(self, name: str, values: Mapping[str, Any]) -> Environment:
+        here = ("environments", name)
+        api: Mapping[str, Any] = values["api"]
+        limits: Mapping[str, Any] = values.get("limits", {})
+        url = self.url((*here, "api", "url"), api["url"])
+        is_emulator = url == EMULATOR
+        key_env: str | None = None if is_emulator else api.get("key_env")
+        if key_env is None and not is_emulator:
+            self.problem(
+                (*here, "api"),
+                f"the environment {name} has no `key_env`",
+                hint="Add `key_env: ADAPTY_SECRET_KEY`, the name of the variable with the key.",
+                rule="key-env-missing",
+            )
+        rate: str | None = api.get("rate")
+        default_rate = Rate(None if is_emulator else DEFAULT_RATE)
+        ca_bundle: str | None = api.get("ca_bundle")
+        return Environment(
+            name=name,
+            url=url,
+            key_env=key_env,
+            dialect=Dialect(api.get("dialect", Dialect.GUIDE)),
+            rate=default_rate if rate is None else parse_rate(rate),
+            timeout=float(api.get("timeout", 30)),
+            quiet_period=float(api.get("quiet_period", 60)),
+            delete_attribute_with=Clear(api.get("delete_attribute_with", Clear.NULL)),
+            send_ip_country_always=api.get("send_ip_country") == "always",
+            proxy=self.proxy((*here, "api", "proxy"), api.get("proxy")),
+            ca_bundle=None if ca_bundle is None else self.root / ca_bundle,
+            state=self.state(name, values.get("state", {}).get("url")),
+            max_delete=_cap(limits.get("max_delete", "25%")),
+            max_changes=int(limits.get("max_changes", 1000)),
+            confirm=values.get("confirm", False),
+            emulator_db=self.emulator_db,
+            max_sweep=_cap(limits.get("max_sweep", limits.get("max_delete", "100%"))),
+            variables={**self.document.value.get("variables", {}), **values.get("variables", {})},  # type: ignore[dict-item]
+        )
+
+    def url(self, path: tuple[str, ...], url: str) -> str:
+        if url == EMULATOR:
+            return url
+        self.address(path, url, refuse=_key_in_clear)
+        return url.rstrip("/")
+
+    def proxy(self, path: tuple[str, ...], url: str | None) -> str | None:
+        if url is not None:
+            self.address(path, url, refuse=lambda _scheme, _host: None)
+        return url
+
+    def address(
+        self, path: tuple[str, ...], url: str, *, refuse: Callable[[str, str], str | None]
+    ) -> None:
+        """Reports what is wrong with a web address, without quoting it: it may hold a password.
+
+        ``refuse`` is given the scheme and the host of a well-formed one, and may return a message.
+        """
+        setting = f"`{'.'.join(path)}`"
+        try:
+            parts = urlsplit(url)
+            host, _ = parts.hostname, parts.port
+        except ValueError:
+            host = None
+        if not host or not url.isascii() or re.search(r"[^!-~]|\\", url):
+            hint = "Write it like https://api.adapty.io."
+            if path[-1] == "url":
+                hint = f"Write {EMULATOR}, or an address like https://api.adapty.io."
+            self.problem(path, f"{setting} is not an address", hint=hint)
+        elif parts.scheme not in ("http", "https"):
+            self.problem(path, f"{setting} must begin with https://", hint="Change its beginning.")
+        elif "@" in parts.netloc:
+            self.problem(
+                path,
+                f"{setting} holds a user name or a password",
+                hint="Remove what stands before the @; credentials do not belong in this file.",
+            )
+        elif "?" in url or "#" in url:
+            self.problem(path, f"{setting} has a query or a fragment", hint="End it before ? or #.")
+        elif message := refuse(parts.scheme, host):
+            self.problem(path, f"{setting} {message}", hint="Use https://.", rule="insecure")
+
+    def state(self, name: str, url: str | None) -> Path:
+        path = ("environments", name, "state", "url")
+        url = f"sqlite:///.reconcile/{name}.db" if url is None else url
+        file = url.removeprefix("sqlite:///")
+        if file == url or file.strip("/") in ("", ":memory:") or re.search(r"[?#\0]", file):
+            self.problem(
+                path,
+                f"`{'.'.join(path)}` is not the address of a SQLite file",
+                hint="Write sqlite:///PATH, relative to this file; other stores do not exist yet.",
+            )
+        state = self.root / file
+        normalised = os.path.normpath(state)
+        other = self.states.setdefault(normalised, name)
+        if normalised == os.path.normpath(self.emulator_db):
+            self.problem(
+                path,
+                f"the state of the environment {name} would be the embedded emulator's own file",
+                hint=f"Give it another one: state: {{url: sqlite:///.reconcile/{name}-state.db}}.",
+            )
+        elif other != name:
+            self.problem(
+                path,
+                f"the environments {other} and {name} share a state file",
+                hint="Give each its own: a state describes one app.",
+            )
+        return state
+
+
+def _key_in_clear(scheme: str, host: str) -> str | None:
+    return None if scheme == "https" or _is_loopback(host) else "would send the key in clear"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _cap(value: str | int) -> Cap:
+    return Share(int(value[:-1])) if isinstance(value, str) else Count(int(value))
