@@ -7,7 +7,10 @@ A module imports only from those above it.
     yaml_fast           plain scalars, and one expression for the plain documents that nearly every file holds
     yaml_reader (edge)  bytes → documents from libyaml's events, strict, with exact places
     loader (edge)       files → documents by the fastest reader that can read them
-    validation          documents → diagnostics, across files too
+    phrases             how findings name places, quote values and suggest names
+    json_schema         what any JSON Schema finds wrong with a value, explained
+    claims              what only one profile may have, across files
+    validation          the rules of profiles: documents → diagnostics
     templates           documents as written → as meant: defaults, templates, placeholders
     declare             a valid document → its profile
     privacy             the guard: what looks like a real person's data

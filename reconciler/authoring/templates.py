@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from reconciler.authoring.documents import Document, Path
-from reconciler.authoring.validation import did_you_mean
+from reconciler.authoring.phrases import did_you_mean
 from reconciler.core.contract import ATTRIBUTES
 from reconciler.errors import Diagnostic, error
 from reconciler.values import Json, Scalar, digest

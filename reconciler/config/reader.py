@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from reconciler.authoring.documents import Document
+from reconciler.authoring.json_schema import validate_value
 from reconciler.authoring.loader import parse_yaml
-from reconciler.authoring.validation import validate_value
 from reconciler.config.cache import cache_path, read_cache, write_cache
 from reconciler.config.settings import EMULATOR, Config, SettingsBuilder
 from reconciler.errors import Diagnostic, InputError, Source, error

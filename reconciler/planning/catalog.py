@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeAlias
 from zlib import adler32, crc32
 
+from reconciler.authoring.claims import claims, cross_file_findings
 from reconciler.authoring.declare import parse_profile
 from reconciler.authoring.documents import Document
 from reconciler.authoring.fakedata import fake
@@ -30,8 +31,6 @@ from reconciler.authoring.templates import (
     needs_expansion,
 )
 from reconciler.authoring.validation import (
-    claims,
-    cross_file_findings,
     validate_defaults,
     validate_document,
 )

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 from reconciler.atomicfile import partial_name, write_whole
-from reconciler.authoring.validation import verdict_of
+from reconciler.authoring.json_schema import verdict_of
 from reconciler.core.plan import (
     MARK,
     MOST_HELD,

@@ -1171,7 +1171,7 @@ def _ending(ends: Sequence[tuple[float, Profile]], source: Source, *, over: bool
 
 
 def _refuse_malformed(data: dict[str, Any]) -> None:
-    from reconciler.authoring.validation import validate_value
+    from reconciler.authoring.json_schema import validate_value
 
     export = Document(data, Source("the export"), {})
     flaws = validate_value(export, load_schema("state.schema"), prefix="state")

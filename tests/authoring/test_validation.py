@@ -5,57 +5,17 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from copy import deepcopy
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from reconciler.authoring.documents import Document
-from reconciler.authoring.loader import load_text
-from reconciler.authoring.validation import (
-    _explaining,
-    _tame,
-    did_you_mean,
-    validate_documents,
-    validate_value,
-    verdict_of,
-)
+from reconciler.authoring.json_schema import verdict_of
+from reconciler.authoring.validation import validate_documents
 from reconciler.core.contract import Contract, Dialect, profile_schema
 from reconciler.core.contract_files import load_contract
-from reconciler.errors import Diagnostic, Severity, Source
-from reconciler.resources import load_schema
-
-UUID = "3fa85f64-5717-4562-b3fc-2c963f66afa6"
-
-SEED: dict[str, Any] = {
-    "customer_user_id": "qa-jane",
-    "platform": "iOS",
-    "first_name": "Jane",
-    "last_name": "Doe",
-    "gender": "f",
-    "email": "jane.doe@example.com",
-    "phone_number": "+1234567890",
-    "birthday": "2000-12-31",
-    "ip_country": "FR",
-    "store_country": "NO",
-    "store": "app_store",
-    "analytics_disabled": False,
-    "custom_attributes": {"favourite_sport": "yoga", "level": 5, "beta": True, "old_flag": None},
-    "installation_meta": {"device_id": UUID, "locale": "en", "android_id": "", "os": None},
-    "meta": {"labels": ["qa", "smoke"], "protect": True, "forget": ["custom_attributes.gone"]},
-}
-
-
-def document(value: Any, file: str = "a.yaml", line: int = 1) -> Document:
-    return Document(value, Source(file, line, 1), {})
-
-
-def check(text: str, dialect: str = "guide") -> list[Diagnostic]:
-    documents, diagnostics = load_text(text.encode(), "a.yaml")
-    assert not any(diagnostic.is_error for diagnostic in diagnostics)
-    return validate_documents(documents, load_contract(dialect))
+from reconciler.errors import Severity
+from tests.support.documents import ANYTHING, SEED, UUID, check, document, mutated
 
 
 def only(text: str, dialect: str = "guide") -> tuple[str, str, str, str]:
@@ -458,153 +418,7 @@ def test_a_value_that_is_wrong_is_not_suspicious_as_well() -> None:
     assert only("ip_country: France")[0] == "profile/value"
 
 
-# --- several profiles ----------------------------------------------------------------------------
-
-
-def test_an_address_declared_twice_names_both_places() -> None:
-    [found] = check("customer_user_id: a\n---\nfirst_name: Jane\ncustomer_user_id: a\n")
-    assert (found.rule, str(found.source), found.message) == (
-        "profile/duplicate-address",
-        "a.yaml:4:1",
-        '`customer_user_id` "a" is declared twice, first at a.yaml:1:1',
-    )
-
-
-def test_a_profile_id_declared_twice_is_found_whatever_its_case() -> None:
-    found = check(
-        f"customer_user_id: a\nprofile_id: {UUID}\n---\ncustomer_user_id: b\n"
-        f"profile_id: {UUID.upper()}\n"
-    )
-    assert [(item.rule, str(item.source)) for item in found] == [
-        ("profile/duplicate-address", "a.yaml:5:1")
-    ]
-
-
-def test_two_equal_documents_are_one_finding() -> None:
-    text = f"customer_user_id: a\nprofile_id: {UUID}\n"
-    assert len(check(f"{text}---\n{text}")) == 1
-
-
-def test_three_of_an_address_are_two_findings_in_any_order() -> None:
-    documents = [document({"customer_user_id": "a"}, f"{name}.yaml") for name in "abc"]
-    found = validate_documents(documents, load_contract())
-    assert [str(item.source) for item in found] == ["b.yaml:1:1", "c.yaml:1:1"]
-    assert validate_documents(documents[::-1], load_contract()) == found
-
-
-def test_a_device_of_two_profiles_is_a_warning() -> None:
-    device = f"installation_meta: {{device_id: {UUID}}}"
-    [found] = check(f"customer_user_id: a\n{device}\n---\ncustomer_user_id: b\n{device}\n")
-    assert (found.severity, found.rule, str(found.source)) == (
-        Severity.WARNING,
-        "profile/duplicate-device",
-        "a.yaml:5:21",
-    )
-
-
-# --- both engines, and anything at all -----------------------------------------------------------
-
-SCALARS = st.one_of(
-    st.none(),
-    st.booleans(),
-    st.integers(),
-    st.sampled_from([2**53, 2**53 + 1, -(2**53) - 1, 10**400, 1e300, 0.0, 1.0, -0.0]),
-    st.floats(allow_nan=False, allow_infinity=False),
-    st.text(st.characters(exclude_categories=["Cs"]), max_size=40),
-    st.sampled_from(
-        [
-            *("", "\n", "f", "f\n", "FR", "FR\n", "fr", "a@b.c", "a@b.c\n", "a\u2028@b", "a\x1c@b"),
-            *("a\ufeff@b", "a\x85@b", "2000-12-31", "2000-02-30", "0000-01-01", "20001231"),
-            *("٢٠٠٠-١٢-٣١", "2000-12-31\n", UUID, UUID + "\n", UUID.replace("-", ""), UUID.upper()),
-            *(
-                f"{{{UUID}}}",
-                "1.2.3.4",
-                "01.2.3.4",
-                "1.2.3.4\n",
-                "1.2.3",
-                "256.1.1.1",
-                "\u0661.2.3.4",
-            ),
-            *("profile:x", "a\n", "iOS", "stripe", "paddle", "qa", "x" * 30, "😀" * 16, "é" * 31),
-        ]
-    ),
-)
-NAMES = st.sampled_from(
-    [
-        *load_contract("openapi").fields,
-        *("customer_user_id", "profile_id", "platform", "custom_attributes", "installation_meta"),
-        *("meta", "device_id", "locale", "labels", "protect", "forget", "key", "value", "nothing"),
-    ]
-)
-ANYTHING = st.recursive(
-    SCALARS,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES | st.text(max_size=3), inner),
-    max_leaves=6,
-)
-
-
-@st.composite
-def mutated(draw: st.DrawFn) -> Any:
-    """The profile of the seed with some of it removed, replaced or added, at any depth."""
-    value: Any = deepcopy(SEED)
-    for _ in range(draw(st.integers(1, 3))):
-        target: Any = value
-        while True:
-            inner = [
-                item
-                for item in (target.values() if isinstance(target, dict) else target)
-                if isinstance(item, dict | list) and item
-            ]
-            if not inner or draw(st.booleans()):
-                break
-            target = draw(st.sampled_from(inner))
-        if isinstance(target, list):
-            target[draw(st.integers(0, len(target) - 1))] = draw(ANYTHING)
-        elif draw(st.integers(0, 3)) == 0 and len(target) > 1:
-            del target[draw(st.sampled_from(sorted(target)))]
-        else:
-            target[draw(st.sampled_from(sorted(target)) | NAMES)] = draw(ANYTHING)
-    return value
-
-
-@pytest.mark.parametrize("dialect", list(Dialect))
-@settings(deadline=None, max_examples=150)
-@given(value=mutated())
-def test_both_engines_give_the_same_verdict(dialect: Dialect, value: Any) -> None:
-    schema = profile_schema(load_contract(dialect.value))
-    assert verdict_of(schema)(value) is _explaining()(schema).is_valid(_tame(value))
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "valid"),
-    [
-        ("date", "2024-02-29", True),
-        ("date", "2023-02-29", False),
-        ("date", "0000-01-01", False),
-        ("date", "20001231", False),
-        ("date", "2000-12-31\n", False),
-        ("uuid", UUID, True),
-        ("uuid", UUID.upper(), True),
-        ("uuid", UUID + "\n", False),
-        ("uuid", UUID.replace("-", ""), False),
-        ("uuid", f"{{{UUID}}}", False),
-        ("ipv4", "203.0.113.7", True),
-        ("ipv4", "203.0.113.07", False),
-        ("ipv4", "256.0.0.1", False),
-        ("ipv4", "203.0.113", False),
-    ],
-)
-def test_both_engines_enforce_a_format(name: str, text: str, valid: bool) -> None:
-    schema = {"format": name}
-    assert [verdict_of(schema)(text), _explaining()(schema).is_valid(text)] == [valid, valid]
-
-
-@pytest.mark.parametrize("pattern", [r"^[^@\s]+@[^@\s]+$", r"^[!-~]+$", r"^(?!profile:)[!-~]+$"])
-def test_both_engines_read_a_pattern_alike_for_every_character(pattern: str) -> None:
-    schema = {"pattern": pattern}
-    compiled, explaining = verdict_of(schema), _explaining()(schema)
-    texts = [f"a{chr(code)}@b{tail}" for code in range(0x3100) for tail in ("", chr(code))]
-    assert [text for text in texts if compiled(text) is not explaining.is_valid(text)] == []
+# --- anything at all -----------------------------------------------------------------------------
 
 
 @settings(deadline=None, max_examples=150)
@@ -641,31 +455,6 @@ def test_a_number_that_json_does_not_have_is_an_error(contract: Contract, number
     assert [item.rule for item in found] == ["attribute/value"]
 
 
-# --- the shared part -----------------------------------------------------------------------------
-
-
-def test_a_value_that_is_write_only_is_not_quoted() -> None:
-    schema = {"properties": {"key": {"pattern": "^[a-z]+$", "writeOnly": True}}}
-    [found] = validate_value(document({"key": "HUNTER2"}), schema, prefix="config")
-    assert "HUNTER2" not in found.message + found.hint
-
-
-def test_references_leave_no_schema(tmp_path: Any) -> None:
-    outside = tmp_path / "outside.json"
-    outside.write_text(json.dumps({"type": "object"}))
-    schema = {"$ref": outside.as_uri()}
-    with pytest.raises(Exception, match=r"(?i)offline|resolv|retriev|not"):
-        validate_value(document({}), schema, prefix="x")
-
-
-@pytest.mark.parametrize(
-    ("name", "meant"),
-    [("Email", "email"), ("first-name", "first_name"), ("zzz", None), ("e" * 70_000, None)],
-)
-def test_did_you_mean_looks_past_case_and_dashes(name: str, meant: str | None) -> None:
-    assert did_you_mean(name, ["email", "first_name"]) == meant
-
-
 def test_jsonschema_is_not_imported_for_valid_profiles() -> None:
     code = (
         "import json, sys\n"
@@ -682,10 +471,3 @@ def test_jsonschema_is_not_imported_for_valid_profiles() -> None:
         [sys.executable, "-c", code, json.dumps(SEED)], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
-
-
-@pytest.mark.parametrize("name", ["config", "plan", "state"])
-def test_our_schemas_are_valid(name: str) -> None:
-    from jsonschema import Draft202012Validator
-
-    Draft202012Validator.check_schema(load_schema(f"{name}.schema"))

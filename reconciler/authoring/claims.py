@@ -1,0 +1,93 @@
+"""What only one profile may have: an address, a device; and the findings where several have it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from reconciler.authoring.documents import Document
+from reconciler.authoring.phrases import quote
+from reconciler.core.contract import INSTALLATION
+from reconciler.errors import Diagnostic, Source, error, warning
+
+
+def cross_file_findings(documents: Iterable[Document]) -> list[Diagnostic]:
+    """All findings about documents that only shows beside others."""
+    everyone = _Everyone()
+    for document in documents:
+        everyone.add(document)
+    return [*everyone.clashes()]
+
+
+def claims(document: Document) -> tuple[str | None, str | None, str | None]:
+    """What may be claimed once: ``customer_user_id``, ``profile_id`` in lower case, ``device_id``."""
+    value: Any = document.value
+    if type(value) is not dict:
+        return None, None, None
+    customer, profile = value.get("customer_user_id"), value.get("profile_id")
+    installation = value.get(INSTALLATION)
+    device = installation.get("device_id") if type(installation) is dict else None
+    return (
+        customer if type(customer) is str else None,
+        profile.lower() if type(profile) is str else None,
+        device if type(device) is str and device else None,
+    )
+
+
+class _Everyone:
+    """What may be claimed once: identifiers and devices, by the documents that claim them."""
+
+    def __init__(self) -> None:
+        self.customers: dict[str, Document | list[Document]] = {}
+        self.profiles: dict[str, Document | list[Document]] = {}
+        self.devices: dict[str, Document | list[Document]] = {}
+
+    def add(self, document: Document) -> None:
+        groups = (self.customers, self.profiles, self.devices)
+        for group, claimed in zip(groups, claims(document), strict=True):
+            if claimed is not None:
+                _claim(group, claimed, document)
+
+    def clashes(self) -> Iterator[Diagnostic]:
+        told: set[tuple[Source, Source]] = set()
+        for name, claims in (("customer_user_id", self.customers), ("profile_id", self.profiles)):
+            for identifier, first, document in _clashes(claims):
+                pair = (first.source, document.source)
+                if pair not in told:
+                    told.add(pair)
+                    yield error(
+                        "profile/duplicate-address",
+                        f"`{name}` {quote(identifier)} is declared twice, first at "
+                        f"{first.at((name,))}",
+                        document.at((name,)),
+                        hint="Keep one of the two documents.",
+                    )
+        for device, first, document in _clashes(self.devices):
+            path = (INSTALLATION, "device_id")
+            yield warning(
+                "profile/duplicate-device",
+                f"the device_id {quote(device)} is also declared at {first.at(path)}",
+                document.at(path),
+                hint="A device belongs to one profile; give each its own, or remove one.",
+            )
+
+
+def _claim(claims: dict[str, Document | list[Document]], key: str, document: Document) -> None:
+    others = claims.setdefault(key, document)
+    if others is document:
+        return
+    if isinstance(others, list):
+        others.append(document)
+    else:
+        claims[key] = [others, document]
+
+
+def _clashes(
+    claims: Mapping[str, Document | list[Document]],
+) -> Iterator[tuple[str, Document, Document]]:
+    """Each later claim of something with the first one, by place."""
+    for key, documents in claims.items():
+        if isinstance(documents, list):
+            first, *later = sorted(documents, key=lambda document: document.source)
+            for document in later:
+                yield key, first, document

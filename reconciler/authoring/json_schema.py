@@ -1,0 +1,363 @@
+"""Explains what a JSON Schema finds wrong with a value: profiles, the configuration, exports. Pure.
+
+Home of ``jsonschema``, ``jsonschema_rs`` and ``referencing``, which are imported on first use. The compiled
+validator gives the verdict in about a microsecond; only what it refuses goes through jsonschema,
+for the findings. Both enforce the same formats and patterns: the formats are ours, and jsonschema's
+``pattern`` asks the compiled engine (Python's ``$`` also matches before a last line break, and its
+``\\s`` is another set).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import date
+from functools import cache, lru_cache
+from math import isfinite
+from typing import Any, NamedTuple
+
+from reconciler.authoring.documents import Document, Path
+from reconciler.authoring.phrases import MOST_EXACT, did_you_mean, kind_of, place_name, quote
+from reconciler.errors import Diagnostic, error
+
+
+def validate_value(
+    document: Document, schema: Mapping[str, Any], *, prefix: str
+) -> list[Diagnostic]:
+    """What a JSON Schema (2020-12) finds wrong with a document, in the order of places.
+
+    The rules are ``<prefix>/unknown-field``, ``/type``, ``/value`` and ``/missing-field``. A schema
+    with ``"writeOnly": true`` marks a value that is never quoted. No reference leaves the schema.
+    """
+    if verdict_of(schema)(document.value):
+        return []
+    return sorted(
+        (
+            error(f"{prefix}/{each.kind}", each.message, document.at(each.path), hint=each.hint)
+            for each in violations(document.value, schema)
+        ),
+        key=Diagnostic.sort_key,
+    )
+
+
+# --- formats and engines -------------------------------------------------------------------------
+
+
+def _is_date(text: object) -> bool:
+    """A day of the calendar, ``YYYY-MM-DD`` in ASCII digits, from year 1."""
+    return not isinstance(text, str) or _is_day(text)
+
+
+@lru_cache(maxsize=32768)  # there are not many days, and a great many birthdays
+def _is_day(text: str) -> bool:
+    if not _DATE(text):
+        return False
+    try:
+        date(int(text[:4]), int(text[5:7]), int(text[8:]))
+    except ValueError:
+        return False
+    return True
+
+
+def _is_uuid(text: object) -> bool:
+    return not isinstance(text, str) or _UUID(text) is not None
+
+
+def _is_ipv4(text: object) -> bool:
+    """Four decimal numbers up to 255, without leading zeros."""
+    return not isinstance(text, str) or _IPV4(text) is not None
+
+
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}").fullmatch
+_UUID = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}").fullmatch
+_OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+_IPV4 = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}").fullmatch
+_FORMATS: dict[str, Callable[[object], bool]] = {
+    "date": _is_date,
+    "uuid": _is_uuid,
+    "ipv4": _is_ipv4,
+}
+
+
+def verdict_of(schema: Mapping[str, Any]) -> Callable[[Any], bool]:
+    """The verdict of a JSON Schema (2020-12) on values, compiled once. What cannot be JSON (keys that
+    are not text, say) is refused."""
+    import jsonschema_rs
+
+    is_valid = jsonschema_rs.Draft202012Validator(
+        dict(schema), validate_formats=True, formats=_FORMATS, offline=True
+    ).is_valid
+
+    def verdict(value: Any) -> bool:
+        try:
+            return is_valid(value)
+        except (ValueError, TypeError):
+            return False
+
+    return verdict
+
+
+@cache
+def _matches(pattern: str) -> Callable[[Any], bool]:
+    return verdict_of({"pattern": pattern})
+
+
+@cache
+def _explaining() -> Callable[[Mapping[str, Any]], Any]:
+    """Makes jsonschema validators that fetch nothing and judge as the compiled ones do."""
+    from jsonschema import Draft202012Validator, FormatChecker, ValidationError, validators
+    from referencing import Registry
+
+    def pattern(_: Any, wanted: str, instance: Any, __: Any) -> Iterator[ValidationError]:
+        if isinstance(instance, str) and not _matches(wanted)(instance):
+            yield ValidationError("pattern")
+
+    def unique(_: Any, wanted: bool, instance: Any, __: Any) -> Iterator[ValidationError]:
+        # Only of scalars; `items` refuses the rest, and comparing those would be quadratic.
+        if wanted and isinstance(instance, list) and _repeated(instance) is not None:
+            yield ValidationError("uniqueItems")
+
+    formats = FormatChecker(formats=())
+    for name, holds in _FORMATS.items():
+        formats.checks(name)(holds)
+    extend: Any = validators.extend
+    explaining = extend(Draft202012Validator, {"pattern": pattern, "uniqueItems": unique})
+    registry: Registry[Any] = Registry()
+    return lambda schema: explaining(schema, registry=registry, format_checker=formats)
+
+
+def _repeated(items: Sequence[Any]) -> str | None:
+    seen: set[str] = set()
+    for item in items:
+        if isinstance(item, str):
+            if item in seen:
+                return item
+            seen.add(item)
+    return None
+
+
+def _tame(value: Any) -> Any:
+    """The same value for a verdict, without the numbers that jsonschema cannot write or compare."""
+    match value:
+        case Mapping():
+            return {str(key): _tame(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_tame(item) for item in value]
+        case int() if not isinstance(value, bool) and abs(value) > MOST_EXACT:
+            return MOST_EXACT if value > 0 else -MOST_EXACT
+        case float() if not isfinite(value):
+            return MOST_EXACT
+        case _:
+            return value
+
+
+# --- findings of a schema ------------------------------------------------------------------------
+
+
+class Violation(NamedTuple):
+    """One thing that a schema finds wrong. ``name`` is the unknown or missing member, if any."""
+
+    kind: str
+    """``unknown-field``, ``missing-field``, ``type`` or ``value``."""
+    keyword: str
+    path: Path
+    message: str
+    hint: str
+    instance: Any
+    name: str = ""
+    of_key: bool = False
+    """It is the key at the end of the path that is wrong, not what stands under it."""
+
+
+# Of several findings about one value, the one that says most comes first.
+_MOST_TELLING = {
+    keyword: rank
+    for rank, keyword in enumerate(
+        ("type", "enum", "const", "minLength", "maxLength", "pattern", "format")
+    )
+}
+_KINDS = {"additionalProperties": "unknown-field", "required": "missing-field", "type": "type"}
+
+
+def violations(value: Any, schema: Mapping[str, Any]) -> list[Violation]:
+    """All that the schema finds wrong, once for each place and member."""
+    problems = _explaining()(schema).iter_errors(_tame(value))
+    ordered = sorted(
+        (violation for problem in problems for violation in _violations_of(problem)),
+        key=lambda each: _MOST_TELLING.get(each.keyword, len(_MOST_TELLING)),
+    )
+    once: dict[tuple[Path, str, bool], Violation] = {}
+    for each in ordered:
+        once.setdefault((each.path, each.name, each.of_key), each)
+    if not once:  # only if the two engines disagreed: say so rather than let it pass
+        once[(), "", False] = Violation("value", "", (), "this document is not valid", "", None)
+    return list(once.values())
+
+
+def _violations_of(problem: Any) -> Iterator[Violation]:
+    keyword: str = problem.validator
+    path: Path = tuple(problem.absolute_path)
+    instance, schema = problem.instance, problem.schema
+    if keyword in ("anyOf", "oneOf"):
+        yield from _violations_of_branches(problem, path)
+    elif keyword == "additionalProperties":
+        known = schema.get("properties", {})
+        for name in instance:
+            if name not in known:
+                yield _unknown(name, path, known, instance)
+    elif keyword == "required":
+        for name in problem.validator_value:
+            if name not in instance:
+                where = f" in {place_name(path)}" if path else ""
+                yield Violation(
+                    "missing-field", keyword, path, f"`{name}` is missing{where}",
+                    f"Add `{name}`.", instance, name,
+                )  # fmt: skip
+    else:
+        of_key = "propertyNames" in problem.absolute_schema_path
+        if of_key:
+            path = (*path, instance)
+        message, hint = _explained(keyword, problem.validator_value, instance, schema)
+        subject = f"the key {quote(instance)}" if of_key else place_name(path)
+        yield Violation(
+            _KINDS.get(keyword, "value"), keyword, path, f"{subject} {message}", hint, instance,
+            of_key=of_key,
+        )  # fmt: skip
+
+
+def _violations_of_branches(problem: Any, path: Path) -> Iterator[Violation]:
+    """The findings of the branch that was meant: the only one that takes this kind of value."""
+    branches: dict[Any, list[Any]] = {}
+    for nested in problem.context:
+        branches.setdefault(nested.relative_schema_path[0], []).append(nested)
+    refused = {
+        index: nested
+        for index, branch in branches.items()
+        for nested in branch
+        if nested.validator == "type" and not nested.relative_path
+    }
+    meant = [branch for index, branch in branches.items() if index not in refused]
+    if len(meant) == 1:
+        for nested in meant[0]:
+            yield from _violations_of(nested)
+        return
+    types: list[str] = []
+    for nested in refused.values():
+        wanted = nested.validator_value
+        types += [wanted] if isinstance(wanted, str) else wanted
+    if types and not meant:
+        message, hint = _explained("type", types, problem.instance, problem.schema)
+        yield Violation(
+            "type", "type", path, f"{place_name(path)} {message}", hint, problem.instance
+        )
+    else:
+        message = f"{place_name(path)} has none of the forms that it may have"
+        hint = str(problem.schema.get("description", ""))
+        yield Violation("value", problem.validator, path, message, hint, problem.instance)
+
+
+def _unknown(name: str, path: Path, known: Iterable[str], instance: Any) -> Violation:
+    names = list(known)
+    meant = did_you_mean(name, names)
+    hint = f"Did you mean `{meant}`?" if meant else f"Known here: {', '.join(names)}."
+    message = f"unknown field {quote(name)}" + (f" in {place_name(path)}" if path else "")
+    return Violation("unknown-field", "", (*path, name), message, hint, instance[name], name)
+
+
+_EXPECTED = {
+    "string": "text",
+    "number": "a number",
+    "integer": "a whole number",
+    "boolean": "true or false",
+    "object": "a map",
+    "array": "a list",
+    "null": "null",
+}
+_NOT_A = {"date": "a date of the calendar", "uuid": "a UUID", "ipv4": "an IPv4 address"}
+_WRITE_AS = {
+    "date": "Write it as YYYY-MM-DD, for example 2000-12-31.",
+    "uuid": "Write it like 3fa85f64-5717-4562-b3fc-2c963f66afa6.",
+    "ipv4": "Write it like 203.0.113.7.",
+}
+
+
+def _explained(
+    keyword: str, wanted: Any, instance: Any, schema: Mapping[str, Any]
+) -> tuple[str, str]:
+    """What a failed keyword means for its value, and what to do."""
+    about = str(schema.get("description", ""))
+    shown = "this value" if schema.get("writeOnly") else quote(instance)
+    match keyword:
+        case "type":
+            types = [wanted] if isinstance(wanted, str) else list(wanted)
+            hint = _type_hint(types, instance) or about or f"Write {_either(types)}."
+            return f"must be {_either(types)}, not {kind_of(instance)}", hint
+        case _ if instance == "" and keyword in ("minLength", "pattern", "format", "enum"):
+            clears = "null" in schema.get("type", ())
+            return "is empty text", "Write null to clear it." if clears else about
+        case "enum" | "const":
+            options = wanted if keyword == "enum" else [wanted]
+            return f"is {shown}", _options_hint(options, instance)
+        case "pattern":
+            upper = instance.upper()
+            fits = upper != instance and not schema.get("writeOnly") and _matches(wanted)(upper)
+            hint = f"Did you mean {quote(upper)}?" if fits else about
+            return f"is {shown}, which does not have the right form", hint
+        case "format":
+            return f"is {shown}, which is not {_NOT_A.get(wanted, wanted)}", _WRITE_AS.get(
+                wanted, about
+            )
+        case "maxLength":
+            return f"has {len(instance)} characters; at most {wanted} are allowed", "Shorten it."
+        case "minimum" | "exclusiveMinimum":
+            over = "at least" if keyword == "minimum" else "more than"
+            return f"is {shown}; it must be {over} {wanted}", about
+        case "maximum":
+            return f"is {shown}; it must be at most {wanted}", about
+        case "minProperties" | "minItems":
+            return "is empty", about
+        case "uniqueItems":
+            return f"lists {quote(_repeated(instance))} twice", "Remove one of them."
+        case _:
+            return f"is {shown}, which is not allowed", about
+
+
+def _either(types: Sequence[str]) -> str:
+    """``text, a number or null``; "true or false" is said before the "or"."""
+    names = [_EXPECTED[name] for name in dict.fromkeys(types)]
+    return " or ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]
+
+
+def _type_hint(types: Sequence[str], instance: Any) -> str:
+    match instance:
+        case None:
+            return "Give a value, or leave it out."
+        case bool() if "string" in types:
+            return f'Quote it: "{str(instance).lower()}".'
+        case int() | float() if "string" in types:
+            return "Quote it, so that it is text" + (
+                f": {quote(str(instance))}." if abs(instance) < MOST_EXACT else "."
+            )
+        case str() if "boolean" in types and len(types) <= 2:
+            return "Write true or false, without quotes."
+        case str() if {"number", "integer"} & {*types} and _NUMBER(instance):
+            return "Remove the quotes."
+        case _:
+            return ""
+
+
+_NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?").fullmatch
+
+
+def _options_hint(options: Sequence[Any], instance: Any) -> str:
+    texts = [option for option in options if isinstance(option, str) and option]
+    if instance is None and "null" in texts:
+        return "Quote it: 'null'."
+    if isinstance(instance, str) and (meant := did_you_mean(instance, texts)):
+        return f"Did you mean {quote(meant)}? Allowed: {_list(options)}."
+    return f"Write one of: {_list(options)}."
+
+
+def _list(options: Sequence[Any]) -> str:
+    named = (option for option in options if option != "")
+    return ", ".join("null" if option is None else str(option) for option in named)
