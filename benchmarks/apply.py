@@ -26,7 +26,7 @@ import requests
 from reconciler import Plan, Rate, Source, Workspace
 from reconciler.core.profiles import Profile
 from reconciler.planning.planfile import read_plan, write_plan
-from reconciler.remote.client import wire
+from reconciler.remote.transport import encode_body
 
 ROOT = Path(__file__).parent.parent
 KEY = {"BENCH_KEY": "secret_live_abcdefgh.0123456789abcdef0123456789abcdef"}
@@ -109,7 +109,7 @@ def ours(folder: Path, url: str, plan: Plan, rate: Rate, workers: int | None) ->
 def bare(url: str, plan: Plan, workers: int) -> dict[str, float]:
     """The same of a thread pool, a session a thread."""
     sent = [
-        (url + request.path, dict(request.headers), wire(request.body or {}))
+        (url + request.path, dict(request.headers), encode_body(request.body or {}))
         for change in plan.changes
         for request in change.requests
     ]

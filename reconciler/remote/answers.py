@@ -77,9 +77,9 @@ class Answer(NamedTuple):
 def judge(
     request: Request,
     status: int,
+    *,
     headers: Mapping[str, str],
     body: bytes | None,
-    *,
     key: str,
     now: float,
 ) -> Answer:

@@ -37,7 +37,7 @@ MOST_IN_FLIGHT = 128
 _CATCH_UP = 0.05
 """Seconds of lost time, such as by waking late, that may be made up for."""
 _SOON = 0.005
-_SLICE = 0.2
+_STOP_CHECK = 0.2
 """Seconds between two looks at whether the user wants to stop."""
 _FAILURES = 5
 """So many attempts in a row without an answer of the API open the breaker."""
@@ -75,7 +75,7 @@ class Verdict(StrEnum):
 
 
 class Pace:
-    """Lets requests go. Threads call `enter` before an attempt, `wrote` when its first byte leaves,
+    """Lets requests go. Threads call `enter` before an attempt, `sent` when its first byte leaves,
     and `learn` when it has ended.
 
     ``patience`` is how many seconds an outage may last before the run is given up; if the API never
@@ -156,7 +156,7 @@ class Pace:
             needed = math.ceil(self._rate * takes * 1.5) + 2
         return max(1, min(needed, most or MOST_IN_FLIGHT))
 
-    def wrote_down(self, seconds: float) -> None:
+    def learn_write_time(self, seconds: float) -> None:
         """Takes account of how long it took to make intents and outcomes durable."""
         self._writing += (seconds - self._writing) / 16
 
@@ -176,7 +176,7 @@ class Pace:
                         return True
                 if paced:
                     self._slow = True
-                self._clock.sleep(min(wait, _SLICE))
+                self._clock.sleep(min(wait, _STOP_CHECK))
         return False
 
     def _wait(self) -> tuple[float, bool]:
@@ -208,14 +208,14 @@ class Pace:
 
     # --- after it ----------------------------------------------------------------------------
 
-    def wrote(self) -> None:
+    def sent(self) -> None:
         """The request left."""
         with self._lock:
             self._leaving -= 1
             if self._rate is not None:
                 self._written.append(self._clock.now())
 
-    def kept(self) -> None:
+    def not_sent(self) -> None:
         """The request did not leave after all."""
         with self._lock:
             self._leaving -= 1

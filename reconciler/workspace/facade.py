@@ -830,7 +830,7 @@ class Workspace:
                     progress._replace(rate=pace.rate, waiting_for=pace.waiting_for())
                 ),
                 in_flight=connection.in_flight,
-                wrote=pace.wrote_down,
+                wrote=pace.learn_write_time,
                 away=lambda: pace.given_up,
             )
             try:

@@ -3,7 +3,7 @@ they come to."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -62,10 +62,11 @@ class Clock:
 class Script:
     """A client whose attempts end as they are told to: by answers, and the seconds that each takes."""
 
-    endings: Iterator[tuple[Answer, float]]
+    answers: Iterator[tuple[Answer, float]]
     options: dict[str, Any] = field(default_factory=dict)
-    made: list[Attempt] = field(default_factory=list)
+    attempts: list[Attempt] = field(default_factory=list)
     clock: Clock = field(default_factory=Clock)
+    on_attempt: Callable[[], None] = lambda: None
 
     def __post_init__(self) -> None:
         usual: dict[str, Any] = {
@@ -75,21 +76,29 @@ class Script:
             "clock": self.clock,
             "random": lambda: 1.0,
         }
-        self.client = Client(base_url="http://x", key="k", **{**usual, **self.options})
-        self.client._attempt = self._attempt  # type: ignore[method-assign]
+        self.client = Client(
+            base_url="http://x",
+            key="k",
+            transport=lambda *_, **__: self,
+            **{**usual, **self.options},
+        )
 
-    def _attempt(self, request: Request, prepared: object, seconds: float) -> Answer:
-        answer, took = next(self.endings)
+    def attempt(self, request: Request, *, seconds: float) -> Answer:
+        answer, took = next(self.answers)
+        self.on_attempt()
         if took > seconds:
             answer, took = LOST, seconds
-        self.made.append(Attempt(self.clock.time, seconds, took, answer))
+        self.attempts.append(Attempt(self.clock.time, seconds, took, answer))
         (
-            self.client.pace.kept
+            self.client.pace.not_sent
             if answer.result is CallResult.NOT_SENT
-            else self.client.pace.wrote
+            else self.client.pace.sent
         )()
         self.clock.time += took
         return answer
+
+    def close(self) -> None:
+        """A transport without connections has nothing to close."""
 
     def send(self, method: str = "PATCH") -> Answer:
         try:
@@ -128,7 +137,7 @@ def test_a_call_goes_on_as_far_as_that_is_safe_and_says_what_is_known(
 ) -> None:
     script = Script(iter(endings), {"random": lambda: chance})
     answer = script.send(method)
-    made = script.made
+    made = script.attempts
     assert answer.attempts == len(made)
     assert 1 <= len(made) <= ATTEMPTS
     assert not any(final(attempt.answer) for attempt in made[:-1])
@@ -153,7 +162,7 @@ def test_attempts_and_waits_stay_within_the_deadline_of_the_call(
     script = Script(iter(endings), {"random": lambda: chance})
     script.send(method)
     left = TIMEOUT
-    for attempt, after in zip(script.made, [*script.made[1:], None], strict=True):
+    for attempt, after in zip(script.attempts, [*script.attempts[1:], None], strict=True):
         assert 0 < attempt.allowed <= left + 1e-9
         left -= attempt.took
         if after is not None:
@@ -169,10 +178,10 @@ def test_whoever_is_limited_waits_as_long_as_was_asked_for_but_a_minute_at_most(
     limited = LIMITED._replace(retry_after=asked)
     script = Script(endless(*[limited] * times, DONE))
     assert script.send().result is CallResult.DONE
-    for before, after in pairwise(script.made):
+    for before, after in pairwise(script.attempts):
         waited = after.began - (before.began + before.took)
         assert min(asked, 60.0) - 1e-6 <= waited <= min(asked, 60.0) + 8.2
-    assert len(script.made) == times + 1
+    assert len(script.attempts) == times + 1
 
 
 @settings(max_examples=30, deadline=None)
@@ -181,7 +190,7 @@ def test_a_tenth_of_the_calls_may_be_retries_and_ten_always(calls: int) -> None:
     script = Script(iter(()))
     retries = 0
     for _ in range(calls):
-        script.endings = endless(TROUBLED, TROUBLED, DONE)
+        script.answers = endless(TROUBLED, TROUBLED, DONE)
         retries += script.send().attempts - 1
     assert retries == min(2 * calls, max(10, calls // 10))
 
@@ -189,7 +198,7 @@ def test_a_tenth_of_the_calls_may_be_retries_and_ten_always(calls: int) -> None:
 def test_an_api_that_never_answered_is_given_up_after_five_attempts_of_all_calls() -> None:
     script = Script(endless(NOT_SENT))
     answers = [script.send() for _ in range(10)]
-    assert len(script.made) == 5
+    assert len(script.attempts) == 5
     assert script.client.pace.given_up
     assert [answer.attempts for answer in answers][2:] == [0] * 8
     assert {answer.result for answer in answers} == {CallResult.NOT_SENT}
@@ -201,7 +210,7 @@ def test_an_api_that_went_away_is_asked_once_a_second_until_it_is_back(away: Ans
     assert script.send().result is CallResult.DONE
     answers = [script.send() for _ in range(3)]
     assert answers[-1].result is CallResult.DONE
-    probes = script.made[6:]
+    probes = script.attempts[6:]
     gaps = [b.began - a.began for a, b in pairwise(probes)]
     assert len(gaps) >= 20
     assert all(gap >= 1.0 - 1e-6 for gap in gaps[:20])
@@ -213,9 +222,9 @@ def test_an_api_that_stays_away_is_given_up_when_patience_ends() -> None:
     while not script.client.pace.given_up:
         assert script.send().result is CallResult.NOT_SENT
     assert PATIENCE <= script.clock.time <= PATIENCE + 10
-    made = len(script.made)
+    made = len(script.attempts)
     assert script.send().attempts == 0
-    assert len(script.made) == made
+    assert len(script.attempts) == made
 
 
 def test_a_post_of_unknown_outcome_is_not_repeated_by_the_breaker_either() -> None:
@@ -226,14 +235,8 @@ def test_a_post_of_unknown_outcome_is_not_repeated_by_the_breaker_either() -> No
 
 
 def test_the_wish_to_stop_ends_a_call_between_two_attempts() -> None:
-    stopped = False
-    script = Script(endless(LOST), {"stop": lambda: stopped})
-
-    def attempt(request: Request, prepared: object, seconds: float) -> Answer:
-        nonlocal stopped
-        stopped = True
-        return script._attempt(request, prepared, seconds)
-
-    script.client._attempt = attempt  # type: ignore[method-assign]
+    stopped: list[bool] = []
+    script = Script(endless(LOST), {"stop": lambda: bool(stopped)})
+    script.on_attempt = lambda: stopped.append(True)
     answer = script.send()
     assert (answer.result, answer.attempts) == (CallResult.UNKNOWN, 1)

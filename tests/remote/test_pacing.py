@@ -37,7 +37,7 @@ def departures(pace: Pace, clock: Clock, number: int, *, delay: float = 0.0) -> 
     for _ in range(number):
         assert pace.enter()
         clock.time += delay
-        pace.wrote()
+        pace.sent()
         times.append(clock.time)
     return times
 
@@ -79,7 +79,7 @@ def test_a_request_on_its_way_out_takes_its_place_until_it_has_left(clock: Clock
 
     threading.Thread(target=sixth, daemon=True).start()
     assert not waited.wait(0.05)
-    pace.kept()
+    pace.not_sent()
     assert waited.wait(5)
 
 
@@ -106,7 +106,7 @@ def test_no_answer_makes_us_wait_longer_than_a_minute(clock: Clock) -> None:
 def test_asked_to_stop_nothing_leaves(clock: Clock) -> None:
     pace = Pace(Rate(1.0), clock=clock, stop=lambda: clock.time > 100.3)
     assert pace.enter()
-    pace.wrote()
+    pace.sent()
     assert not pace.enter()
     assert clock.time < 100.6
 
@@ -117,7 +117,7 @@ def test_asked_to_stop_nothing_leaves(clock: Clock) -> None:
 def answered(pace: Pace, clock: Clock, number: int, latency: float = 0.05) -> None:
     for _ in range(number):
         assert pace.enter()
-        pace.wrote()
+        pace.sent()
         pace.learn(Verdict.UP, began=clock.time - latency)
 
 
@@ -181,7 +181,7 @@ def test_calls_under_way_make_up_for_slow_writing(clock: Clock) -> None:
     for each in (pace, free):
         answered(each, clock, 1, 0.1)
         for _ in range(200):
-            each.wrote_down(0.02)
+            each.learn_write_time(0.02)
     assert pace.in_flight(None) == 23
     assert free.in_flight(None) == UNLIMITED_WINDOW + 79
     assert free.in_flight(8) == 8
@@ -194,7 +194,7 @@ def test_an_api_that_never_answered_is_given_up_soon(clock: Clock) -> None:
     pace = Pace(Rate(None), clock=clock)
     for _ in range(5):
         assert pace.enter()
-        pace.kept()
+        pace.not_sent()
         pace.learn(Verdict.AWAY, began=clock.time)
     assert pace.given_up
     assert not pace.enter()
@@ -225,7 +225,7 @@ def test_patience_ends(clock: Clock) -> None:
     for _ in range(5):
         pace.learn(Verdict.AWAY, began=clock.time)
     while pace.enter():
-        pace.kept()
+        pace.not_sent()
         pace.learn(Verdict.AWAY, began=clock.time)
     assert pace.given_up
     assert 110 <= clock.time < 112

@@ -1,0 +1,435 @@
+"""One attempt of a request over HTTP: sockets, TLS, connection pools, and the watchdog over deadlines.
+
+Errors of requests and urllib3 carry headers (the key) and paths, so none of them leaves this module. The
+meaning of a complete response is decided in `reconciler.remote.answers`.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+import requests
+from certifi import where
+from requests.adapters import HTTPAdapter
+from requests.structures import CaseInsensitiveDict
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+from reconciler import __version__
+from reconciler.core.plan import Request
+from reconciler.errors import InputError
+from reconciler.remote.answers import Answer, CallResult, judge
+from reconciler.remote.pacing import MOST_IN_FLIGHT, Pace
+from reconciler.values import Json
+
+STOP_GRACE = 5.0
+"""Seconds that requests under way still have once the user wants to stop."""
+_BODY_LIMIT = 1 << 20
+"""Bytes; a profile takes a few thousand."""
+_CONNECT_TIMEOUT = 5.0
+"""Seconds."""
+_LATE = "no complete answer within the deadline"
+
+
+def encode_body(body: Mapping[str, Json]) -> bytes:
+    """The bytes of a request body; floats keep their point."""
+    return json.dumps(body, ensure_ascii=True, allow_nan=False).encode("ascii")
+
+
+class HttpTransport:
+    """Makes attempts at one API with one key. Threads may share it.
+
+    It tells ``pace`` of every attempt whether and when the request left. ``STOP_GRACE`` seconds after
+    ``stop`` first says yes, it ends all attempts under way.
+
+    Raises InputError where ``ca_bundle`` holds no certificates.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        key: str,
+        *,
+        pace: Pace,
+        stop: Callable[[], bool],
+        proxy: str | None = None,
+        ca_bundle: str | None = None,
+    ) -> None:
+        self._url = base_url.rstrip("/")
+        self._key = key
+        self._pace = pace
+        self._proxies = None if proxy is None else {"http": proxy, "https": proxy}
+        # An adapter alone, without a session: no cookies, no redirects, nothing of the environment
+        # (proxies, .netrc), and less than half of the time.
+        secure = any(url.startswith("https:") for url in (base_url, proxy or ""))
+        self._adapter = _Adapter(_tls_context(ca_bundle) if secure else None)
+        self._watchdog = _Watchdog(stop)
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._watchdog.close()
+        self._adapter.close()
+
+    def attempt(self, request: Request, *, seconds: float) -> Answer:
+        """Sends a request once and waits for its answer, ``seconds`` at most."""
+        prepared = self._prepare(request)
+        attempt = _Attempt(seconds, self._pace, has_body=prepared.body is not None)
+        response = None
+        try:
+            with self._watchdog.watching(attempt):
+                response = self._adapter.send(
+                    prepared,
+                    stream=True,
+                    timeout=(min(_CONNECT_TIMEOUT, seconds), seconds),
+                    proxies=self._proxies,
+                )
+                body = _complete_body(response)
+            if attempt.is_over:
+                return Answer(CallResult.UNKNOWN, message=_LATE)
+        except Exception as problem:  # of requests, urllib3, http.client, ssl, socket
+            return _failure(problem, attempt)
+        finally:
+            if response is not None:
+                response.close()
+        answer = judge(
+            request,
+            response.status_code,
+            headers=response.headers,
+            body=body,
+            key=self._key,
+            now=time.time(),
+        )
+        if answer.result is CallResult.UNKNOWN and 200 <= response.status_code < 300:
+            # The answer may belong to another request, and more of its kind may follow on the
+            # connection: start afresh.
+            self._adapter.close()
+        return answer
+
+    def _prepare(self, request: Request) -> requests.PreparedRequest:
+        prepared = requests.PreparedRequest()
+        prepared.method = request.method
+        prepared.url = self._url + request.path
+        prepared.headers = CaseInsensitiveDict(
+            {
+                **request.headers,
+                "Authorization": f"Api-Key {self._key}",
+                "Accept": "application/json",
+                "Accept-Encoding": "identity",
+                "User-Agent": f"reconcile/{__version__}",
+            }
+        )
+        if request.body is not None and request.method != "GET":
+            prepared.body = encode_body(request.body)
+            prepared.headers["Content-Type"] = "application/json"
+            prepared.headers["Content-Length"] = str(len(prepared.body))
+        elif request.method != "GET":
+            prepared.headers["Content-Length"] = "0"
+        return prepared
+
+
+def _failure(problem: Exception, attempt: _Attempt) -> Answer:
+    """The answer of an attempt that raised. It depends on whether a byte of the request was written, not
+    on the class of the error: a TLS error, say, may come before the request or after it."""
+    if isinstance(problem, ValueError) and not attempt.any_byte_written:
+        return Answer(CallResult.REFUSED, message="the address cannot be used")
+    name = type(_innermost_cause(problem)).__name__
+    if not attempt.any_byte_written:
+        return Answer(CallResult.NOT_SENT, message=f"cannot connect ({name})")
+    if attempt.is_over or isinstance(problem, requests.exceptions.Timeout):
+        return Answer(CallResult.UNKNOWN, message=_LATE)
+    return Answer(CallResult.UNKNOWN, message=f"the connection broke ({name})")
+
+
+def _innermost_cause(problem: BaseException) -> BaseException:
+    """The error below the wrappers of requests and urllib3."""
+    inner: Any = problem.args[0] if problem.args else problem
+    while isinstance(getattr(inner, "reason", None), Exception):
+        inner = inner.reason
+    return inner if isinstance(inner, BaseException) else problem
+
+
+def _complete_body(response: Any) -> bytes | None:
+    """The body. ``None`` if it may be incomplete (reliability 0.4), is too long, or has an encoding that
+    we did not ask for."""
+    headers = response.headers
+    if response.status_code == 204:
+        return b""
+    encoding, announced = headers.get("Transfer-Encoding"), headers.get("Content-Length")
+    if (encoding is None) == (announced is None):  # both together are a smuggler's tool
+        return None
+    if encoding is not None and encoding.strip().lower() != "chunked":
+        return None
+    if headers.get("Content-Encoding", "identity").strip().lower() != "identity":
+        return None
+    body: bytes = response.raw.read(_BODY_LIMIT + 1, decode_content=False)
+    if len(body) > _BODY_LIMIT:
+        return None
+    if announced is not None and announced.strip() != str(len(body)):
+        return None
+    return body
+
+
+# --- the deadline --------------------------------------------------------------------------------
+
+
+class _Attempt:
+    """An attempt under way: its connection, and whether a byte of its request was written.
+
+    ``requests`` has no deadline of its own (reliability 0.5), so the watchdog shuts the connection down,
+    however slowly an answer or a TLS handshake drips. Nothing can cut name resolution short: it ends by
+    the limits of the system's resolver.
+    """
+
+    def __init__(self, seconds: float, pace: Pace, *, has_body: bool) -> None:
+        self.ends = time.monotonic() + seconds
+        self.is_over = False
+        self.any_byte_written = False
+        self._head: bytes | None = None
+        self._has_body = has_body
+        self._pace = pace
+        self._has_left = False
+        self._lock = threading.Lock()
+        self._socket: socket.socket | None = None
+
+    def watch(self, sock: socket.socket) -> None:
+        """Keeps a duplicate of the socket, for the watchdog to shut down. TLS takes the descriptor away from
+        the socket that it wraps, and a closed descriptor may be another thread's connection by then."""
+        with self._lock:
+            self._release()
+            self._socket = socket.fromfd(sock.fileno(), sock.family, sock.type)
+            if self.is_over:
+                self._shut()
+
+    def write(self, data: bytes, sock: socket.socket, send: Callable[[bytes], None]) -> None:
+        """Writes head and body of the request together, so that it leaves in one packet and at one moment.
+        The pace learns that moment."""
+        if self._has_body and self._head is None:
+            self._head = data
+            return
+        if not self.any_byte_written:
+            self.watch(sock)
+            self.any_byte_written = True
+            data = (self._head or b"") + data
+        send(data)
+        if not self._has_left:
+            self._has_left = True
+            self._pace.sent()
+
+    def shut(self) -> None:
+        with self._lock:
+            self.is_over = True
+            self._shut()
+
+    def close(self) -> None:
+        with self._lock:
+            self._release()
+        if not self._has_left:
+            self._pace.not_sent()
+
+    def _shut(self) -> None:
+        if self._socket is not None:
+            with suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
+
+    def _release(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+
+class _ThreadState(threading.local):
+    """The attempt that the current thread makes."""
+
+    attempt: _Attempt | None = None
+
+
+_THREAD = _ThreadState()
+
+
+class _Watchdog:
+    """One thread that ends every attempt whose deadline has passed, and all of them `STOP_GRACE` seconds
+    after the user wants to stop."""
+
+    _TICK = 0.05
+
+    def __init__(self, stop: Callable[[], bool]) -> None:
+        self._stop = stop
+        self._lock = threading.Lock()
+        self._attempts: set[_Attempt] = set()
+        self._any_attempts = threading.Event()
+        self._closed = False
+        self._thread: threading.Thread | None = None
+
+    def watching(self, attempt: _Attempt) -> _WatchedAttempt:
+        return _WatchedAttempt(self, attempt)
+
+    def add(self, attempt: _Attempt) -> None:
+        with self._lock:
+            self._attempts.add(attempt)
+            self._any_attempts.set()
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="deadlines", daemon=True)
+                self._thread.start()
+
+    def remove(self, attempt: _Attempt) -> None:
+        with self._lock:
+            self._attempts.discard(attempt)
+
+    def close(self) -> None:
+        self._closed = True
+        self._any_attempts.set()
+
+    def _run(self) -> None:
+        last = float("inf")
+        while not self._closed:
+            time.sleep(self._TICK)
+            now = time.monotonic()
+            if last == float("inf") and self._stop():
+                last = now + STOP_GRACE
+            with self._lock:
+                overdue = [attempt for attempt in self._attempts if min(attempt.ends, last) <= now]
+                if not self._attempts:
+                    self._any_attempts.clear()
+            for attempt in overdue:
+                attempt.shut()
+            self._any_attempts.wait()
+
+
+class _WatchedAttempt:
+    """While entered, the watchdog watches an attempt, and the attempt is the current one of its thread."""
+
+    def __init__(self, watchdog: _Watchdog, attempt: _Attempt) -> None:
+        self._watchdog = watchdog
+        self._attempt = attempt
+
+    def __enter__(self) -> None:
+        _THREAD.attempt = self._attempt
+        self._watchdog.add(self._attempt)
+
+    def __exit__(self, *error: object) -> None:
+        self._watchdog.remove(self._attempt)
+        _THREAD.attempt = None
+        self._attempt.close()
+
+
+# --- connections ---------------------------------------------------------------------------------
+
+
+class _CompleteLines:
+    """The stream of a response. A line without a line break at its end is an error.
+
+    ``http.client`` takes the end of the stream for the end of the headers or of the chunks, so a response
+    that was cut there would look complete (reliability 0.4).
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def readline(self, limit: int) -> bytes:
+        line: bytes = self._stream.readline(limit)
+        if not line.endswith(b"\n") and len(line) < limit:
+            raise http.client.IncompleteRead(line)
+        return line
+
+    def read(self, amount: int) -> bytes:
+        if amount < 0:  # a negative chunk size: would read without bound
+            raise http.client.IncompleteRead(b"")
+        data: bytes = self._stream.read(amount)
+        return data
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+class _Response(http.client.HTTPResponse):
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.fp: Any = _CompleteLines(self.fp)
+
+
+class _WatchedConnection(HTTPConnection):
+    """Hands its socket to the attempt of the thread, which writes the request."""
+
+    response_class = _Response
+    _connecting = False
+
+    def _new_conn(self) -> socket.socket:
+        sock = super()._new_conn()
+        if _THREAD.attempt is not None:
+            _THREAD.attempt.watch(sock)
+        return sock
+
+    def connect(self) -> None:
+        self._connecting = True  # a proxy's CONNECT is no request of ours
+        try:
+            super().connect()
+        finally:
+            self._connecting = False
+
+    def send(self, data: Any) -> None:
+        if self.sock is None:
+            self.connect()
+        attempt = _THREAD.attempt
+        if attempt is None or self._connecting:
+            super().send(data)
+        else:
+            attempt.write(data, self.sock, super().send)
+
+
+class _WatchedTLSConnection(_WatchedConnection, HTTPSConnection):
+    pass
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _WatchedConnection
+
+
+class _PoolTLS(HTTPSConnectionPool):
+    ConnectionCls = _WatchedTLSConnection
+
+
+_POOLS = {"http": _Pool, "https": _PoolTLS}
+
+
+class _Adapter(HTTPAdapter):
+    """Watched connections, straight or through a proxy, over one TLS context."""
+
+    def __init__(self, context: ssl.SSLContext | None) -> None:
+        self._context = context
+        super().__init__(max_retries=0, pool_maxsize=MOST_IN_FLIGHT)
+
+    def init_poolmanager(self, *args: Any, **extra: Any) -> None:
+        super().init_poolmanager(*args, ssl_context=self._context, **extra)
+        self.poolmanager.pool_classes_by_scheme = _POOLS
+
+    def proxy_manager_for(self, proxy: str, **extra: Any) -> Any:
+        manager = super().proxy_manager_for(proxy, ssl_context=self._context, **extra)
+        manager.pool_classes_by_scheme = _POOLS
+        return manager
+
+    def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
+        """Does nothing: the context has the certificates. To load them for every connection would take longer
+        than the handshake."""
+
+
+def _tls_context(ca_bundle: str | None) -> ssl.SSLContext:
+    """A context that checks certificates and host names. Unlike that of ``ssl.create_default_context``, it
+    writes no session keys to the file that ``SSLKEYLOGFILE`` names."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_verify_locations(ca_bundle or where())
+    except OSError as problem:
+        raise InputError(
+            f"the certificates in {ca_bundle} cannot be read: {problem.strerror or 'not PEM'}",
+            hint="api.ca_bundle names a file of certificates in PEM form.",
+        ) from None
+    return context
