@@ -13,14 +13,11 @@ Only then do the requests leave, and are the outcomes told. (A commit costs abou
 from __future__ import annotations
 
 import contextlib
-import queue
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future
 from itertools import chain
-from typing import Any, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from reconciler.core.plan import Request
 from reconciler.core.records import JournalEntry, JournalKind, Record
@@ -35,7 +32,6 @@ GRACE = 6.0
 _HEARTBEAT = LEASE / 4
 _LOOK = 0.5
 """Seconds of waiting between two looks at the wish to stop and at the lease."""
-_LINGER = 0.005
 _MOST_WAITING = 1_000
 """Flows that may wait out a quiet period at a time."""
 
@@ -74,8 +70,8 @@ class Calls(Protocol):
         """Sends a request, and comes back at once."""
         ...
 
-    def ended(self, timeout: float) -> Sequence[tuple[int, Answer]]:
-        """The tickets and answers of calls that ended; waits up to ``timeout`` seconds for one."""
+    def poll(self, timeout: float) -> Sequence[tuple[int, Answer]]:
+        """The tickets and answers of calls that ended. Waits up to ``timeout`` seconds for one."""
         ...
 
 
@@ -230,7 +226,7 @@ class Engine(Generic[R]):
         """Waits until a call has ended, or a flow has waited enough."""
         now = self._monotonic()
         timeout = min([_LOOK, *(max(0.0, until - now) for until, _ in self._waiting)])
-        for ticket, answer in self._calls.ended(timeout):
+        for ticket, answer in self._calls.poll(timeout):
             called = self._called.pop(ticket, None)
             if called is not None:  # and was not given up
                 self._ready.append((called[0], answer))
@@ -306,89 +302,5 @@ class Engine(Generic[R]):
                     yield from flow.send(answer).writes.journal
             if not self._called or self._monotonic() >= ends:
                 return
-            for ticket, answer in self._calls.ended(_LOOK):
+            for ticket, answer in self._calls.poll(_LOOK):
                 self._ready.append((self._called.pop(ticket)[0], answer))
-
-
-# --- calls in threads ----------------------------------------------------------------------------
-
-
-class ExecutorCalls:
-    """Calls through an executor, which may be a pool of threads or anything else that carries them."""
-
-    def __init__(self, executor: Executor, send: Callable[[Request], Answer]) -> None:
-        self._executor = executor
-        self._send = send
-        self._under_way = 0
-        self._ended: queue.SimpleQueue[tuple[int, Answer]] = queue.SimpleQueue()
-
-    def begin(self, ticket: int, request: Request) -> None:
-        self._under_way += 1
-        future = self._executor.submit(self._send, request)
-        future.add_done_callback(lambda done: self._ended.put((ticket, _answer(done))))
-
-    def ended(self, timeout: float) -> Sequence[tuple[int, Answer]]:
-        """Waits a moment longer for half of the calls: one that writes among many that send gets the
-        interpreter so seldom that writing down each answer by itself would hold up all others."""
-        found = []
-        with contextlib.suppress(queue.Empty):
-            found.append(self._ended.get(timeout=timeout))
-            until = time.monotonic() + _LINGER
-            while len(found) < self._under_way // 2:
-                found.append(self._ended.get(timeout=max(0.0, until - time.monotonic())))
-            while True:
-                found.append(self._ended.get_nowait())
-        self._under_way -= len(found)
-        return found
-
-
-def _answer(done: Future[Answer]) -> Answer:
-    """What a worker raised must not end the run: whether its request took effect is unknown."""
-    problem = done.exception()
-    if problem is None:
-        return done.result()
-    return Answer(CallResult.UNKNOWN, message=f"the call failed ({type(problem).__name__})")
-
-
-class DaemonExecutor(Executor):
-    """Threads that do not keep the process alive, made as they are needed.
-
-    The pool of the standard library waits for its threads before the interpreter may end, whatever
-    the user wants (reliability 0.7).
-    """
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._lock = threading.Lock()
-        self._threads = 0
-        self._idle = threading.Semaphore(0)
-        self._tasks: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None]
-        self._tasks = queue.SimpleQueue()
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **named: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        self._tasks.put((future, lambda: fn(*args, **named)))
-        if not self._idle.acquire(blocking=False):
-            with self._lock:
-                if self._threads < self._most:
-                    self._threads += 1
-                    threading.Thread(
-                        target=self._work, name=f"call-{self._threads}", daemon=True
-                    ).start()
-        return future
-
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Lets threads end after their task; does not wait for them."""
-        for _ in range(self._threads):
-            self._tasks.put(None)
-
-    def _work(self) -> None:
-        while (task := self._tasks.get()) is not None:
-            future, run = task
-            try:
-                result = run()
-            except BaseException as problem:  # the future carries it to whoever waits
-                future.set_exception(problem)
-            else:
-                future.set_result(result)
-            self._idle.release()

@@ -1053,7 +1053,7 @@ class Workspace:
         *,
         may_leave: Callable[[], bool] = lambda: True,
     ) -> Iterator[_Connection]:
-        from reconciler.remote.engine import ExecutorCalls
+        from reconciler.remote.threads import ExecutorCalls
 
         with ExitStack() as stack:
             line = self._line or stack.enter_context(self._lined(rate, parallelism))
@@ -1065,8 +1065,8 @@ class Workspace:
     @contextmanager
     def _lined(self, rate: Rate | None, parallelism: int | None) -> Iterator[_Line]:
         from reconciler.remote.client import Client
-        from reconciler.remote.engine import DaemonExecutor
         from reconciler.remote.pacing import MOST_IN_FLIGHT
+        from reconciler.remote.threads import DaemonExecutor
 
         environment = self.environment
         with ExitStack() as stack:
@@ -1137,8 +1137,8 @@ def _is_whole(options: Options) -> bool:
 @contextmanager
 def _unconnected() -> Iterator[_Connection]:
     """The connection of an apply that has nothing to send: it needs neither a key nor an API."""
-    from reconciler.remote.engine import DaemonExecutor, ExecutorCalls
     from reconciler.remote.pacing import Pace, SystemClock
+    from reconciler.remote.threads import DaemonExecutor, ExecutorCalls
 
     def send(request: Request) -> Answer:
         raise AssertionError("nothing was to be sent")

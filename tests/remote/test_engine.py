@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -16,9 +13,7 @@ from reconciler.errors import ReconcileError, Refused
 from reconciler.remote.answers import Answer, CallResult
 from reconciler.remote.engine import (
     GRACE,
-    DaemonExecutor,
     Engine,
-    ExecutorCalls,
     Flow,
     StateWriteFailed,
     Step,
@@ -83,7 +78,7 @@ class World:
         self.events.append(f"{name} sent")
         self._begun.append((ticket, name))
 
-    def ended(self, timeout: float) -> list[tuple[int, Answer]]:
+    def poll(self, timeout: float) -> list[tuple[int, Answer]]:
         ended = [(ticket, DONE) for ticket, name in self._begun if name not in self.stuck]
         self._begun = [each for each in self._begun if each[1] in self.stuck]
         if not ended:
@@ -257,42 +252,3 @@ def test_a_source_that_fails_is_raised_once_the_others_have_ended() -> None:
     with pytest.raises(Refused, match="altered"):
         list(world.run(source()))
     assert world.events[-1] == "told a done"
-
-
-# --- threads -------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("make", [DaemonExecutor, ThreadPoolExecutor])
-def test_any_executor_carries_calls(make: type[Executor]) -> None:
-    with make(4) as executor:  # type: ignore[call-arg]
-        calls = ExecutorCalls(executor, lambda sent: DONE)
-        for ticket in range(10):
-            calls.begin(ticket, request(str(ticket)))
-        ended: set[int] = set()
-        while len(ended) < 10:
-            ended |= {ticket for ticket, _ in calls.ended(5.0)}
-    assert ended == set(range(10))
-
-
-def test_what_a_worker_raises_makes_its_call_unknown() -> None:
-    def send(sent: Request) -> Answer:
-        raise RuntimeError("secret_live_abc")
-
-    with DaemonExecutor(1) as executor:
-        calls = ExecutorCalls(executor, send)
-        calls.begin(1, request("a"))
-        [(_, answer)] = calls.ended(5.0)
-    assert (answer.result, answer.message) == (CallResult.UNKNOWN, "the call failed (RuntimeError)")
-
-
-def test_threads_are_made_as_they_are_needed_and_used_again() -> None:
-    names: set[str] = set()
-    with DaemonExecutor(8) as executor:
-        for _ in range(20):
-            executor.submit(lambda: names.add(threading.current_thread().name)).result(5)
-            time.sleep(0.001)
-        first = set(names)
-        barrier = threading.Barrier(8)
-        futures = [executor.submit(barrier.wait) for _ in range(8)]
-        assert sorted(future.result(5) for future in futures) == list(range(8))
-    assert len(first) <= 2

@@ -160,7 +160,7 @@ class SerialCalls:
     def begin(self, ticket: int, request: Request) -> None:
         self._ended.append((ticket, self.world.wire.send(request)))
 
-    def ended(self, timeout: float) -> list[tuple[int, Answer]]:
+    def poll(self, timeout: float) -> list[tuple[int, Answer]]:
         if not self._ended:
             self.world.now += timeout
         ended, self._ended = self._ended, []

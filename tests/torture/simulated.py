@@ -382,7 +382,7 @@ class Network:
             self._leave(call)
         world.step()
 
-    def ended(self, timeout: float) -> Sequence[tuple[int, Answer]]:
+    def poll(self, timeout: float) -> Sequence[tuple[int, Answer]]:
         world = self._world
         world.step()
         if not self._ended:

@@ -1,0 +1,52 @@
+"""Calls in threads: through any executor, whatever a worker raises, with as few threads as are needed."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import Executor, ThreadPoolExecutor
+
+import pytest
+
+from reconciler.core.plan import Request
+from reconciler.remote.answers import Answer, CallResult
+from reconciler.remote.threads import DaemonExecutor, ExecutorCalls
+
+DONE = Answer(CallResult.DONE)
+REQUEST = Request("PATCH", "/", {"adapty-customer-user-id": "a"})
+
+
+@pytest.mark.parametrize("make", [DaemonExecutor, ThreadPoolExecutor])
+def test_any_executor_carries_calls(make: type[Executor]) -> None:
+    with make(4) as executor:  # type: ignore[call-arg]
+        calls = ExecutorCalls(executor, lambda sent: DONE)
+        for ticket in range(10):
+            calls.begin(ticket, REQUEST)
+        ended: set[int] = set()
+        while len(ended) < 10:
+            ended |= {ticket for ticket, _ in calls.poll(5.0)}
+    assert ended == set(range(10))
+
+
+def test_what_a_worker_raises_makes_its_call_unknown() -> None:
+    def send(sent: Request) -> Answer:
+        raise RuntimeError("secret_live_abc")
+
+    with DaemonExecutor(1) as executor:
+        calls = ExecutorCalls(executor, send)
+        calls.begin(1, REQUEST)
+        [(_, answer)] = calls.poll(5.0)
+    assert (answer.result, answer.message) == (CallResult.UNKNOWN, "the call failed (RuntimeError)")
+
+
+def test_threads_are_made_as_they_are_needed_and_used_again() -> None:
+    names: set[str] = set()
+    with DaemonExecutor(8) as executor:
+        for _ in range(20):
+            executor.submit(lambda: names.add(threading.current_thread().name)).result(5)
+            time.sleep(0.001)
+        first = set(names)
+        barrier = threading.Barrier(8)
+        futures = [executor.submit(barrier.wait) for _ in range(8)]
+        assert sorted(future.result(5) for future in futures) == list(range(8))
+    assert len(first) <= 2
