@@ -12,19 +12,16 @@ from functools import lru_cache
 from typing import NamedTuple, assert_never
 
 from reconciler.core.outcomes import ApplyReport, Drift, DriftKind, Halt, Outcome, Progress, Result
-from reconciler.core.plan import Action, Change, Mode, Op, Plan, to_lines
+from reconciler.core.plan import Action, Mode, Op, Plan, to_lines
 from reconciler.core.records import Fact, Known, Record
 from reconciler.errors import Diagnostic, ExitCode, ReconcileError, Severity, Source
 from reconciler.reports.view import (
     ChangeView,
     FieldView,
     HazardView,
-    Kind,
     PlanView,
     count,
     duration,
-    kind_of,
-    without_fields,
 )
 from reconciler.values import Json, quoted, shown, spelled
 
@@ -76,10 +73,7 @@ def plan_text_parts(
             yield f"{_change_text(change, pen, arrow)[:-1]}{_joined([*lines, ''])}"
     else:
         for leader in view.leaders:
-            if leader.template or view.blame:  # there is more to say than what it does
-                yield _change_text(view.group(leader), pen, arrow)
-            else:
-                yield _plain_text(leader, pen, arrow)
+            yield _change_text(view.group(leader), pen, arrow)
     yield _joined([*_orphan_lines(view, pen), *_closing_lines(view, pen)])
 
 
@@ -102,14 +96,6 @@ def _change_text(change: ChangeView, pen: _Pen, arrow: str) -> str:
     return _joined([*_head_lines(change, pen), *_field_lines(change.fields, pen, arrow), ""])
 
 
-def _plain_text(change: Change, pen: _Pen, arrow: str) -> str:
-    """The same of a change that no template made and of which no author is told. What the fields of such
-    changes have in common is written once."""
-    kind, values = kind_of(change)
-    head = _joined(_head_lines(without_fields(change), pen))
-    return f"{head}{_form_of(kind, pen, arrow) % tuple(values)}\n"
-
-
 def _head_lines(change: ChangeView, pen: _Pen) -> Iterator[str]:
     place = f"  {change.place}" if change.place else ""
     yield pen(f"{change.symbol} {change.address}", _BOLD, _COLORS[change.symbol]) + (
@@ -126,17 +112,6 @@ def _field_lines(fields: Sequence[FieldView], pen: _Pen, arrow: str) -> Iterator
         name = _field_name(field.mark, field.path, width, pen)
         text = f"{name}  {_field_text(field, arrow)}"
         yield text + pen(f"  [{field.author}]", _DIM) if field.author else text
-
-
-@lru_cache(maxsize=4096)
-def _form_of(kind: Kind, pen: _Pen, arrow: str) -> str:
-    """The lines of the fields of a kind, to be filled in with their values."""
-    text = _joined(_field_lines([*kind.views(_OPEN)], pen, arrow))
-    return text.replace("%", "%%").replace(_OPEN, "%s")
-
-
-_OPEN = "\0"
-"""Stands for a value that is filled in later. No text of a view holds a control character."""
 
 
 @lru_cache(maxsize=4096)  # there are few, and many fields

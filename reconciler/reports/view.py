@@ -520,50 +520,6 @@ def without_fields(change: Change) -> ChangeView:
     )
 
 
-class Kind(NamedTuple):
-    """What happens to the fields of a change, their values and places aside. Few kinds are most of a plan,
-    so a writer may spell the fields of each kind once."""
-
-    paths: tuple[FieldPath, ...]
-    ops: tuple[Op, ...]
-    bases: tuple[Basis, ...]
-    absent: tuple[bool, ...]
-    """Of which fields nothing was there before, as far as is known."""
-
-    def views(self, value: str) -> Iterator[FieldView]:
-        """The fields, each of their values shown as ``value``, and without places."""
-        for path, op, basis, absent in zip(*self, strict=True):
-            mark, before, after, note = _wording(op, basis, absent)
-            if not absent and before is not None:
-                before = value
-            name = _shown_often(path)
-            after = value if op is Op.SET else after
-            yield FieldView(mark, name, op, before, after, basis, note, "", 0, "", "")
-
-
-def kind_of(change: Change) -> tuple[Kind, list[str]]:
-    """The kind of a change, and all values that its fields show, in their order."""
-    if not change.fields:
-        return _NO_KIND, []
-    paths, ops, befores, afters, bases, _, _ = zip(*change.fields, strict=True)
-    if befores.count(None) == len(befores):
-        absent = (True,) * len(befores)
-        if ops.count(Op.SET) == len(ops):  # as of nearly all that a first plan creates
-            return Kind(paths, ops, bases, absent), [*map(quoted, afters)]
-    else:
-        absent = tuple([before is None for before in befores])
-    values = []
-    for op, before, after, basis in zip(ops, befores, afters, bases, strict=True):
-        if before is not None and _wording(op, basis, False)[1] is not None:
-            values.append(quoted(before))
-        if op is Op.SET:
-            values.append(quoted(after))
-    return Kind(paths, ops, bases, absent), values
-
-
-_NO_KIND = Kind((), (), (), ())
-
-
 def _told(item: FieldChange) -> tuple[str, str | None, str, str]:
     """Mark, before, after and note of a field change."""
     _, op, was, becomes, basis, _, _ = item

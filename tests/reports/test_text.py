@@ -18,7 +18,6 @@ from reconciler.core.plan import (
     Change,
     FieldChange,
     Hazard,
-    LineAuthor,
     Mode,
     Op,
     Plan,
@@ -29,7 +28,7 @@ from reconciler.core.transitions import Rate
 from reconciler.errors import Source, error, warning
 from reconciler.reports import text as report
 from reconciler.reports.view import PlanView
-from tests.support.plans import EVERYTHING, FIELDS
+from tests.support.plans import EVERYTHING
 
 PATH = "/api/v2/server-side-api/profile/"
 
@@ -54,19 +53,6 @@ def changed(*fields: FieldChange, action: Action = Action.UPDATE, **extra: Any) 
         "source": Source("profiles/jane.yaml", 2),
     }
     return Change("jane", action, "because", fields, **{**settings, **extra})
-
-
-@given(FIELDS, st.text(), st.booleans())
-def test_changes_of_a_kind_are_written_as_each_of_them_would_be(
-    fields: list[FieldChange], text: str, color: bool
-) -> None:
-    change = Change(text, Action.UPDATE, text, tuple(fields), source=Source(text, 3))
-    view = PlanView.of(plan_of(change))
-    with_blame = PlanView.of(plan_of(change), blame={("another", ""): LineAuthor("", "", "", "")})
-    written, spelled_out = (
-        [*report.plan_text_parts(each, color=color)] for each in (view, with_blame)
-    )
-    assert written == spelled_out
 
 
 def test_a_plan_in_full() -> None:
