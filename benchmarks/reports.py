@@ -30,9 +30,10 @@ from reconciler.core.plan import (
 from reconciler.errors import Source
 from reconciler.reports.ci import plan_annotations
 from reconciler.reports.html import plan_html
+from reconciler.reports.json import plan_json_parts
 from reconciler.reports.markdown import plan_markdown
 from reconciler.reports.masking import Mask
-from reconciler.reports.text import plan_json_parts, plan_text_parts
+from reconciler.reports.plan_text import plan_text_parts
 from reconciler.reports.view import PlanView
 from tests.support.browser import PROGRAM, Browser
 

@@ -41,7 +41,8 @@ if TYPE_CHECKING:
     from reconciler.errors import Diagnostic
     from reconciler.reports.masking import Mask
     from reconciler.reports.progress import Narrator
-    from reconciler.reports.view import Links, PlanView, Tally
+    from reconciler.reports.tally import Tally
+    from reconciler.reports.view import Links, PlanView
     from reconciler.workspace.facade import Told, Workspace
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -594,14 +595,15 @@ def fmt_(app: _App, paths: Sequence[Path], check: bool, diff: bool) -> int:
     Needs the extra `fmt`. Identifiers come first, then the fields in their order, then meta.
     """
     from reconciler.reports.text import diagnostics_text, difference_of_texts
-    from reconciler.reports.view import count
+    from reconciler.reports.wording import count
 
     with app.workspace() as workspace:
         done = workspace.format(paths, write=not (check or diff))
     verb = "would format" if check or diff else "formatted"
     for name, before, after in done.changed:
         if diff and app.mask is None:
-            _print(difference_of_texts(name, before, after, color=app.colored(sys.stdout)))
+            color = app.colored(sys.stdout)
+            _print(difference_of_texts(name, before=before, after=after, color=color))
         else:
             _print(f"{verb} {shown(name)}")
     if done.diagnostics:
@@ -629,8 +631,8 @@ def _findings_as(
     limit: int | None = None,
 ) -> str:
     from reconciler.reports import ci
+    from reconciler.reports.json import diagnostics_json
     from reconciler.reports.markdown import LIMIT, diagnostics_markdown
-    from reconciler.reports.text import diagnostics_json
 
     match format_:
         case "json":
@@ -733,7 +735,7 @@ def _plan_as(format_: str, view: PlanView, output: _Output) -> Iterable[str]:
     """A plan in a format, in parts."""
     match format_:
         case "json":
-            from reconciler.reports.text import plan_json_parts
+            from reconciler.reports.json import plan_json_parts
 
             return plan_json_parts(view)
         case "markdown":
@@ -784,7 +786,7 @@ def _planned(
     out: Path | None = None,
 ) -> tuple[Plan, Tally]:
     """The plan of the files, and its sums; warnings go to stderr."""
-    from reconciler.reports.view import Tally
+    from reconciler.reports.tally import Tally
 
     def tell(findings: Sequence[Diagnostic]) -> None:
         from reconciler.reports.text import diagnostics_text
@@ -804,7 +806,7 @@ def _planned(
 
 
 def _print_plan(app: _App, view: PlanView, *, show_requests: bool = False) -> None:
-    from reconciler.reports.text import plan_text_parts
+    from reconciler.reports.plan_text import plan_text_parts
 
     parts = plan_text_parts(
         view,
@@ -1051,7 +1053,8 @@ def refresh(
 ) -> int:
     """Read what the API will tell, record it, report drift."""
     from reconciler.core.outcomes import DriftKind
-    from reconciler.reports.text import drift_json, drift_text
+    from reconciler.reports.json import drift_json
+    from reconciler.reports.text import drift_text
 
     with _signals(app), app.workspace(mask=mask) as workspace:
         drifts = workspace.refresh(select=select, exclude=exclude)

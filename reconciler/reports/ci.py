@@ -16,7 +16,8 @@ from xml.etree import ElementTree
 
 from reconciler.core.plan import Action, Change, HazardScope
 from reconciler.errors import Diagnostic, Severity
-from reconciler.reports.view import ChangeView, Links, PlanView, count, severity_rank
+from reconciler.reports.view import ChangeView, Links, PlanView, severity_rank
+from reconciler.reports.wording import count
 from reconciler.values import Json, shown, spelled
 
 _MOST_OF_A_KIND = 10

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from reconciler import __version__
 from reconciler.core.plan import Action, Change, HazardSeverity
-from reconciler.reports.view import ChangeView, PlanView, count, severity_rank
+from reconciler.reports.view import ChangeView, PlanView, severity_rank
+from reconciler.reports.wording import count
 from reconciler.resources import load_template
 from reconciler.values import shown
 

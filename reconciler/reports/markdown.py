@@ -15,15 +15,16 @@ from urllib.parse import quote
 
 from reconciler.core.plan import Change, HazardSeverity, Op
 from reconciler.errors import Diagnostic
+from reconciler.reports.tally import count_by_severity
 from reconciler.reports.view import (
     ChangeView,
     FieldView,
     HazardView,
     Links,
     PlanView,
-    count,
     severity_rank,
 )
+from reconciler.reports.wording import count
 from reconciler.values import shown
 
 LIMIT = 65_000
@@ -62,10 +63,9 @@ def diagnostics_markdown(
     limit: int = LIMIT,
 ) -> str:
     """Findings as a comment of at most ``limit`` bytes, errors first; it says how many are missing."""
-    errors = sum(1 for diagnostic in diagnostics if diagnostic.is_error)
-    warnings = len(diagnostics) - errors
-    total = f"{count(errors, 'error')}, {count(warnings, 'warning')}"
-    verdict = "**not valid**" if errors else "valid"
+    counts = count_by_severity(diagnostics)
+    total = f"{count(counts.errors, 'error')}, {count(counts.warnings, 'warning')}"
+    verdict = "**not valid**" if counts.errors else "valid"
     lines = [marker(environment), f"### Profile files: {verdict}", "", f"{total}.", ""]
     if diagnostics:
         lines += ["| | where | what | rule |", "| --- | --- | --- | --- |"]

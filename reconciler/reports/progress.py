@@ -13,7 +13,14 @@ from typing import Any, Protocol, TextIO
 from reconciler.core.outcomes import ApplyReport, Outcome, Progress, Result
 from reconciler.core.plan import Plan
 from reconciler.errors import ExitCode, ReconcileError
-from reconciler.reports import text as report
+from reconciler.reports.json import (
+    change_event,
+    progress_event,
+    start_event,
+    summary_event,
+    version_event,
+)
+from reconciler.reports.text import apply_text, pace_text, progress_text, result_line
 
 HEARTBEAT = 10.0
 """Seconds between two lines that say how far it is, where there is no bar, and between two events."""
@@ -95,7 +102,7 @@ class Lines:
     def result(self, result: Result) -> None:
         if result.outcome is Outcome.SKIPPED:
             return  # how many, and why, is said at the end
-        line = report.result_line(result, color=self._color)
+        line = result_line(result, color=self._color)
         if self._bar is None:
             self._out.write(line)
         elif result.needs_a_look or not self._out.stream.isatty():
@@ -113,13 +120,13 @@ class Lines:
                 self._bar = None
         elif not self._wants_bar and now - self._spoke >= HEARTBEAT:
             self._spoke = now
-            self._err.write(report.progress_text(progress, seconds=now - self._began))
+            self._err.write(progress_text(progress, seconds=now - self._began))
 
     def end(self, done: ApplyReport, code: ExitCode) -> None:
         self._stop()
         if self._total:
             listed = self._total > _FEW
-            self._out.write(report.apply_text(done, color=self._color, problems=listed).rstrip())
+            self._out.write(apply_text(done, color=self._color, problems=listed).rstrip())
 
     def fail(self, problem: ReconcileError) -> None:
         self._stop()
@@ -139,7 +146,7 @@ class Events:
         self._clock = clock
         self._counts = dict.fromkeys(Outcome, 0)
         self._began = self._spoke = clock()
-        self._out.write(report.version_event())
+        self._out.write(version_event())
 
     @property
     def broken(self) -> bool:
@@ -147,24 +154,24 @@ class Events:
 
     def begin(self, plan: Plan) -> None:
         self._began = self._spoke = self._clock()
-        self._out.write(report.start_event(plan))
+        self._out.write(start_event(plan))
 
     def result(self, result: Result) -> None:
         self._counts[result.outcome] += 1
-        self._out.write(report.change_event(result))
+        self._out.write(change_event(result))
 
     def progress(self, progress: Progress) -> None:
         now = self._clock()
         if now - self._spoke >= HEARTBEAT:
             self._spoke = now
-            self._out.write(report.progress_event(progress, seconds=now - self._began))
+            self._out.write(progress_event(progress, seconds=now - self._began))
 
     def end(self, done: ApplyReport, code: ExitCode) -> None:
-        self._out.write(report.summary_event(done, code))
+        self._out.write(summary_event(done, code))
 
     def fail(self, problem: ReconcileError) -> None:
         done = ApplyReport("", self._counts, seconds=self._clock() - self._began)
-        self._out.write(report.summary_event(done, problem.exit_code, problem))
+        self._out.write(summary_event(done, problem.exit_code, problem=problem))
 
 
 class _Bar:
@@ -197,7 +204,7 @@ class _Bar:
         self._bar.start()
 
     def show(self, progress: Progress) -> None:
-        note = report.pace_text(progress)
+        note = pace_text(progress)
         self._bar.update(
             self._task, completed=progress.done, total=progress.total, note=note, refresh=True
         )

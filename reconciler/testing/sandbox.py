@@ -33,7 +33,7 @@ from reconciler.core.transitions import Observed, Rate, headers
 from reconciler.emulator.api import Emulator, EmulatorServer
 from reconciler.errors import ReconcileError, Refused, Source, UsageError
 from reconciler.reports.masking import Mask
-from reconciler.reports.text import plan_text
+from reconciler.reports.plan_text import plan_text
 from reconciler.reports.view import PlanView
 from reconciler.state.store import Locked, MemoryStore
 from reconciler.values import FieldPath, Scalar

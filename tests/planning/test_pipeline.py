@@ -19,8 +19,9 @@ from reconciler.planning import pipeline as planning
 from reconciler.planning import planfile
 from reconciler.planning import workers as hands
 from reconciler.planning.workers import processes
-from reconciler.reports.text import plan_text
-from reconciler.reports.view import PlanView, Tally
+from reconciler.reports.plan_text import plan_text
+from reconciler.reports.tally import Tally
+from reconciler.reports.view import PlanView
 from reconciler.state.store import Holder
 from reconciler.workspace.facade import Workspace
 

@@ -17,7 +17,7 @@ from reconciler.cli.main import main
 from reconciler.core.contract import Clear
 from reconciler.core.contract_files import generated, load_contract
 from reconciler.errors import ExitCode
-from reconciler.reports.text import plan_text
+from reconciler.reports.plan_text import plan_text
 from reconciler.reports.view import PlanView
 from reconciler.resources import load_schema
 from tests.support.update_help import TARGET, content

@@ -39,7 +39,9 @@ from reconciler.core.plan import (
 from reconciler.errors import Diagnostic, Severity, Source
 from reconciler.reports import ci, markdown
 from reconciler.reports import html as page
-from reconciler.reports import text as report
+from reconciler.reports.json import change_event, diagnostics_json, plan_json
+from reconciler.reports.plan_text import plan_text
+from reconciler.reports.text import diagnostics_text, result_line
 from reconciler.reports.view import Links, PlanView
 from reconciler.values import shown
 
@@ -328,12 +330,12 @@ def test_a_terminal_and_a_log_see_text_only(seed: int) -> None:
         for _ in range(60)
     ]
     outputs = [
-        report.plan_text(view, color=False, show_requests=True),
-        report.plan_json(view),
-        report.diagnostics_text(found, color=False),
-        report.diagnostics_json(found),
-        *(report.result_line(result, color=False) for result in results),
-        *(report.change_event(result) for result in results),
+        plan_text(view, color=False, show_requests=True),
+        plan_json(view),
+        diagnostics_text(found, color=False),
+        diagnostics_json(found),
+        *(result_line(result, color=False) for result in results),
+        *(change_event(result) for result in results),
         ci.plan_gitlab(view),
         ci.diagnostics_gitlab(found),
         ci.diagnostics_sarif(found, version="1"),
@@ -342,7 +344,7 @@ def test_a_terminal_and_a_log_see_text_only(seed: int) -> None:
         assert commands(output) == []
         assert not UNSAFE.search(output)
     lines = outputs[0].count("\n")
-    assert lines == report.plan_text(tame, color=False, show_requests=True).count("\n")
+    assert lines == plan_text(tame, color=False, show_requests=True).count("\n")
     read = json.loads(outputs[1])
     assert [change["address"] for change in read["changes"]] == [
         change.address for change in view.plan.changes

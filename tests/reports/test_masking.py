@@ -16,8 +16,9 @@ from reconciler.core.outcomes import Outcome, Result
 from reconciler.core.plan import Action, encode
 from reconciler.core.records import Fact, Known, Record
 from reconciler.errors import Source, error
+from reconciler.reports.json import plan_json
 from reconciler.reports.masking import Mask
-from reconciler.reports.text import diagnostics_text, plan_json
+from reconciler.reports.text import diagnostics_text
 from reconciler.reports.view import PlanView
 from reconciler.workspace.facade import Workspace
 from tests.support.plans import EVERYTHING, SMALL

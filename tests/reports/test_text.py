@@ -26,7 +26,17 @@ from reconciler.core.plan import (
 from reconciler.core.records import Fact, Known, Record
 from reconciler.core.transitions import Rate
 from reconciler.errors import Source, error, warning
-from reconciler.reports import text as report
+from reconciler.reports.json import change_event, diagnostics_json, drift_json, plan_json
+from reconciler.reports.plan_text import plan_text
+from reconciler.reports.text import (
+    apply_text,
+    diagnostics_text,
+    difference_text,
+    drift_text,
+    record_text,
+    records_text,
+    result_line,
+)
 from reconciler.reports.view import PlanView
 from tests.support.plans import EVERYTHING
 
@@ -73,7 +83,7 @@ def test_a_plan_in_full() -> None:
         unchanged=98,
         hazards=(Hazard("max_delete", "1 deletion of 2 recorded, above max_delete"),),
     )
-    text = report.plan_text(PlanView.of(plan, rate=Rate(5.0)), color=False)
+    text = plan_text(PlanView.of(plan, rate=Rate(5.0)), color=False)
     assert re.sub("sha256:[0-9a-f]{64}", "DIGEST", text) == (
         "! 1 deletion of 2 recorded, above max_delete\n"
         "! old: no undo\n"
@@ -104,7 +114,7 @@ def test_a_plan_in_full() -> None:
 
 
 def test_an_empty_plan_says_so() -> None:
-    text = report.plan_text(PlanView.of(plan_of(unchanged=3)), color=False)
+    text = plan_text(PlanView.of(plan_of(unchanged=3)), color=False)
     assert text.startswith(
         "No changes. 3 profiles as recorded; environment local, mode additive.\n"
     )
@@ -112,7 +122,7 @@ def test_an_empty_plan_says_so() -> None:
 
 def test_requests_are_shown_whole() -> None:
     field = FieldChange("first_name", Op.SET, "Jane", "Janet", Basis.RECORDED)
-    text = report.plan_text(PlanView.of(plan_of(changed(field))), color=False, show_requests=True)
+    text = plan_text(PlanView.of(plan_of(changed(field))), color=False, show_requests=True)
     assert (
         f"    PATCH {PATH}\n"
         "      adapty-customer-user-id: jane\n"
@@ -135,13 +145,13 @@ def test_the_last_line_says_how_long_it_takes(
 ) -> None:
     request = Request("PATCH", PATH, {}, {})
     plan = plan_of(changed(requests=(request,) * number))
-    last = report.plan_text(PlanView.of(plan, rate=Rate(rate)), color=False).splitlines()[-1]
+    last = plan_text(PlanView.of(plan, rate=Rate(rate)), color=False).splitlines()[-1]
     assert last.startswith(expected)
 
 
 def test_without_unicode_the_arrow_is_ascii() -> None:
     field = FieldChange("first_name", Op.SET, "Jane", "Janet", Basis.RECORDED)
-    assert report.plan_text(PlanView.of(plan_of(changed(field))), color=False, ascii=True).isascii()
+    assert plan_text(PlanView.of(plan_of(changed(field))), color=False, ascii=True).isascii()
 
 
 def test_findings_in_full() -> None:
@@ -149,7 +159,7 @@ def test_findings_in_full() -> None:
         error("profile/type", "it is wrong", Source("a.yaml", 1, 2), hint="mend it"),
         warning("profile/suspicious", "odd", Source("b.yaml")),
     ]
-    assert report.diagnostics_text(findings, color=False) == (
+    assert diagnostics_text(findings, color=False) == (
         "a.yaml:1:2: error: it is wrong [profile/type]\n"
         "  mend it\n"
         "b.yaml: warning: odd [profile/suspicious]\n"
@@ -159,7 +169,7 @@ def test_findings_in_full() -> None:
 
 def test_an_outcome_names_the_request_where_it_went_wrong() -> None:
     result = Result("jane", Action.UPDATE, Outcome.FAILED, "refused", "abc")
-    assert report.result_line(result, color=False) == "jane: failed (refused) [Request-Id abc]"
+    assert result_line(result, color=False) == "jane: failed (refused) [Request-Id abc]"
 
 
 def test_the_end_of_an_apply_says_what_to_do() -> None:
@@ -168,7 +178,7 @@ def test_the_end_of_an_apply_says_what_to_do() -> None:
         Outcome.UNCERTAIN: 1,
         Outcome.STALE: 1,
     }
-    assert report.apply_text(ApplyReport("run", counts), color=False) == (
+    assert apply_text(ApplyReport("run", counts), color=False) == (
         "Apply incomplete: 1 applied, 0 already, 0 failed, 1 stale, 1 uncertain, 0 skipped.\n"
         "Run apply again: uncertain writes are sent again, what is done is recorded.\n"
         "Stale changes were not sent: plan again.\n"
@@ -177,7 +187,7 @@ def test_the_end_of_an_apply_says_what_to_do() -> None:
 
 def test_a_record_shows_what_is_uncertain() -> None:
     record = Record("jane", facts={"email": Fact(Known.UNCERTAIN, value="a", attempt="b")})
-    assert report.record_text(record, color=False) == (
+    assert record_text(record, color=False) == (
         'jane\n  presence: present\n  email  uncertain: "a" or "b"\n'
     )
 
@@ -185,14 +195,14 @@ def test_a_record_shows_what_is_uncertain() -> None:
 def test_a_difference_of_states_is_by_address() -> None:
     before = {"profiles": [{"address": "a", "x": 1}]}
     after = {"profiles": [{"address": "0", "x": 3}, {"address": "a", "x": 2}]}
-    assert report.difference_text(before, after) == (
+    assert difference_text(before, after) == (
         'root[\'profiles\'][\'0\']: absent -> {"address": "0", "x": 3}\n'
         "root['profiles']['a']['x']: 1 -> 2\n"
     )
 
 
 def test_a_difference_shows_letters_as_they_are() -> None:
-    assert report.difference_text({"a": "Zoë"}, {"a": "Ann"}) == 'root[\'a\']: "Zoë" -> "Ann"\n'
+    assert difference_text({"a": "Zoë"}, {"a": "Ann"}) == 'root[\'a\']: "Zoë" -> "Ann"\n'
 
 
 HOSTILE = st.text(
@@ -219,17 +229,17 @@ def _renderings(text: str) -> list[str]:
         text, profile_id=text, labels=(text,), facts={text: Fact.of(text)}, source=source
     )
     return [
-        report.plan_text(PlanView.of(plan), color=False, show_requests=True),
-        report.plan_json(PlanView.of(plan)),
-        report.diagnostics_text([error("rule", text, source, hint=text)], color=False),
-        report.diagnostics_json([error("rule", text, source, hint=text)]),
-        report.result_line(result, color=False),
-        report.change_event(result),
-        report.drift_text([Drift(text, DriftKind.CHANGED, (field,), 1)], color=False),
-        report.drift_json([Drift(text, DriftKind.CHANGED, (field,), 1)]),
-        report.record_text(record, color=False),
-        report.records_text([record], color=False),
-        report.difference_text({"a": text}, {"a": text + "b"}),
+        plan_text(PlanView.of(plan), color=False, show_requests=True),
+        plan_json(PlanView.of(plan)),
+        diagnostics_text([error("rule", text, source, hint=text)], color=False),
+        diagnostics_json([error("rule", text, source, hint=text)]),
+        result_line(result, color=False),
+        change_event(result),
+        drift_text([Drift(text, DriftKind.CHANGED, (field,), 1)], color=False),
+        drift_json([Drift(text, DriftKind.CHANGED, (field,), 1)]),
+        record_text(record, color=False),
+        records_text([record], color=False),
+        difference_text({"a": text}, {"a": text + "b"}),
     ]
 
 
@@ -247,7 +257,7 @@ def test_a_value_cannot_make_a_line_of_its_own(text: str) -> None:
 @given(HOSTILE)
 def test_json_reads_back_as_it_was(text: str) -> None:
     result = Result(text, Action.UPDATE, Outcome.APPLIED, text)
-    assert json.loads(report.change_event(result))["address"] == text
+    assert json.loads(change_event(result))["address"] == text
 
 
 def test_of_very_many_grave_hazards_the_rest_is_summed_up() -> None:
@@ -260,7 +270,5 @@ def test_of_very_many_grave_hazards_the_rest_is_summed_up() -> None:
     view = PlanView.of(replace(EVERYTHING, changes=many))
     named = [hazard for hazard in view.hazards if hazard.kind == "new_device_id"]
     assert len([hazard for hazard in named if hazard.address]) == 200
-    assert "! 1,003 changes more have the hazard new_device_id" in report.plan_text(
-        view, color=False
-    )
+    assert "! 1,003 changes more have the hazard new_device_id" in plan_text(view, color=False)
     assert "1,203 new installations" in view.undo

@@ -15,7 +15,8 @@ from reconciler.core.plan import (
     from_lines,
     to_lines,
 )
-from reconciler.reports.view import MOST_NAMED, PlanView, Tally, severity_rank
+from reconciler.reports.tally import MOST_NAMED, Tally
+from reconciler.reports.view import PlanView, severity_rank
 from tests.support.plans import EVERYTHING
 
 

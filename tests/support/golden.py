@@ -11,8 +11,10 @@ from reconciler.core.plan import Plan
 from reconciler.core.transitions import Rate
 from reconciler.reports import ci, markdown
 from reconciler.reports import html as page
-from reconciler.reports import text as report
+from reconciler.reports.json import diagnostics_json, plan_json
 from reconciler.reports.masking import Mask
+from reconciler.reports.plan_text import plan_text
+from reconciler.reports.text import diagnostics_text
 from reconciler.reports.view import PlanView
 from reconciler.resources import load_template
 from tests.support.plans import BLAME, EMPTY, EVERYTHING, FINDINGS, LINKS, SMALL
@@ -41,8 +43,8 @@ def without_files(text: str) -> str:
 
 
 PLANS: dict[str, Callable[[PlanView], str]] = {
-    "txt": lambda view: report.plan_text(view, color=False, show_requests=True),
-    "json": report.plan_json,
+    "txt": lambda view: plan_text(view, color=False, show_requests=True),
+    "json": plan_json,
     "md": lambda view: markdown.plan_markdown(view, show_requests=True),
     "html": lambda view: without_files(page.plan_html(view)),
     "github.txt": ci.plan_annotations,
@@ -50,8 +52,8 @@ PLANS: dict[str, Callable[[PlanView], str]] = {
 }
 
 REPORTS: dict[str, Callable[[], str]] = {
-    "txt": lambda: report.diagnostics_text(FINDINGS, color=False),
-    "json": lambda: report.diagnostics_json(FINDINGS),
+    "txt": lambda: diagnostics_text(FINDINGS, color=False),
+    "json": lambda: diagnostics_json(FINDINGS),
     "md": lambda: markdown.diagnostics_markdown(FINDINGS, environment="local", links=LINKS),
     "github.txt": lambda: ci.diagnostics_annotations(FINDINGS, LINKS),
     "gitlab.json": lambda: ci.diagnostics_gitlab(FINDINGS, LINKS),

@@ -1,0 +1,125 @@
+"""A plan as text for a terminal. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from reconciler.core.plan import Action, Mode, Op
+from reconciler.reports.style import BOLD, DIM, GREEN, MARK_COLORS, RED, YELLOW, Pen
+from reconciler.reports.view import ChangeView, FieldView, HazardView, PlanView
+from reconciler.reports.wording import count
+from reconciler.values import shown
+
+_MOST_ORPHANS = 20
+
+
+def plan_text(
+    view: PlanView, *, color: bool, show_requests: bool = False, ascii: bool = False
+) -> str:
+    """A plan as a reviewer reads it: dangers, changes, orphans, totals.
+
+    ``ascii`` avoids arrows that the output cannot encode.
+    """
+    parts = plan_text_parts(view, color=color, show_requests=show_requests, ascii=ascii)
+    return "".join(parts)
+
+
+def plan_text_parts(
+    view: PlanView,
+    *,
+    color: bool,
+    show_requests: bool = False,
+    ascii: bool = False,
+) -> Iterator[str]:
+    """`plan_text` in parts, for a plan that does not fit into memory."""
+    pen = Pen(color, ascii)
+    hazards = [_hazard_line(hazard, pen) for hazard in view.hazards]
+    if hazards:
+        yield _joined([*hazards, ""])
+    if show_requests:  # the changes of a group have different ones
+        for change in view.changes:
+            lines = (f"    {line}" for request in change.requests for line in request)
+            yield f"{_change_text(change, pen)[:-1]}{_joined([*lines, ''])}"
+    else:
+        for leader in view.leaders:
+            yield _change_text(view.group(leader), pen)
+    yield _joined([*_orphan_lines(view, pen), *_closing_lines(view, pen)])
+
+
+def _joined(lines: Iterable[str]) -> str:
+    return "\n".join([*lines, ""])
+
+
+def _hazard_line(hazard: HazardView, pen: Pen) -> str:
+    if hazard.is_summed:
+        return pen(f"! {count(hazard.number, 'change')} {hazard.message}", YELLOW)
+    address = f"{hazard.address}: " if hazard.address else ""
+    return pen(f"! {address}{hazard.message}", BOLD, RED)
+
+
+def _change_text(change: ChangeView, pen: Pen) -> str:
+    return _joined([*_head_lines(change, pen), *_field_lines(change.fields, pen), ""])
+
+
+def _head_lines(change: ChangeView, pen: Pen) -> Iterator[str]:
+    place = f"  {change.place}" if change.place else ""
+    yield pen(f"{change.symbol} {change.address}", BOLD, MARK_COLORS[change.symbol]) + (
+        f"  ({change.action})" + pen(place, DIM)
+    )
+    yield pen(f"    # {change.reason}", DIM)
+    if change.author:
+        yield pen(f"    # {change.author}", DIM)
+
+
+def _field_lines(fields: Sequence[FieldView], pen: Pen) -> Iterator[str]:
+    width = max([len(field.path) for field in fields], default=0)
+    for field in fields:
+        mark = pen(field.mark, MARK_COLORS[field.mark])
+        text = f"    {mark} {field.path:<{width}}  {_field_text(field, pen.arrow)}"
+        yield text + pen(f"  [{field.author}]", DIM) if field.author else text
+
+
+def _field_text(field: FieldView, arrow: str) -> str:
+    if field.op is Op.FORGET:
+        return f"{field.before}  {field.note}"
+    value = field.after if field.before is None else f"{field.before} {arrow} {field.after}"
+    return f"{value}  ({field.note})" if field.note else value
+
+
+def _orphan_lines(view: PlanView, pen: Pen) -> Iterator[str]:
+    if not view.orphans:
+        return
+    yield pen(f"{count(len(view.orphans), 'orphan')}, recorded but in no file, left alone:", BOLD)
+    for address in view.orphans[:_MOST_ORPHANS]:
+        yield f"    {shown(address)}"
+    if len(view.orphans) > _MOST_ORPHANS:
+        yield f"    and {len(view.orphans) - _MOST_ORPHANS:,} more"
+    if view.plan.mode is Mode.PRUNE:
+        yield "  They are protected; `reconcile state rm` stops recording them."
+    else:
+        yield "  Delete them with --prune, or stop recording them with `reconcile state rm`."
+    yield ""
+
+
+def _closing_lines(view: PlanView, pen: Pen) -> Iterator[str]:
+    summary = view.summary
+    environment = f"environment {view.environment}, mode {view.plan.mode}"
+    if view.scope:
+        yield f"This plan: {'; '.join(view.scope)}."
+    if view.masked:
+        yield f"Masked: {', '.join(view.masked)} values; equal ones have the same number."
+    if view.is_empty:
+        yield pen("No changes.", BOLD, GREEN) + (
+            f" {count(summary['unchanged'], 'profile')} as recorded; {environment}."
+        )
+        yield view.digest
+        return
+    if view.write_only:
+        noun, them = ("field is", "it") if view.write_only == 1 else ("fields are", "them")
+        yield (
+            f"{view.write_only:,} {noun} write-only: the API never returns {them}, so what was there "
+            "is what this tool last wrote."
+        )
+    counts = ", ".join(f"{summary[action]:,} to {action}" for action in Action)
+    yield pen("Plan:", BOLD) + f" {counts}; {summary['unchanged']:,} unchanged; {environment}."
+    yield f"{count(summary['requests'], 'request')}, {view.duration}. {view.digest}"

@@ -1,0 +1,163 @@
+"""Sums over all changes of a plan, and over findings. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import NamedTuple, TypeAlias
+
+from reconciler.core.contract import ATTRIBUTES
+from reconciler.core.plan import Action, Basis, Change, HazardKind, HazardSeverity, Op
+from reconciler.errors import Diagnostic, Severity, Source
+from reconciler.reports.wording import field_wording
+from reconciler.values import FieldPath
+
+MOST_NAMED = 200
+"""Changes that are named for each kind of hazard; of a larger number, the rest is summed up."""
+MOST_VALUES = 2
+"""Values that are shown for each field of a template's changes."""
+
+
+class SeverityCounts(NamedTuple):
+    """How many findings there are."""
+
+    errors: int
+    warnings: int
+
+
+def count_by_severity(diagnostics: Iterable[Diagnostic]) -> SeverityCounts:
+    """How many errors and warnings there are."""
+    counts = Counter(diagnostic.severity for diagnostic in diagnostics)
+    return SeverityCounts(counts[Severity.ERROR], counts[Severity.WARNING])
+
+
+GroupKey: TypeAlias = tuple[Source | None, str, Action, tuple[tuple[FieldPath, Op, Basis], ...]]
+"""Place and customer id of a template, and what its changes do."""
+
+
+def group_key(change: Change) -> GroupKey | None:
+    """The group of a change: those of one template that do the same to the same fields. ``None`` for a
+    change that no template made."""
+    if not change.template:
+        return None
+    fields = tuple((item.path, item.op, item.basis) for item in change.fields)
+    return change.source, change.template, change.action, fields
+
+
+class TemplateGroup:
+    """Changes of one template that do the same to the same fields. Only the first few values of each field
+    are kept: a template may make a hundred thousand profiles."""
+
+    def __init__(self, change: Change) -> None:
+        """An empty group for changes like this one."""
+        self.size = 0
+        self._befores: list[list[str]] = [[] for _ in change.fields]
+        self._afters: list[list[str]] = [[] for _ in change.fields]
+
+    def add(self, change: Change) -> None:
+        self.size += 1
+        for item, befores, afters in zip(change.fields, self._befores, self._afters, strict=True):
+            wording = field_wording(item)
+            _keep_first(befores, [] if wording.before is None else [wording.before])
+            _keep_first(afters, [wording.after])
+
+    def merge(self, other: TemplateGroup) -> None:
+        self.size += other.size
+        for mine, theirs in ((self._befores, other._befores), (self._afters, other._afters)):
+            for values, more in zip(mine, theirs, strict=True):
+                _keep_first(values, more)
+
+    @property
+    def befores(self) -> list[str]:
+        """The first few values before the changes, by field."""
+        return [*map(_first_few, self._befores)]
+
+    @property
+    def afters(self) -> list[str]:
+        """The first few values after the changes, by field."""
+        return [*map(_first_few, self._afters)]
+
+
+def _keep_first(values: list[str], more: Iterable[str]) -> None:
+    """Adds values up to one more than is shown, which tells that there are others."""
+    for value in more:
+        if len(values) <= MOST_VALUES and value not in values:
+            values.append(value)
+
+
+def _first_few(values: list[str]) -> str:
+    text = ", ".join(values[:MOST_VALUES])
+    return f"{text}, …" if len(values) > MOST_VALUES else text
+
+
+class NamedHazard(NamedTuple):
+    """A hazard of one change."""
+
+    message: str
+    address: str
+
+
+class Tally:
+    """The sums that a view shows over all changes: an `Accumulator`, so that they can be counted while the
+    plan is made. Texts in it are as the plan has them, not yet safe to print."""
+
+    def __init__(self) -> None:
+        self.basis: Counter[Basis] = Counter()
+        """How many fields are known in which way."""
+        self.write_only = 0
+        """Fields with a ``before`` that the API never returns."""
+        self.groups: dict[GroupKey, TemplateGroup] = {}
+        self.hazards: Counter[str] = Counter()
+        """How many changes have a kind of hazard."""
+        self.named: dict[str, list[NamedHazard]] = {
+            kind: [] for kind in HazardKind if kind.severity is HazardSeverity.NAMED
+        }
+        """The first `MOST_NAMED` hazards of each kind that is named one by one, the gravest kind first."""
+        self.summed: dict[str, str] = {}
+        """The sentence of each kind of hazard that is summed up."""
+
+    def add(self, change: Change) -> None:
+        if (key := group_key(change)) is not None:
+            if key not in self.groups:
+                self.groups[key] = TemplateGroup(change)
+            self.groups[key].add(change)
+        self._add_hazards(change)
+        bases = [item.basis for item in change.fields]
+        self.basis.update(bases)
+        if bases.count(Basis.NONE) != len(bases):
+            self.write_only += sum(
+                item.basis is not Basis.NONE and not _is_attribute(item.path)
+                for item in change.fields
+            )
+
+    def _add_hazards(self, change: Change) -> None:
+        for hazard in change.hazards:
+            self.hazards[hazard.kind] += 1
+            if hazard.kind not in self.named:
+                self.summed[hazard.kind] = hazard.message
+            elif self.hazards[hazard.kind] <= MOST_NAMED:
+                self.named[hazard.kind].append(NamedHazard(hazard.message, change.address))
+
+    def empty(self) -> Tally:
+        return Tally()
+
+    def merge(self, other: Tally) -> None:
+        for key, group in other.groups.items():
+            if key in self.groups:
+                self.groups[key].merge(group)
+            else:
+                self.groups[key] = group
+        for kind, hazards in other.named.items():
+            room = MOST_NAMED - len(self.named[kind])
+            self.named[kind] += hazards[:room]
+        self.hazards += other.hazards
+        self.summed |= other.summed
+        self.basis += other.basis
+        self.write_only += other.write_only
+
+
+_ATTRIBUTE = f"{ATTRIBUTES}."
+
+
+def _is_attribute(path: FieldPath) -> bool:
+    return path.startswith(_ATTRIBUTE)

@@ -1,0 +1,123 @@
+"""Phrases that several formats share: counts, times, authors, requests, what happens to a field. Pure.
+
+Every text has passed `shown` or `quoted`: it is one line without control, direction or invisible
+characters, and the log of a build does not obey it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cache, lru_cache
+from math import ceil
+from typing import NamedTuple, assert_never
+
+from reconciler.core.outcomes import Progress
+from reconciler.core.plan import Basis, FieldChange, LineAuthor, Op, Request
+from reconciler.core.transitions import Rate
+from reconciler.values import quoted, shown, spelled
+
+shown_often = lru_cache(maxsize=4096)(shown)
+"""`shown` for paths, labels and sentences: a plan has few of them, in many changes."""
+
+
+def count(number: int, noun: str) -> str:
+    """``1 change``, ``2,000 changes``."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def listed(parts: Sequence[str]) -> str:
+    """``a, b and c``."""
+    return f"{', '.join(parts[:-1])} and {parts[-1]}" if len(parts) > 1 else "".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """A time as a person says it: ``12 s``, ``34 min``, ``2.5 h``."""
+    if seconds < 120:
+        return f"{ceil(seconds)} s"
+    return f"{ceil(seconds / 60)} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def sending_time(requests: int, rate: Rate | None) -> str:
+    """How long a number of requests takes at a rate."""
+    if rate is None or rate.per_second is None:
+        return "no rate limit"
+    about = f"about {duration(requests / rate.per_second)} at {rate}"
+    return about + (" to begin with" if rate.auto else "")
+
+
+def seconds_left(progress: Progress, seconds: float) -> float | None:
+    """How long the rest of an apply takes at the speed so far; ``None`` before the first outcome."""
+    if not progress.done:
+        return None
+    return (progress.total - progress.done) * seconds / progress.done
+
+
+def author_text(author: LineAuthor | None) -> str:
+    """Who wrote or removed a line, and in which commit."""
+    if author is None:
+        return ""
+    verb = "removed" if author.removed else "written"
+    if not author.commit:
+        return f"{verb}, not committed yet"
+    return (
+        f"{verb} by {shown(author.author)} in {shown(author.commit[:12])} on {shown(author.date)}"
+    )
+
+
+def request_lines(request: Request) -> Iterator[str]:
+    """A request as it is sent, its headers and body, line by line."""
+    yield f"{shown(request.method)} {shown(request.path)}"
+    for name, value in request.headers.items():
+        yield f"  {shown(name)}: {shown(value)}"
+    if request.body is not None:
+        for line in spelled(request.body, indent=2).splitlines():
+            yield f"  {line}"
+    if request.fallback is not None:
+        body = "the same" if request.body is not None else "{}"
+        yield f"  if the profile does not exist: {shown(request.fallback)} with body {body}"
+
+
+class FieldWording(NamedTuple):
+    """How reports describe a field change."""
+
+    mark: str
+    """``+``, ``~``, ``-``, or ``x`` for a field that is no longer managed."""
+    before: str | None
+    """``None`` where nothing was there, or it was never known."""
+    after: str
+    note: str
+    """How sure ``before`` is, where that is worth a word."""
+
+
+def field_wording(item: FieldChange) -> FieldWording:
+    """How reports describe a field change, with its values."""
+    wording = _wording(item.op, item.basis, absent=item.before is None)
+    before = wording.before
+    if before is not None and item.before is not None:
+        before = quoted(item.before)
+    after = quoted(item.after) if item.op is Op.SET else wording.after
+    return FieldWording(wording.mark, before, after, wording.note)
+
+
+@cache
+def _wording(op: Op, basis: Basis, *, absent: bool) -> FieldWording:
+    """The wording of all field changes that differ in their values only: values that are there are
+    empty in it. ``absent`` says that there is no value before."""
+    before = ("unset" if basis is Basis.UNCERTAIN else "cleared") if absent else ""
+    note = "" if basis is Basis.RECORDED else str(basis)
+    match op:
+        case Op.SET if basis is Basis.NONE:
+            return FieldWording("+", None, "", "never known")
+        case Op.SET if absent and basis is not Basis.UNCERTAIN:
+            return FieldWording("+", None, "", "")
+        case Op.SET:
+            return FieldWording("~", before, "", note)
+        case Op.CLEAR if basis is Basis.NONE:
+            return FieldWording("-", None, "cleared", "never known")
+        case Op.CLEAR:
+            return FieldWording("-", before, "cleared", note)
+        case Op.FORGET:
+            note = "no longer managed; stays as it is at the API"
+            return FieldWording("x", before, "", note)
+        case _:
+            assert_never(op)
