@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from reconciler.authoring.documents import Document
-from reconciler.authoring.privacy import Guard, Level
 from reconciler.authoring.phrases import did_you_mean
+from reconciler.authoring.privacy import Guard, Level
 from reconciler.core.contract import Clear, Dialect
 from reconciler.core.planner import Cap, Count, Share
 from reconciler.core.transitions import Rate
