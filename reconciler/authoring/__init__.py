@@ -11,9 +11,14 @@ A module imports only from those above it.
     json_schema         what any JSON Schema finds wrong with a value, explained
     claims              what only one profile may have, across files
     validation          the rules of profiles: documents → diagnostics
-    templates           documents as written → as meant: defaults, templates, placeholders
-    declare             a valid document → its profile
-    privacy             the guard: what looks like a real person's data
+    placeholders        `{index}`, `${var.…}` and their like in text, and what they stand for
+    defaults            values that lie under the documents of a folder
+    folder_defaults (edge)  the defaults of folders, from a root downwards
+    templates           a document with `for_each` makes several profiles
     fakedata (edge)     made-up data that cannot be anybody's, the same for the same seed
+    render (edge)       files → the documents that they stand for
+    declare             a valid document → its profile
+    yaml_writer         a document → the text of a profile file
+    privacy             the guard: what looks like a real person's data
     formatter (edge)    a profile file in canonical order and quoting, comments kept
 """

@@ -258,8 +258,8 @@ def _violations_of_branches(problem: Any, path: Path) -> Iterator[Violation]:
 
 def _unknown(name: str, path: Path, known: Iterable[str], instance: Any) -> Violation:
     names = list(known)
-    meant = did_you_mean(name, names)
-    hint = f"Did you mean `{meant}`?" if meant else f"Known here: {', '.join(names)}."
+    suggestion = did_you_mean(name, names)
+    hint = f"Did you mean `{suggestion}`?" if suggestion else f"Known here: {', '.join(names)}."
     message = f"unknown field {quote(name)}" + (f" in {place_name(path)}" if path else "")
     return Violation("unknown-field", "", (*path, name), message, hint, instance[name], name)
 
@@ -353,8 +353,8 @@ def _options_hint(options: Sequence[Any], instance: Any) -> str:
     texts = [option for option in options if isinstance(option, str) and option]
     if instance is None and "null" in texts:
         return "Quote it: 'null'."
-    if isinstance(instance, str) and (meant := did_you_mean(instance, texts)):
-        return f"Did you mean {quote(meant)}? Allowed: {_list(options)}."
+    if isinstance(instance, str) and (suggestion := did_you_mean(instance, texts)):
+        return f"Did you mean {quote(suggestion)}? Allowed: {_list(options)}."
     return f"Write one of: {_list(options)}."
 
 

@@ -301,8 +301,8 @@ class _Checker:
             return "Name each key: custom_attributes.KEY."
         if other := _other_dialect(self.contract, path):
             return f"Only the {other} dialect has it."
-        meant = did_you_mean(path, [*self.contract.fields, INSTALLATION])
-        return f"Did you mean {quote(meant)}?" if meant else "Give paths like `birthday`."
+        suggestion = did_you_mean(path, [*self.contract.fields, INSTALLATION])
+        return f"Did you mean {quote(suggestion)}?" if suggestion else "Give paths like `birthday`."
 
     def _suspicious(self, path: str, content: str, document: Document) -> Diagnostic:
         field = self.contract.fields[path]

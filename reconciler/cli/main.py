@@ -564,12 +564,12 @@ def render(
     mask: bool | None,
 ) -> None:
     """Print what the profile files mean: defaults, templates and placeholders filled in."""
-    from reconciler.authoring.templates import written_out
+    from reconciler.authoring.yaml_writer import profile_yaml
 
     with app.workspace(mask=mask) as workspace:
         found = list(workspace.render(paths, select=select, exclude=exclude))
     if format_ == "yaml":
-        _document([f"---\n{written_out(document, app.member)}" for _, document in found])
+        _document([f"---\n{profile_yaml(document, app.member)}" for _, document in found])
         return
     _print_json(
         [

@@ -7,9 +7,8 @@ empty index, and differs from a later one only in how many files it looks into.
 from __future__ import annotations
 
 import json
-import os
 from array import array
-from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from hashlib import blake2b
 from itertools import accumulate, islice
@@ -19,21 +18,18 @@ from zlib import adler32, crc32
 
 from reconciler.authoring.claims import claims, cross_file_findings
 from reconciler.authoring.declare import parse_profile
-from reconciler.authoring.documents import Document
-from reconciler.authoring.fakedata import fake
-from reconciler.authoring.loader import load_quickly, load_text, parse_yaml
+from reconciler.authoring.defaults import Defaults
+from reconciler.authoring.folder_defaults import FolderDefaults
+from reconciler.authoring.loader import load_quickly, load_text
+from reconciler.authoring.placeholders import PlaceholderValues
 from reconciler.authoring.privacy import Guard, personal
-from reconciler.authoring.templates import (
-    Defaults,
-    PlaceholderValues,
+from reconciler.authoring.render import (
+    ExpandedFile,
     deduplicate,
-    expand,
-    needs_expansion,
+    expand_file,
+    rendered_documents,
 )
-from reconciler.authoring.validation import (
-    validate_defaults,
-    validate_document,
-)
+from reconciler.authoring.validation import validate_document
 from reconciler.authoring.walk import DEFAULTS, STAMP, Listing, Stamp, Walk, read_file
 from reconciler.core.contract import Contract
 from reconciler.core.contract_files import load_contract
@@ -170,17 +166,18 @@ def _examine(
         if digest == file.digest:
             parsed.append(stamp)
         else:
-            meant = _meant(load_quickly(data, file.name), data, file.defaults, rules)
-            parsed.append(_Parsed(file, data, stamp, digest, *meant))
+            loaded = load_quickly(data, file.name)
+            content = expand_file(data, loaded, defaults=file.defaults, values=rules.given)
+            parsed.append(_Parsed(file, data, stamp, digest, content))
     for one in parsed:
         if isinstance(one, _Parsed):
-            _judge(one.documents, one.findings, contract, rules)
+            _judge(one.content, contract, rules)
     records = stored(
         [
             address
             for one in parsed
             if isinstance(one, _Parsed)
-            for document in one.documents
+            for document in one.content.documents
             if (address := _claimed(*claims(document)[:2])) is not None
         ]
     )
@@ -200,34 +197,30 @@ class _Parsed(NamedTuple):
     data: bytes
     stamp: Stamp
     digest: bytes
-    documents: list[Document]
-    findings: list[Diagnostic]
-    sources: Mapping[str, str] | None
+    content: ExpandedFile
 
 
-def _judge(
-    documents: Iterable[Document], findings: list[Diagnostic], contract: Contract, rules: Rules
-) -> None:
-    """Adds what is to be said of documents by themselves."""
-    for document in documents:
-        findings.extend(validate_document(document, contract))
-        findings.extend(personal(document, contract, rules.guard))
+def _judge(content: ExpandedFile, contract: Contract, rules: Rules) -> None:
+    """Adds the findings about each document by itself."""
+    for document in content.documents:
+        content.findings.extend(validate_document(document, contract))
+        content.findings.extend(personal(document, contract, rules.guard))
 
 
 def _examined(
     parsed: _Parsed, contract: Contract, rules: Rules, records: Mapping[str, Stored]
 ) -> Examined:
-    file, data, stamp, digest, documents, findings, sources = parsed
+    file, content = parsed.file, parsed.content
+    findings: Sequence[Diagnostic] = content.findings
     is_valid = True
-    if findings:  # whatever is said, is said of exact places
-        loaded = load_text(data, file.name)
-        documents, findings, sources = _meant(loaded, data, file.defaults, rules)
-        _judge(documents, findings, contract, rules)
-        if sources is not None:
-            findings = deduplicate(findings)
+    if findings:  # read once more, by the reader that knows exact places
+        loaded = load_text(parsed.data, file.name)
+        content = expand_file(parsed.data, loaded, defaults=file.defaults, values=rules.given)
+        _judge(content, contract, rules)
+        findings = content.findings if content.sources is None else deduplicate(content.findings)
         is_valid = not any(finding.is_error for finding in findings)
     declared = []
-    for document in documents:
+    for document in content.documents:
         customer, profile_id, device = claims(document)
         address = _claimed(customer, profile_id)
         number = None if device is None else _number(device)
@@ -244,97 +237,7 @@ def _examined(
             recorded = record.revision, record.checksum
         lifetime = profile.meta.lifetime
         declared.append(Declared(address, profile_id, number, layout, body, lifetime, recorded))
-    return Examined(stamp, digest, findings, declared, sources)
-
-
-_Read: TypeAlias = tuple[list[Document], list[Diagnostic]]
-
-
-def _meant(
-    loaded: _Read, data: bytes, defaults: Defaults | None, rules: Rules
-) -> tuple[list[Document], list[Diagnostic], Mapping[str, str] | None]:
-    """What the loaded documents of a file mean, and what that was made from besides; ``None`` where
-    they mean what they say."""
-    documents, findings = loaded
-    fill = needs_expansion(data) is not None or (defaults is not None and defaults.has_placeholders)
-    if defaults is None and not fill:
-        return documents, findings, None
-    made = expand(documents, defaults, rules.given, fake, fill=fill)
-    return made.documents, findings + made.findings, made.sources
-
-
-def documents_of(
-    root: Path,
-    means: Means,
-    display: Callable[[Path], str],
-    defaults: DefaultsBelow,
-    *,
-    names: Container[str] | None = None,
-) -> _Read:
-    """What the files below a root mean, or some of them by name, and what is wrong with them. Places
-    are exact; nothing is validated, and nothing comes from an index."""
-    documents: list[Document] = []
-    walk = Walk(root, display)
-    findings = walk.diagnostics
-    for parts, path, name in walk.files():
-        if names is not None and name not in names:
-            continue
-        below = defaults.of(os.sep.join(parts[:-1]) or os.sep)
-        if parts[-1] == DEFAULTS:
-            continue
-        match read_file(path, name):
-            case Diagnostic() as problem:
-                findings.append(problem)
-            case data, _:
-                made, problems, _ = _meant(load_text(data, name), data, below, means.rules)
-                documents += made
-                findings += problems
-    return documents, findings
-
-
-class DefaultsBelow:
-    """The defaults of folders, from a root downwards. Each file is read once, so that all profiles have
-    the same ones."""
-
-    def __init__(self, root: Path, display: Callable[[Path], str], contract: Contract) -> None:
-        self.findings: list[Diagnostic] = []
-        self._root = os.path.abspath(root)
-        self._display = display
-        self._contract = contract
-        self._known: dict[str, Defaults | None] = {}
-
-    def of(self, folder: str) -> Defaults | None:
-        """What lies under the profiles of a folder. Of a file that is not valid nothing does; what is
-        wrong with it is in ``findings``."""
-        folder = os.path.abspath(folder)
-        if folder not in self._known:
-            above = None
-            if folder.startswith(os.path.join(self._root, "")):
-                above = self.of(os.path.dirname(folder))
-            own = self._read(os.path.join(folder, DEFAULTS))
-            self._known[folder] = above if own is None else own.over(above)
-        return self._known[folder]
-
-    def _read(self, path: str) -> Defaults | None:
-        if not os.path.lexists(path):
-            return None
-        name = self._display(Path(path))
-        match read_file(path, name):
-            case Diagnostic() as problem:
-                self.findings.append(problem)
-                return None
-            case data, _:
-                pass
-        document, findings = parse_yaml(data, name)
-        has_placeholders = needs_expansion(data) is not None
-        if document is not None:
-            findings += validate_defaults(
-                document, self._contract, has_placeholders=has_placeholders
-            )
-        self.findings += findings
-        if document is None or any(finding.is_error for finding in findings):
-            return None
-        return Defaults(document, blake2b(data, digest_size=16).hexdigest(), has_placeholders)
+    return Examined(parsed.stamp, parsed.digest, findings, declared, content.sources)
 
 
 def _number(device: str) -> int:
@@ -382,7 +285,7 @@ class _Reading:
             if any(given.digest_of(name) != digest for name, digest in digests.items())
             for file in index.files_from(number)
         }
-        self.defaults = DefaultsBelow(root, display, means.contract)
+        self.defaults = FolderDefaults(root, display=display, contract=means.contract)
         self._noted: Mapping[str, str] = json.loads(index.note(_DEFAULTS) or "{}")
         self._digests: dict[str, str] = {}
         self._files = 0
@@ -623,11 +526,13 @@ def _together(
     root: Path,
     means: Means,
     display: Callable[[Path], str],
-    defaults: DefaultsBelow,
+    defaults: FolderDefaults,
 ) -> list[Diagnostic]:
     """Findings about documents that claim the same, those of files with some names. These are read
     again, since all is said of exact places."""
     if not names:
         return []
-    documents, _ = documents_of(root, means, display, defaults, names=names)
+    documents, _ = rendered_documents(
+        root, defaults, values=means.rules.given, display=display, names=names
+    )
     return deduplicate(cross_file_findings(documents))

@@ -20,7 +20,7 @@ from pathlib import Path, PurePath
 from types import MappingProxyType, TracebackType
 from typing import IO, Any, Self, TypeVar
 
-from reconciler.authoring.templates import escaped
+from reconciler.authoring.placeholders import escaped
 from reconciler.config.reader import find_config, load_config, plain_config
 from reconciler.config.settings import Config, Environment
 from reconciler.core.contract import ATTRIBUTES, DEVICE_ID, Clear

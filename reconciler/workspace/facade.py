@@ -24,8 +24,11 @@ from reconciler.atomicfile import write_whole
 from reconciler.authoring import fakedata as fakes
 from reconciler.authoring.declare import profile_of
 from reconciler.authoring.documents import Document
+from reconciler.authoring.folder_defaults import FolderDefaults
+from reconciler.authoring.placeholders import PlaceholderValues
 from reconciler.authoring.privacy import personal
-from reconciler.authoring.templates import PlaceholderValues, deduplicate, expand
+from reconciler.authoring.render import deduplicate, rendered_documents
+from reconciler.authoring.templates import expand
 from reconciler.authoring.walk import DEFAULTS
 from reconciler.config.buildinfo import build_info
 from reconciler.config.reader import load_config
@@ -66,13 +69,11 @@ from reconciler.errors import (
 )
 from reconciler.planning.catalog import (
     Declarations,
-    DefaultsBelow,
     Means,
     Profiles,
     Rules,
     State,
     are_large,
-    documents_of,
 )
 from reconciler.planning.index import Index
 from reconciler.planning.pipeline import Planning
@@ -263,8 +264,10 @@ class Workspace:
         for root in map(Path, paths):
             inside = root.absolute().is_relative_to(profiles)
             top = profiles if inside else root if root.is_dir() else root.parent
-            defaults = DefaultsBelow(top, self._display, self.contract)
-            made, problems = documents_of(root, self._means(), self._display, defaults)
+            defaults = FolderDefaults(top, display=self._display, contract=self.contract)
+            made, problems = rendered_documents(
+                root, defaults, values=self._given, display=self._display
+            )
             documents += made
             found += [*problems, *defaults.findings]
         found += validate_documents(documents, self.contract)
@@ -534,7 +537,9 @@ class Workspace:
         """
         from reconciler.authoring.validation import validate_document
 
-        made = expand([Document(dict(value), source, {})], None, self._given, fakes.fake)
+        made = expand(
+            [Document(dict(value), source, {})], None, values=self._given, fake=fakes.fake
+        )
         findings = made.findings
         for document in made.documents:
             findings += validate_document(document, self.contract)

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from reconciler.authoring import walk as files
-from reconciler.authoring.templates import PlaceholderValues
+from reconciler.authoring.placeholders import PlaceholderValues
 from reconciler.core.plan import to_lines
 from reconciler.core.records import Fact, Known, Presence, Record
 from reconciler.errors import InputError, ReconcileError, Source

@@ -156,13 +156,13 @@ def test_two_templates_with_one_name_are_told_with_both_places(folder: Path, wri
 
 
 def test_render_gives_the_same_bytes_and_says_where_from(folder: Path, write: Write) -> None:
-    from reconciler.authoring.templates import written_out
+    from reconciler.authoring.yaml_writer import profile_yaml
 
     write("profiles/_defaults.yaml", "store: app_store\n")
 
     def rendered() -> list[str]:
         with Workspace.open(start=folder, environ={}) as workspace:
-            return [written_out(document) for _, document in workspace.render(select=["u-[12]"])]
+            return [profile_yaml(document) for _, document in workspace.render(select=["u-[12]"])]
 
     assert rendered() == rendered()
     assert rendered()[1] == (
@@ -175,11 +175,11 @@ def test_render_gives_the_same_bytes_and_says_where_from(folder: Path, write: Wr
 
 
 def test_what_render_prints_is_the_same_plan(folder: Path, write: Write, tmp_path: Path) -> None:
-    from reconciler.authoring.templates import written_out
+    from reconciler.authoring.yaml_writer import profile_yaml
 
     write("profiles/_defaults.yaml", "store: app_store\nmeta: {labels: [qa], ttl: 2h}\n")
     with Workspace.open(start=folder, environ={}) as workspace:
-        text = "---\n".join(written_out(document) for _, document in workspace.render())
+        text = "---\n".join(profile_yaml(document) for _, document in workspace.render())
     before = plan_of(folder)
     shutil.rmtree(folder / "profiles")
     write("profiles/all.yaml", text)

@@ -1,0 +1,98 @@
+"""Defaults: values that lie under the documents of a folder. Pure.
+
+A ``_defaults.yaml`` lies under all profiles of its folder and of the folders below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from reconciler.authoring.documents import Document, Path
+from reconciler.core.contract import ATTRIBUTES
+from reconciler.values import digest
+
+
+class Defaults(NamedTuple):
+    """What lies under the profiles of a folder: its own defaults over those of the folders above."""
+
+    document: Document
+    digest: str
+    has_placeholders: bool
+
+    def over(self, below: Defaults | None) -> Defaults:
+        """These over others."""
+        if below is None:
+            return self
+        return Defaults(
+            merged(self.document, below.document),
+            digest(below.digest, self.digest),
+            self.has_placeholders or below.has_placeholders,
+        )
+
+
+def merged(document: Document, below: Document) -> Document:
+    """A document over its defaults. Maps are joined; ``null`` over a default takes it away, so that it
+    is as if neither had mentioned the field."""
+    document, below = _in_one_form(document, below)
+    inherited: list[Path] = []
+    value = _merged(document.value, below.value, (), inherited)
+    roots = frozenset(inherited)
+    places, files = document.placed(), dict(document.files)
+    for path, place in below.placed().items():
+        if any(path[:length] in roots for length in range(1, len(path) + 1)):
+            places[path] = place
+            files[path] = below.files.get(path, below.source.file)
+    return document._replace(value=value, places=places, files=files, shift=0)
+
+
+def _merged(
+    over: Mapping[str, Any], below: Mapping[str, Any], path: Path, inherited: list[Path]
+) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for key, value in over.items():
+        if key not in below:
+            out[key] = value
+        elif isinstance(value, dict) and isinstance(below[key], dict):
+            out[key] = _merged(value, below[key], (*path, key), inherited)
+        elif value is not None:
+            out[key] = value
+    for key, value in below.items():
+        if key not in over:
+            out[key] = value
+            inherited.append((*path, key))
+    return out
+
+
+def _in_one_form(document: Document, below: Document) -> tuple[Document, Document]:
+    """Both with custom attributes as a map, if both have any: lists cannot be joined by key."""
+    kinds = {type(each.value.get(ATTRIBUTES)) for each in (document, below)}
+    if kinds in ({list}, {list, dict}):
+        return _as_map(document), _as_map(below)
+    return document, below
+
+
+def _as_map(document: Document) -> Document:
+    items: Any = document.value.get(ATTRIBUTES)
+    if not isinstance(items, list):
+        return document
+    found: dict[str, Any] = {}
+    places, files = document.placed(), dict(document.files)
+    for index, item in enumerate(items):
+        if not isinstance(item, dict) or {*item} != {"key", "value"}:
+            return document  # what is wrong with it is said later
+        key = item["key"]
+        if not isinstance(key, str) or key in found:
+            return document
+        found[key] = item["value"]
+        here, there = (ATTRIBUTES, key), (ATTRIBUTES, index, "value")
+        if there in places:
+            places[here] = places[there]
+            if there in files:
+                files[here] = files[there]
+    return document._replace(
+        value={**document.value, ATTRIBUTES: found},
+        places=places,
+        files=files,
+        shift=0,
+    )

@@ -1,0 +1,308 @@
+"""Placeholders in text, and what they stand for. Pure.
+
+``{index}``, ``{item}``, ``{run}``, ``{worker}``, ``{fake.…}``, ``${var.…}`` and ``${env.…}`` stand for
+what differs between profiles or runs. There are no expressions, and a value that was filled in is not
+searched for placeholders.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeAlias
+
+from reconciler.authoring.documents import Document, Path
+from reconciler.authoring.phrases import did_you_mean
+from reconciler.errors import Diagnostic, error
+from reconciler.values import Json, Scalar, digest
+
+needs_expansion = re.compile(
+    rb"for_each|\$\{|\{(?:index|item|run|worker|fake)[}.:]", re.ASCII
+).search
+"""Whether a file may hold a template or a placeholder. Most hold neither."""
+
+_PLACEHOLDER = re.compile(
+    r"""
+      (?P<dollars>\${1,2}) \{ (?P<variable> [^{}]* ) \}
+    | \{\{ (?P<escaped> [a-z_]+ (?: [.:] [A-Za-z0-9_.-]+ )? ) \}\}
+    | \{ (?P<name> [A-Za-z_]+ (?: [.:] [A-Za-z0-9_.-]+ )? ) \}
+    """,
+    re.VERBOSE,
+)
+_PADDED = re.compile(r"0[1-9]").fullmatch
+_NAMES = ("index", "item", "run", "worker", "fake")
+
+Fake: TypeAlias = Callable[[str, str], "str | None"]
+"""Makes up what a name stands for, the same for the same seed; ``None`` for an unknown name."""
+
+
+def _nothing() -> None:
+    return None
+
+
+class PlaceholderValues(NamedTuple):
+    """What placeholders stand for, besides what their document says."""
+
+    variables: Mapping[str, Scalar] = {}
+    """``${var.NAME}``: of the configuration."""
+    environ: Mapping[str, str] = {}
+    """``${env.NAME}``: only those that begin with the prefix."""
+    prefix: str | None = None
+    """What variables of the environment must begin with to be used; without it none are."""
+    run: str | None = None
+    worker: str = "main"
+    seed: str = ""
+    fakes: Callable[[], str | None] = _nothing
+    """Names what makes data up, with its version; ``None`` where it is not installed."""
+
+    def digest_of(self, name: str) -> str:
+        """What a source (``var.tier``, ``run``) is now; ``""`` where it is not defined."""
+        kind, _, rest = name.partition(".")
+        value: Scalar | None = {
+            "var": self.variables.get(rest),
+            "env": self.environ.get(rest),
+            "run": self.run,
+            "worker": self.worker,
+        }.get(kind)
+        if kind == "fake" and (fakes := self.fakes()) is not None:
+            value = f"{fakes} {self.seed}"
+        return "" if value is None else digest(value)
+
+
+class Filling:
+    """The filling of one document's placeholders."""
+
+    def __init__(
+        self,
+        document: Document,
+        values: PlaceholderValues,
+        *,
+        fake: Fake,
+        sources: dict[str, str],
+        index: int | None = None,
+        item: Any = None,
+    ) -> None:
+        self.findings: list[Diagnostic] = []
+        self._document = document
+        self._values = values
+        self._fake = fake
+        self._sources = sources
+        self._index = index
+        self._item = item
+        self._address: str | None = None
+
+    def document(self) -> Document:
+        """The document with everything filled in."""
+        value = {
+            name: self._fill(content, (name,)) for name, content in self._document.value.items()
+        }
+        return self._document._replace(value=value)
+
+    def _fill(self, value: Json, path: Path) -> Any:
+        if isinstance(value, str):
+            return self._text(value, path) if "{" in value else value
+        if isinstance(value, dict):
+            return {key: self._fill(item, (*path, key)) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self._fill(item, (*path, index)) for index, item in enumerate(value)]
+        return value
+
+    def _text(self, text: str, path: Path) -> Scalar:
+        """A text with its placeholders filled in. One that is nothing but a placeholder for a member of
+        the list or a variable takes over its type as well."""
+        only = _PLACEHOLDER.fullmatch(text)
+        if only is not None:
+            return self._value_of(only, path)
+        return _PLACEHOLDER.sub(lambda match: _written(self._value_of(match, path)), text)
+
+    def _value_of(self, match: re.Match[str], path: Path) -> Scalar:
+        if match["variable"] is not None:
+            if match["dollars"] == "$$":
+                return match.group()[1:]
+            return self._variable(match["variable"], path)
+        if match["escaped"] is not None:
+            return match.group()[1:-1] if _is_placeholder(match["escaped"]) else match.group()
+        name: str = match["name"]
+        if not _is_placeholder(name):
+            if self._index is not None:
+                self._unknown(name, path)
+            return match.group()
+        kind, _, rest = name.partition("." if "." in name else ":")
+        match kind:
+            case "index":
+                return self._number(rest, path)
+            case "item":
+                return self._member(rest, path)
+            case "fake":
+                return self._fake_value(rest, path)
+            case "run":
+                return self._named_run(path)
+            case _:
+                self._use("worker")
+                return self._values.worker
+
+    def _number(self, padding: str, path: Path) -> Scalar:
+        if self._index is None:
+            return self._outside("index", path)
+        if padding and not _PADDED(padding):
+            self._problem(
+                f"{{index:{padding}}} is not a placeholder", path, "Pad with zeros: {index:03}."
+            )
+            return ""
+        return f"{self._index:{padding}}"
+
+    def _member(self, name: str, path: Path) -> Scalar:
+        item = self._item
+        if self._index is None:
+            return self._outside("item", path)
+        if not isinstance(item, dict) and not name:
+            return item  # type: ignore[no-any-return]
+        if isinstance(item, dict) and name in item and item[name] is not None:
+            return item[name]  # type: ignore[no-any-return]
+        if not isinstance(item, dict):
+            message, hint = "an item of this template is no map", "Write {item} alone."
+        elif not name:
+            message, hint = "an item of this template is a map", "Name a member: {item.NAME}."
+        else:
+            suggestion = did_you_mean(name, item)
+            message = f"item {self._index} of this template has no `{name}`"
+            hint = f"Did you mean {{item.{suggestion}}}?" if suggestion else "Add it to every item."
+        self._problem(message, path, hint)
+        return ""
+
+    def _outside(self, name: str, path: Path) -> str:
+        self._problem(
+            f"{{{name}}} means something only in a template",
+            path,
+            f"Add `for_each:` with a count or a list; {{{{{name}}}}} stands for these very characters.",
+        )
+        return ""
+
+    def _named_run(self, path: Path) -> Scalar:
+        self._use("run")
+        run = self._values.run
+        if run is None:
+            self._problem(
+                "{run} is not defined: this run has no name",
+                path,
+                "Give one: --run NAME, or the variable RECONCILE_RUN. In GitHub and GitLab builds it "
+                "is known.",
+            )
+        return run or ""
+
+    def _fake_value(self, name: str, path: Path) -> Scalar:
+        self._use("fake")
+        if path == ("customer_user_id",):
+            self._problem(
+                "a name cannot be made up: data is made up for a name",
+                path,
+                "Use {index}, {item} or {run}.",
+            )
+            return ""
+        if self._values.fakes() is None:
+            self._problem(
+                "{fake.…} needs Faker, which is not installed",
+                path,
+                "Install it: pip install 'reconciler[fake]'.",
+            )
+            return ""
+        invented = self._fake(name, f"{self._values.seed}\n{self._identity()}")
+        if invented is None:
+            self._problem(
+                f"{{fake.{name}}} is not known",
+                path,
+                "docs/testing.md lists what can be made up; only what cannot be anybody's is.",
+            )
+        return invented or ""
+
+    def _identity(self) -> str:
+        """Names the profile, the same in every run."""
+        if self._address is None:
+            value = self._document.value
+            name = value.get("customer_user_id") or value.get("profile_id")
+            filling = Filling(
+                self._document._replace(value={"customer_user_id": name}),
+                self._values._replace(run="{run}", worker="{worker}"),
+                fake=self._fake,
+                sources={},
+                index=self._index,
+                item=self._item,
+            )
+            self._address = str(filling.document().value["customer_user_id"])
+        return self._address
+
+    def _variable(self, name: str, path: Path) -> Scalar:
+        values = self._values
+        kind, _, rest = name.partition(".")
+        known: Mapping[str, Scalar] = values.variables if kind == "var" else values.environ
+        if kind not in ("var", "env") or not rest:
+            self._problem(
+                f"${{{name}}} is not a variable",
+                path,
+                "Write ${var.NAME} or ${env.NAME}; $${ stands for ${.",
+            )
+            return ""
+        if kind == "env" and not (values.prefix and rest.startswith(values.prefix)):
+            why = f"it does not begin with {values.prefix}" if values.prefix else "none may"
+            self._problem(
+                f"${{env.{rest}}} may not be used: {why}",
+                path,
+                "Set `env_prefix` in reconcile.yaml to what such variables begin with.",
+            )
+            return ""
+        self._use(name)
+        if rest not in known:
+            suggestion = did_you_mean(rest, known)
+            where = "reconcile.yaml, under `variables`" if kind == "var" else "the environment"
+            self._problem(
+                f"${{{name}}} is not defined",
+                path,
+                f"Did you mean ${{{kind}.{suggestion}}}?"
+                if suggestion
+                else f"Define it in {where}.",
+            )
+            return ""
+        return known[rest]
+
+    def _unknown(self, name: str, path: Path) -> None:
+        suggestion = did_you_mean(name, _NAMES)
+        self._problem(
+            f"{{{name}}} is not a placeholder",
+            path,
+            f"Did you mean {{{suggestion}}}?"
+            if suggestion
+            else f"Known are {', '.join(f'{{{each}}}' for each in _NAMES)}.",
+        )
+
+    def _use(self, name: str) -> None:
+        self._sources[name] = self._values.digest_of(name)
+
+    def _problem(self, message: str, path: Path, hint: str) -> None:
+        self.findings.append(
+            error("template/placeholder", message, self._document.at(path), hint=hint)
+        )
+
+
+def _is_placeholder(name: str) -> bool:
+    kind, *rest = re.split("[.:]", name, maxsplit=1)
+    return kind in _NAMES and not (rest and kind in ("run", "worker"))
+
+
+def _written(value: Scalar) -> str:
+    """A value within a text, as JSON would write it."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value)
+
+
+def escaped(text: str) -> str:
+    """What stands for a text where placeholders are filled in."""
+    return _PLACEHOLDER.sub(_escaped, text) if "{" in text else text
+
+
+def _escaped(match: re.Match[str]) -> str:
+    """What stands for a text that would otherwise be a placeholder."""
+    if match["variable"] is not None:
+        return f"${match.group()}"
+    name = match["name"] or match["escaped"]
+    return f"{{{match.group()}}}" if _is_placeholder(name) else match.group()

@@ -1,0 +1,65 @@
+"""A document → the text of a profile file that declares the same. Pure."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from reconciler.authoring.documents import Document, Path
+from reconciler.authoring.placeholders import escaped
+from reconciler.authoring.yaml_fast import WORDS, is_ambiguous
+from reconciler.values import Json
+
+_PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_./-]*(?: [A-Za-z0-9_./-]+)*").fullmatch
+
+
+def profile_yaml(document: Document, shown: Callable[[Path, Json], Json] = lambda _, x: x) -> str:
+    """A document as a profile file has it, ended by a newline. A comment says of what is not written in
+    its file where it is. The same document always gives the same bytes.
+
+    ``shown`` may put something in the place of a value.
+    """
+    name = f"  {document.template}" if document.template else ""
+    lines = [f"# {document.source.file}:{document.source.line}{name}"]
+    lines += _lines(document, document.value, (), shown)
+    return "\n".join(lines) + "\n"
+
+
+def _lines(
+    document: Document,
+    node: Mapping[str, Any],
+    path: Path,
+    shown: Callable[[Path, Json], Json],
+) -> Iterator[str]:
+    indent = "  " * len(path)
+    for key, value in node.items():
+        here = (*path, key)
+        place = document.at(here)
+        note = f"  # {place.file}:{place.line}" if here in document.files else ""
+        if isinstance(value, dict) and value:
+            yield f"{indent}{_spelled(key)}:{note}"
+            yield from _lines(document, value, here, shown)
+        else:
+            yield f"{indent}{_spelled(key)}: {_value(shown(here, value))}{note}"
+
+
+def _value(value: Any) -> str:
+    """A value on one line, in YAML's flow style."""
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{_spelled(key)}: {_value(item)}' for key, item in value.items())}}}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_value, value))}]"
+    return _scalar(value)
+
+
+def _scalar(value: Any) -> str:
+    return _spelled(escaped(value) if isinstance(value, str) else value)
+
+
+def _spelled(value: Any) -> str:
+    """A scalar, or a key: in keys nothing is filled in."""
+    if isinstance(value, str) and _PLAIN(value) and not (value in WORDS or is_ambiguous(value)):
+        return value
+    return json.dumps(value, ensure_ascii=False)
