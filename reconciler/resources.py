@@ -1,4 +1,4 @@
-"""The packaged schemas and templates, read once, and the fingerprint of this program.
+"""The packaged schemas, read once, and the fingerprint of this program.
 
 In a wheel the schemas are ``reconciler/_schemas``; in a checkout the top-level ``schemas`` folder.
 """
@@ -28,12 +28,6 @@ def _folder() -> Path:
 def load_schema(name: str) -> Any:
     """A file of ``schemas/`` by its name without ``.json``."""
     return json.loads((_folder() / f"{name}.json").read_text("utf-8"))
-
-
-@cache
-def load_template(name: str) -> str:
-    """A file of the package's ``templates``."""
-    return (_HERE / "templates" / name).read_text("utf-8")
 
 
 @cache

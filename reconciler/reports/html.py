@@ -12,13 +12,13 @@ from functools import cache
 from hashlib import sha256
 from heapq import nsmallest
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reconciler import __version__
 from reconciler.core.plan import Action, Change, HazardSeverity
 from reconciler.reports.view import ChangeView, PlanView, severity_rank
 from reconciler.reports.wording import count
-from reconciler.resources import load_template
 from reconciler.values import shown
 
 if TYPE_CHECKING:
@@ -31,6 +31,12 @@ _WHO = 8
 _MOST_ORPHANS = 10
 _MOST_PLAIN = 500
 """Changes that a reader without scripts gets."""
+
+
+@cache
+def load_template(name: str) -> str:
+    """A file of the page: ``plan.html``, ``plan.css`` or ``plan.js``."""
+    return (Path(__file__).parent / "templates" / name).read_text("utf-8")
 
 
 def plan_html(view: PlanView) -> str:

@@ -10,13 +10,12 @@ from reconciler.core.contract_files import load_contract
 from reconciler.core.plan import Plan
 from reconciler.core.transitions import Rate
 from reconciler.reports import ci, markdown
-from reconciler.reports import html as page
+from reconciler.reports.html import load_template, plan_html
 from reconciler.reports.json import diagnostics_json, plan_json
 from reconciler.reports.masking import Mask
 from reconciler.reports.plan_text import plan_text
 from reconciler.reports.text import diagnostics_text
 from reconciler.reports.view import PlanView
-from reconciler.resources import load_template
 from tests.support.plans import BLAME, EMPTY, EVERYTHING, FINDINGS, LINKS, SMALL
 
 FOLDER = Path(__file__).parent.parent / "golden"
@@ -46,7 +45,7 @@ PLANS: dict[str, Callable[[PlanView], str]] = {
     "txt": lambda view: plan_text(view, color=False, show_requests=True),
     "json": plan_json,
     "md": lambda view: markdown.plan_markdown(view, show_requests=True),
-    "html": lambda view: without_files(page.plan_html(view)),
+    "html": lambda view: without_files(plan_html(view)),
     "github.txt": ci.plan_annotations,
     "gitlab.json": ci.plan_gitlab,
 }
