@@ -1,6 +1,18 @@
-"""The command line and its one error door.
+"""The command line. `main` declares the commands; one module for each group of commands carries them out.
 
 A module imports only from those above it.
 
-    main (edge)  all commands
+    streams (edge)   the standard streams: encoding, broken pipes, the exit code at the end
+    options (edge)   options that several commands share
+    app (edge)       what all commands share, and the group that turns errors into exit codes
+    stopping (edge)  signals, and questions that a signal ends
+    formats (edge)   plans and findings in the formats of reviews and builds
+    render (edge)    prints a plan or findings in the format that the options name
+    files (edge)     init, validate, render, fmt
+    planning (edge)  plan, show
+    applying (edge)  apply, sweep
+    remote (edge)    refresh
+    state (edge)     state list, show, rm, pull, push, unlock
+    emulator (edge)  emulator
+    main (edge)      all commands with their arguments and options
 """

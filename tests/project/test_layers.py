@@ -82,7 +82,7 @@ class Row:
     also: Mapping[str, frozenset[str]]
     """Packages that single modules may import besides."""
     libraries: Mapping[str, str]
-    """Third-party libraries, and the module that each is imported in."""
+    """Third-party libraries, and the module that each is imported in, or "all": any module of the package."""
 
 
 @dataclass(frozen=True)
@@ -187,6 +187,12 @@ def upward(module: str, imports: list[Import], rows: Mapping[str, Row]) -> list[
     return flaws
 
 
+def libraries_of(module: str) -> set[str]:
+    """The third-party libraries that a module imports."""
+    names = {each.top for each in imports_of(TREES[module]) if not each.own}
+    return names - set(sys.stdlib_module_names)
+
+
 def impurities(module: str, tree: ast.AST) -> list[str]:
     """What a pure module must not import or call."""
     found = [
@@ -277,10 +283,17 @@ def test_a_pure_module_has_no_way_to_the_world(module: str) -> None:
 def test_a_module_imports_exactly_the_libraries_of_its_row(module: str) -> None:
     package, _, name = module.partition(".")
     homes = TABLE[package].libraries
-    imported = {i.top for i in imports_of(TREES[module]) if not i.own}
-    assert imported - set(sys.stdlib_module_names) == {
+    of_any_module = {library for library, home in homes.items() if home == "all"}
+    assert libraries_of(module) - of_any_module == {
         library for library, home in homes.items() if home == (name or package)
     }
+
+
+def test_a_library_of_a_whole_package_is_imported_in_several_of_its_modules() -> None:
+    for row in TABLE.values():
+        modules = [module for module in MODULES if package_of(module) == row.package]
+        for library in (library for library, home in row.libraries.items() if home == "all"):
+            assert sum(library in libraries_of(module) for module in modules) > 1, library
 
 
 def test_each_library_has_one_home() -> None:

@@ -1,0 +1,205 @@
+"""What all commands share: the options of the program, the workspace that they name, and masking. One
+group of commands, `ErrorHandlingGroup`, turns errors into messages and exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import wraps
+from importlib import import_module
+from typing import IO, TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from reconciler.cli.streams import (
+    StatusLine,
+    exit_with,
+    is_smart_terminal,
+    open_closed_streams,
+    print_error,
+    stderr_line,
+)
+from reconciler.errors import ExitCode, ReconcileError
+from reconciler.values import shown
+
+if TYPE_CHECKING:
+    from reconciler.core.contract import Contract
+    from reconciler.core.outcomes import Result
+    from reconciler.core.plan import Plan
+    from reconciler.errors import Diagnostic
+    from reconciler.reports.masking import Mask
+    from reconciler.reports.tally import Tally
+    from reconciler.reports.view import PlanView
+    from reconciler.workspace.facade import Workspace
+
+
+_NEVER_MASKED = frozenset({"customer_user_id", "profile_id", "platform", "meta"})
+"""Members of a document that name the profile, or belong to this program."""
+
+
+@dataclass
+class App:
+    """The options of the program, whether a signal asked it to stop, and the mask of this run."""
+
+    config: str | None = None
+    env: str | None = None
+    color: str = "auto"
+    run: str | None = None
+    worker: str | None = None
+    signals: list[int] = field(default_factory=list)
+    """Signals that asked the program to stop."""
+
+    mask: Mask | None = None
+    """Replaces personal values in everything that is printed, errors included."""
+
+    status: StatusLine = field(default_factory=lambda: StatusLine(sys.stderr))
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether a signal asked the program to stop: nothing new starts."""
+        return bool(self.signals)
+
+    @contextmanager
+    def workspace(self, *, mask: bool | None = None, cache: bool = True) -> Iterator[Workspace]:
+        """The workspace that the options name; errors leave it masked. ``mask`` overrides the
+        configured choice."""
+        from reconciler.workspace.facade import Workspace, processes
+
+        with Workspace.open(
+            self.config,
+            self.env,
+            stop=lambda: self.is_stopping,
+            tell=lambda told: self.status.update(told.doing, told.done, total=told.total),
+            pool=processes,
+            cache=cache,
+            run=self.run,
+            worker=self.worker,
+        ) as workspace:
+            config = workspace.config
+            if config.mask if mask is None else mask:
+                self.mask_values(workspace.contract, config.public_attributes)
+            try:
+                yield workspace
+            except ReconcileError as problem:
+                if self.mask is not None:
+                    self.mask.error(problem)
+                raise
+
+    def mask_values(self, contract: Contract, public_attributes: tuple[str, ...]) -> None:
+        """Masks personal values from here on; ``public_attributes`` are patterns of keys that are shown."""
+        from reconciler.reports.masking import Mask
+
+        self.mask = Mask(contract, public_attributes)
+
+    def view(self, plan: Plan, *, tally: Tally | None = None, **settings: Any) -> PlanView:
+        """The view of a plan, masked if that is asked for."""
+        from reconciler.reports.view import PlanView
+
+        if self.mask is None:
+            return PlanView.of(plan, tally=tally, **settings)
+        return PlanView.of(self.mask.plan(plan), masked=(self.mask.kind,), **settings)
+
+    def result(self, result: Result) -> Result:
+        """The result of a change, masked if that is asked for."""
+        return result if self.mask is None else self.mask.result(result)
+
+    def findings(self, diagnostics: Sequence[Diagnostic]) -> Sequence[Diagnostic]:
+        """Findings, masked if that is asked for."""
+        if self.mask is None:
+            return diagnostics
+        return [self.mask.finding(diagnostic) for diagnostic in diagnostics]
+
+    def member(self, path: Sequence[str | int], value: Any) -> Any:
+        """The value at a path of a document, masked if that is asked for."""
+        name = ".".join(str(part) for part in path)
+        if (
+            self.mask is None
+            or value is None
+            or path[0] in _NEVER_MASKED
+            or not self.mask.hides(name)
+        ):
+            return value
+        return str(self.mask.value(name, value)) if not isinstance(value, list) else "(personal)"
+
+    def document(self, value: Any, path: tuple[str, ...] = ()) -> Any:
+        """A document, masked if that is asked for."""
+        if isinstance(value, dict) and path not in {("meta",)}:
+            return {name: self.document(item, (*path, name)) for name, item in value.items()}
+        return self.member(path, value)
+
+    def uses_color(self, stream: IO[Any]) -> bool:
+        """``--color``, then NO_COLOR, FORCE_COLOR and CLICOLOR_FORCE, then whether it is a terminal."""
+        if self.color != "auto":
+            return self.color == "always"
+        if os.environ.get("NO_COLOR"):
+            return False
+        forced = (os.environ.get(name, "") for name in ("FORCE_COLOR", "CLICOLOR_FORCE"))
+        if any(value not in ("", "0") for value in forced):
+            return True
+        return is_smart_terminal(stream)
+
+
+class ErrorHandlingGroup(click.Group):
+    """The group of all commands: every run of the program ends in its `main`."""
+
+    def main(self, *args: Any, **extra: Any) -> NoReturn:
+        """Runs a command, prints the error that it raised, and ends with its exit code."""
+        extra["standalone_mode"] = False
+        open_closed_streams()
+        try:
+            code = super().main(*args, **extra)
+        except click.exceptions.NoArgsIsHelpError as problem:
+            click.echo(problem.format_message(), err=True)
+            code = ExitCode.USAGE
+        except click.UsageError as problem:
+            problem.show()
+            code = ExitCode.USAGE
+        except click.Abort:
+            stderr_line("interrupted")
+            code = ExitCode.INTERRUPTED
+        except click.ClickException as problem:
+            problem.show()
+            code = ExitCode.FAILED
+        except ReconcileError as problem:
+            print_error(problem)
+            code = problem.exit_code
+        except KeyboardInterrupt:
+            stderr_line("interrupted")
+            code = ExitCode.INTERRUPTED
+        except BrokenPipeError:
+            code = ExitCode.FAILED
+        except OSError as problem:
+            where = f"{problem.filename}: " if problem.filename else ""
+            stderr_line(f"error: {shown(where + (problem.strerror or type(problem).__name__))}")
+            code = ExitCode.FAILED
+        exit_with(int(code or 0))
+
+
+def implemented_in(module: str) -> Callable[[Callable[..., None]], Callable[..., Any]]:
+    """Makes a declaration of a command run the function of its name in ``reconciler.cli.<module>``.
+
+    That module, and everything that it needs, is imported when the command runs. So ``--version``,
+    ``--help`` and completion import only the declarations. The function gets the `App`, then the
+    options by their names.
+    """
+
+    def decorate(declaration: Callable[..., None]) -> Callable[..., Any]:
+        @click.pass_obj
+        @wraps(declaration)
+        def run(app: App, /, **options: Any) -> Any:
+            return implementation(run)(app, **options)
+
+        vars(run)["implemented_in"] = module
+        return run
+
+    return decorate
+
+
+def implementation(callback: Callable[..., Any]) -> Callable[..., Any]:
+    """The function that carries out a command, by the callback of its declaration."""
+    module = import_module(f"reconciler.cli.{vars(callback)['implemented_in']}")
+    function: Callable[..., Any] = getattr(module, callback.__name__)
+    return function

@@ -1,0 +1,195 @@
+"""Commands that change profiles: apply, sweep."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from reconciler.cli.app import App
+from reconciler.cli.options import PlanOptions
+from reconciler.cli.planning import plan_files
+from reconciler.cli.render import print_plan
+from reconciler.cli.stopping import ask, stopping_on_signals
+from reconciler.cli.streams import is_smart_terminal
+from reconciler.config.settings import parse_rate
+from reconciler.core.outcomes import ApplyReport, Halt, Outcome
+from reconciler.core.plan import HazardKind, Plan
+from reconciler.core.profiles import Profile
+from reconciler.errors import ExitCode, ReconcileError, Refused, UsageError
+from reconciler.reports.progress import Events, Lines, Narrator
+from reconciler.values import shown
+from reconciler.workspace.facade import Workspace, read_plan
+
+
+def apply(
+    app: App,
+    *,
+    file: Path | None,
+    auto_approve: bool,
+    plan_options: PlanOptions,
+    show_requests: bool,
+    parallelism: int | None,
+    rate: str | None,
+    max_changes: int | None,
+    digest: str | None,
+    json_: bool,
+    no_progress: bool,
+    mask: bool | None,
+) -> int:
+    """Applies a saved plan, or the plan of the files."""
+    rate_option = parse_rate(rate) if rate is not None else None
+    if file is not None and not plan_options.is_default:
+        raise UsageError("a saved plan is applied as it is: plan options do not go with it")
+    narrator = _narrator(app, json_=json_, bar=not no_progress)
+    with stopping_on_signals(app), _narrated(narrator), app.workspace(mask=mask) as workspace:
+        profiles: Iterable[Profile] | None = None
+        tally = None
+        if file is not None:
+            plan = read_plan(file)
+        else:
+            if plan_options.refresh:
+                workspace.refresh(
+                    select=plan_options.select, exclude=plan_options.exclude, complete=True
+                )
+            options = plan_options._replace(refresh=False)  # the state is fresh now
+            plan, tally = plan_files(app, workspace, options=options)
+            profiles = workspace.declared
+        workspace.check(plan, max_changes=max_changes)
+        shown_rate = workspace.environment.rate if rate_option is None else rate_option
+        view = app.view(plan, tally=tally, rate=shown_rate)
+        if not json_:
+            print_plan(app, view, show_requests=show_requests)
+        _approve(app, workspace, plan=plan, auto_approve=auto_approve, digest=digest)
+        code = _carry_out(
+            app,
+            workspace,
+            narrator=narrator,
+            plan=plan,
+            max_changes=max_changes,
+            rate=rate_option,
+            parallelism=parallelism,
+            profiles=profiles,
+        )
+    return code if code or not narrator.broken else ExitCode.FAILED
+
+
+def sweep(
+    app: App,
+    *,
+    auto_approve: bool,
+    dry_run: bool,
+    select: tuple[str, ...],
+    exclude: tuple[str, ...],
+    max_changes: int | None,
+    digest: str | None,
+    json_: bool,
+) -> int:
+    """Deletes expired profiles that this tool created."""
+    narrator = _narrator(app, json_=json_, bar=True)
+    with stopping_on_signals(app), _narrated(narrator), app.workspace() as workspace:
+        plan = workspace.plan_sweep(select=select, exclude=exclude)
+        if not json_:
+            print_plan(app, app.view(plan, rate=workspace.environment.rate))
+        if dry_run:
+            return ExitCode.DONE
+        workspace.check(plan, max_changes=max_changes)
+        _approve(app, workspace, plan=plan, auto_approve=auto_approve, digest=digest)
+        code = _carry_out(
+            app, workspace, narrator=narrator, plan=plan, max_changes=max_changes, profiles=()
+        )
+    return code if code or not narrator.broken else ExitCode.FAILED
+
+
+def _carry_out(
+    app: App, workspace: Workspace, *, narrator: Narrator, plan: Plan, **options: Any
+) -> ExitCode:
+    """Applies an approved plan, reported by the narrator from first to last. ``options`` are those of
+    `Workspace.apply`."""
+    narrator.begin(plan)
+    report = workspace.apply(
+        plan,
+        on_result=lambda result: narrator.result(app.result(result)),
+        on_progress=narrator.progress,
+        **options,
+    )
+    code = _exit_code(report, plan)
+    problems = tuple(map(app.result, report.problems))
+    narrator.end(report._replace(problems=problems), code)
+    return code
+
+
+def _narrator(app: App, *, json_: bool, bar: bool) -> Narrator:
+    if json_:
+        return Events(sys.stdout)
+    return Lines(
+        sys.stdout,
+        sys.stderr,
+        color=app.uses_color(sys.stdout),
+        bar=bar and is_smart_terminal(sys.stderr) and not os.environ.get("CI"),
+    )
+
+
+@contextmanager
+def _narrated(narrator: Narrator) -> Iterator[None]:
+    """Within, an error is reported by the narrator too."""
+    try:
+        yield
+    except ReconcileError as problem:
+        narrator.fail(problem)
+        raise
+
+
+def _approve(
+    app: App, workspace: Workspace, *, plan: Plan, auto_approve: bool, digest: str | None
+) -> None:
+    """Asks for approval unless it was given by options; the only accepted answer is ``yes``.
+
+    Raises Refused if the digest is another one, or if nobody can be asked.
+    """
+    if digest is not None and digest != plan.digest:
+        raise Refused(
+            f"the plan has digest {plan.digest}, not the one that was given",
+            hint="Plan again, have it reviewed, and apply with its digest.",
+        )
+    if plan.is_empty:
+        return
+    if auto_approve:
+        if workspace.environment.confirm and digest is None:
+            raise Refused(
+                f"environment {workspace.environment.name} asks for more than --auto-approve",
+                hint=f"Give the digest of the reviewed plan too: --digest {plan.digest}",
+            )
+        return
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise Refused(
+            "there is no terminal to ask at, and --auto-approve was not given; nothing was sent"
+        )
+    name = shown(workspace.environment.name)
+    if ask(app, f'Apply these changes to "{name}"? Only "yes" is accepted: ') != "yes":
+        raise Refused("not approved; nothing was sent")
+
+
+def _exit_code(report: ApplyReport, plan: Plan) -> ExitCode:
+    """The exit code of an apply: why it halted, else its worst result."""
+    match report.halt:
+        case Halt.KEY:
+            return ExitCode.NOT_AUTHORISED
+        case Halt.APPLICATION:
+            return ExitCode.REFUSED
+        case Halt.INTERRUPTED:
+            return ExitCode.INTERRUPTED
+        case _:
+            pass
+    counts = report.counts
+    if report.failed or counts[Outcome.SKIPPED]:
+        has_success = counts[Outcome.APPLIED] or counts[Outcome.ALREADY]
+        is_away = not has_success and all(
+            result.unavailable or result.outcome is Outcome.STALE for result in report.problems
+        )
+        return ExitCode.UNAVAILABLE if is_away else ExitCode.FAILED
+    is_protected = any(hazard.kind == HazardKind.PROTECTED for hazard in plan.hazards)
+    return ExitCode.REFUSED if counts[Outcome.STALE] or is_protected else ExitCode.DONE

@@ -1,0 +1,131 @@
+"""Commands on profile files, offline: init, validate, render, fmt."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from reconciler.authoring.yaml_writer import profile_yaml
+from reconciler.cli.app import App
+from reconciler.cli.render import findings_text, links_for, warn
+from reconciler.cli.streams import print_document, print_json, print_result, stderr_line
+from reconciler.config.template import TEMPLATE
+from reconciler.errors import ExitCode, Refused
+from reconciler.reports.text import diagnostics_text, difference_of_texts
+from reconciler.reports.wording import count
+from reconciler.values import shown
+
+_EXAMPLE = """\
+customer_user_id: qa-jane
+first_name: Jane
+email: jane.doe@example.com
+custom_attributes:
+  favourite_sport: yoga
+meta:
+  labels: [qa]
+"""
+
+
+def init(app: App, *, folder: Path) -> None:
+    """Writes a configuration, a first profile, and the lines of .gitignore that are missing.
+
+    Raises Refused if there is a configuration.
+    """
+    config = folder / "reconcile.yaml"
+    if config.exists():
+        raise Refused(f"{config} exists already; nothing was written", hint="Edit it instead.")
+    profiles = folder / "profiles"
+    profiles.mkdir(parents=True, exist_ok=True)
+    config.write_text(TEMPLATE, "utf-8")
+    print_result(f"wrote {shown(str(config))}")
+    if not any(profiles.iterdir()):
+        (profiles / "jane.yaml").write_text(_EXAMPLE, "utf-8")
+        print_result(f"wrote {shown(str(profiles / 'jane.yaml'))}")
+    ignore = folder / ".gitignore"
+    present = ignore.read_bytes() if ignore.exists() else b""
+    missing = [line for line in (b".reconcile/", b"*.plan") if line not in present.splitlines()]
+    if missing:
+        separator = b"" if present.endswith((b"\n", b"\r")) or not present else b"\n"
+        ignore.write_bytes(present + separator + b"\n".join(missing) + b"\n")
+        print_result(f"wrote {shown(str(ignore))}")
+    change_folder = "" if folder.resolve() == Path.cwd() else f"cd {shlex.quote(str(folder))} && "
+    print_result(f"next: {shown(change_folder)}reconcile plan")
+
+
+def validate(
+    app: App, *, paths: Sequence[Path], format_: str, links: str | None, mask: bool | None
+) -> int:
+    """Prints the findings of profile files."""
+    with app.workspace(mask=mask) as workspace:
+        checked = workspace.validate(paths)
+        file_links = links_for([format_], workspace.config.root, base=links)
+        environment = workspace.environment.name
+    findings = app.findings(checked.diagnostics)
+    if format_ == "text":
+        if findings:
+            print_result(diagnostics_text(findings, color=app.uses_color(sys.stdout)))
+        if checked.valid:
+            noun = "profile" if checked.documents == 1 else "profiles"
+            print_result(f"{checked.documents} {noun} valid.")
+    else:
+        text = findings_text(
+            format_,
+            findings,
+            links=file_links,
+            environment=environment,
+            documents=checked.documents,
+        )
+        print_document([text])
+    return ExitCode.DONE if checked.valid else ExitCode.INVALID
+
+
+def render(
+    app: App,
+    *,
+    paths: Sequence[Path],
+    select: Sequence[str],
+    exclude: Sequence[str],
+    format_: str,
+    mask: bool | None,
+) -> None:
+    """Prints profile files with their defaults, templates and placeholders filled in."""
+    with app.workspace(mask=mask) as workspace:
+        documents = list(workspace.render(paths, select=select, exclude=exclude))
+    if format_ == "yaml":
+        print_document([f"---\n{profile_yaml(document, app.member)}" for _, document in documents])
+        return
+    print_json(
+        [
+            {
+                "address": profile.address,
+                "source": {"file": profile.source.file, "line": profile.source.line},
+                "template": profile.template or None,
+                "document": app.document(document.value),
+            }
+            for profile, document in documents
+        ]
+    )
+
+
+def fmt(app: App, *, paths: Sequence[Path], check: bool, diff: bool) -> int:
+    """Puts profile files in canonical form, or prints what would change."""
+    with app.workspace() as workspace:
+        formatted = workspace.format(paths, write=not (check or diff))
+    verb = "would format" if check or diff else "formatted"
+    for name, before, after in formatted.changed:
+        if diff and app.mask is None:
+            color = app.uses_color(sys.stdout)
+            print_result(difference_of_texts(name, before=before, after=after, color=color))
+        else:
+            print_result(f"{verb} {shown(name)}")
+    if formatted.diagnostics:
+        warn(app, formatted.diagnostics)
+    rest = formatted.files - len(formatted.changed)
+    participle = "to format" if check or diff else "formatted"
+    changed = count(len(formatted.changed), "file")
+    stderr_line(f"{changed} {participle}, {rest:,} left as they are.")
+    if formatted.diagnostics:
+        return ExitCode.INVALID
+    return ExitCode.FAILED if check and formatted.changed else ExitCode.DONE

@@ -1,0 +1,197 @@
+"""Options that several commands share, as decorators. Each option has an environment variable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import wraps
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def option(name: str, *names: str, **extra: Any) -> Callable[[Command], Command]:
+    """An option with its variable: RECONCILE_ plus the long option in capitals."""
+    variable = "RECONCILE_" + name.removeprefix("--").split("/")[0].upper().replace("-", "_")
+    return click.option(name, *names, envvar=variable, show_envvar=True, **extra)
+
+
+def format_option(*choices: str) -> Callable[[Command], Command]:
+    """``--format``; the first of its choices is the default."""
+    return option(
+        "--format",
+        "format_",
+        type=click.Choice(choices),
+        default=choices[0],
+        show_default=True,
+        help="How to print the result.",
+    )
+
+
+mask_option = option(
+    "--mask/--no-mask",
+    default=None,
+    help="Show tags like (personal #1) instead of personal values, or not, whatever is configured.",
+)
+links_option = option(
+    "--links",
+    metavar="URL",
+    help="Where the files can be read, for links to lines: https://HOST/OWNER/NAME/blob/COMMIT/. "
+    "Known by itself in GitHub Actions and GitLab CI.",
+)
+no_cache_option = option(
+    "--no-cache",
+    is_flag=True,
+    help="Read every file, also those that did not change since they were read last.",
+)
+show_requests_option = option("--show-requests", is_flag=True, help="Print the exact requests.")
+auto_approve_option = option("--auto-approve", is_flag=True, help="Do not ask.")
+max_changes_option = option(
+    "--max-changes", type=click.IntRange(min=0), metavar="N", help="Refuse a larger plan."
+)
+digest_option = option("--digest", metavar="sha256:…", help="Apply only the plan with this digest.")
+events_option = option(
+    "--json", "json_", is_flag=True, help="Print an event stream, one JSON object a line."
+)
+
+
+def selection_options(command: Command) -> Command:
+    """``--select`` and ``--exclude``."""
+    return _all_of(
+        command,
+        option(
+            "--exclude",
+            multiple=True,
+            metavar="GLOB",
+            help="Leave out these addresses, or label:NAME. Can be repeated; wins over --select.",
+        ),
+        option(
+            "--select",
+            multiple=True,
+            metavar="GLOB",
+            help="Only these addresses, or label:NAME. Can be repeated.",
+        ),
+    )
+
+
+class PlanOptions(NamedTuple):
+    """The options that decide which changes a plan has; the names are those of `Workspace.plan`."""
+
+    refresh: bool
+    reassert: bool
+    prune: bool
+    select: tuple[str, ...]
+    exclude: tuple[str, ...]
+    since: str | None
+
+    @property
+    def is_default(self) -> bool:
+        """Whether no option was given."""
+        return not any(self)
+
+    @property
+    def is_selecting(self) -> bool:
+        """Whether profiles may be left out."""
+        return bool(self.select or self.exclude or self.since)
+
+
+def plan_options(command: Command) -> Command:
+    """The options of `PlanOptions`, passed to the command as ``plan_options``."""
+    return _all_of(
+        _gathered(command, PlanOptions, name="plan_options"),
+        option(
+            "--since",
+            metavar="REVISION",
+            help="Only profiles whose files changed since this git revision.",
+        ),
+        selection_options,
+        option(
+            "--prune",
+            is_flag=True,
+            help="Delete recorded profiles that are in no file, within the caps.",
+        ),
+        option(
+            "--reassert",
+            is_flag=True,
+            help="Send every managed field again, whatever the state says.",
+        ),
+        option(
+            "--refresh",
+            is_flag=True,
+            help="First read what the API will tell: custom attributes and identifiers.",
+        ),
+    )
+
+
+class OutputOptions(NamedTuple):
+    """How and where a plan is shown."""
+
+    format_: str
+    json_out: Path | None
+    html_out: Path | None
+    markdown_out: Path | None
+    show_requests: bool
+    links: str | None
+    max_bytes: int
+
+    def files(self) -> Iterator[tuple[str, Path]]:
+        """The format and the path of each file to write."""
+        for format_, path in (
+            ("json", self.json_out),
+            ("html", self.html_out),
+            ("markdown", self.markdown_out),
+        ):
+            if path is not None:
+                yield format_, path
+
+    def formats(self) -> set[str]:
+        """All formats in which the plan is written."""
+        return {self.format_, *(format_ for format_, _ in self.files())}
+
+
+def output_options(command: Command) -> Command:
+    """The options of `OutputOptions`, passed to the command as ``output``, and ``--mask``."""
+    return _all_of(
+        _gathered(command, OutputOptions, name="output"),
+        mask_option,
+        option(
+            "--max-bytes",
+            type=click.IntRange(min=8_000),
+            default=65_000,
+            metavar="N",
+            show_default=True,
+            help="The size of the Markdown; the least important is cut. GitHub takes 65,536.",
+        ),
+        links_option,
+        show_requests_option,
+        *(
+            option(
+                f"--{name}-out",
+                metavar="FILE",
+                type=click.Path(path_type=Path, dir_okay=False),
+                help=f"Write the plan as {title} too.",
+            )
+            for name, title in (("markdown", "Markdown"), ("html", "HTML"), ("json", "JSON"))
+        ),
+        format_option("text", "json", "markdown", "html", "github", "gitlab"),
+    )
+
+
+def _gathered(command: Command, group: Any, *, name: str) -> Command:
+    """A command that gets the options of a named tuple as one argument."""
+
+    @wraps(command)
+    def gathering(*arguments: Any, **options: Any) -> Any:
+        options[name] = group(**{field: options.pop(field) for field in group._fields})
+        return command(*arguments, **options)
+
+    return gathering  # type: ignore[return-value]
+
+
+def _all_of(command: Command, *options: Callable[[Command], Command]) -> Command:
+    """A command with several options; help lists the last of them first."""
+    for each in options:
+        command = each(command)
+    return command

@@ -1,0 +1,91 @@
+"""Commands that show a plan: plan, show."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from reconciler.cli.app import App
+from reconciler.cli.options import OutputOptions, PlanOptions
+from reconciler.cli.render import deliver_findings, deliver_plan, links_for, warn
+from reconciler.cli.stopping import stopping_on_signals
+from reconciler.cli.streams import stderr_line
+from reconciler.config.reader import find_config, load_config
+from reconciler.core.contract_files import load_contract
+from reconciler.core.plan import Plan
+from reconciler.errors import Diagnostic, ExitCode, InputError, Interrupted
+from reconciler.reports.tally import Tally
+from reconciler.values import shown
+from reconciler.workspace.facade import Workspace, read_plan
+
+
+def plan(
+    app: App,
+    *,
+    out: Path | None,
+    output: OutputOptions,
+    plan_options: PlanOptions,
+    mask: bool | None,
+    blame: bool,
+    no_cache: bool,
+    detailed_exitcode: bool,
+) -> int:
+    """Prints the plan of the files; touches neither state nor API."""
+    with stopping_on_signals(app), app.workspace(mask=mask, cache=not no_cache) as workspace:
+        links = links_for(output.formats(), workspace.config.root, base=output.links)
+        try:
+            plan_, tally = plan_files(app, workspace, options=plan_options, out=out)
+        except InputError as problem:
+            environment = workspace.environment.name
+            deliver_findings(app, problem, output=output, links=links, environment=environment)
+            raise
+        view = app.view(
+            plan_,
+            tally=tally,
+            rate=workspace.environment.rate,
+            blame=workspace.blame(plan_) if blame else None,
+            links=links,
+        )
+        deliver_plan(app, view, output=output)
+    if out is not None and output.format_ == "text":
+        file = shown(str(out))
+        stderr_line(f"saved to {file}; apply exactly this with: reconcile apply {file}")
+    pending = detailed_exitcode and not plan_.is_empty
+    return ExitCode.CHANGES if pending else ExitCode.DONE
+
+
+def plan_files(
+    app: App, workspace: Workspace, *, options: PlanOptions, out: Path | None = None
+) -> tuple[Plan, Tally]:
+    """The plan of the profile files, and the sums of its changes; warnings go to stderr.
+
+    Raises Interrupted if a signal came meanwhile.
+    """
+
+    def on_findings(findings: Sequence[Diagnostic]) -> None:
+        app.status.clear()
+        warn(app, findings)
+
+    plan_, tally = workspace.plan_counted(
+        Tally(), out=out, on_findings=on_findings, **options._asdict()
+    )
+    app.status.clear()
+    if app.is_stopping:
+        raise Interrupted("interrupted; nothing was planned")
+    if options.is_selecting and plan_.is_empty and not (plan_.unchanged or plan_.orphans):
+        stderr_line("warning: --select, --exclude and --since leave no profile")
+    return plan_, tally
+
+
+def show(app: App, *, file: Path, output: OutputOptions, mask: bool | None) -> None:
+    """Prints a saved plan; needs a configuration only for its choice of masking."""
+    plan_ = read_plan(file)
+    here = Path.cwd()
+    path = Path(app.config) if app.config else find_config(here)
+    config = load_config(path, start=here) if path else None
+    if (config is not None and config.mask) if mask is None else mask:
+        # A plan does not name its dialect. The later dialect knows every field; all others are masked.
+        app.mask_values(load_contract("openapi"), config.public_attributes if config else ())
+    root = config.root if config else here
+    links = links_for(output.formats(), root, base=output.links)
+    deliver_plan(app, app.view(plan_, links=links), output=output)

@@ -1,0 +1,127 @@
+"""Prints a plan or findings in the format that the options name, and writes the files that they name."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from reconciler.atomicfile import write_whole
+from reconciler.cli.app import App
+from reconciler.cli.options import OutputOptions
+from reconciler.cli.streams import can_encode, print_document, stderr_line, write
+from reconciler.errors import Diagnostic, InputError
+from reconciler.reports.json import diagnostics_json, plan_json_parts
+from reconciler.reports.plan_text import plan_text_parts
+from reconciler.reports.view import Links, PlanView
+
+_LINKED_FORMATS = frozenset({"markdown", "html", "github", "gitlab", "sarif"})
+"""Formats that name files from the root of the repository, or link to them."""
+
+_CHARACTERS_AT_ONCE = 1 << 18
+
+
+def links_for(formats: Iterable[str], root: Path, *, base: str | None) -> Links | None:
+    """Links to the files below a folder, if a format shows links. ``base``: see `links_to_files`."""
+    if _LINKED_FORMATS.isdisjoint(formats):
+        return None
+    from reconciler.cli.formats import links_to_files
+
+    return links_to_files(root, base)
+
+
+def deliver_plan(app: App, view: PlanView, *, output: OutputOptions) -> None:
+    """Prints a plan, and writes the files that the options name."""
+    for format_, path in output.files():
+        write_whole(path, _plan_parts(view, output, format_=format_))
+    if output.format_ == "text":
+        print_plan(app, view, show_requests=output.show_requests)
+    else:
+        print_document(_plan_parts(view, output, format_=output.format_))
+
+
+def print_plan(app: App, view: PlanView, *, show_requests: bool = False) -> None:
+    """Prints a plan as text."""
+    parts = plan_text_parts(
+        view,
+        color=app.uses_color(sys.stdout),
+        show_requests=show_requests,
+        ascii=not can_encode(sys.stdout, "→"),
+    )
+    pending, size = [], 0
+    for part in parts:
+        pending.append(part)
+        size += len(part)
+        if size >= _CHARACTERS_AT_ONCE:
+            write(sys.stdout, "".join(pending))
+            pending, size = [], 0
+    write(sys.stdout, "".join(pending))
+
+
+def deliver_findings(
+    app: App,
+    problem: InputError,
+    *,
+    output: OutputOptions,
+    links: Links | None,
+    environment: str,
+) -> None:
+    """Shows a reviewer the findings in place of a plan that cannot be made."""
+
+    def text(format_: str) -> str:
+        return findings_text(
+            format_,
+            app.findings(problem.diagnostics),
+            links=links,
+            environment=environment,
+            limit=output.max_bytes,
+        )
+
+    if not problem.diagnostics:
+        return
+    if output.markdown_out is not None:
+        write_whole(output.markdown_out, [text("markdown")])
+    if output.format_ in ("markdown", "github"):
+        print_document([text(output.format_)])
+
+
+def findings_text(
+    format_: str,
+    findings: Sequence[Diagnostic],
+    *,
+    links: Links | None,
+    environment: str,
+    documents: int = 0,
+    limit: int | None = None,
+) -> str:
+    """Findings in any format except text. ``documents``: how many documents were checked; ``limit``: the
+    most bytes of Markdown, by default what GitHub takes."""
+    if format_ == "json":
+        return diagnostics_json(findings)
+    from reconciler.cli.formats import findings_in_format
+
+    return findings_in_format(
+        format_,
+        findings,
+        links=links,
+        environment=environment,
+        documents=documents,
+        limit=limit,
+    )
+
+
+def warn(app: App, findings: Sequence[Diagnostic]) -> None:
+    """Prints findings to stderr."""
+    from reconciler.reports.text import diagnostics_text  # not needed by a plan without findings
+
+    text = diagnostics_text(app.findings(findings), color=app.uses_color(sys.stderr))
+    stderr_line(text.rstrip("\n"))
+
+
+def _plan_parts(view: PlanView, output: OutputOptions, *, format_: str) -> Iterable[str]:
+    """A plan in any format except text, in parts."""
+    if format_ == "json":
+        return plan_json_parts(view)
+    from reconciler.cli.formats import plan_in_format
+
+    return [plan_in_format(view, output, format_=format_)]

@@ -1,0 +1,91 @@
+"""Commands on the recorded state: state list, show, rm, pull, push, unlock."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from reconciler.cli.app import App
+from reconciler.cli.streams import print_json, print_result, stderr_line
+from reconciler.core.record_codec import encode_export, encode_record
+from reconciler.errors import InputError, Refused
+from reconciler.reports.text import difference_text, record_text, records_text
+from reconciler.values import shown
+
+
+def state_list(app: App, *, format_: str, mask: bool | None) -> None:
+    """Prints all records."""
+    with app.workspace(mask=mask) as workspace:
+        records = list(workspace.store.records())
+    if app.mask is not None:
+        records = [app.mask.record(record) for record in records]
+    if format_ == "json":
+        print_json([encode_record(record) for record in records])
+    else:
+        print_result(records_text(records, color=app.uses_color(sys.stdout)))
+
+
+def state_show(app: App, *, address: str, format_: str, mask: bool | None) -> None:
+    """Prints one record. Raises Refused if there is none."""
+    with app.workspace(mask=mask) as workspace:
+        record = workspace.store.record(address)
+    if record is None:
+        raise Refused(f"the state does not know {address}", hint="See `reconcile state list`.")
+    if app.mask is not None:
+        record = app.mask.record(record)
+    if format_ == "json":
+        print_json(encode_record(record))
+    else:
+        print_result(record_text(record, color=app.uses_color(sys.stdout)))
+
+
+def state_rm(app: App, *, addresses: Sequence[str]) -> None:
+    """Removes records; sends nothing."""
+    with app.workspace() as workspace:
+        backup = workspace.forget(addresses)
+    print_result("\n".join(f"forgot {shown(address)}" for address in addresses))
+    _report_backup(backup)
+
+
+def state_pull(app: App) -> None:
+    """Prints the whole state."""
+    with app.workspace() as workspace:
+        print_json(encode_export(workspace.export()))
+
+
+def state_push(app: App, *, file: Path, force: bool) -> None:
+    """Replaces the whole state, and prints what changed."""
+    data = _read_export(file)
+    with app.workspace() as workspace:
+        before, backup = workspace.import_state(data, force=force)
+        after = workspace.export()
+    if app.mask is not None:
+        before, after = app.mask.export(before), app.mask.export(after)
+    print_result(difference_text(encode_export(before), encode_export(after)))
+    if backup is not None:
+        _report_backup(backup)
+
+
+def state_unlock(app: App, *, lock_id: str) -> None:
+    """Removes a lock."""
+    with app.workspace() as workspace:
+        workspace.store.unlock(lock_id)
+    print_result("unlocked")
+
+
+def _read_export(file: Path) -> Any:
+    """The JSON of a file, or of stdin for ``-``."""
+    try:
+        content = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+        return json.loads(content.decode("utf-8"))
+    except OSError as problem:
+        raise InputError(f"cannot read {file}: {problem.strerror}") from None
+    except (ValueError, RecursionError):
+        raise Refused("this is not a state export: it is not JSON") from None
+
+
+def _report_backup(backup: Path | None) -> None:
+    stderr_line(f"the state before is in {shown(str(backup))}")

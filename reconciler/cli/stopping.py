@@ -1,0 +1,56 @@
+"""Signals: the first lets the work under way finish, the second ends the program at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+
+from reconciler.cli.app import App
+from reconciler.cli.streams import stderr_line, write
+from reconciler.errors import ExitCode, Interrupted
+
+_NOTICE = b"stopping: what is under way is finished and saved; once more to leave at once\n"
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@contextmanager
+def stopping_on_signals(app: App) -> Iterator[None]:
+    """Within, the first SIGINT, SIGTERM or SIGHUP keeps new work from starting, and the second ends the
+    program."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if app.signals:
+            os._exit(ExitCode.INTERRUPTED)
+        app.signals.append(number)
+        with suppress(OSError):  # not through the stream, which may be in the middle of a write
+            os.write(2, _NOTICE)
+
+    before = {number: signal.signal(number, handle) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, previous in before.items():
+            signal.signal(number, previous)
+
+
+def ask(app: App, question: str) -> str:
+    """The answer of a person at the terminal. A signal ends the wait at once.
+
+    Raises Interrupted on a signal, also on one that came before.
+    """
+    before = {number: signal.signal(number, signal.default_int_handler) for number in _SIGNALS}
+    try:
+        if app.is_stopping:
+            raise KeyboardInterrupt
+        write(sys.stderr, question)
+        return sys.stdin.readline().strip()
+    except KeyboardInterrupt:
+        stderr_line("")
+        raise Interrupted("interrupted; nothing was sent") from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,128 @@
+"""The standard streams: what they cannot encode is escaped, a broken pipe ends nothing early, and a
+stream that lost something turns success into failure at the end."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable
+from time import monotonic
+from typing import IO, Any, NoReturn, TextIO
+
+from reconciler.errors import ExitCode, InputError, ReconcileError
+from reconciler.values import shown, spelled
+
+_BROKEN: set[TextIO] = set()
+"""Streams that could not take everything that was written to them."""
+
+
+def open_closed_streams() -> None:
+    """Opens the null device in place of closed standard streams. Otherwise the next file that is opened
+    takes their descriptors, and text for the user lands in the state."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            mode = "r" if name == "stdin" else "w"
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
+
+
+def exit_with(code: int) -> NoReturn:
+    """Ends the program; a stream that could not take everything turns success into failure."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            _BROKEN.add(stream)
+    if not _BROKEN.isdisjoint((sys.stdout, sys.stderr)):
+        code = code or ExitCode.FAILED
+    sys.exit(code)
+
+
+def print_error(problem: ReconcileError) -> None:
+    """Prints an error to stderr: its findings, its message, its hint."""
+    diagnostics = problem.diagnostics if isinstance(problem, InputError) else ()
+    if diagnostics:
+        from reconciler.reports.text import diagnostics_text
+
+        stderr_line(diagnostics_text(diagnostics, color=False).rstrip("\n"))
+    stderr_line(f"error: {shown(problem.message)}")
+    if problem.hint:
+        stderr_line(f"  {shown(problem.hint)}")
+
+
+def stderr_line(text: str) -> None:
+    """Prints to stderr; characters that it cannot encode are escaped."""
+    write(sys.stderr, text + "\n")
+
+
+def print_result(text: str) -> None:
+    """Prints a result to stdout, ending in one line break at least."""
+    write(sys.stdout, text if text.endswith("\n") else text + "\n")
+
+
+def print_json(value: Any) -> None:
+    """Prints a JSON value to stdout, indented."""
+    print_result(spelled(value, indent=2))
+
+
+def print_document(parts: Iterable[str]) -> None:
+    """Prints a document of a format that is UTF-8 whatever the terminal is."""
+    try:
+        sys.stdout.flush()
+        for part in parts:
+            sys.stdout.buffer.write(part.encode("utf-8", "backslashreplace"))
+        sys.stdout.buffer.flush()
+    except (OSError, ValueError):
+        _BROKEN.add(sys.stdout)
+
+
+def write(stream: TextIO, text: str) -> None:
+    """Writes a text; characters that the stream cannot encode are escaped. A failure raises nothing:
+    `exit_with` turns it into the exit code."""
+    data = text.encode(stream.encoding or "ascii", "backslashreplace")
+    try:
+        stream.flush()
+        stream.buffer.write(data)
+        stream.buffer.flush()
+    except (OSError, ValueError):  # ValueError: it was closed
+        _BROKEN.add(stream)
+
+
+def can_encode(stream: TextIO, text: str) -> bool:
+    """Whether a stream's encoding has all characters of a text."""
+    try:
+        text.encode(stream.encoding or "ascii")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def is_smart_terminal(stream: IO[Any]) -> bool:
+    """Whether a stream is a terminal that can move its cursor and show colours."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+class StatusLine:
+    """Shows on a terminal how far reading and planning are, once they take longer than a second."""
+
+    def __init__(self, stream: TextIO, *, delay: float = 1, interval: float = 0.1) -> None:
+        """``delay``: seconds until it first appears; ``interval``: seconds between two updates."""
+        self._stream = stream
+        self._next = monotonic() + delay
+        self._interval = interval
+        self._is_shown = False
+        self._is_enabled = is_smart_terminal(stream)
+
+    def update(self, phase: str, done: int, *, total: int | None) -> None:
+        """Shows the progress of a phase; ``total`` is None while it is unknown."""
+        now = monotonic()
+        if self._is_enabled and now >= self._next:
+            self._next = now + self._interval
+            of = "" if total is None else f" of {total:,}"
+            self._is_shown = True
+            write(self._stream, f"\r\x1b[K{phase}: {done:,}{of}")
+
+    def clear(self) -> None:
+        """Removes the line from the terminal."""
+        if self._is_shown:
+            self._is_shown = False
+            write(self._stream, "\r\x1b[K")
