@@ -40,7 +40,8 @@ if TYPE_CHECKING:
     from reconciler.core.planner import Selection
     from reconciler.core.records import Export, Fact, Header, Known, Presence, Record
     from reconciler.core.transitions import Rate
-    from reconciler.emulator.api import Emulator, EmulatorServer
+    from reconciler.emulator.api import Emulator
+    from reconciler.emulator.server import EmulatorServer
     from reconciler.errors import (
         Diagnostic,
         ExitCode,
@@ -113,7 +114,8 @@ __getattr__ = exported(
         "reconciler.core.planner": "Selection",
         "reconciler.core.records": "Export Fact Header Known Presence Record",
         "reconciler.core.transitions": "Rate",
-        "reconciler.emulator.api": "Emulator EmulatorServer",
+        "reconciler.emulator.api": "Emulator",
+        "reconciler.emulator.server": "EmulatorServer",
         "reconciler.errors": "Diagnostic ExitCode InputError Interrupted NotAuthorised ReconcileError "
         "Refused RemoteUnavailable Severity Source StateRefused UsageError",
         "reconciler.workspace.facade": "Checked Workspace",

@@ -12,7 +12,7 @@ from hypothesis import settings
 
 from reconciler.core.contract import Contract
 from reconciler.core.contract_files import load_contract
-from reconciler.emulator.api import Emulator, EmulatorServer
+from reconciler.emulator import Emulator, EmulatorServer
 from tests.support.wire import Api
 
 settings.register_profile("local", deadline=None, database=None)

@@ -9,7 +9,10 @@ from time import sleep
 from reconciler.cli.app import App
 from reconciler.cli.stopping import stopping_on_signals
 from reconciler.cli.streams import print_result
-from reconciler.emulator.api import Emulator, EmulatorServer, RateLimit, RateMode, parse_fault
+from reconciler.emulator.api import Emulator
+from reconciler.emulator.faults import parse_fault
+from reconciler.emulator.server import EmulatorServer
+from reconciler.emulator.traffic import RateLimit, RateMode
 from reconciler.errors import ExitCode, ReconcileError
 
 _POLL_SECONDS = 0.1

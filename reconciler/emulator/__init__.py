@@ -2,10 +2,18 @@
 
 A module imports only from those above it.
 
-    http (edge)     an HTTP server on this machine that sends whatever bytes it is told to
-    faults (edge)   faults on request: text → fault, which requests it strikes, how an answer is broken
-    traffic (edge)  the log of requests, and the rate at which they came
-    api (edge)      the API: requests judged by the contract, answers, storage
+    http (edge)            an HTTP server on this machine that sends the bytes that it is given
+    profile                the profile that the emulator stores
+    judge                  the verdict on a request: its headers and its body against the contract
+    responses (edge)       the API's answers: results, and the error body
+    faults                 a fault, and the text that describes it
+    active_faults (edge)   the active faults: which of them strike a request, and what they do to it
+    wire (edge)            answers as bytes and pauses, altered by faults
+    traffic (edge)         the log of requests, and the watch over their rate
+    storage (edge)         profiles in memory, or in an SQLite file
+    debug                  the debug endpoint
+    api (edge)             the API without HTTP: routes, transitions, answers
+    server (edge)          the API on a port, with faults in front of it
 """
 
 from __future__ import annotations
@@ -15,21 +23,32 @@ from typing import TYPE_CHECKING
 from reconciler.exports import exported
 
 if TYPE_CHECKING:
-    from reconciler.emulator.api import Emulator, EmulatorServer, FaultHook, Switches
+    from reconciler.emulator.active_faults import Faults
+    from reconciler.emulator.api import PROFILE_PATH, Emulator
+    from reconciler.emulator.debug import DEBUG_PATH
     from reconciler.emulator.faults import Fault, FaultKind, parse_fault
-    from reconciler.emulator.http import Answer
+    from reconciler.emulator.http import Answer, End, Reply
+    from reconciler.emulator.judge import Switches
+    from reconciler.emulator.server import FAULT_HEADER, EmulatorServer, FaultChooser, FaultHook
     from reconciler.emulator.traffic import RateLimit, RateMode, Received, Sent, Violation
 
 __all__ = [
+    "DEBUG_PATH",
+    "FAULT_HEADER",
+    "PROFILE_PATH",
     "Answer",
     "Emulator",
     "EmulatorServer",
+    "End",
     "Fault",
+    "FaultChooser",
     "FaultHook",
     "FaultKind",
+    "Faults",
     "RateLimit",
     "RateMode",
     "Received",
+    "Reply",
     "Sent",
     "Switches",
     "Violation",
@@ -39,9 +58,13 @@ __all__ = [
 __getattr__ = exported(
     __name__,
     {
-        "reconciler.emulator.api": "Emulator EmulatorServer FaultHook Switches",
+        "reconciler.emulator.active_faults": "Faults",
+        "reconciler.emulator.api": "PROFILE_PATH Emulator",
+        "reconciler.emulator.debug": "DEBUG_PATH",
         "reconciler.emulator.faults": "Fault FaultKind parse_fault",
-        "reconciler.emulator.http": "Answer",
+        "reconciler.emulator.http": "Answer End Reply",
+        "reconciler.emulator.judge": "Switches",
+        "reconciler.emulator.server": "FAULT_HEADER EmulatorServer FaultChooser FaultHook",
         "reconciler.emulator.traffic": "RateLimit RateMode Received Sent Violation",
     },
 )

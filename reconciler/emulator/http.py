@@ -1,9 +1,9 @@
-"""A small HTTP/1.1 server on 127.0.0.1 that sends whatever it is told, at whatever pace.
+"""A small HTTP/1.1 server on 127.0.0.1 that sends the bytes and keeps the pauses that its handler gives.
 
-It reads requests strictly and leaves every byte of an answer to its handler: frameworks and
-``http.server`` would repair, or refuse to send, just the answers that a stand-in is wanted for. All
-connections share one event loop in a thread of its own, so that waiting costs nothing and holds
-nothing up.
+It reads requests strictly and leaves every byte of an answer to its handler. Frameworks and
+``http.server`` would repair, or refuse to send, exactly the answers that the emulator has to send. All
+connections share one event loop in a thread of its own, so a connection that waits costs nothing and
+delays no other one.
 """
 
 from __future__ import annotations
@@ -24,9 +24,16 @@ from typing import Any, Protocol, TypeVar, assert_never
 MAX_BODY = 1 << 20
 """Bytes of a request body; more is answered with 413."""
 _MAX_LINE = 1 << 16
+"""Bytes of a request line; more is answered with 414."""
 _MAX_HEAD = 1 << 17
+"""Bytes of a request line and its headers; more is answered with 431."""
 _MAX_DRAINED = 64 * MAX_BODY
+"""Bytes of a body that is too long that are read before its answer."""
 _BACKLOG = 512
+_CALL_CHECK = 0.5
+"""Seconds between two checks whether the server's thread still lives."""
+_PORT_RETRY = 0.05
+"""Seconds between two attempts to get the port back."""
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
 _LENGTH = re.compile(r"[0-9]{1,18}").fullmatch
 _REASONS = {int(status): status.phrase for status in HTTPStatus}
@@ -34,21 +41,22 @@ _Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """A complete request. Header names are in lower case; a header sent twice has both values,
-    joined by a comma. ``keep_alive`` is whether the client will send another one."""
+class HttpRequest:
+    """A complete request."""
 
     method: str
     path: str
     headers: dict[str, str]
+    """Names are in lower case. A header that was sent twice has both values, joined by a comma."""
     body: bytes
     peer_ip: str
     keep_alive: bool
+    """Whether the client may send another request over the connection."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A response, before it is put on the wire."""
+    """A response before it is sent."""
 
     status: int
     headers: Mapping[str, str]
@@ -62,7 +70,7 @@ class Answer:
 
 
 class End(StrEnum):
-    """What becomes of a connection after a reply."""
+    """The state of a connection after a reply."""
 
     KEEP = "keep"
     CLOSE = "close"
@@ -71,58 +79,64 @@ class End(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What is sent for one request: bytes, and seconds to wait, in their order. An infinite wait
-    lasts until the client goes. After it a kept connection is closed once it has been idle for
-    ``idle_limit`` seconds."""
+    """The reaction to one request, byte by byte."""
 
     steps: Iterable[bytes | float]
+    """Bytes to send and seconds to wait, in their order. An infinite wait lasts until the client goes."""
     end: End = End.KEEP
     idle_limit: float | None = None
+    """A kept connection is closed after so many idle seconds; None keeps it."""
 
 
 class Handler(Protocol):
-    """Answers requests. Its methods are called in the server's own thread and must not block."""
+    """Answers requests. The server calls it in its own thread, so it must not block."""
 
-    def serve(self, request: Request) -> bytes | Callable[[], Awaitable[Reply]]:
-        """The whole answer as it goes on the wire, or what comes to a reply in its time."""
+    def serve(self, request: HttpRequest) -> bytes | Callable[[], Awaitable[Reply]]:
+        """All bytes of the answer, or a function that arrives at a reply later."""
 
     def malformed(self, status: int, message: str) -> bytes:
-        """The answer to what is no request; the connection is closed after it."""
+        """The answer to bytes that are no request. The connection is closed after it."""
 
 
 class _Malformed(Exception):
+    """The bytes are no request."""
+
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
         self.status = status
 
 
 class Loopback:
-    """The server, on a port of 127.0.0.1; 0 takes a free one. Raises OSError where it cannot be had."""
+    """The server on a port of 127.0.0.1; 0 takes a free one. Raises OSError if the port is taken."""
 
     def __init__(self, handler: Handler, *, port: int = 0) -> None:
         self._handler = handler
         self._socket = _listen(port)
         self.port = int(self._socket.getsockname()[1])
-        self._connections: set[_Connection] = set()
-        self._up_at = 0.0
-        self._outage: asyncio.Task[None] | None = None
+        self._connections: set[_ClientConnection] = set()
+        self._initial_outage = 0.0
+        self._outage_end = 0.0
+        self._return: asyncio.Task[None] | None = None
         self._running = threading.Event()
         self._thread = threading.Thread(target=self._run, name="loopback", daemon=True)
 
-    def start(self, *, away: float = 0.0) -> None:
-        """Begins to answer, after being away for so many seconds."""
-        self._up_at = away
+    def start(self, *, outage: float = 0.0) -> None:
+        """Start to answer, after an outage of so many seconds."""
+        self._initial_outage = outage
         self._thread.start()
         self._running.wait()
 
     def stop(self) -> None:
-        """Closes the port and every connection; what was still to be sent is not."""
+        """Close the port and every connection. Bytes that wait to be sent are dropped."""
         self._call(self._stopping.set)
         self._thread.join()
 
     def cut_off(self, seconds: float) -> None:
-        """Resets every connection and refuses new ones for so long. It has begun when this returns;
-        called in the server's own thread, it begins once the answer at hand is sent."""
+        """Reset every connection and refuse new ones for so many seconds.
+
+        The outage has begun when this returns. A call from the server's own thread returns at once, and
+        the outage begins after the answer that is being sent.
+        """
         self._call(self._cut_off, seconds)
 
     def _call(self, function: Callable[..., object], *arguments: object) -> None:
@@ -137,7 +151,7 @@ class Loopback:
 
         with contextlib.suppress(RuntimeError):  # it has stopped
             self._loop.call_soon_threadsafe(call)
-            while not done.wait(0.5) and self._thread.is_alive():
+            while not done.wait(_CALL_CHECK) and self._thread.is_alive():
                 pass
 
     # --- the thread ---
@@ -149,41 +163,41 @@ class Loopback:
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
         await self._open(self._socket)
-        if self._up_at:
-            self._cut_off(self._up_at)
+        if self._initial_outage:
+            self._cut_off(self._initial_outage)
         self._running.set()
         await self._stopping.wait()
         self._listener.close()
         for connection in tuple(self._connections):
-            connection.leave()
-        await asyncio.sleep(0)  # a turn for the closed connections, whose tasks then are cancelled
+            connection.abort()
+        await asyncio.sleep(0)  # the tasks of the closed connections need a turn to be cancelled
 
     async def _open(self, listening: socket.socket) -> None:
         self._listener = await self._loop.create_server(
-            lambda: _Connection(self._loop, self._handler, self._connections),
+            lambda: _ClientConnection(self._loop, self._handler, connections=self._connections),
             sock=listening,
             backlog=_BACKLOG,
         )
 
     def _cut_off(self, seconds: float) -> None:
-        self._up_at = max(self._up_at, self._loop.time() + seconds)
+        self._outage_end = max(self._outage_end, self._loop.time() + seconds)
         self._listener.close()
         for connection in tuple(self._connections):
             connection.reset()
-        if self._outage is None:
-            self._outage = self._loop.create_task(self._come_back())
+        if self._return is None:
+            self._return = self._loop.create_task(self._come_back())
 
     async def _come_back(self) -> None:
-        while (left := self._up_at - self._loop.time()) > 0:
+        while (left := self._outage_end - self._loop.time()) > 0:
             await asyncio.sleep(left)
         while True:
             try:
                 listening = _listen(self.port)
                 break
-            except OSError:  # somebody else has it: wait for our turn
-                await asyncio.sleep(0.05)
+            except OSError:  # another program has the port
+                await asyncio.sleep(_PORT_RETRY)
         await self._open(listening)
-        self._outage = None
+        self._return = None
 
 
 def _listen(port: int) -> socket.socket:
@@ -199,23 +213,25 @@ def _listen(port: int) -> socket.socket:
 
 
 async def in_thread(function: Callable[[], _Result]) -> _Result:
-    """What a function returns or raises that may block: in a thread of its own, since a pool would
-    be exhausted by a hundred that wait."""
+    """The result of a function that may block; raises its exception.
+
+    Each call has a thread of its own: a hundred calls that wait would exhaust a pool.
+    """
     loop = asyncio.get_running_loop()
     done: asyncio.Future[_Result] = loop.create_future()
 
-    def tell(set_outcome: Callable[[Any], None], outcome: object) -> None:
+    def finish(set_outcome: Callable[[Any], None], outcome: object) -> None:
         if not done.done():
             set_outcome(outcome)
 
     def run() -> None:
         try:
             outcome: Any = function()
-            how: Callable[[Any], None] = done.set_result
+            set_outcome: Callable[[Any], None] = done.set_result
         except Exception as problem:
-            outcome, how = problem, done.set_exception
+            outcome, set_outcome = problem, done.set_exception
         with contextlib.suppress(RuntimeError):  # the server was stopped meanwhile
-            loop.call_soon_threadsafe(tell, how, outcome)
+            loop.call_soon_threadsafe(finish, set_outcome, outcome)
 
     threading.Thread(target=run, name="loopback call", daemon=True).start()
     return await done
@@ -230,14 +246,15 @@ class _Head:
     keep_alive: bool
 
 
-class _Connection(asyncio.Protocol):
-    """One connection: requests are answered one after the other, in their order."""
+class _ClientConnection(asyncio.Protocol):
+    """One connection. Its requests are answered one after the other, in their order."""
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
         handler: Handler,
-        connections: set[_Connection],
+        *,
+        connections: set[_ClientConnection],
     ) -> None:
         self._loop = loop
         self._handler = handler
@@ -248,7 +265,7 @@ class _Connection(asyncio.Protocol):
         self._task: asyncio.Task[None] | None = None
         self._idle: asyncio.TimerHandle | None = None
         self._half_closed = False
-        self._gone = loop.create_future()
+        self._client_gone = loop.create_future()
         self._writable = asyncio.Event()
         self._writable.set()
 
@@ -262,7 +279,7 @@ class _Connection(asyncio.Protocol):
     def connection_lost(self, problem: Exception | None) -> None:
         self._connections.discard(self)
         self._writable.set()
-        self._client_goes()
+        self._note_client_gone()
 
     def data_received(self, data: bytes) -> None:
         self._buffer = self._buffer + data if self._buffer else data
@@ -275,9 +292,9 @@ class _Connection(asyncio.Protocol):
             self._transport.pause_reading()
 
     def eof_received(self) -> bool:
-        """A client may close its half and still want the answer to what it sent."""
+        """Keep the connection while a request is answered: the client may have closed its half only."""
         self._half_closed = True
-        self._client_goes()
+        self._note_client_gone()
         return self._task is not None
 
     def pause_writing(self) -> None:
@@ -289,15 +306,15 @@ class _Connection(asyncio.Protocol):
     # --- requests ---
 
     def _advance(self) -> None:
-        """Answers what has arrived completely."""
+        """Answer the requests that have arrived completely."""
         while self._task is None and not self._transport.is_closing():
             try:
-                request = self._next()
+                request = self._next_request()
                 if request is None:
                     if self._half_closed:
                         self._transport.close()
                     return
-                coming = self._handler.serve(request)
+                response = self._handler.serve(request)
             except _Malformed as problem:
                 self._transport.write(self._handler.malformed(problem.status, str(problem)))
                 self._transport.close()
@@ -305,15 +322,15 @@ class _Connection(asyncio.Protocol):
             except Exception:
                 self._fail()
                 return
-            if isinstance(coming, bytes):
-                self._transport.write(coming)
+            if isinstance(response, bytes):
+                self._transport.write(response)
                 if not request.keep_alive:
                     self._transport.close()
             else:
-                self._task = self._loop.create_task(self._play(coming, request.keep_alive))
+                self._task = self._loop.create_task(self._play(response, request.keep_alive))
 
-    def _next(self) -> Request | None:
-        """The next request, once all of it is there; raises _Malformed."""
+    def _next_request(self) -> HttpRequest | None:
+        """The next request, if it has arrived completely; raises _Malformed."""
         head = self._head
         if head is None:
             head = self._head = self._next_head()
@@ -332,7 +349,9 @@ class _Connection(asyncio.Protocol):
             return None
         body, self._buffer = self._buffer[: head.length], self._buffer[head.length :]
         self._head = None
-        return Request(head.method, head.path, head.headers, body, self._peer_ip, head.keep_alive)
+        return HttpRequest(
+            head.method, head.path, head.headers, body, self._peer_ip, head.keep_alive
+        )
 
     def _next_head(self) -> _Head | None:
         buffer = self._buffer.lstrip(b"\r\n") if self._buffer[:1] in b"\r\n" else self._buffer
@@ -352,7 +371,8 @@ class _Connection(asyncio.Protocol):
         return _parse_head(buffer[:end])
 
     def _drain(self) -> None:
-        """Reads on, within reason: a client that is still sending would never see the answer."""
+        """Read the rest of a body that is too long, then raise _Malformed. A client that is still sending
+        would not see an earlier answer."""
         self._to_drain -= min(self._to_drain, len(self._buffer))
         self._buffer = b""
         if not self._to_drain:
@@ -360,15 +380,15 @@ class _Connection(asyncio.Protocol):
 
     # --- replies ---
 
-    async def _play(self, coming: Callable[[], Awaitable[Reply]], keep_alive: bool) -> None:
+    async def _play(self, response: Callable[[], Awaitable[Reply]], keep_alive: bool) -> None:
         try:
-            reply = await coming()
+            reply = await response()
             for step in reply.steps:
                 if isinstance(step, bytes):
                     self._transport.write(step)
                     await self._writable.wait()
                 elif step == float("inf"):
-                    await self._gone
+                    await self._client_gone
                 else:
                     await asyncio.sleep(step)
                 if self._transport.is_closing():
@@ -378,9 +398,9 @@ class _Connection(asyncio.Protocol):
             return
         finally:
             self._task = None
-        self._end(reply, keep_alive)
+        self._finish(reply, keep_alive)
 
-    def _end(self, reply: Reply, keep_alive: bool) -> None:
+    def _finish(self, reply: Reply, keep_alive: bool) -> None:
         match reply.end:
             case End.KEEP if keep_alive:
                 self._transport.resume_reading()
@@ -395,8 +415,7 @@ class _Connection(asyncio.Protocol):
                 assert_never(reply.end)
 
     def reset(self) -> None:
-        """Ends the connection so that the client sees a reset rather than an orderly end. What it has
-        been sent so far arrives."""
+        """End the connection with a reset instead of an orderly end. Bytes that were sent before arrive."""
         linger = struct.pack("ii", 1, 0)
         with contextlib.suppress(OSError):
             self._transport.get_extra_info("socket").setsockopt(
@@ -404,20 +423,20 @@ class _Connection(asyncio.Protocol):
             )
         self._transport.abort()
 
-    def leave(self) -> None:
-        """Ends the connection in good order, at once."""
+    def abort(self) -> None:
+        """End the connection at once, without a reset."""
         if self._task is not None:
             self._task.cancel()
         self._transport.abort()
 
     def _fail(self) -> None:
-        """A mistake of the handler's: told on stderr, and the client sees the connection break."""
+        """Print an exception of the handler to stderr and reset the connection."""
         traceback.print_exc()
         self.reset()
 
-    def _client_goes(self) -> None:
-        if not self._gone.done():
-            self._gone.set_result(None)
+    def _note_client_gone(self) -> None:
+        if not self._client_gone.done():
+            self._client_gone.set_result(None)
 
 
 def _parse_head(head: bytes) -> _Head:

@@ -1,7 +1,7 @@
-"""What came to the emulator: a log of requests and what became of them, and how fast they came.
+"""The log of requests, and the watch over their rate.
 
-The log is the emulator's history, complete enough to be held against a client's journal: who came
-when, what took effect in which order, what was answered. It never holds a key.
+The log is the emulator's history: when each request arrived, in which order the writes took effect, and
+what was answered. It is complete enough to check a client's journal against it. It never holds a key.
 """
 
 from __future__ import annotations
@@ -21,19 +21,20 @@ from pathlib import Path
 
 from reconciler.emulator.faults import Fault
 from reconciler.emulator.http import Answer
+from reconciler.emulator.judge import CUSTOMER_HEADER, PROFILE_HEADER, refuse_constant
 from reconciler.errors import ReconcileError, UsageError
 from reconciler.values import Json
 
-IDENTIFIERS = ("adapty-customer-user-id", "adapty-profile-id")
 _AUTHORIZATION = re.compile(r"Api-Key (?!public_live_)([!-~]+)")
 _SECRET_HEADERS = ("authorization", "proxy-authorization", "cookie")
 _KEY_LENGTH = 16
-"""Characters; a shorter key is nobody's secret, and would be found in any text."""
+"""Characters. A shorter key is no real secret, and too many texts contain it by chance."""
 
 
 @dataclass(frozen=True, slots=True)
 class RateLimit:
-    """So many requests of one key within any ``seconds``; ``str`` gives the text that `parse` reads."""
+    """At most ``count`` requests of one key within any ``seconds``; ``str`` gives the text that `parse`
+    reads."""
 
     count: int
     seconds: float
@@ -52,10 +53,10 @@ class RateLimit:
 
 
 class RateMode(StrEnum):
-    """What is done about a request above the rate; it is recorded in any case."""
+    """The reaction to a request above the rate. The request is recorded in every mode."""
 
     REFUSE = "refuse"
-    """429 with Retry-After. Requests that were refused do not count."""
+    """429 with Retry-After. Refused requests do not count."""
     BARE = "bare"
     """The same, without Retry-After."""
     RECORD = "record"
@@ -64,8 +65,8 @@ class RateMode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """A request above the rate: the ``number`` and ``key`` of its log entry, and how many requests of
-    its key, it included, had arrived within the limit's seconds."""
+    """A request above the rate: the ``number``, the time and the ``key`` of its log entry, and the count
+    of the key's requests within the limit's seconds, itself included."""
 
     number: int
     at: float
@@ -74,7 +75,7 @@ class Violation:
     count: int
 
     def as_json(self) -> dict[str, Json]:
-        """As the log file and the debug view have it."""
+        """The form of the log file and the debug endpoint."""
         return {
             "number": self.number,
             "at": self.at,
@@ -85,60 +86,61 @@ class Violation:
 
 
 class Sent(StrEnum):
-    """What went over the wire for a request."""
+    """The kind of reply that a request got."""
 
     ANSWER = "answer"
-    """What the API answered, as it is."""
+    """The API's answer, unchanged."""
     ALTERED = "altered"
-    """Something else: a fault's answer, or the API's after faults had their way with it."""
+    """A fault's answer, or the API's answer altered by faults."""
     NOTHING = "nothing"
 
 
 @dataclass(slots=True, kw_only=True)
 class Received:
-    """A request that arrived and what became of it; an entry of the log. Times are seconds of the
-    monotonic clock, which the processes of a machine share."""
+    """An entry of the log: a request and its result. Times are seconds of the monotonic clock, which all
+    processes of a machine share."""
 
     number: int
-    """1 for the first one that arrived."""
+    """1 for the first request that arrived."""
     at: float
     method: str
     path: str
     headers: Mapping[str, str]
     """Names in lower case; the key is hidden."""
     key: int = 0
-    """Which key it came with: 1 for the first one ever seen; 0 for none."""
+    """The number of its key: 1 for the first key that arrived; 0 for no key."""
     raw: bytes = field(default=b"", repr=False)
     authenticated: bool = False
     above_rate: float | None = None
-    """The seconds after which it would have been within the rate; None where it is."""
+    """The seconds after which it would have been within the rate; None if it is within the rate."""
     faults: tuple[Fault, ...] = ()
-    """Those that struck it."""
+    """The faults that struck it."""
     status: int = 0
-    """What the API answered, or a fault in its place; 0 for nothing (yet)."""
+    """The status of the API's answer, or of a fault's in its place; 0 without an answer (so far)."""
     answer: Answer | None = field(default=None, repr=False)
-    """What was handed out to be sent, before it was altered."""
+    """The answer before its alterations."""
     sent: Sent = Sent.NOTHING
     effect: int | None = None
-    """The place of its write among all writes that took effect, from 1; None if it wrote nothing
-    (yet)."""
+    """The position of its write among all writes that took effect, from 1; None if it wrote nothing (so
+    far)."""
     effect_at: float | None = None
     late_status: int | None = None
-    """What the API said when the request landed late, with nobody to hear it."""
+    """The API's status when the request took effect late, after the client stopped listening."""
 
     @property
     def body(self) -> Json:
-        """Parsed, or text where it was not JSON."""
+        """The parsed body; a text if it is not JSON."""
         return _parsed(self.raw)
 
     @property
     def address(self) -> str:
         """The customer id, or else ``profile:`` and the profile id; empty without either."""
-        customer, profile = (self.headers.get(name, "") for name in IDENTIFIERS)
+        customer = self.headers.get(CUSTOMER_HEADER, "")
+        profile = self.headers.get(PROFILE_HEADER, "")
         return customer or (f"profile:{profile}" if profile else "")
 
     def as_json(self) -> dict[str, Json]:
-        """The entry as the log file and the debug view have it."""
+        """The form of the log file and the debug endpoint."""
         return {
             "number": self.number,
             "at": self.at,
@@ -163,15 +165,15 @@ class _Rates:
     def __init__(self, limits: Sequence[RateLimit]) -> None:
         self.limits = tuple(limits)
         self.peaks = dict.fromkeys(self.limits, 0)
-        """The most requests of one key in any window, those included that were refused."""
+        """The most requests of one key in any window, with the refused ones."""
         self.total = 0
-        """Violations ever."""
+        """The number of all violations so far."""
         self._windows: dict[tuple[int, RateLimit], deque[float]] = {}
 
     def arrive(self, entry: Received, *, count_all: bool) -> tuple[list[Violation], float]:
-        """The violations of a request, and the seconds after which it would have been none. Unless
-        ``count_all``, only requests that are none count."""
-        found, wait, windows = [], 0.0, []
+        """The violations of a request, and the seconds after which it would have had none. Unless
+        ``count_all`` is set, a request with violations does not count."""
+        violations, wait, windows = [], 0.0, []
         for limit in self.limits:
             window = self._windows.setdefault((entry.key, limit), deque())
             windows.append(window)
@@ -180,17 +182,22 @@ class _Rates:
             count = len(window) + 1
             self.peaks[limit] = max(self.peaks[limit], count)
             if count > limit.count:
-                found.append(Violation(entry.number, entry.at, entry.key, limit, count))
+                violations.append(
+                    Violation(
+                        number=entry.number, at=entry.at, key=entry.key, limit=limit, count=count
+                    )
+                )
                 wait = max(wait, window[-limit.count] + limit.seconds - entry.at)
-        if count_all or not found:
+        if count_all or not violations:
             for window in windows:
                 window.append(entry.at)
-        self.total += len(found)
-        return found, wait
+        self.total += len(violations)
+        return violations, wait
 
 
 class _LogFile:
-    """Lines that are with the system when `write` returns: a killed process loses none."""
+    """A file of lines. The operating system has a line when `write` returns, so a killed process loses
+    none."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -212,7 +219,7 @@ class _LogFile:
 class Traffic:
     """The log and the rates. Safe to use from several threads.
 
-    ``accepted`` are the keys that are let in (any, if None), ``monotonic`` the clock of the log.
+    ``accepted`` are the accepted keys (None accepts every key), ``monotonic`` is the clock of the log.
     """
 
     def __init__(
@@ -228,7 +235,7 @@ class Traffic:
         self.log: deque[Received] = deque(maxlen=size)
         self.violations: deque[Violation] = deque(maxlen=size)
         self.problem: str | None = None
-        """Why the file ends early, if it does."""
+        """The reason why the file ends early; None if it does not."""
         self.mode = mode
         self._accepted = accepted
         self._rates = _Rates(limits)
@@ -239,7 +246,9 @@ class Traffic:
         self._file = None if file is None else _LogFile(file)
         self._note("start", {"at": monotonic(), "time": time.time(), "pid": os.getpid()})
 
-    def receive(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Received:
+    def receive(
+        self, method: str, path: str, *, headers: Mapping[str, str], body: bytes
+    ) -> Received:
         """The entry of a request that has just arrived."""
         named = {name.lower(): value.strip() for name, value in headers.items()}
         match = _AUTHORIZATION.fullmatch(named.get("authorization", ""))
@@ -265,8 +274,8 @@ class Traffic:
         return entry
 
     def _count(self, entry: Received) -> None:
-        counted = self.mode is RateMode.RECORD
-        violations, wait = self._rates.arrive(entry, count_all=counted)
+        count_all = self.mode is RateMode.RECORD
+        violations, wait = self._rates.arrive(entry, count_all=count_all)
         for violation in violations:
             self.violations.append(violation)
             self._note("violation", violation.as_json())
@@ -274,21 +283,21 @@ class Traffic:
             entry.above_rate = wait
 
     def conclude(self, received: Received) -> None:
-        """Has the file hold what became of a request."""
+        """Write the result of a request to the file."""
         self._note("request", received.as_json)
 
-    def landed(self, received: Received) -> None:
-        """Has the file hold that a request took effect after it was concluded."""
+    def note_late_effect(self, received: Received) -> None:
+        """Write to the file that a request took effect after it was concluded."""
         self._note("landed", received.as_json)
 
-    def view(self, after: int) -> Json:
-        """The entries of the log behind a number."""
-        found = [each.as_json() for each in tuple(self.log) if each.number > after]
-        shown: Json = json.loads(self._without_keys(json.dumps(found)))
-        return shown
+    def entries_after(self, number: int) -> Json:
+        """The entries of the log after a number, without keys."""
+        entries = [each.as_json() for each in tuple(self.log) if each.number > number]
+        hidden: Json = json.loads(self._without_keys(json.dumps(entries)))
+        return hidden
 
     def rates(self) -> dict[str, Json]:
-        """The limits, what was reached, and the requests above them."""
+        """The limits, the peaks, and the requests above the limits."""
         return {
             "mode": self.mode.value,
             "peaks": {str(limit): peak for limit, peak in self._rates.peaks.items()},
@@ -308,16 +317,11 @@ class Traffic:
             self.problem = f"cannot write the log {self._file.path}: {problem.strerror}"
 
     def _without_keys(self, text: str) -> str:
-        """JSON text in which the keys are hidden that clients put where they do not belong."""
+        """JSON text without the keys that a client put into the wrong place."""
         for key in tuple(self._keys):
             if len(key) >= _KEY_LENGTH:
                 text = text.replace(json.dumps(key)[1:-1], "(hidden)")
         return text
-
-
-def refuse_constant(name: str) -> float:
-    """For a JSON decoder that keeps to the standard: NaN and Infinity are errors."""
-    raise ValueError(f"Out of range float values are not JSON compliant: {name}")
 
 
 def _finite(text: str) -> float:
@@ -326,7 +330,7 @@ def _finite(text: str) -> float:
 
 
 _FINITE = json.JSONDecoder(parse_constant=refuse_constant, parse_float=_finite)
-"""For what is written down again: ``1e999`` would come out as no JSON."""
+"""For JSON that is written again: ``1e999`` would become Infinity, which is no JSON."""
 
 
 def _parsed(body: bytes) -> Json:

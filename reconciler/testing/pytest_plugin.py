@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from reconciler.emulator.api import EmulatorServer
+    from reconciler.emulator.server import EmulatorServer
     from reconciler.errors import ReconcileError
     from reconciler.testing.sandbox import ProfileHandle, Sandbox
     from reconciler.workspace.facade import Workspace

@@ -30,7 +30,8 @@ from reconciler.core.plan import Plan
 from reconciler.core.profiles import Profile
 from reconciler.core.records import Known, Record
 from reconciler.core.transitions import Observed, Rate, headers
-from reconciler.emulator.api import Emulator, EmulatorServer
+from reconciler.emulator.api import Emulator
+from reconciler.emulator.server import EmulatorServer
 from reconciler.errors import ReconcileError, Refused, Source, UsageError
 from reconciler.reports.masking import Mask
 from reconciler.reports.plan_text import plan_text

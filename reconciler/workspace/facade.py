@@ -1076,7 +1076,8 @@ class Workspace:
         environment = self.environment
         with ExitStack() as stack:
             if environment.url == EMULATOR:
-                from reconciler.emulator.api import Emulator, EmulatorServer
+                from reconciler.emulator.api import Emulator
+                from reconciler.emulator.server import EmulatorServer
 
                 emulator = Emulator(dialect=environment.dialect.value, db=environment.emulator_db)
                 stack.callback(emulator.close)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.emulator.api import Emulator
+from reconciler.emulator import Emulator
 from tests.cli.test_main import Place
 from tests.reports.test_blame import Git
 

@@ -13,8 +13,7 @@ from click.testing import CliRunner
 from reconciler import Refused, Workspace
 from reconciler.core.planner import expired
 from reconciler.core.records import Presence
-from reconciler.emulator.api import Emulator, EmulatorServer
-from reconciler.emulator.faults import parse_fault
+from reconciler.emulator import Emulator, EmulatorServer, parse_fault
 from reconciler.remote.answers import Answer, CallResult
 from reconciler.testing.sandbox import InstantClock
 from tests.support.wire import create

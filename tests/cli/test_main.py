@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.emulator.api import Answer, Emulator, EmulatorServer, Received
+from reconciler.emulator import Answer, Emulator, EmulatorServer, Received
 
 ROOT = Path(__file__).parent.parent.parent
 KEY = "secret_live_abcdefgh.0123456789abcdef0123456789abcdef"
@@ -229,7 +229,7 @@ def test_refresh_reports_drift_and_what_it_cannot_see(place: Place) -> None:
         "Content-Type": "application/json",
     }
     body = b'{"custom_attributes": [{"key": "tier", "value": "tin"}]}'
-    api.handle("PATCH", "/api/v2/server-side-api/profile/", headers, body)
+    api.handle("PATCH", "/api/v2/server-side-api/profile/", headers=headers, body=body)
     api.close()
     assert "No changes." in place.run("plan")
     assert place.bodies("--refresh") == [{"custom_attributes": [{"key": "tier", "value": "gold"}]}]

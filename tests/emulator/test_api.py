@@ -20,7 +20,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reconciler.emulator.api import (
+from reconciler.emulator import (
     DEBUG_PATH,
     PROFILE_PATH,
     Answer,
@@ -539,7 +539,10 @@ def test_a_field_added_to_the_contract_data_is_known() -> None:
         "adapty-customer-user-id": "jane",
         "content-type": "application/json",
     }
-    assert emulator.handle("POST", PROFILE_PATH, headers, b'{"shoe_size": 40}').status == 200
+    assert (
+        emulator.handle("POST", PROFILE_PATH, headers=headers, body=b'{"shoe_size": 40}').status
+        == 200
+    )
     assert emulator.content()[0]["fields"] == {"shoe_size": 40}
 
 
@@ -653,7 +656,9 @@ def test_any_sequence_of_writes_ends_as_a_dictionary_merge_would(
     }
     expected: dict[str, Any] = {}
     for write in writes:
-        answer = emulator.handle("POST", PROFILE_PATH, headers, json.dumps(pairs(**write)).encode())
+        answer = emulator.handle(
+            "POST", PROFILE_PATH, headers=headers, body=json.dumps(pairs(**write)).encode()
+        )
         assert answer.status == 200
         for key, value in write.items():
             expected[key] = value if isinstance(value, str | None) else float(value)
@@ -800,7 +805,7 @@ def test_content_is_equal_for_equal_writes_in_another_order() -> None:
                 "content-type": "application/json",
             }
             body = json.dumps({"first_name": user}).encode()
-            assert emulator.handle("POST", PROFILE_PATH, headers, body).status == 200
+            assert emulator.handle("POST", PROFILE_PATH, headers=headers, body=body).status == 200
         return emulator.content()
 
     assert written("a", "b", "c") == written("c", "a", "b")
@@ -894,7 +899,7 @@ def _write_many(db: Path, worker: int, count: int, ready: Barrier) -> None:
             "content-type": "application/json",
         }
         body = json.dumps(pairs(**{f"w{worker}": number, f"w{worker}.{number % 5}": "x"})).encode()
-        assert emulator.handle("POST", PROFILE_PATH, headers, body).status == 200
+        assert emulator.handle("POST", PROFILE_PATH, headers=headers, body=body).status == 200
     emulator.close()
 
 

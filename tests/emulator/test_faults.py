@@ -17,21 +17,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.emulator import faults as menu
-from reconciler.emulator.api import (
+from reconciler.emulator import (
     PROFILE_PATH,
     Answer,
     Emulator,
     EmulatorServer,
+    End,
     Fault,
     FaultKind,
     Faults,
     Received,
+    Reply,
     Sent,
     parse_fault,
 )
-from reconciler.emulator.faults import Course
-from reconciler.emulator.http import End, Reply
+from reconciler.emulator.active_faults import FaultPlan
+from reconciler.emulator.faults import BODIES, CONDITIONS, FAULT_SYNTAX, FRAMINGS
 from reconciler.errors import UsageError
 from tests.support.wire import KEY, Api, Heard, hear, listen, request_bytes
 
@@ -143,10 +144,10 @@ def test_any_text_is_a_fault_or_a_usage_error(text: str) -> None:
 
 def test_the_document_names_every_fault_option_body_and_framing() -> None:
     words = {word for text in re.findall(r"`([^`\n]+)`", MENU) for word in re.split("[=:]", text)}
-    options = {each.name for dish in menu._MENU.values() for each in dish.options}
-    conditions = {each.name for each in menu._WHEN}
-    named = {*map(str, FaultKind), *options, *conditions, *menu._BODIES, *menu._FRAMINGS}
-    assert named - words == set()
+    options = {each.name for syntax in FAULT_SYNTAX.values() for each in syntax.options}
+    conditions = {each.name for each in CONDITIONS}
+    names = {*map(str, FaultKind), *options, *conditions, *BODIES, *FRAMINGS}
+    assert names - words == set()
 
 
 def test_every_fault_of_the_document_is_one() -> None:
@@ -191,7 +192,7 @@ def test_only_requests_that_match_are_counted() -> None:
     came = [("GET", "qa-1"), ("PATCH", "x"), ("PATCH", "qa-1"), ("GET", "qa-1"), ("PATCH", "qa-2")]
     assert [bool(faults.strike(*each)) for each in came] == [False, False, False, False, True]
     (entry,) = faults.entries()
-    assert (entry.seen, entry.struck) == (2, 1)
+    assert (entry.matches, entry.strikes) == (2, 1)
 
 
 def test_between_counts_from_the_start() -> None:
@@ -245,16 +246,18 @@ def test_faults_can_be_changed_while_they_strike() -> None:
 # --- what becomes of a request -------------------------------------------------------------------
 
 
-def course(*texts: str) -> Course:
-    return Course.of([parse_fault(text) for text in texts])
+def fault_plan(*texts: str) -> FaultPlan:
+    return FaultPlan.of([parse_fault(text) for text in texts])
 
 
 def test_delays_add_up_and_the_first_that_ends_a_request_wins() -> None:
-    found = course("latency=1", "drip=5", "latency=2", "lag=3", "503", "reset-after", "truncate=5")
-    assert (found.wait, found.lag) == (3, 3)
-    assert found.instead == parse_fault("503")
-    assert [each.kind for each in found.alter] == [FaultKind.TRUNCATE, FaultKind.DRIP]
-    assert not found.takes_effect
+    plan = fault_plan(
+        "latency=1", "drip=5", "latency=2", "lag=3", "503", "reset-after", "truncate=5"
+    )
+    assert (plan.latency, plan.lag) == (3, 3)
+    assert plan.ending == parse_fault("503")
+    assert [each.kind for each in plan.alterations] == [FaultKind.TRUNCATE, FaultKind.DRIP]
+    assert not plan.takes_effect
 
 
 @pytest.mark.parametrize(
@@ -271,7 +274,7 @@ def test_delays_add_up_and_the_first_that_ends_a_request_wins() -> None:
 def test_a_fault_decides_whether_the_request_takes_effect(
     serve: Serve, text: str, effect: bool
 ) -> None:
-    assert course(text).takes_effect is effect
+    assert fault_plan(text).takes_effect is effect
 
 
 # --- over a socket -------------------------------------------------------------------------------
@@ -641,7 +644,7 @@ def test_a_content_length_may_be_too_short_and_leave_bytes_behind(serve: Serve) 
     assert found.body[length:].startswith(b": []}}HTTP/1.1 200 OK"[1:])
 
 
-FRAMINGS = {
+HEADERS_AND_END = {
     "none": ([], "closed"),
     "two-lengths": ([b"Content-Length: 324", b"Content-Length: 325"], "open"),
     "bad-length": ([b"Content-Length: many"], "open"),
@@ -656,9 +659,9 @@ FRAMINGS = {
 }
 
 
-@pytest.mark.parametrize("name", FRAMINGS)
+@pytest.mark.parametrize("name", HEADERS_AND_END)
 def test_the_end_of_a_body_can_be_told_wrongly(serve: Serve, name: str) -> None:
-    lines, end = FRAMINGS[name]
+    lines, end = HEADERS_AND_END[name]
     found = heard(serve, f"framing={name}", patience=0.2)
     said = [
         line

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 
-from reconciler.emulator.http import MAX_BODY, Answer, End, Loopback, Reply, Request, in_thread
+from reconciler.emulator.http import MAX_BODY, Answer, End, HttpRequest, Loopback, Reply, in_thread
 from tests.support.wire import hear, listen
 
 
@@ -17,10 +17,10 @@ class Echo:
     """Answers with what it read; or with a reply that a test prepared."""
 
     def __init__(self) -> None:
-        self.requests: list[Request] = []
+        self.requests: list[HttpRequest] = []
         self.reply: Callable[[], Awaitable[Reply]] | None = None
 
-    def serve(self, request: Request) -> bytes | Callable[[], Awaitable[Reply]]:
+    def serve(self, request: HttpRequest) -> bytes | Callable[[], Awaitable[Reply]]:
         self.requests.append(request)
         if self.reply is not None:
             return self.reply

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.emulator.api import DEBUG_PATH, PROFILE_PATH, Emulator, parse_fault
+from reconciler.emulator import DEBUG_PATH, PROFILE_PATH, Emulator, parse_fault
 from reconciler.emulator.traffic import RateLimit, RateMode, Sent
 from reconciler.errors import ReconcileError, UsageError
 from tests.support.wire import KEY, Api
@@ -89,7 +89,7 @@ def test_the_log_file_holds_a_line_before_the_answer_is_there(
 
 def test_the_log_file_is_appended_to(tmp_path: Path) -> None:
     for _ in range(2):
-        Emulator(log_file=tmp_path / "log.jsonl").handle("GET", "/x/", {}, b"")
+        Emulator(log_file=tmp_path / "log.jsonl").handle("GET", "/x/", headers={}, body=b"")
     assert [each["event"] for each in lines(tmp_path / "log.jsonl")] == ["start", "request"] * 2
 
 
@@ -109,7 +109,7 @@ def test_no_log_holds_a_key_wherever_the_client_put_it(
 @pytest.mark.parametrize("body", [b"\xff\xfe", b"NaN", b"[1e999]", b"[" * 100_000, b'"\\ud800"'])
 def test_any_body_can_be_logged(tmp_path: Path, body: bytes) -> None:
     emulator = Emulator(log_file=tmp_path / "log.jsonl")
-    emulator.handle("POST", PROFILE_PATH, {"Authorization": "Api-Key k"}, body)
+    emulator.handle("POST", PROFILE_PATH, headers={"Authorization": "Api-Key k"}, body=body)
     assert len(lines(tmp_path / "log.jsonl")) == 2
 
 
@@ -117,7 +117,7 @@ def test_requests_above_the_rate_are_in_the_log_file(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     emulator = Emulator(log_file=path, rate_limits=[RateLimit(1, 60)], monotonic=lambda: 5.0)
     for _ in range(2):
-        emulator.handle("GET", PROFILE_PATH, {"Authorization": "Api-Key k"}, b"")
+        emulator.handle("GET", PROFILE_PATH, headers={"Authorization": "Api-Key k"}, body=b"")
     found = [each for each in lines(path) if each["event"] == "violation"]
     assert found == [
         {"event": "violation", "number": 2, "at": 5.0, "key": 1, "limit": "1/min", "count": 2}

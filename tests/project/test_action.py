@@ -400,7 +400,7 @@ def test_drift_fails_the_job_and_shows_what_differs(runner: Runner) -> None:
     _, outputs = runner.run(PULL)
     runner.run(mode="apply", digest=outputs["digest"])
     assert runner.run(mode="drift")[0] == 0
-    from reconciler.emulator.api import Emulator
+    from reconciler.emulator import Emulator
 
     api = Emulator(db=runner.folder / ".reconcile" / "emulator.db")
     headers = {
@@ -409,7 +409,7 @@ def test_drift_fails_the_job_and_shows_what_differs(runner: Runner) -> None:
         "Content-Type": "application/json",
     }
     body = b'{"custom_attributes": [{"key": "tier", "value": "tin"}]}'
-    api.handle("PATCH", "/api/v2/server-side-api/profile/", headers, body)
+    api.handle("PATCH", "/api/v2/server-side-api/profile/", headers=headers, body=body)
     api.close()
     code, outputs = runner.run(mode="drift")
     assert (code, outputs["exit-code"]) == (1, "2")

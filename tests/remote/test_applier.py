@@ -163,7 +163,7 @@ def test_an_update_of_a_profile_that_is_gone_fails_and_the_next_plan_creates_it(
     world = World()
     world.reach(JANE)
     headers = {"adapty-customer-user-id": "jane", "Authorization": "Api-Key k"}
-    world.emulator.handle("DELETE", world.wire.sent[0].path, headers, b"")
+    world.emulator.handle("DELETE", world.wire.sent[0].path, headers=headers, body=b"")
     changed = {**JANE, "first_name": "Janet"}
     assert outcomes(world.reach(changed)) == [Outcome.FAILED]
     record = world.store.record("jane")
@@ -180,9 +180,9 @@ def test_a_recreated_profile_loses_what_only_the_state_knew() -> None:
     world.reach(full)
     headers = {"adapty-customer-user-id": "jane", "Authorization": "Api-Key k"}
     path = world.wire.sent[0].path
-    world.emulator.handle("DELETE", path, headers, b"")
+    world.emulator.handle("DELETE", path, headers=headers, body=b"")
     body = {**headers, "Content-Type": "application/json"}
-    world.emulator.handle("POST", path, body, b"{}")
+    world.emulator.handle("POST", path, headers=body, body=b"{}")
     changed = {**full, "first_name": "Janet"}
     (result,) = world.reach(changed).results
     assert result.outcome is Outcome.APPLIED
@@ -319,7 +319,7 @@ def by_others(world: World, method: str) -> None:
     """Somebody else makes or deletes jane."""
     headers = {"adapty-customer-user-id": "jane", "Authorization": "Api-Key k"}
     headers["Content-Type"] = "application/json"
-    world.emulator.handle(method, PATH, headers, b"{}" if method == "POST" else b"")
+    world.emulator.handle(method, PATH, headers=headers, body=b"{}" if method == "POST" else b"")
 
 
 def gone_with_an_update_on_its_way() -> World:

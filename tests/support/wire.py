@@ -8,7 +8,7 @@ import socket
 from dataclasses import dataclass, field
 from typing import Any
 
-from reconciler.emulator.api import PROFILE_PATH, Emulator, EmulatorServer
+from reconciler.emulator import PROFILE_PATH, Emulator, EmulatorServer
 
 KEY = "secret_live_12345678.abcdefghijklmnopqrstuvwxyz012345"
 
@@ -166,11 +166,11 @@ def create(emulator: Emulator, customer: str, **attributes: Any) -> None:
     answer = emulator.handle(
         "POST",
         PROFILE_PATH,
-        {
+        headers={
             "Authorization": "Api-Key k",
             "Content-Type": "application/json",
             "adapty-customer-user-id": customer,
         },
-        json.dumps({"custom_attributes": items} if items else {}).encode(),
+        body=json.dumps({"custom_attributes": items} if items else {}).encode(),
     )
     assert answer.status == 200

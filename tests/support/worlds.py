@@ -16,7 +16,7 @@ from reconciler.core.plan import Plan, Request
 from reconciler.core.planner import Options, make_plan
 from reconciler.core.profiles import Profile
 from reconciler.core.records import by_address
-from reconciler.emulator.api import Emulator
+from reconciler.emulator import Emulator
 from reconciler.errors import Source
 from reconciler.remote.answers import Answer, CallResult, ProfileData
 from reconciler.remote.applier import Applier, ApplyContext
@@ -54,8 +54,12 @@ class Wire:
         reply = self.emulator.handle(
             request.method,
             request.path,
-            {**request.headers, "Authorization": "Api-Key k", "Content-Type": "application/json"},
-            json.dumps(request.body).encode() if sends_body else b"",
+            headers={
+                **request.headers,
+                "Authorization": "Api-Key k",
+                "Content-Type": "application/json",
+            },
+            body=json.dumps(request.body).encode() if sends_body else b"",
         )
         if reply.status == 204:
             return answer(CallResult.DONE, status=204)

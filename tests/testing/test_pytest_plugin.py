@@ -14,14 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.emulator.api import Emulator, EmulatorServer
+from reconciler.emulator import Emulator, EmulatorServer
 from tests.support.wire import create
 
 ROOT = Path(__file__).parent.parent.parent
 JANE = "customer_user_id: qa-jane\nfirst_name: Jane\ncustom_attributes: {tier: gold}\n"
 SHUFFLE = """
 import os, random
-from reconciler.emulator.api import EmulatorServer
+from reconciler.emulator import EmulatorServer
 
 def pytest_collection_modifyitems(items):
     random.Random(int(os.environ["SHUFFLE"])).shuffle(items)

@@ -15,7 +15,7 @@ from typing import Any
 
 from reconciler.core.outcomes import Result
 from reconciler.core.records import JournalKind, Known
-from reconciler.emulator.api import EmulatorServer
+from reconciler.emulator import EmulatorServer
 from reconciler.errors import ReconcileError
 from reconciler.state.store import MemoryStore, SqliteStore, Writer
 from reconciler.workspace.facade import Workspace

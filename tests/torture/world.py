@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from reconciler.core.records import JournalEntry, Record
-from reconciler.emulator.api import Answer, Emulator, EmulatorServer, parse_fault
+from reconciler.emulator import Answer, Emulator, EmulatorServer, parse_fault
 from reconciler.state.store import SqliteStore
 from reconciler.workspace.facade import Workspace
 from tests.support.worlds import World
@@ -88,6 +88,7 @@ class Remote(Emulator):
         self,
         method: str,
         path: str,
+        *,
         headers: Mapping[str, str],
         body: bytes,
         **extra: Any,
@@ -98,7 +99,7 @@ class Remote(Emulator):
         time.sleep(self.before())
         named = {name.lower(): value for name, value in headers.items()}
         with self._order:
-            answer = super().handle(method, path, headers, body, **extra)
+            answer = super().handle(method, path, headers=headers, body=body, **extra)
             self.effects.append(
                 Effect(
                     time.monotonic(),

@@ -10,7 +10,7 @@ import pytest
 
 from reconciler import InputError, ReconcileError, Refused, StateRefused, Workspace
 from reconciler.core.plan import Change
-from reconciler.emulator.api import Answer, Emulator, EmulatorServer
+from reconciler.emulator import Answer, Emulator, EmulatorServer
 from reconciler.planning.index import Unusable
 from reconciler.planning.pipeline import Planned, Planning
 
@@ -27,15 +27,15 @@ class Moody(Emulator):
         self,
         method: str,
         path: str,
+        *,
         headers: Mapping[str, str],
         body: bytes,
-        *,
         peer_ip: str = "127.0.0.1",
     ) -> Answer:
         named = {name.lower(): value for name, value in headers.items()}
         if method == "GET" and named.get("adapty-customer-user-id") in self.silent:
             path = "/nowhere/"
-        return super().handle(method, path, headers, body, peer_ip=peer_ip)
+        return super().handle(method, path, headers=headers, body=body, peer_ip=peer_ip)
 
 
 def workspace(folder: Path, url: str, **options: Any) -> Workspace:
@@ -110,7 +110,7 @@ def test_a_profile_that_is_gone_is_recorded_so_and_backed_up(tmp_path: Path) -> 
         (tmp_path / "profiles" / "joe.yaml").write_text("customer_user_id: joe\nfirst_name: Joe\n")
         place.apply(place.plan())
         key = {"Authorization": "Api-Key k", "adapty-customer-user-id": "joe"}
-        api.handle("DELETE", "/api/v2/server-side-api/profile/", key, b"")
+        api.handle("DELETE", "/api/v2/server-side-api/profile/", headers=key, body=b"")
         kinds = {drift.address: drift.kind for drift in place.refresh()}
         assert kinds == {"jane": "same", "joe": "gone"}
         assert [change.address for change in place.plan().changes] == ["joe"]
@@ -140,12 +140,12 @@ def test_answers_of_another_application_are_not_taken_for_drift(tmp_path: Path) 
         other.handle(
             "POST",
             "/api/v2/server-side-api/profile/",
-            {
+            headers={
                 "adapty-customer-user-id": "jane",
                 "Authorization": "Api-Key k",
                 "Content-Type": "application/json",
             },
-            b"{}",
+            body=b"{}",
         )
         with pytest.raises(Refused, match="another application"):
             place.plan(refresh=True)
