@@ -1,13 +1,14 @@
-"""Runs many flows at once: what they decide is written down in groups, then their requests leave.
+"""Runs many flows at once: a group commit makes their decisions durable, then their requests leave.
 
-A *flow* is the life of one change (or of one look at a profile) as a generator. It decides; the
-engine acts: a flow yields a `Step`, and is resumed with the answer once the step was taken. So a flow
-reads like a sequence of events for one profile, and knows nothing of threads.
+A *flow* is the life of one change (or of one read of a profile) as a generator. It decides, and the
+engine acts: a flow yields a `Step`, and the engine resumes it with the answer. So a flow reads like a
+sequence of events for one profile, and knows nothing of threads.
 
-One thread, the caller's, runs all flows and does all writing. Whatever became ready while it was busy
-goes into one durable transaction: outcomes of requests that ended, and intents of those that begin.
-Only then do the requests leave, and are the outcomes told. (A commit costs about a millisecond, so at
-40,000 requests a minute there is no time for one per intent and outcome: reliability 5.4.)
+One thread, the caller's, runs all flows and does all writing. One durable transaction takes everything
+that became ready while the thread was busy: outcomes of requests that ended, and intents of those that
+begin. Only then do the requests leave, and the caller gets the outcomes. (A commit costs about a
+millisecond, so at 40,000 requests a minute there is no time for one per intent and outcome: reliability
+5.4.)
 """
 
 from __future__ import annotations
@@ -27,17 +28,18 @@ from reconciler.state.store import LEASE, Writer
 
 R = TypeVar("R")
 
-GRACE = 6.0
-"""Seconds after the wish to stop until a call that has not ended counts as unknown."""
+STOP_GRACE = 6.0
+"""Seconds between the wish to stop and the moment when a call that has not ended counts as unknown."""
 _HEARTBEAT = LEASE / 4
-_LOOK = 0.5
-"""Seconds of waiting between two looks at the wish to stop and at the lease."""
+"""Seconds without a write after which the engine renews the lease."""
+_TICK = 0.5
+"""Seconds between two ticks: the engine checks for a wish to stop and renews the lease."""
 _MOST_WAITING = 1_000
-"""Flows that may wait out a quiet period at a time."""
+"""The most flows that wait out a quiet period at a time."""
 
 
 class Writes(NamedTuple):
-    """What is to be made durable together."""
+    """Changes of the state that one transaction makes durable together."""
 
     put: tuple[Record, ...] = ()
     remove: tuple[str, ...] = ()
@@ -49,9 +51,9 @@ class Writes(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What a flow asks for: that ``writes`` become durable; then, that ``request`` is sent. Or that
-    ``wait`` seconds pass, unless the user wants to stop. ``goes_on`` says of a step without a request
-    that the next one has one: its place is kept."""
+    """A flow asks that ``writes`` become durable, and that ``request`` is sent after that. Or it asks that
+    ``wait`` seconds pass, unless the user wants to stop. ``goes_on`` says of a step without a request that
+    the next step has one, so the engine keeps a place for the flow."""
 
     writes: Writes = Writes()
     request: Request | None = None
@@ -60,14 +62,14 @@ class Step(NamedTuple):
 
 
 Flow: TypeAlias = Generator[Step, Answer | None, R]
-"""Is resumed with the answer to its request, or with ``None`` for a step without one."""
+"""The engine resumes it with the answer to its request, or with ``None`` after a step without one."""
 
 
 class Calls(Protocol):
     """Requests under way."""
 
     def begin(self, ticket: int, request: Request) -> None:
-        """Sends a request, and comes back at once."""
+        """Sends a request, and returns at once. ``ticket`` names the call."""
         ...
 
     def poll(self, timeout: float) -> Sequence[tuple[int, Answer]]:
@@ -76,9 +78,9 @@ class Calls(Protocol):
 
 
 class StateWriteFailed(ReconcileError):
-    """The state could not be written; ``entries`` are the outcomes that it therefore does not know.
+    """The state could not be written. ``entries`` are the outcomes that it therefore does not know.
 
-    What was under way has ended. The intents are in the state, so the next run sends those fields
+    All calls under way have ended. Their intents are in the state, so the next run sends those fields
     again.
     """
 
@@ -92,9 +94,10 @@ class StateWriteFailed(ReconcileError):
 class Engine(Generic[R]):
     """Takes the steps of flows.
 
-    ``in_flight`` says how many flows are worth having under way; ``stop`` whether the user wants to
-    end: then no flow begins, and those under way end by themselves. ``monotonic`` is in seconds.
-    ``beat`` is called about twice a second, ``wrote`` with the seconds that a write took.
+    ``in_flight`` gives the number of flows that are worth having under way. ``stop`` says whether the user
+    wants to stop: then no flow begins, and those under way end by themselves. ``monotonic`` is in seconds.
+    The engine calls ``on_tick`` about twice a second, and ``on_state_write`` with the seconds that a write
+    took.
     """
 
     def __init__(
@@ -105,75 +108,74 @@ class Engine(Generic[R]):
         in_flight: Callable[[], int],
         stop: Callable[[], bool] = lambda: False,
         monotonic: Callable[[], float] = time.monotonic,
-        beat: Callable[[], None] = lambda: None,
-        wrote: Callable[[float], None] = lambda seconds: None,
+        on_tick: Callable[[], None] = lambda: None,
+        on_state_write: Callable[[float], None] = lambda seconds: None,
     ) -> None:
         self._calls = calls
         self._writer = writer
         self._in_flight = in_flight
         self._stop = stop
         self._monotonic = monotonic
-        self._beat = beat
-        self._tell_wrote = wrote
+        self._on_tick = on_tick
+        self._on_state_write = on_state_write
         self._ready: deque[tuple[Flow[R], Answer | None]] = deque()
-        self._called: dict[int, tuple[Flow[R], Request]] = {}
+        self._under_way: dict[int, tuple[Flow[R], Request]] = {}
         self._waiting: list[tuple[float, Flow[R]]] = []
         self._due: deque[Flow[R]] = deque()
         self._tickets = 0
-        self._begun: list[R] = []
-        self._exhausted = False
+        self._immediate_results: list[R] = []
+        self._no_more_flows = False
         self._problem: Exception | None = None
-        self._stopped: float | None = None
-        self._wrote = monotonic()
-        self._beaten = monotonic()
+        self._stop_time: float | None = None
+        self._last_write = monotonic()
+        self._last_tick = monotonic()
 
     @property
-    def under_way(self) -> int:
-        """How many calls are."""
-        return len(self._called)
+    def calls_under_way(self) -> int:
+        """The number of calls that have not ended."""
+        return len(self._under_way)
 
     def run(self, flows: Iterable[Flow[R]]) -> Iterator[R]:
-        """Runs flows to their ends, and gives their results in the order in which these became
-        durable. Flows are begun in their order, and only as many as are worth it.
+        """Runs flows to their ends, and yields their results in the order in which these became durable.
+        Flows begin in their order, and only as many as are worth having under way.
 
-        Raises StateWriteFailed where the state cannot be written, and what a flow or their source raised;
-        in either case once everything under way has ended.
+        Raises StateWriteFailed if the state cannot be written, and any error of a flow or of ``flows``. In
+        either case everything under way has ended by then.
         """
         source = iter(flows)
         while True:
-            yield from self._turn(source)
+            yield from self._run_round(source)
             if not self._ready:
-                if self._called or self._waiting:
-                    self._take_in()
-                elif self._due or self._begun:
+                if self._under_way or self._waiting:
+                    self._collect_answers()
+                elif self._due or self._immediate_results:
                     continue
                 elif self._problem is not None:
                     raise self._problem
-                elif self._exhausted:
+                elif self._no_more_flows:
                     return
-            self._keep_up()
+            self._renew_and_tick()
 
     # --- one round ---------------------------------------------------------------------------
 
-    def _turn(self, source: Iterator[Flow[R]]) -> Iterator[R]:
-        """Resumes every flow that is ready up to its next step, begins those that there is room for,
-        and takes all these steps at once: the outcome of one and the intent of the next cost one
-        write, not two."""
+    def _run_round(self, source: Iterator[Flow[R]]) -> Iterator[R]:
+        """Resumes every ready flow up to its next step, begins as many flows as there is room for, and takes
+        all these steps at once: the outcome of one and the intent of the next cost one write, not two."""
         steps: list[tuple[Flow[R], Step]] = []
         results: list[R] = []
         self._advance(steps, results)
-        # What ended as it began may have done so because of an outcome that was written only then.
-        results += self._begun
-        self._begun = []
+        # A flow that ended as it began may depend on an outcome that was written only in that round.
+        results += self._immediate_results
+        self._immediate_results = []
         self._admit(source, sum(step.request is not None or step.goes_on for _, step in steps))
-        self._advance(steps, self._begun)
+        self._advance(steps, self._immediate_results)
         failure = None
         try:
-            self._take(steps)
+            self._take_steps(steps)
         except StateWriteFailed as problem:
             failure = problem
-            results += self._begun
-        yield from results  # durable since the round before, whatever became of this one
+            results += self._immediate_results
+        yield from results  # durable since the round before, whether or not this one is
         if failure is not None:
             raise failure
 
@@ -188,16 +190,16 @@ class Engine(Generic[R]):
                 self._problem = self._problem or problem
 
     def _admit(self, source: Iterator[Flow[R]], calling: int) -> None:
-        """Makes flows ready, as many as may call beside those that do and the ``calling`` ones."""
-        for _ in range(self._in_flight() - len(self._called) - calling):
-            if self._due:  # many may have waited enough at the same time
+        """Makes flows ready, as many as may call beside the calls under way and the ``calling`` flows."""
+        for _ in range(self._in_flight() - len(self._under_way) - calling):
+            if self._due:  # the waits of many flows may end at the same time
                 self._ready.append((self._due.popleft(), None))
                 continue
             full = len(self._waiting) >= _MOST_WAITING
             if full or self._problem is not None:
                 return
             if self._stop():
-                self._exhausted = True
+                self._no_more_flows = True
                 return
             try:
                 flow = next(source, None)
@@ -205,31 +207,31 @@ class Engine(Generic[R]):
                 self._problem = problem
                 return
             if flow is None:
-                self._exhausted = True
+                self._no_more_flows = True
                 return
             self._ready.append((flow, None))
 
-    def _take(self, steps: Sequence[tuple[Flow[R], Step]]) -> None:
+    def _take_steps(self, steps: Sequence[tuple[Flow[R], Step]]) -> None:
         self._write([step.writes for _, step in steps])
         now = self._monotonic()
         for flow, step in steps:
             if step.request is not None:
                 self._tickets += 1
-                self._called[self._tickets] = (flow, step.request)
+                self._under_way[self._tickets] = (flow, step.request)
                 self._calls.begin(self._tickets, step.request)
             elif step.wait > 0:
                 self._waiting.append((now + step.wait, flow))
             else:
                 self._ready.append((flow, None))
 
-    def _take_in(self) -> None:
-        """Waits until a call has ended, or a flow has waited enough."""
+    def _collect_answers(self) -> None:
+        """Waits until a call has ended, or the wait of a flow."""
         now = self._monotonic()
-        timeout = min([_LOOK, *(max(0.0, until - now) for until, _ in self._waiting)])
+        timeout = min([_TICK, *(max(0.0, until - now) for until, _ in self._waiting)])
         for ticket, answer in self._calls.poll(timeout):
-            called = self._called.pop(ticket, None)
-            if called is not None:  # and was not given up
-                self._ready.append((called[0], answer))
+            call = self._under_way.pop(ticket, None)
+            if call is not None:  # `_give_up` has not answered it
+                self._ready.append((call[0], answer))
         now, stopping = self._monotonic(), self._stop()
         waiting = self._waiting
         self._waiting = []
@@ -242,23 +244,23 @@ class Engine(Generic[R]):
             self._give_up(now)
 
     def _give_up(self, now: float) -> None:
-        """What has not ended some time after the wish to stop will not be waited for."""
-        if self._stopped is None:
-            self._stopped = now
-        if now - self._stopped < GRACE:
+        """Stops waiting for calls some time after the wish to stop: their outcome is unknown."""
+        if self._stop_time is None:
+            self._stop_time = now
+        if now - self._stop_time < STOP_GRACE:
             return
-        late = Answer(CallResult.UNKNOWN, message="it had not ended when the run was stopped")
-        for flow, _ in self._called.values():
-            self._ready.append((flow, late))
-        self._called.clear()
+        unknown = Answer(CallResult.UNKNOWN, message="it had not ended when the run was stopped")
+        for flow, _ in self._under_way.values():
+            self._ready.append((flow, unknown))
+        self._under_way.clear()
 
-    def _keep_up(self) -> None:
+    def _renew_and_tick(self) -> None:
         now = self._monotonic()
-        if self._writer is not None and now - self._wrote > _HEARTBEAT:
+        if self._writer is not None and now - self._last_write > _HEARTBEAT:
             self._guarded(self._writer.renew)
-        if now - self._beaten >= _LOOK:
-            self._beaten = now
-            self._beat()
+        if now - self._last_tick >= _TICK:
+            self._last_tick = now
+            self._on_tick()
 
     # --- writing -----------------------------------------------------------------------------
 
@@ -280,7 +282,7 @@ class Engine(Generic[R]):
 
         began = self._monotonic()
         self._guarded(write, writes)
-        self._tell_wrote(self._monotonic() - began)
+        self._on_state_write(self._monotonic() - began)
 
     def _guarded(self, write: Callable[[], object], writes: Sequence[Writes] = ()) -> None:
         try:
@@ -290,17 +292,17 @@ class Engine(Generic[R]):
             entries += self._outcomes_under_way()
             lost = [entry for entry in entries if entry.kind is not JournalKind.INTENT]
             raise StateWriteFailed(problem, lost) from None
-        self._wrote = self._monotonic()
+        self._last_write = self._monotonic()
 
     def _outcomes_under_way(self) -> Iterator[JournalEntry]:
-        """Waits for the calls that are under way, and gives the outcomes that cannot be recorded."""
-        ends = self._monotonic() + GRACE
+        """Waits for the calls under way, and yields the outcomes that cannot be recorded."""
+        ends = self._monotonic() + STOP_GRACE
         while True:
             while self._ready:
                 flow, answer = self._ready.popleft()
                 with contextlib.suppress(StopIteration, ReconcileError):
                     yield from flow.send(answer).writes.journal
-            if not self._called or self._monotonic() >= ends:
+            if not self._under_way or self._monotonic() >= ends:
                 return
-            for ticket, answer in self._calls.poll(_LOOK):
-                self._ready.append((self._called.pop(ticket)[0], answer))
+            for ticket, answer in self._calls.poll(_TICK):
+                self._ready.append((self._under_way.pop(ticket)[0], answer))

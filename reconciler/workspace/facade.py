@@ -87,10 +87,10 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from reconciler.remote.answers import Answer
-    from reconciler.remote.applier import ReadBack
     from reconciler.remote.client import Client
     from reconciler.remote.engine import Calls, StateWriteFailed
     from reconciler.remote.pacing import Clock, Pace
+    from reconciler.remote.refresh import ReadBack
 
 
 _T = TypeVar("_T")
@@ -802,7 +802,8 @@ class Workspace:
         lock; InputError where the key is missing; `StateWriteFailed` where the state could not be written,
         once a file says what it does not know.
         """
-        from reconciler.remote.applier import Applier, ApplyContext
+        from reconciler.remote.applier import Applier
+        from reconciler.remote.context import ApplyContext, ApplyListener, Gate, RunClock
         from reconciler.remote.engine import StateWriteFailed
 
         self.check(plan, max_changes=max_changes)
@@ -823,23 +824,27 @@ class Workspace:
             )
             pace = connection.pace
             self.check(plan, max_changes=max_changes)
-            tools = ApplyContext(
+            context = ApplyContext(
                 calls=connection.calls,
-                now=self._now,
-                stop=self._stop,
                 run=f"run-{os.urandom(8).hex()}",
+                clock=RunClock(self._now),
+                gate=Gate(
+                    self._stop,
+                    is_away=lambda: pace.given_up,
+                    in_flight=connection.in_flight,
+                ),
+                listener=ApplyListener(
+                    on_result=on_result,
+                    on_progress=lambda progress: on_progress(
+                        progress._replace(rate=pace.rate, waiting_for=pace.waiting_for())
+                    ),
+                    on_state_write=pace.learn_write_time,
+                ),
                 sending=self._sending,
                 quiet_period=self.environment.quiet_period,
-                report=on_result,
-                beat=lambda progress: on_progress(
-                    progress._replace(rate=pace.rate, waiting_for=pace.waiting_for())
-                ),
-                in_flight=connection.in_flight,
-                wrote=pace.learn_write_time,
-                away=lambda: pace.given_up,
             )
             try:
-                report = Applier(self.store, writer, tools).apply(plan, desired=desired)
+                report = Applier(self.store, writer, context=context).apply(plan, desired=desired)
             except StateWriteFailed as problem:
                 self._save_outcomes(problem)
                 raise
@@ -936,7 +941,7 @@ class Workspace:
         writer: Writer | None = None,
         suspicious: bool = True,
     ) -> Iterator[ReadBack]:
-        from reconciler.remote.applier import read_back
+        from reconciler.remote.refresh import read_back
 
         chosen = [record for record in records if selection.takes(record.address, record.labels)]
         if not chosen:
@@ -948,7 +953,7 @@ class Workspace:
                 connection.calls,
                 application=self.store.header().application,
                 writer=writer,
-                quiet=self._quiet(),
+                without_expired_mark=self._quiet(),
                 stop=lambda: self._stop() or connection.pace.given_up,
                 in_flight=connection.in_flight,
             ):

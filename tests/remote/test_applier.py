@@ -11,7 +11,8 @@ from reconciler.core.plan import Action, Plan
 from reconciler.core.records import Fact, Known, Presence
 from reconciler.core.transitions import PATH, Observed, observed
 from reconciler.errors import Refused
-from reconciler.remote.applier import check_plan, read_back
+from reconciler.remote.applier import check_plan
+from reconciler.remote.refresh import read_back
 from tests.support.worlds import (
     Applied,
     Crash,
@@ -401,7 +402,7 @@ def test_a_look_with_a_refused_key_costs_one_request() -> None:
         SerialCalls(world),
         application=None,
         writer=None,
-        quiet=lambda record: record,
+        without_expired_mark=lambda record: record,
         stop=lambda: False,
         in_flight=lambda: 1 if len(world.wire.sent) == sent else 8,  # once the API has answered
     )

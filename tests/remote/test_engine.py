@@ -12,7 +12,7 @@ from reconciler.core.records import Header, JournalEntry, JournalKind
 from reconciler.errors import ReconcileError, Refused
 from reconciler.remote.answers import Answer, CallResult
 from reconciler.remote.engine import (
-    GRACE,
+    STOP_GRACE,
     Engine,
     Flow,
     StateWriteFailed,
@@ -192,7 +192,7 @@ def test_a_call_that_does_not_end_after_a_stop_counts_as_unknown() -> None:
         world.stopping = True
 
     assert list(world.run(stopping())) == ["a unknown"]
-    assert GRACE <= world.time < GRACE + 1
+    assert STOP_GRACE <= world.time < STOP_GRACE + 1
 
 
 def test_what_cannot_be_written_is_not_sent_and_outcomes_are_handed_over() -> None:

@@ -19,7 +19,8 @@ from reconciler.core.records import by_address
 from reconciler.emulator import Emulator
 from reconciler.errors import Source
 from reconciler.remote.answers import Answer, CallResult, ProfileData
-from reconciler.remote.applier import Applier, ApplyContext
+from reconciler.remote.applier import Applier
+from reconciler.remote.context import ApplyContext, ApplyListener, Gate, RunClock
 from reconciler.state.store import Holder, MemoryStore, Store
 
 
@@ -209,19 +210,18 @@ class World:
             results.append(result)
             tell(result)
 
-        tools = ApplyContext(
+        context = ApplyContext(
             calls=SerialCalls(self),
-            now=lambda: self.now,
-            stop=lambda: self.stopping,
             run=f"run-{next(self.runs)}",
+            clock=RunClock(lambda: self.now, monotonic=lambda: self.now),
+            gate=Gate(lambda: self.stopping),
+            listener=ApplyListener(report),
             quiet_period=quiet_period,
-            report=report,
-            monotonic=lambda: self.now,
         )
         holder = Holder("tester", "here", 1, "test")
         with self.store.lock(holder, now=lambda: self.now) as writer:
             desired = {profile.address: profile for profile in profiles_of(values, self.dialect)}
-            done = Applier(self.store, writer, tools).apply(plan, desired=desired)
+            done = Applier(self.store, writer, context=context).apply(plan, desired=desired)
         return Applied(done, results)
 
     def reach(self, *values: dict[str, Any], **options: Any) -> Applied:

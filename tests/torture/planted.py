@@ -4,7 +4,7 @@ simulation that finds nothing proves nothing until it finds these (reliability 1
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, TypeVar
 from unittest.mock import patch
 
@@ -20,14 +20,26 @@ from reconciler.core.transitions import (
     observed,
     staleness,
 )
-from reconciler.remote import applier as apply
-from reconciler.remote import engine
+from reconciler.remote import (
+    applier,
+    change_flow,
+    engine,
+    refresh,
+    request_flow,
+    settlement,
+)
 from reconciler.remote.answers import Answer, CallResult
 from reconciler.remote.applier import Applier
 from reconciler.remote.engine import Engine, Writes
+from reconciler.remote.request_flow import RequestFlow
+from reconciler.remote.run import ApplyRun
+from reconciler.remote.settlement import Settlement
 
 Fault = Callable[[], AbstractContextManager[Any]]
 R = TypeVar("R")
+
+_MODULES = (applier, change_flow, refresh, request_flow, settlement)
+"""The modules that use the engine and the functions of the protocol."""
 
 # --- in the engine -------------------------------------------------------------------------------
 
@@ -35,9 +47,9 @@ R = TypeVar("R")
 class _SendsFirst(Engine[R]):
     """Requests leave before their intents are durable."""
 
-    def _take(self, steps: Any) -> None:
+    def _take_steps(self, steps: Any) -> None:
         self._write = lambda writes: None  # type: ignore[method-assign]
-        super()._take(steps)
+        super()._take_steps(steps)
         del self._write
         self._write([step.writes for _, step in steps])
 
@@ -69,12 +81,12 @@ class _LosesPatience(Engine[R]):
 
     _looks = 0
 
-    def _take_in(self) -> None:
-        super()._take_in()
+    def _collect_answers(self) -> None:
+        super()._collect_answers()
         self._looks += 1
-        if self._looks % 4 == 0 and self._called:
-            ticket = next(iter(self._called))
-            flow, _ = self._called.pop(ticket)
+        if self._looks % 4 == 0 and self._under_way:
+            ticket = next(iter(self._under_way))
+            flow, _ = self._under_way.pop(ticket)
             self._ready.append((flow, Answer(CallResult.UNKNOWN, message="slow")))
 
 
@@ -90,72 +102,87 @@ def _is_intent(writes: Writes) -> bool:
 
 
 def _engine(other: Any) -> Fault:
-    return lambda: patch.object(apply, "Engine", other)
+    """``other`` in the place of the engine, wherever it is used."""
+    return _function("Engine", other)
 
 
 # --- in the applier ------------------------------------------------------------------------------
 
 
-def _method(name: str, other: Any) -> Fault:
-    """``other`` in the place of a method; it is given what it replaces first."""
-    real = getattr(Applier, name)
+def _method(owner: type, name: str, other: Any) -> Fault:
+    """``other`` in the place of a method. Its first argument is the method that it replaces."""
+    real = getattr(owner, name)
     return lambda: patch.object(
-        Applier, name, lambda self, *arguments: other(real, self, *arguments)
+        owner,
+        name,
+        lambda self, *arguments, **options: other(real, self, *arguments, **options),
     )
 
 
 def _function(name: str, other: Any) -> Fault:
-    """``other`` in the place of a function of the protocol."""
-    return lambda: patch.object(apply, name, other)
+    """``other`` in the place of a function or class, in every module that uses it."""
+    modules = [module for module in _MODULES if hasattr(module, name)]
+    assert modules, name
+
+    @contextmanager
+    def fault() -> Iterator[None]:
+        with ExitStack() as stack:
+            for module in modules:
+                stack.enter_context(patch.object(module, name, other))
+            yield
+
+    return fault
 
 
-def _unknown_is_failed(real: Any, self: Any, sending: Any, answer: Answer) -> Any:
+def _unknown_is_failed(real: Any, self: Any, pending: Any, answer: Answer) -> Any:
     if answer.result is CallResult.UNKNOWN:
         said = answer._replace(unknown_before=False)
-        return self._restore(sending, said, Outcome.FAILED, "", Failure.UNKNOWN)
-    return real(self, sending, answer)
+        return self._restore(
+            pending, said, outcome=Outcome.FAILED, reason="", failure=Failure.UNKNOWN
+        )
+    return real(self, pending, answer)
 
 
-def _unknown_is_applied(real: Any, self: Any, sending: Any, answer: Answer) -> Any:
-    if answer.result is not CallResult.UNKNOWN or sending.change.action is Action.DELETE:
-        return (yield from real(self, sending, answer))
-    after = accepted(sending.record, sending.change, sending.request)
-    entry = self._entry(sending.change, JournalKind.APPLIED, answer=answer)
+def _unknown_is_applied(real: Any, self: Any, pending: Any, answer: Answer) -> Any:
+    if answer.result is not CallResult.UNKNOWN or pending.change.action is Action.DELETE:
+        return (yield from real(self, pending, answer))
+    after = accepted(pending.record, pending.change, pending.request)
+    entry = self._run.entry(pending.change, JournalKind.APPLIED, answer=answer)
     yield engine.Step(Writes(put=(after,), journal=(entry,)))
-    return self._result(sending, answer, Outcome.APPLIED), after
+    return self._result(pending, answer, outcome=Outcome.APPLIED), after
 
 
-def _unknown_delete_is_done(real: Any, self: Any, sending: Any, answer: Answer) -> Any:
-    if answer.result is CallResult.UNKNOWN and sending.change.action is Action.DELETE:
-        return self._done(sending, answer)
-    return real(self, sending, answer)
+def _unknown_delete_is_done(real: Any, self: Any, pending: Any, answer: Answer) -> Any:
+    if answer.result is CallResult.UNKNOWN and pending.change.action is Action.DELETE:
+        return self._done(pending, answer)
+    return real(self, pending, answer)
 
 
-def _retry_leaves_no_mark(real: Any, self: Any, sending: Any, answer: Answer) -> Any:
-    return real(self, sending, answer._replace(unknown_before=False))
+def _retry_leaves_no_mark(real: Any, self: Any, pending: Any, answer: Answer) -> Any:
+    return real(self, pending, answer._replace(unknown_before=False))
 
 
-def _success_clears_marks(real: Any, self: Any, sending: Any, answer: Answer) -> Any:
-    record = sending.record._replace(unknown_at=None, unknown_write={})
-    return real(self, sending._replace(record=record), answer)
+def _success_clears_marks(real: Any, self: Any, pending: Any, answer: Answer) -> Any:
+    record = pending.record._replace(unknown_at=None, unknown_write={})
+    return real(self, pending._replace(record=record), answer)
 
 
-def _refusal_undoes(real: Any, self: Any, sending: Any, answer: Answer, *more: Any) -> Any:
-    return real(self, sending, answer._replace(unknown_before=False), *more)
+def _refusal_undoes(real: Any, self: Any, pending: Any, answer: Answer, **more: Any) -> Any:
+    return real(self, pending, answer._replace(unknown_before=False), **more)
 
 
-def _posts_again(real: Any, self: Any, sending: Any, unknown: Answer, *writes: Writes) -> Any:
-    answer = yield from self._call(sending.request, *writes)
+def _posts_again(real: Any, self: Any, pending: Any, unknown: Answer, *writes: Writes) -> Any:
+    answer = yield from self._run.call(pending.request, *writes)
     return answer._replace(unknown_before=True)
 
 
-def _missing_is_applied(real: Any, self: Any, sending: Any, answer: Answer) -> Any:
-    if sending.change.action is not Action.UPDATE:
-        return (yield from real(self, sending, answer))
-    after = accepted(sending.record, sending.change, sending.request)
-    entry = self._entry(sending.change, JournalKind.APPLIED, answer=answer)
+def _missing_is_applied(real: Any, self: Any, pending: Any, answer: Answer) -> Any:
+    if pending.change.action is not Action.UPDATE:
+        return (yield from real(self, pending, answer))
+    after = accepted(pending.record, pending.change, pending.request)
+    entry = self._run.entry(pending.change, JournalKind.APPLIED, answer=answer)
     yield engine.Step(Writes(put=(after,), journal=(entry,)))
-    return self._result(sending, answer, Outcome.APPLIED), after
+    return self._result(pending, answer, outcome=Outcome.APPLIED), after
 
 
 def _other_marks_lost(record: Any, change: Any, request: Any, *, at: float) -> Any:
@@ -176,7 +203,7 @@ def _gone_without_marks(record: Any) -> Any:
     return gone(record)._replace(unknown_at=None, unknown_write={}, deleting=False)
 
 
-def _drops_at_once(real: Any, self: Any, change: Any, record: Any, entry: Any) -> Any:
+def _drops_at_once(real: Any, self: Any, change: Any, record: Any, *, entry: Any) -> Any:
     yield engine.Step(Writes(remove=(change.address,), journal=(entry,)))
 
 
@@ -190,24 +217,24 @@ FAULTS: dict[str, Fault] = {
     "outcomes held back": _engine(_HoldsOutcomesBack),
     "a slow call is not waited for": _engine(_LosesPatience),
     "one worker too many": _engine(_AdmitsTooMany),
-    "unknown is failed": _method("_settle", _unknown_is_failed),
-    "unknown is applied": _method("_settle", _unknown_is_applied),
-    "an unknown delete is done": _method("_settle", _unknown_delete_is_done),
-    "a refusal undoes earlier attempts": _method("_restore", _refusal_undoes),
-    "an unknown POST is sent again": _method("_look_and_post", _posts_again),
-    "missing is applied": _method("_missing", _missing_is_applied),
+    "unknown is failed": _method(Settlement, "settle", _unknown_is_failed),
+    "unknown is applied": _method(Settlement, "settle", _unknown_is_applied),
+    "an unknown delete is done": _method(Settlement, "settle", _unknown_delete_is_done),
+    "a refusal undoes earlier attempts": _method(Settlement, "_restore", _refusal_undoes),
+    "an unknown POST is sent again": _method(RequestFlow, "_look_up_and_post", _posts_again),
+    "missing is applied": _method(Settlement, "_missing", _missing_is_applied),
     "no quiet period": _function("contradicts", lambda *_: False),
-    "a successful retry leaves no mark": _method("_done", _retry_leaves_no_mark),
-    "success clears earlier marks": _method("_done", _success_clears_marks),
+    "a successful retry leaves no mark": _method(Settlement, "_done", _retry_leaves_no_mark),
+    "success clears earlier marks": _method(Settlement, "_done", _success_clears_marks),
     "marks of other fields are lost": _function("attempted", _other_marks_lost),
     "marks of what is gone are lost": _function("gone", _gone_without_marks),
-    "a deleted profile is dropped at once": _method("_drop", _drops_at_once),
+    "a deleted profile is dropped at once": _method(Settlement, "_drop", _drops_at_once),
     "a fallback forgets the first attempt": _method(
-        "_with_unknown_mark", lambda real, self, s, _: s.record
+        Settlement, "with_unknown_mark", lambda real, self, s, _: s.record
     ),
     "a look settles what may still land": _function("observed", _settled_by_a_look),
     "nothing is stale": _function("staleness", _never_stale),
-    "recovery begins no quiet period": _method("_recover", lambda real, self: None),
+    "recovery begins no quiet period": _method(Applier, "_recover", lambda real, self: None),
     "another profile_id goes unnoticed": _function("observed", _same_profile),
-    "nothing halts": _method("_halt", lambda real, self: None),
+    "nothing halts": _method(ApplyRun, "halt", lambda real, self: None),
 }

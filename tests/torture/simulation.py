@@ -25,9 +25,11 @@ from reconciler.core.planner import Options, make_plan
 from reconciler.core.records import Record
 from reconciler.core.transitions import without_expired_mark
 from reconciler.errors import ReconcileError
-from reconciler.remote import applier as apply
-from reconciler.remote.applier import Applier, ApplyContext, read_back
+from reconciler.remote import run as run_module
+from reconciler.remote.applier import Applier
+from reconciler.remote.context import ApplyContext, ApplyListener, Gate, RunClock
 from reconciler.remote.engine import StateWriteFailed
+from reconciler.remote.refresh import read_back
 from tests.torture.oracle import Oracle
 from tests.torture.planted import FAULTS
 from tests.torture.simulated import (
@@ -295,16 +297,17 @@ class Simulation:
                 self.note(f"  {change.action} {change.address} {fields}")
         self.oracle.starts(number, changes, workers)
         plan = replace(_EMPTY, changes=_Torn(changes, torn) if torn is not None else tuple(changes))
-        tools = ApplyContext(
+        context = ApplyContext(
             calls=self.network,
-            now=self.wall,
-            stop=lambda: self.stopped,
             run=f"run-{self.runs}",
+            clock=RunClock(self.wall, monotonic=lambda: self.now),
+            gate=Gate(
+                lambda: self.stopped,
+                is_away=lambda: self.given_up,
+                in_flight=lambda: workers,
+            ),
+            listener=ApplyListener(self._told),
             quiet_period=QUIET,
-            report=self._told,
-            in_flight=lambda: workers,
-            away=lambda: self.given_up,
-            monotonic=lambda: self.now,
         )
         profiles = []
         if self.random() < 0.2:
@@ -312,7 +315,7 @@ class Simulation:
         desired = {profile.address: profile for profile in profiles}
         store: Any = self.store
         try:
-            Applier(store, store, tools).apply(plan, desired=desired)
+            Applier(store, store, context=context).apply(plan, desired=desired)
         except Crash:
             self.kills += 1
             self.note("KILLED")
@@ -366,7 +369,7 @@ class Simulation:
                 self.network,
                 application=self.store.header().application,
                 writer=store,
-                quiet=quiet,
+                without_expired_mark=quiet,
                 stop=lambda: False,
                 in_flight=lambda: 2,
             ):
@@ -608,4 +611,4 @@ def planted(number: int, *, most: int = 50_000) -> Tally:
 
 def _without_digests() -> Any:
     """Requests need no names in the journal here, which take a tenth of the time."""
-    return patch.object(apply, "request_digest", lambda request: "")
+    return patch.object(run_module, "request_digest", lambda request: "")

@@ -1,0 +1,148 @@
+"""The flow of one change: is it stale, which requests does it take, and what does it forget?"""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from reconciler.core.outcomes import Failure, Halt, Outcome, Result
+from reconciler.core.plan import Change
+from reconciler.core.profiles import PROFILE_PREFIX
+from reconciler.core.records import JournalKind, Presence, Record
+from reconciler.core.transitions import (
+    CUSTOMER_HEADER,
+    PROFILE_HEADER,
+    Staleness,
+    forgotten,
+    read_recorded,
+    staleness,
+)
+from reconciler.remote.answers import CallResult
+from reconciler.remote.engine import Flow, Step, Writes
+from reconciler.remote.followup import removal_of_undeclared
+from reconciler.remote.refresh import compare
+from reconciler.remote.request_flow import RequestFlow
+from reconciler.remote.run import ApplyRun
+from reconciler.remote.settlement import PendingRequest, Settlement, with_declarations
+from reconciler.state.store import Store
+
+
+class ChangeFlow:
+    """Makes the flows of the changes of a run."""
+
+    def __init__(self, run: ApplyRun, store: Store) -> None:
+        self._run = run
+        self._store = store
+        self._settlement = Settlement(run, store)
+        self._requests = RequestFlow(run, self._settlement)
+        self._linked: set[str] | None = None
+
+    def flow(self, change: Change, record: Record | None) -> Flow[Result]:
+        """The life of a change, from its staleness to its outcome."""
+        halt = self._run.halt()
+        if halt is not None:
+            return skipped(change, halt)
+        verdict, reason = staleness(change, record)
+        if record is None and self._is_linked(change):
+            verdict, reason = Staleness.STALE, "the profile was linked since the plan was made"
+        match verdict:
+            case Staleness.ALREADY:
+                return Result(change.address, change.action, Outcome.ALREADY, reason)
+            case Staleness.STALE:
+                return _stale(change, reason)
+            case Staleness.CURRENT:
+                pass
+            case _:
+                assert_never(verdict)
+        if not change.requests:
+            return (yield from self._forget(change, record))
+        return (yield from self._send_all(change, record))
+
+    def _is_linked(self, change: Change) -> bool:
+        """Whether a profile that its document names by profile id is recorded under a customer id."""
+        if not change.address.startswith(PROFILE_PREFIX):
+            return False
+        if self._linked is None:
+            self._linked = {
+                f"{PROFILE_PREFIX}{record.profile_id}" for record in self._store.records()
+            }
+        return change.address in self._linked
+
+    def _send_all(self, change: Change, record: Record | None) -> Flow[Result]:
+        """Sends the requests of a change one after the other, then the removal of undeclared attributes."""
+        before = self._run.without_expired_mark(record) if record else _new_record(change)
+        warnings: tuple[str, ...] = ()
+        for request in change.requests:
+            is_last = request is change.requests[-1]
+            pending = PendingRequest(change, request, before, is_last)
+            result, before = yield from self._requests.send(pending)
+            if result.outcome is not Outcome.APPLIED:
+                return result
+            warnings += result.warnings
+        removal = removal_of_undeclared(
+            change, before, delete_attribute_with=self._run.context.sending.delete_attribute_with
+        )
+        if removal is not None:
+            pending = PendingRequest(removal, removal.requests[0], before, True)
+            result, _ = yield from self._requests.send(pending)
+            warnings += result.warnings
+        return result._replace(action=change.action, warnings=warnings)
+
+    def _forget(self, change: Change, record: Record | None) -> Flow[Result]:
+        """Makes the state forget fields, or a whole profile, without a request."""
+        journal = (self._run.entry(change, JournalKind.APPLIED),)
+        if record is not None and change.fields:
+            after = with_declarations(forgotten(record, change), change)
+            yield Step(Writes(put=(after,), journal=journal))
+        elif record is not None and record.unknown_at is not None:
+            return (yield from self._forget_after_look(change, record))
+        elif record is not None:
+            yield Step(Writes(remove=(change.address,), journal=journal))
+        return Result(change.address, change.action, Outcome.APPLIED)
+
+    def _forget_after_look(self, change: Change, record: Record) -> Flow[Result]:
+        """Drops the record of a profile that is gone, unless a read shows that an earlier write, which
+        could land late until now, has created it again."""
+        yield from self._run.wait_quiet(record)
+        if (halt := self._run.halt()) is not None:
+            return skipped(change, halt)
+        request = read_recorded(record)
+        answer = yield from self._run.call(request)
+        if answer.is_missing:
+            entry = self._run.entry(change, JournalKind.APPLIED, answer=answer)
+            yield Step(Writes(remove=(change.address,), journal=(entry,)))
+            return Result(change.address, change.action, Outcome.APPLIED)
+        if answer.result is CallResult.DONE:
+            comparison = compare(record._replace(unknown_at=None, unknown_write={}), answer)
+            entry = self._run.entry(change, JournalKind.STALE, answer=answer)
+            yield Step(Writes(put=(comparison.after,), journal=(entry,)))
+            return _stale(change, "it exists: an earlier request of unknown outcome made it")
+        pending = PendingRequest(change, request, record, True)
+        result, _ = yield from self._settlement.settle_without_look_up(pending, answer)
+        return result
+
+
+def skipped(change: Change, halt: Halt) -> Result:
+    """The result of a change whose turn did not come before the run ended."""
+    return Result(
+        change.address,
+        change.action,
+        Outcome.SKIPPED,
+        halt.value,
+        failure=Failure.HALTED,
+        unavailable=halt is Halt.AWAY,
+    )
+
+
+def _stale(change: Change, reason: str) -> Result:
+    return Result(change.address, change.action, Outcome.STALE, reason, failure=Failure.STALE)
+
+
+def _new_record(change: Change) -> Record:
+    """The record of a profile that the state does not know yet."""
+    headers = change.requests[0].headers
+    return Record(
+        change.address,
+        customer_user_id=headers.get(CUSTOMER_HEADER),
+        profile_id=headers.get(PROFILE_HEADER),
+        presence=Presence.UNCONFIRMED,
+    )

@@ -1,0 +1,103 @@
+"""Reads recorded profiles back from the API, and compares them with their records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+from reconciler.core.contract import ATTRIBUTES
+from reconciler.core.outcomes import Drift, DriftKind
+from reconciler.core.records import Known, Presence, Record, differs
+from reconciler.core.transitions import Observed, gone, observed, read_recorded
+from reconciler.errors import Refused
+from reconciler.remote.answers import Answer, CallResult, ProfileData
+from reconciler.remote.engine import Calls, Engine, Flow, Step, Writes
+from reconciler.state.store import Writer
+
+
+class ReadBack(NamedTuple):
+    """A profile as the API returned it, beside its record.
+
+    If the answer is neither a profile nor "does not exist", the drift is ``unread`` and ``after`` is
+    ``before``.
+    """
+
+    before: Record
+    after: Record
+    """The record with all that the answer says."""
+    drift: Drift
+    answer: Answer
+
+
+def read_back(
+    records: Iterable[Record],
+    calls: Calls,
+    *,
+    application: str | None,
+    writer: Writer | None,
+    without_expired_mark: Callable[[Record], Record],
+    stop: Callable[[], bool],
+    in_flight: Callable[[], int],
+) -> Iterator[ReadBack]:
+    """Reads the profiles of records, in any order. With a ``writer`` it records the answers, except that
+    a profile is gone: its absence may also mean that the key belongs to another application.
+
+    ``without_expired_mark`` removes the mark of an earlier write that can no longer land late.
+
+    Ends when the API refuses the key. Raises Refused if an answer names another application than
+    ``application``.
+    """
+    is_key_refused = False
+
+    def flow(record: Record) -> Flow[ReadBack]:
+        nonlocal is_key_refused
+        answer = yield Step(request=read_recorded(record))
+        assert answer is not None
+        is_key_refused = is_key_refused or answer.is_unauthorised
+        answered_by = answer.data.app_id if answer.data else None
+        if None not in (application, answered_by) and answered_by != application:
+            raise Refused(
+                "the API answered for another application than the state was made for",
+                hint="Check --env and the key.",
+            )
+        comparison = compare(without_expired_mark(record), answer)
+        if writer is not None and not answer.is_missing and differs(record, comparison.after):
+            yield Step(Writes(put=(comparison.after,)))
+        return comparison
+
+    readable = (record for record in records if record.customer_user_id or record.profile_id)
+    engine = Engine[ReadBack](
+        calls, writer, in_flight=in_flight, stop=lambda: is_key_refused or stop()
+    )
+    return engine.run(map(flow, readable))
+
+
+def compare(record: Record, answer: Answer) -> ReadBack:
+    """The answer to a read, beside the record of its profile."""
+    if answer.is_missing and record.presence is Presence.UNCONFIRMED:
+        # Nothing says that the profile exists, and an uncertain POST may still create it.
+        return ReadBack(record, record, Drift(record.address, DriftKind.SAME), answer)
+    if answer.is_missing:
+        kind = DriftKind.SAME if record.presence is Presence.GONE else DriftKind.GONE
+        return ReadBack(record, gone(record), Drift(record.address, kind), answer)
+    if answer.result is not CallResult.DONE or answer.data is None:
+        return ReadBack(record, record, Drift(record.address, DriftKind.UNREAD), answer)
+    profile = observation(answer.data)
+    after, differences = observed(record, profile)
+    kind = DriftKind.CHANGED if differences else DriftKind.SAME
+    if record.profile_id not in (None, profile.profile_id):
+        kind = DriftKind.RECREATED
+    unverifiable = sum(
+        1
+        for path, fact in after.facts.items()
+        if not path.startswith(f"{ATTRIBUTES}.") and fact.known is not Known.UNKNOWN
+    )
+    drift = Drift(record.address, kind, tuple(differences), unverifiable)
+    return ReadBack(record, after, drift, answer)
+
+
+def observation(data: ProfileData) -> Observed:
+    """The profile of an answer, normalised."""
+    return Observed(
+        data.profile_id.lower(), data.customer_user_id, data.custom_attributes, data.timestamp
+    )
