@@ -4,7 +4,8 @@ A module imports only from those above it.
 
     walk (edge)         folders and files: the walk, bytes and stamps
     documents           a YAML document with the place of every member
-    yaml_fast           plain scalars, and one expression for the plain documents that nearly every file holds
+    yaml_scalars        plain scalars of YAML, and characters that do not show
+    yaml_fast           one function that reads the plain YAML of nearly every file
     yaml_reader (edge)  bytes → documents from libyaml's events, strict, with exact places
     loader (edge)       files → documents by the fastest reader that can read them
     phrases             how findings name places, quote values and suggest names

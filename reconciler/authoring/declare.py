@@ -44,14 +44,14 @@ def parse_profile(document: Document, contract: Contract) -> ParsedProfile:
         content = values[index]
         if content.__class__ is not str or not content:
             values[index] = normalise(layout.paths[index], content)
-    places, shift = document.places, document.shift
+    places = document.places
     try:
         if place_of:
             raise KeyError
-        lines = [places[place][0] + shift for place in layout.places]
+        lines = [places[place][0] for place in layout.places]
     except KeyError:
-        here = (document.source.line - shift, 0)
-        lines = [places.get(place_of.get(place, place), here)[0] + shift for place in layout.places]
+        here = (document.source.line, 0)
+        lines = [places.get(place_of.get(place, place), here)[0] for place in layout.places]
     files = NO_OTHER_FILES
     if document.files:
         stand = zip(layout.paths, layout.places, strict=True)

@@ -38,12 +38,12 @@ def merged(document: Document, below: Document) -> Document:
     inherited: list[Path] = []
     value = _merged(document.value, below.value, (), inherited)
     roots = frozenset(inherited)
-    places, files = document.placed(), dict(document.files)
-    for path, place in below.placed().items():
+    places, files = dict(document.places), dict(document.files)
+    for path, place in below.places.items():
         if any(path[:length] in roots for length in range(1, len(path) + 1)):
             places[path] = place
             files[path] = below.files.get(path, below.source.file)
-    return document._replace(value=value, places=places, files=files, shift=0)
+    return document._replace(value=value, places=places, files=files)
 
 
 def _merged(
@@ -77,7 +77,7 @@ def _as_map(document: Document) -> Document:
     if not isinstance(items, list):
         return document
     found: dict[str, Any] = {}
-    places, files = document.placed(), dict(document.files)
+    places, files = dict(document.places), dict(document.files)
     for index, item in enumerate(items):
         if not isinstance(item, dict) or {*item} != {"key", "value"}:
             return document  # what is wrong with it is said later
@@ -94,5 +94,4 @@ def _as_map(document: Document) -> Document:
         value={**document.value, ATTRIBUTES: found},
         places=places,
         files=files,
-        shift=0,
     )

@@ -23,7 +23,7 @@ class Document(NamedTuple):
 
     ``places`` holds the line and column (from 1) of a member's key, of a list's item, and under
     ``()`` of the root mapping. What an alias or a merge key brought in has the place where it was
-    used, or none. Documents that look alike share their places, which count from the line ``shift`` then.
+    used, or none.
     ``files`` names the file of a place that is not in that of ``source``: its defaults'.
     ``template`` is the customer id as the template has it that the document was made from.
     """
@@ -33,14 +33,6 @@ class Document(NamedTuple):
     places: Mapping[Path, Place]
     files: Mapping[Path, str] = _HERE
     template: str = ""
-    shift: int = 0
-
-    def placed(self) -> dict[Path, Place]:
-        """The places, counted from the beginning of the file."""
-        shift = self.shift
-        if not shift:
-            return dict(self.places)
-        return {path: (line + shift, column) for path, (line, column) in self.places.items()}
 
     def at(self, path: Path) -> Source:
         """Where ``path`` is, or its nearest ancestor that has a place; so never nowhere."""
@@ -52,4 +44,4 @@ class Document(NamedTuple):
             return self.source
         line, column = place
         # What stands in another file was put there, and is not shared.
-        return Source(self.files.get(path) or self.source.file, line + self.shift, column)
+        return Source(self.files.get(path) or self.source.file, line, column)

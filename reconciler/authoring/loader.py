@@ -36,11 +36,12 @@ def load_text(data: bytes, file: str) -> tuple[list[Document], list[Diagnostic]]
 
 def load_quickly(data: bytes, file: str) -> tuple[list[Document], list[Diagnostic]]:
     """The same, without the places of list items where nothing is wrong with the file."""
-    from reconciler.authoring.yaml_fast import read_plain, visible_text
+    from reconciler.authoring.yaml_fast import read
+    from reconciler.authoring.yaml_scalars import visible_text
 
     text = visible_text(data)
-    found = None if text is None else read_plain(text, file)
-    return load_text(data, file) if found is None else (found, [])
+    documents = None if text is None else read(text, file)
+    return load_text(data, file) if documents is None else (documents, [])
 
 
 def parse_yaml(data: bytes, file: str) -> tuple[Document | None, list[Diagnostic]]:

@@ -1,116 +1,88 @@
-"""Plain scalars, and plain documents: the YAML that nearly every profile file is written in; and the
-characters that no file may hold, since they do not show. Pure.
+"""A fast reader of the plain YAML that nearly every profile file is written in. Pure.
 
-Scalars are JSON's, whatever YAML would make of them. `read_plain` reads block mappings and lists of scalars
-that stand on one line each, with one regular expression, in a third of the time that libyaml's events
-take.
-It reads such text as the loader does or not at all: whatever it does not take, and whatever anything
-is to be said about, is the loader's.
+It reads block mappings, and lists of scalars that stand on one line each, with one regular expression,
+in about a fifth of the time that libyaml's events take. It returns the documents that the strict
+reader returns for the same text, or ``None``; a text with any finding gets ``None``. Nothing else of
+this program depends on how it works.
 """
 
 from __future__ import annotations
 
-import itertools
 import re
-from collections.abc import Callable, Sequence
-from enum import Enum
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
-from reconciler.authoring.documents import Document, Path
+from reconciler.authoring.documents import Document, Path, Place
+from reconciler.authoring.yaml_scalars import (
+    LOOK_CLOSER,
+    ODD_WORDS,
+    WORDS,
+    is_ambiguous,
+    is_number,
+    is_odd,
+    json_number,
+)
 from reconciler.errors import Source
 from reconciler.values import Json
 
-# --- scalars -------------------------------------------------------------------------------------
-
-WORDS: dict[str, bool | None] = {"": None, "~": None, "null": None, "true": True, "false": False}
-is_number = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?").fullmatch
-
-LOOK_CLOSER = frozenset(["", *"~-+.0123456789nNtTfFyYoO=<"])
-"""With one of these begins every plain scalar that is not text, here or for another tool."""
-
-_OTHER_WORDS = frozenset(
-    [
-        *("yes", "Yes", "YES", "no", "No", "NO", "on", "On", "ON", "off", "Off", "OFF"),
-        *("y", "Y", "n", "N", "True", "TRUE", "False", "FALSE", "Null", "NULL", "=", "<<"),
-    ]
-)
-# YAML 1.1's types (yaml.org/type) and the core schema of YAML 1.2.2, section 10.3.2.
-_OTHER_FORMS = re.compile(
-    r"""
-      [-+]?(?:[0-9][0-9_]*(?:\.[0-9_]*)?|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?   # +1 007 1_0 1. .5
-    | [-+]?0(?:b[01_]+|o[0-7_]+|x[0-9a-fA-F_]+)
-    | [-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?                         # base 60: 12:30
-    | [-+]?\.(?:inf|Inf|INF) | \.(?:nan|NaN|NAN)
-    | [0-9]{4}-[0-9]{1,2}-[0-9]{1,2}
-      (?:(?:[Tt]|[ \t]+)[0-9]{1,2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]*)?
-         (?:[ \t]*(?:Z|[-+][0-9]{1,2}(?::?[0-9]{2})?))?)?
-    """,
-    re.VERBOSE,
-).fullmatch
-
-
-def is_ambiguous(text: str) -> bool:
-    """Whether a plain scalar that is text here is something else for other YAML tools."""
-    return text in _OTHER_WORDS or _OTHER_FORMS(text) is not None
-
-
-def json_number(text: str) -> int | float | None:
-    """JSON's number, or ``None`` where no float comes near it. There is one zero."""
-    value = float(text)
-    if value in (float("inf"), float("-inf")):
-        return None
-    if value == 0.0:
-        if any(digit in "123456789" for digit in re.split("[eE]", text)[0]):
-            return None
-        value = 0.0
-    return value if any(mark in text for mark in ".eE") else int(text)
-
-
-# --- characters ----------------------------------------------------------------------------------
-
-# Controls, line breaks that editors do not show, direction marks, and characters without a width.
-_ALWAYS = (
-    "\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e"
-    "\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb\ufffe\uffff\U000e0000-\U000e007f"
-)
-# The joiners U+200C and U+200D belong to some scripts and to emoji: fine between two characters that
-# are not ASCII. Lone carriage returns break lines for YAML and for few editors.
-INVISIBLE = re.compile(
-    f"[{_ALWAYS}]|\r(?!\n)|(?<![^\x00-\x7f])[\u200c\u200d]|[\u200c\u200d](?![^\x00-\x7f])"
-)
-# One class of characters is searched many times faster than alternatives are.
-_PERHAPS = re.compile(f"[{_ALWAYS}\r\u200c\u200d]").search
-_VISIBLE = bytes([ord("\n"), *range(ord(" "), ord("~") + 1)])
-
-
-def is_visible(text: str) -> bool:
-    """Whether nothing in a text hides, or changes how the text around it reads."""
-    return _PERHAPS(text) is None or INVISIBLE.search(text) is None
-
-
-def visible_text(data: bytes) -> str | None:
-    """The text of a file; ``None`` where it is not UTF-8, or something in it is invisible."""
-    try:
-        text = data.decode("utf-8")
-        # Nearly all characters are ASCII and visible, and taken out at once; the rest is searched.
-        rest = data.translate(None, _VISIBLE).decode("utf-8")
-    except UnicodeDecodeError:
-        return None
-    return text if not rest or _PERHAPS(rest) is None or is_visible(text) else None
-
-
-# --- documents -----------------------------------------------------------------------------------
-
 _LONGEST = 16_000
 """Characters of a document. So it has neither too many nodes nor a scalar that is too long."""
-_MOST_OUTLINES = 4096
-_WORTH_A_SHAPE = 100
-"""Documents of an outline from which on an expression of its own soon saves what compiling it costs."""
-_SAMPLED = 4
-"""One of so many is looked at for that."""
-_MOST_SHAPES = 6
-"""Of those that have as many lines, of which any may have to be tried."""
+_MOST_LAYOUTS = 4096
+"""Layouts that are remembered."""
+
+
+def read(text: str, file: str) -> list[Document] | None:
+    """The documents of a file without invisible characters, or ``None`` if the strict reader has to read it.
+
+    Items of lists have no places of their own.
+    """
+    if "\r" in text:
+        text = text.replace("\r\n", "\n")
+    if "\t" in text or "\r" in text or text[:1] == "\ufeff":
+        return None
+    above = 0  # lines
+    if text.startswith("---\n"):
+        text, above = text[4:], 1
+    documents: list[Document] = []
+    for part in text.split("\n---\n"):
+        if len(part) > _LONGEST:
+            return None
+        lines = _LINE(part)
+        if len(lines) != part.count("\n") + 1:
+            return None
+        document = _document(lines, file, above=above)
+        if document is None:
+            return None
+        documents.append(document)
+        above += len(lines) + 1
+    return documents
+
+
+def _document(lines: Sequence[tuple[str, str]], file: str, *, above: int) -> Document | None:
+    """A document from the head and the value of each of its lines."""
+    layout = _layout(tuple([head for head, _ in lines]))
+    if layout is None:
+        return None
+    raws = [raw for head, raw in lines if head]
+    values = [_scalar(raw) for raw in raws]
+    if _REFUSED in values:
+        return None
+    for container in layout.containers:  # the inner ones first
+        at = container.opener
+        if raws[at]:
+            return None
+        members = container.pick(values)
+        keys = container.keys
+        values[at] = [*members] if keys is None else dict(zip(keys, members, strict=True))
+    places: Mapping[Path, Place] = _LowerPlaces(layout.places, above) if above else layout.places
+    return Document(
+        dict(zip(layout.keys, layout.pick(values), strict=True)), Source(file, *places[()]), places
+    )
+
+
+# --- lines ---------------------------------------------------------------------------------------
 
 # Pieces of lines, which are applied to text without tabs, carriage returns and invisible characters.
 _SPECIAL = r"""\s"'\[\]{},&*!|>%@`:?\#)\\"""
@@ -135,325 +107,190 @@ _LINE = re.compile(
     re.VERBOSE | re.MULTILINE,
 ).findall
 _ITEM = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*").fullmatch
-_ITEM_HEAD = "-"
-_ENDED = 100
-"""Deeper than any line: what is below an item is part of it, and not plain."""
-_NO = object()
-"""The answer about a scalar of which something is to be said."""
 
 
-class _Outline:
-    """What the keys of a document say by themselves; it is the same for all documents that have the
-    same keys on the same lines, and most of a corpus has."""
-
-    __slots__ = ("_kinds", "_left", "heads", "lists", "openers", "places", "root", "subtrees")
-
-    def __init__(self, heads: Sequence[str]) -> None:
-        """Raises ValueError for keys that are not plain: these are the loader's."""
-        self.heads = heads
-        self._left = _WORTH_A_SHAPE
-        self._kinds: list[set[_Kind]] = [set() for head in heads if head]
-        keys: dict[Path, dict[str, int]] = {}
-        items: dict[Path, list[int]] = {}
-        stack: list[tuple[int, Path]] = [(0, ())]
-        places: dict[Path, tuple[int, int]] = {}
-        above: tuple[int, Path] | None = None
-        beside: tuple[int, Path] | None = None
-        for row, head in enumerate(heads):
-            if not head:
-                continue
-            key = head.lstrip(" ")
-            indent = len(head) - len(key)
-            if above is None:
-                if indent or key == _ITEM_HEAD:
-                    raise ValueError
-                above = (0, ())
-                places[()] = (row, 1)
-            elif indent > above[0]:
-                stack.append((indent, above[1]))
-            while indent < stack[-1][0]:
-                stack.pop()
-            if indent != stack[-1][0] or (key[0] in LOOK_CLOSER and _is_odd(key)):
-                raise ValueError
-            parent = stack[-1][1]
-            if key == _ITEM_HEAD:
-                if indent == above[0]:  # as deep as the key of the list
-                    beside = above
-                if beside is not None and indent == beside[0]:
-                    parent = beside[1]
-                if parent in keys:
-                    raise ValueError
-                items.setdefault(parent, []).append(row)
-                above = (_ENDED, ())
-                continue
-            beside = None
-            if parent in items:
-                raise ValueError
-            siblings = keys.setdefault(parent, {})
-            if key in siblings:
-                raise ValueError
-            siblings[key] = row
-            above = (indent, (*parent, key))
-            places[above[1]] = (row, indent + 1)
-        if above is None:
-            raise ValueError
-        # Values are counted without the lines that have none.
-        count = itertools.count()
-        at = {row: next(count) for row, head in enumerate(heads) if head}
-        keys = {
-            path: {key: at[row] for key, row in siblings.items()} for path, siblings in keys.items()
-        }
-        self.root = _members(keys[()])
-        self.subtrees = [
-            (at[places[path][0]], *_members(keys[path]))
-            for path in sorted(keys, key=len, reverse=True)
-            if path
-        ]
-        self.lists = [
-            (at[places[path][0]], _picked([at[row] for row in rows]))
-            for path, rows in items.items()
-        ]
-        self.openers = (
-            *[at for at, _ in self.lists],
-            *[at for at, _, _ in self.subtrees],
-        )
-        self.places = places
-
-    def learn(self, part: str, rows: Sequence[tuple[str, str]]) -> None:
-        """Takes note of what the scalars of a document look like. Once that was seen often enough, there
-        is a shape."""
-        if not self._left:
-            return
-        self._left -= 1
-        if self._left % _SAMPLED:
-            return
-        lines = zip(part.split("\n"), rows, strict=True)
-        for kinds, kind in zip(
-            self._kinds, [_kind(line, raw) for line, (head, raw) in lines if head], strict=True
-        ):
-            kinds.add(kind)
-        if not self._left:
-            alike = _shapes.setdefault(len(rows), [])
-            if len(alike) < _MOST_SHAPES:
-                alike.append(_Shape(self, self._kinds))
+# --- layouts -------------------------------------------------------------------------------------
 
 
-class _Shape:
-    """An expression for all documents of an outline whose scalars are of the kinds that are usual on
-    their lines. It is several times as fast as going through the lines."""
+class _Container(NamedTuple):
+    """A mapping or a list below the root."""
 
-    __slots__ = ("_flags", "_match", "_numbers", "_others", "_texts", "outline")
-
-    def __init__(self, outline: _Outline, kinds: Sequence[set[_Kind]]) -> None:
-        self.outline = outline
-        found: dict[_Kind, list[int]] = {kind: [] for kind in _Kind}
-        lines: list[str] = []
-        at = 0
-        for head in outline.heads:
-            if not head:
-                lines.append(_EMPTY)
-                continue
-            kind = next(iter(kinds[at])) if len(kinds[at]) == 1 else _Kind.OTHER
-            is_item = head.endswith(_ITEM_HEAD) and head.strip(" ") == _ITEM_HEAD
-            if is_item and kind is _Kind.OTHER:
-                kind = _Kind.OTHER_ITEM
-            if at in outline.openers:
-                kind = _Kind.OPENER
-            found[kind].append(at)
-            lines.append(f"{re.escape(head)}{'' if is_item else ':'}{_FORMS[kind]}")
-            at += 1
-        self._match = re.compile(r"\n".join(lines), re.VERBOSE).fullmatch
-        self._texts = _picked(found[_Kind.TEXT])
-        self._flags = found[_Kind.FLAG]
-        self._numbers = found[_Kind.NUMBER]
-        self._others = [
-            *found[_Kind.NOTHING],
-            *found[_Kind.OTHER],
-            *found[_Kind.OTHER_ITEM],
-        ]
-
-    def read(self, part: str) -> list[Any] | None:
-        """The values of a document; ``None`` if they are not as usual."""
-        match = self._match(part)
-        if match is None:
-            return None
-        values: list[Any] = [*match.groups("")]
-        if not _ODD_WORDS.isdisjoint(self._texts(values)):
-            return None
-        for at in self._flags:
-            values[at] = values[at] == "true"
-        for at in self._numbers:
-            values[at] = int(values[at])
-        for at in self._others:
-            values[at] = value = _scalar(values[at])
-            if value is _NO:
-                return None
-        return values
+    opener: int
+    """The number of the line that it is the value of. Lines without key or dash are not counted."""
+    keys: tuple[str, ...] | None
+    """The keys of a mapping; ``None`` for a list."""
+    pick: Callable[[list[Any]], Sequence[Any]]
+    """Takes the values of its members from those of all lines."""
 
 
-class _Kind(Enum):
-    """What a scalar looks like. All up to `SINGLE` stand alone behind the blanks after a key."""
+class _Layout(NamedTuple):
+    """What follows from the keys and dashes of a document's lines, whatever the values are."""
 
-    NOTHING = 0
-    TEXT = 1
-    UUID = 2
-    FLAG = 3
-    NUMBER = 4
-    DOUBLE = 5
-    SINGLE = 6
-    OTHER = 7
-    OTHER_ITEM = 8
-    OPENER = 9
-    """Nothing, on the line of a key that has more below it."""
+    keys: tuple[str, ...]
+    """Of the root mapping."""
+    pick: Callable[[list[Any]], Sequence[Any]]
+    containers: tuple[_Container, ...]
+    """The inner ones first."""
+    places: Mapping[Path, Place]
+    """Of a document that begins in the first line. Documents with the same layout share them."""
 
 
-def _kind(line: str, raw: str) -> _Kind:
-    if not raw:
-        return _Kind.NOTHING if line.endswith(":") else _Kind.OTHER
-    if not line.endswith(raw):
-        return _Kind.OTHER
-    if raw[0] in _QUOTES:
-        return _Kind.DOUBLE if raw[0] == '"' else _Kind.SINGLE
-    if raw in _ODD_WORDS and raw not in ("true", "false"):
-        return _Kind.OTHER
-    return next((kind for kind, fits in _FITTING if fits(raw)), _Kind.OTHER)
+class _LowerPlaces(Mapping[Path, Place]):
+    """The places of a layout, for a document that begins so many lines further down."""
+
+    __slots__ = ("_lines", "_places")
+
+    def __init__(self, places: Mapping[Path, Place], lines: int) -> None:
+        self._places, self._lines = places, lines
+
+    def __getitem__(self, path: Path) -> Place:
+        line, column = self._places[path]
+        return line + self._lines, column
+
+    def __contains__(self, path: object) -> bool:
+        return path in self._places
+
+    def __iter__(self) -> Iterator[Path]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
 
 
-_shapes: dict[int, list[_Shape]] = {}
-"""By how many lines there are."""
-
-
-def _members(rows: dict[str, int]) -> tuple[tuple[str, ...], Callable[[list[Any]], Any]]:
-    """The keys of a mapping, and what takes its values out of those of all lines."""
-    return tuple(rows), _picked([*rows.values()])
-
-
-def _picked(rows: Sequence[int]) -> Callable[[list[Any]], Any]:
-    if len(rows) < 2:
-        return itemgetter(slice(rows[0], rows[0] + 1) if rows else slice(0))
-    return itemgetter(*rows)
-
-
-def _is_odd(key: str) -> bool:
-    return key in WORDS or is_ambiguous(key)
-
-
-_outlines: dict[tuple[str, ...], _Outline | None] = {}
-
-
-def _outline(heads: tuple[str, ...]) -> _Outline | None:
-    if len(_outlines) >= _MOST_OUTLINES:
-        _outlines.clear()
-        _shapes.clear()
-    try:
-        found = _Outline(heads)
-    except ValueError:
-        found = None
-    _outlines[heads] = found
-    return found
-
-
-def read_plain(text: str, file: str) -> list[Document] | None:
-    """The documents of a file without invisible characters, or ``None`` if it is not plain.
-
-    Items of lists have no places of their own.
-    """
-    if "\r" in text:
-        text = text.replace("\r\n", "\n")
-    if "\t" in text or "\r" in text or text[:1] == "\ufeff":
+@lru_cache(maxsize=_MOST_LAYOUTS)  # most profiles of a corpus share a few
+def _layout(heads: tuple[str, ...]) -> _Layout | None:
+    """The layout of a document with these heads of lines; ``None`` if the keys are not plain."""
+    builder = _LayoutBuilder()
+    if not all(builder.add(row, head) for row, head in enumerate(heads, 1) if head):
         return None
-    line = 1
-    if text.startswith("---\n"):
-        text, line = text[4:], 2
-    documents: list[Document] = []
-    for part in text.split("\n---\n"):
-        if len(part) > _LONGEST:
+    return builder.layout()
+
+
+class _Open(NamedTuple):
+    """A mapping or a list while its members are collected."""
+
+    opener: int
+    indent: int
+    path: Path
+    members: dict[str, int] | list[int]
+    """The numbers of the lines of its members."""
+
+
+_ITEM_HEAD = "-"
+_AFTER_ITEM = 100
+"""Deeper than any line: what is below an item is part of it, and not plain."""
+
+
+class _LayoutBuilder:
+    """Collects the layout of a document, line by line."""
+
+    def __init__(self) -> None:
+        self._places: dict[Path, Place] = {}
+        self._root = _Open(-1, 0, (), {})
+        self._stack = [self._root]
+        self._all: list[_Open] = []
+        self._count = 0
+        self._indent = 0
+        """Of the last key; `_AFTER_ITEM` after an item."""
+        self._path: Path = ()
+        """Of the last key."""
+
+    def add(self, row: int, head: str) -> bool:
+        """Takes the next line with a key or a dash; whether it is plain."""
+        key = head.lstrip(" ")
+        indent = len(head) - len(key)
+        is_item = key == _ITEM_HEAD
+        if not self._count:
+            if indent or is_item:
+                return False
+            self._places[()] = (row, 1)
+        elif indent > self._indent or (is_item and indent == self._indent):
+            self._open(indent, {} if not is_item else [])
+        elif not self._close(indent, is_item=is_item):
+            return False
+        number = self._count
+        self._count += 1
+        members, path = self._stack[-1].members, self._stack[-1].path
+        if isinstance(members, list):
+            members.append(number)
+            self._indent = _AFTER_ITEM
+            return True
+        if key in members or (key[0] in LOOK_CLOSER and is_odd(key)):
+            return False
+        members[key] = number
+        self._indent, self._path = indent, (*path, key)
+        self._places[self._path] = (row, indent + 1)
+        return True
+
+    def _open(self, indent: int, members: dict[str, int] | list[int]) -> None:
+        """Begins the mapping or list that is the value of the last key."""
+        opened = _Open(self._count - 1, indent, self._path, members)
+        self._stack.append(opened)
+        self._all.append(opened)
+
+    def _close(self, indent: int, *, is_item: bool) -> bool:
+        """Ends what is deeper than a line; whether the line goes on with what is open then."""
+        stack = self._stack
+        while indent < stack[-1].indent:
+            stack.pop()
+        # A list may be as deep as its key; then the next key ends it.
+        if not is_item and isinstance(stack[-1].members, list) and stack[-2].indent == indent:
+            stack.pop()
+        top = stack[-1]
+        return top.indent == indent and is_item is isinstance(top.members, list)
+
+    def layout(self) -> _Layout | None:
+        """The layout of the lines so far; ``None`` if there were none."""
+        root = self._root.members
+        if not self._count or isinstance(root, list):
             return None
-        count = part.count("\n") + 1
-        for shape in _shapes.get(count, ()):
-            found = shape.read(part)
-            if found is not None:
-                outline, values = shape.outline, found
-                break
-        else:
-            rows = _LINE(part)
-            if len(rows) != count:
-                return None
-            heads = tuple([head for head, _ in rows])
-            known = _outlines[heads] if heads in _outlines else _outline(heads)
-            if known is None:
-                return None
-            outline = known
-            raws = [raw for head, raw in rows if head]
-            for at in outline.openers:
-                if raws[at]:
-                    return None
-            values = [_scalar(raw) for raw in raws]
-            if _NO in values:
-                return None
-            outline.learn(part, rows)
-        for at, pick in outline.lists:
-            values[at] = [*pick(values)]
-        for at, keys, pick in outline.subtrees:
-            values[at] = dict(zip(keys, pick(values), strict=True))
-        keys, pick = outline.root
-        row, column = outline.places[()]
-        documents.append(
-            Document(
-                dict(zip(keys, pick(values), strict=True)),
-                Source(file, row + line, column),
-                outline.places,
-                shift=line,
-            )
+        return _Layout(
+            tuple(root),
+            _picker([*root.values()]),
+            tuple(
+                _Container(each.opener, tuple(each.members), _picker([*each.members.values()]))
+                if isinstance(each.members, dict)
+                else _Container(each.opener, None, _picker(each.members))
+                for each in reversed(self._all)
+            ),
+            self._places,
         )
-        line += count + 1
-    return documents
 
 
+def _picker(numbers: Sequence[int]) -> Callable[[list[Any]], Sequence[Any]]:
+    """Takes the values with some numbers out of a list."""
+    if len(numbers) == 1:
+        return itemgetter(slice(numbers[0], numbers[0] + 1))
+    return itemgetter(*numbers)
+
+
+# --- scalars -------------------------------------------------------------------------------------
+
+_REFUSED = object()
+"""The value of a scalar that the strict reader has to read."""
 _QUOTES = frozenset("\"'")
 _NO_LETTER = frozenset(first for first in LOOK_CLOSER if not first.isalpha()) | {"["}
-_ODD_WORDS = WORDS.keys() | _OTHER_WORDS
-
-_PLAIN_FORMS = {
-    # Never a number, and none of the forms of numbers and dates.
-    _Kind.UUID: "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f-]{22}",
-    _Kind.FLAG: "true|false",
-    _Kind.NUMBER: "0|[1-9][0-9]{0,14}",
-    # Whether it is one of the words is looked at later.
-    _Kind.TEXT: r"[A-Za-z][^\n:\#]*+(?<!\ )",
-}
-_FITTING = [(kind, re.compile(form).fullmatch) for kind, form in _PLAIN_FORMS.items()]
-_FORMS = {
-    _Kind.NOTHING: "()",
-    **{kind: rf"\ ++({form})" for kind, form in _PLAIN_FORMS.items()},
-    _Kind.DOUBLE: r'\ ++"([^"\\\n]*+)"',
-    _Kind.SINGLE: r"\ ++'([^'\n]*+)'",
-    _Kind.OTHER: rf"(?: \ ++ ({_VALUE}) )?+ {_END}",
-    _Kind.OPENER: rf"(){_END}",
-    _Kind.OTHER_ITEM: rf"\ ++ ({_VALUE}) {_END}",
-}
-"""What stands behind a key or a dash that is followed by a scalar of a kind."""
 
 
 def _scalar(raw: str) -> Any:
-    """What a value is as it stands in its line, or `_NO`."""
+    """What a value is as it stands in its line, or `_REFUSED`."""
     first = raw[:1]
     if first in _QUOTES:
         return raw[1:-1]
     text = raw.rstrip(" ")
-    return _typed(text) if first in _NO_LETTER or text in _ODD_WORDS else text
+    return _typed(text) if first in _NO_LETTER or text in ODD_WORDS else text
 
 
 def _typed(text: str) -> Any:
-    """What a scalar is that may be more than text, or a list of such; or `_NO`."""
+    """What a scalar is that may be more than text, or a list of such; or `_REFUSED`."""
     if text in WORDS:
         return WORDS[text]
     if text[0] == "[":
         return _items(text[1:-1])
     if is_number(text):
         value: Json = json_number(text)
-        return _NO if value is None else value
-    return _NO if is_ambiguous(text) else text
+        return _REFUSED if value is None else value
+    return _REFUSED if is_ambiguous(text) else text
 
 
 def _items(text: str) -> Any:
@@ -462,7 +299,7 @@ def _items(text: str) -> Any:
     items: list[Any] = [item.strip(" ") for item in text.split(",")]
     for index, item in enumerate(items):
         if not _ITEM(item):
-            return _NO
+            return _REFUSED
         if item[0] in LOOK_CLOSER:
             items[index] = _typed(item)
-    return _NO if _NO in items else items
+    return _REFUSED if _REFUSED in items else items

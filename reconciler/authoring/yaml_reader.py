@@ -29,7 +29,7 @@ from yaml.events import (
 from reconciler.authoring import documents
 from reconciler.authoring.documents import Document, Place
 from reconciler.authoring.walk import MAX_FILE, TOO_LARGE
-from reconciler.authoring.yaml_fast import (
+from reconciler.authoring.yaml_scalars import (
     INVISIBLE,
     LOOK_CLOSER,
     WORDS,

@@ -9,7 +9,7 @@ from typing import Any
 
 from reconciler.authoring.documents import Document, Path
 from reconciler.authoring.placeholders import escaped
-from reconciler.authoring.yaml_fast import WORDS, is_ambiguous
+from reconciler.authoring.yaml_scalars import is_odd
 from reconciler.values import Json
 
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_./-]*(?: [A-Za-z0-9_./-]+)*").fullmatch
@@ -60,6 +60,6 @@ def _scalar(value: Any) -> str:
 
 def _spelled(value: Any) -> str:
     """A scalar, or a key: in keys nothing is filled in."""
-    if isinstance(value, str) and _PLAIN(value) and not (value in WORDS or is_ambiguous(value)):
+    if isinstance(value, str) and _PLAIN(value) and not is_odd(value):
         return value
     return json.dumps(value, ensure_ascii=False)

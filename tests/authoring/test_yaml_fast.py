@@ -1,18 +1,16 @@
-"""Plain documents: read as the loader reads them, or not at all."""
+"""The fast reader returns what the strict reader returns, or leaves the text to it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.authoring import yaml_fast as plain
 from reconciler.authoring.documents import Document
 from reconciler.authoring.loader import load_quickly, load_text
-from reconciler.authoring.yaml_fast import read_plain
+from reconciler.authoring.yaml_fast import read
 
 PROFILE = """\
 customer_user_id: qa-jane   # who
@@ -52,24 +50,8 @@ meta:
 """
 
 
-@pytest.fixture(autouse=True, scope="module")
-def shapes_at_once() -> Iterator[None]:
-    """Every outline has a shape from its first document on, and many are tried."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plain, "_WORTH_A_SHAPE", 1)
-        patch.setattr(plain, "_MOST_SHAPES", 20)
-        forget()
-        yield
-    forget()
-
-
-def forget() -> None:
-    plain._outlines.clear()
-    plain._shapes.clear()
-
-
-def plainly(text: str) -> list[Document] | None:
-    return read_plain(text, "f")
+def quickly(text: str) -> list[Document] | None:
+    return read(text, "f")
 
 
 def strictly(text: str) -> list[Document]:
@@ -81,34 +63,23 @@ def strictly(text: str) -> list[Document]:
 def without_items(document: Document) -> dict[object, object]:
     return {
         path: place
-        for path, place in document.placed().items()
+        for path, place in document.places.items()
         if not path or not isinstance(path[-1], int)
     }
 
 
 def assert_same(text: str) -> None:
-    """Whatever is read plainly is what the loader reads, places included; line by line, and by the shape
-    that was learnt."""
-    found = plainly(text)
-    if found is None:
+    """The fast reader leaves a text to the strict one, or returns the same documents and places."""
+    documents = quickly(text)
+    if documents is None:
         return
     expected = strictly(text)
-    assert_equal(found, expected)
-    again = plainly(text)
-    assert again is not None
-    assert_equal(again, expected)
-
-
-def assert_equal(found: list[Document], expected: list[Document]) -> None:
-    assert [(document.value, document.source) for document in found] == [
-        (document.value, document.source) for document in expected
+    assert [(each.value, each.source) for each in documents] == [
+        (each.value, each.source) for each in expected
     ]
-    assert [repr(document.value) for document in found] == [
-        repr(document.value) for document in expected
-    ]
-    assert [document.placed() for document in found] == [
-        without_items(document) for document in expected
-    ]
+    # Since 1 == True == 1.0, and mappings are equal in any order.
+    assert [repr(each.value) for each in documents] == [repr(each.value) for each in expected]
+    assert [dict(each.places) for each in documents] == [without_items(each) for each in expected]
 
 
 @pytest.mark.parametrize(
@@ -127,8 +98,8 @@ def assert_equal(found: list[Document], expected: list[Document]) -> None:
         "a:\n  b:\n    c:\n      d: 1\n  e: 2\nf: 3\n",
     ],
 )
-def test_plain_text_is_read(text: str) -> None:
-    assert plainly(text) is not None
+def test_plain_text_is_read_as_the_strict_reader_reads_it(text: str) -> None:
+    assert quickly(text) is not None
     assert_same(text)
 
 
@@ -201,20 +172,20 @@ def test_plain_text_is_read(text: str) -> None:
         "a: x #\ty\n",
     ],
 )
-def test_what_is_not_plain_is_left_to_the_loader(text: str) -> None:
-    assert plainly(text) is None
+def test_other_text_is_left_to_the_strict_reader(text: str) -> None:
+    assert quickly(text) is None
 
 
 @pytest.mark.parametrize(
     "character", ["\u202e", "\u200d", "\x00", "\x07", "\x7f", "\x85", "\ufeff"]
 )
-def test_invisible_characters_are_found_among_any_others(character: str) -> None:
+def test_an_invisible_character_is_found_among_any_others(character: str) -> None:
     for text in (f"a: b{character}\n", f"é: b\na: é{character}é\n", f"a: b\r\n# {character}\r\n"):
         data = text.encode()
         assert load_quickly(data, "f") == load_text(data, "f")
 
 
-def test_what_is_read_quickly_is_what_is_read() -> None:
+def test_loading_quickly_gives_what_loading_gives() -> None:
     text = PROFILE + "---\n" + PROFILE
     assert [document.value for document in load_quickly(text.encode(), "f")[0]] == [
         document.value for document in strictly(text)
@@ -235,50 +206,26 @@ VALUES = [
 ]
 
 
-@pytest.mark.parametrize("first", VALUES)
-def test_a_shape_takes_only_what_means_the_same(first: str) -> None:
-    for second in VALUES:
-        forget()
-        for value in (first, second):
-            assert_same(
-                f"a: {value}\nb:\n  c: {value}\n  d:\n  - {value}\n  -   {value}\ne: {value}"
-            )
-
-
-def test_a_shape_that_saw_several_kinds_takes_them_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    forget()
-    monkeypatch.setattr(plain, "_WORTH_A_SHAPE", 4)
-    monkeypatch.setattr(plain, "_SAMPLED", 1)
-    texts = [f"a: {value}\nb: [x]\nc:\n" for value in ("text", '"text"', "5", "")]
-    for text in texts:
-        assert_same(text)
-    assert [len(shapes) for shapes in plain._shapes.values()] == [1]
-    with monkeypatch.context() as patch:
-        patch.setattr(plain, "_LINE", None)  # no line is looked at by itself
-        for text in texts:
-            assert plainly(text) is not None
-    for text in texts:
-        assert_same(text)
+@pytest.mark.parametrize("value", VALUES)
+def test_a_value_is_read_alike_wherever_it_stands(value: str) -> None:
+    assert_same(f"a: {value}\nb:\n  c: {value}\n  d:\n  - {value}\n  -   {value}\ne: {value}")
 
 
 @pytest.mark.parametrize("below", ["  b: c", "  - c", "- c"])
-def test_a_key_with_more_below_it_has_no_value_of_its_own(below: str) -> None:
-    forget()
+def test_a_key_with_members_has_no_value_of_its_own(below: str) -> None:
     for opener in ("a:  # why", "a:", "a:   "):
-        assert plainly(f"{opener}\n{below}\n") is not None
+        assert quickly(f"{opener}\n{below}\n") is not None
         assert_same(f"{opener}\n{below}\n")
     for value in VALUES:
         if value and not value.startswith("#"):
-            assert plainly(f"a: {value}\n{below}\n") is None
+            assert quickly(f"a: {value}\n{below}\n") is None
 
 
-def test_shapes_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
-    forget()
-    monkeypatch.setattr(plain, "_MOST_OUTLINES", 30)
-    for number in range(100):
-        assert_same(f"a{number}: b\n")
-        assert len(plain._outlines) <= 30
-        assert sum(map(len, plain._shapes.values())) <= plain._MOST_SHAPES
+def test_documents_with_the_same_keys_keep_their_own_places() -> None:
+    first, second = quickly("a: 1\n---\na: 2\n") or []
+    assert (first.at(("a",)).line, second.at(("a",)).line) == (1, 3)
+    assert ("b",) not in second.places
+    assert (len(second.places), [*second.places]) == (2, [(), ("a",)])
 
 
 PIECES = st.sampled_from(
@@ -353,12 +300,12 @@ PIECES = st.sampled_from(
 
 
 @given(st.lists(PIECES, max_size=30).map("".join))
-def test_random_pieces_mean_the_same_to_both(text: str) -> None:
+def test_random_pieces_are_read_alike(text: str) -> None:
     assert_same(text)
 
 
 @given(st.data())
-def test_a_profile_with_a_few_changes_means_the_same_to_both(data: st.DataObject) -> None:
+def test_a_profile_with_a_few_random_changes_is_read_alike(data: st.DataObject) -> None:
     text = PROFILE
     for _ in range(data.draw(st.integers(1, 3))):
         at = data.draw(st.integers(0, len(text)))
@@ -367,6 +314,47 @@ def test_a_profile_with_a_few_changes_means_the_same_to_both(data: st.DataObject
     assert_same(text)
 
 
-def test_the_shipped_profiles_mean_the_same_to_both() -> None:
+PLAIN_KEYS = ["a", "b", "key_1", "x.y-z", "email", "_", "t", "o1", "f_", "yes_no", "c", "d"]
+PLAIN_VALUES = [value for value in VALUES if quickly(f"a: {value}\nb:\n- {value or 0}\n")]
+BLANK_LINES = st.sampled_from(["", "", "", "\n", "# note\n", "   \n", "  # note\n"])
+
+
+@st.composite
+def block_documents(draw: st.DrawFn) -> str:
+    """A document in block style: mappings, lists, indents, notes and values by chance.
+
+    In most of them, every key and every value alone is plain.
+    """
+    is_plain = draw(st.integers(0, 3)) > 0
+    keys = PLAIN_KEYS if is_plain else [*PLAIN_KEYS, "n", "on", "no"]
+    values = st.sampled_from(PLAIN_VALUES if is_plain else VALUES)
+    lines: list[str] = []
+
+    def members(indent: int, depth: int) -> None:
+        margin = " " * indent
+        for key in draw(st.lists(st.sampled_from(keys), min_size=1, max_size=4, unique=is_plain)):
+            lines.append(draw(BLANK_LINES))
+            kind = draw(st.integers(0, 5)) if depth else 0
+            if kind == 4:
+                lines.append(f"{margin}{key}:\n")
+                members(indent + draw(st.integers(1, 4)), depth - 1)
+            elif kind == 5:
+                lines.append(f"{margin}{key}:\n")
+                deeper = " " * (indent + draw(st.integers(0, 3)))
+                for _ in range(draw(st.integers(1, 3))):
+                    lines.append(f"{deeper}- {draw(values) or 0}\n")
+            else:
+                lines.append(f"{margin}{key}: {draw(values)}\n")
+
+    members(0, 3)
+    return "".join(lines)
+
+
+@given(st.lists(block_documents(), min_size=1, max_size=3), st.booleans())
+def test_random_block_documents_are_read_alike(texts: list[str], marked: bool) -> None:
+    assert_same(("---\n" if marked else "") + "---\n".join(texts))
+
+
+def test_the_shipped_profiles_are_read_alike() -> None:
     for path in (Path(__file__).parent.parent.parent / "profiles").rglob("*.yaml"):
         assert_same(path.read_text("utf-8"))
