@@ -56,7 +56,8 @@ if TYPE_CHECKING:
         StateRefused,
         UsageError,
     )
-    from reconciler.workspace.facade import Checked, Workspace
+    from reconciler.workspace.facade import Workspace
+    from reconciler.workspace.results import Checked
 
 __version__ = "0.1.0"
 
@@ -118,6 +119,7 @@ __getattr__ = exported(
         "reconciler.emulator.server": "EmulatorServer",
         "reconciler.errors": "Diagnostic ExitCode InputError Interrupted NotAuthorised ReconcileError "
         "Refused RemoteUnavailable Severity Source StateRefused UsageError",
-        "reconciler.workspace.facade": "Checked Workspace",
+        "reconciler.workspace.facade": "Workspace",
+        "reconciler.workspace.results": "Checked",
     },
 )

@@ -66,7 +66,8 @@ class App:
     def workspace(self, *, mask: bool | None = None, cache: bool = True) -> Iterator[Workspace]:
         """The workspace that the options name; errors leave it masked. ``mask`` overrides the
         configured choice."""
-        from reconciler.workspace.facade import Workspace, processes
+        from reconciler.planning.workers import processes
+        from reconciler.workspace.facade import Workspace
 
         with Workspace.open(
             self.config,

@@ -20,9 +20,10 @@ from reconciler.core.outcomes import ApplyReport, Halt, Outcome
 from reconciler.core.plan import HazardKind, Plan
 from reconciler.core.profiles import Profile
 from reconciler.errors import ExitCode, ReconcileError, Refused, UsageError
+from reconciler.planning.planfile import read_plan
 from reconciler.reports.progress import Events, Lines, Narrator
 from reconciler.values import shown
-from reconciler.workspace.facade import Workspace, read_plan
+from reconciler.workspace.facade import Workspace
 
 
 def apply(

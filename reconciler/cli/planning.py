@@ -13,10 +13,13 @@ from reconciler.cli.streams import stderr_line
 from reconciler.config.reader import find_config, load_config
 from reconciler.core.contract_files import load_contract
 from reconciler.core.plan import Plan
+from reconciler.core.planner import Selection
 from reconciler.errors import Diagnostic, ExitCode, InputError, Interrupted
+from reconciler.planning.planfile import read_plan
 from reconciler.reports.tally import Tally
 from reconciler.values import shown
-from reconciler.workspace.facade import Workspace, read_plan
+from reconciler.workspace.facade import Workspace
+from reconciler.workspace.plans import PlanRequest
 
 
 def plan(
@@ -66,9 +69,16 @@ def plan_files(
         app.status.clear()
         warn(app, findings)
 
-    plan_, tally = workspace.plan_counted(
-        Tally(), out=out, on_findings=on_findings, **options._asdict()
+    request = PlanRequest(
+        refresh=options.refresh,
+        reassert=options.reassert,
+        prune=options.prune,
+        selection=Selection(options.select, options.exclude),
+        since=options.since,
+        out=out,
+        on_findings=on_findings,
     )
+    plan_, tally = workspace.plans.make(request, Tally())
     app.status.clear()
     if app.is_stopping:
         raise Interrupted("interrupted; nothing was planned")

@@ -1,8 +1,16 @@
-"""The façade that library users and the command line use.
+"""The façade that library users and the command line use, and the parts that it is made of.
 
 A module imports only from those above it.
 
-    facade (edge)  a configuration, its profile files, one environment's state and API
+    results             the values that the façade returns
+    expiry              warnings about lifetimes that end
+    sources (edge)      the profile files: reads, validates, renders and formats them
+    connection (edge)   the key, the client and the threads by which the API is called
+    state_admin (edge)  the state: opens, locks, exports and replaces it
+    refresh (edge)      reads recorded profiles back from the API
+    plans (edge)        makes plans of files, of one profile, of removals and sweeps
+    applies (edge)      applies a plan
+    facade (edge)       a configuration and one of its environments
 """
 
 from __future__ import annotations
@@ -12,17 +20,22 @@ from typing import TYPE_CHECKING
 from reconciler.exports import exported
 
 if TYPE_CHECKING:
-    from reconciler.workspace.facade import Checked, Formatted, Workspace
+    from reconciler.workspace.facade import Workspace
+    from reconciler.workspace.plans import PlanRequest
+    from reconciler.workspace.results import Checked, Formatted
 
 __all__ = [
     "Checked",
     "Formatted",
+    "PlanRequest",
     "Workspace",
 ]
 
 __getattr__ = exported(
     __name__,
     {
-        "reconciler.workspace.facade": "Checked Formatted Workspace",
+        "reconciler.workspace.facade": "Workspace",
+        "reconciler.workspace.plans": "PlanRequest",
+        "reconciler.workspace.results": "Checked Formatted",
     },
 )

@@ -12,7 +12,8 @@ import pytest
 
 from reconciler.cli.main import main
 from reconciler.config.template import TEMPLATE
-from reconciler.workspace.facade import Checked, Workspace
+from reconciler.workspace.facade import Workspace
+from reconciler.workspace.results import Checked
 
 CASES = sorted(
     path for path in (Path(__file__).parent.parent / "bad_input").iterdir() if path.is_dir()

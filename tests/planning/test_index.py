@@ -493,13 +493,11 @@ def test_two_processes_at_once_do_not_disturb_each_other(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("cache", [True, False])
 def test_profiles_stay_what_they_were_when_files_are_read_again(
-    tmp_path: Path, trusting: None, monkeypatch: pytest.MonkeyPatch, cache: bool
+    tmp_path: Path, trusting: None, cache: bool
 ) -> None:
-    monkeypatch.setattr(
-        "reconciler.workspace.facade._FEW", 1
-    )  # so they are read from the index each time
     make(tmp_path, jane=JANE, joe=JANE.replace("jane", "joe"))
-    with Workspace.open(start=tmp_path, cache=cache) as workspace:
+    # No profile is held, so they are read from the index each time.
+    with Workspace.open(start=tmp_path, cache=cache, most_held=1) as workspace:
         checked = workspace.validate()
         (tmp_path / "profiles" / "joe.yaml").unlink()
         (tmp_path / "profiles" / "jane.yaml").write_text(JANE.replace("Jane", "Janet"))
@@ -529,14 +527,13 @@ def test_nothing_is_copied_for_a_workspace_that_is_closed(
 def test_what_another_process_put_into_the_index_is_not_taken_for_what_was_read(
     tmp_path: Path, trusting: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("reconciler.workspace.facade._FEW", 1)
     make(tmp_path, jane=JANE, joe=JANE.replace("jane", "joe"))
     outcome(tmp_path, cache=True)
 
     seen: list[int] = []
-    with Workspace.open(start=tmp_path) as workspace:
+    with Workspace.open(start=tmp_path, most_held=1) as workspace:
         checked = workspace.validate()
-        index = workspace._index
+        index = workspace.sources.index
         assert index is not None
         real = index._version
 

@@ -24,6 +24,7 @@ from reconciler.reports.tally import Tally
 from reconciler.reports.view import PlanView
 from reconciler.state.store import Holder
 from reconciler.workspace.facade import Workspace
+from reconciler.workspace.plans import PlanRequest
 
 HOLDER = Holder("jane", "localhost", 1, "test")
 MANY = 400
@@ -78,7 +79,7 @@ def make(folder: Path, *, odd: bool = False) -> None:
 def planned(folder: Path, pool: Callable[[], Executor] | None, **options: Any) -> tuple[Plan, str]:
     """A plan, and its text with the sums that were counted while it was made."""
     with Workspace.open(start=folder, pool=pool, cache=False) as place:
-        made, tally = place.plan_counted(Tally(), **options)
+        made, tally = place.plans.make(PlanRequest(**options), Tally())
         lines = [*to_lines(made)]
     assert lines == [*to_lines(made)]
     counted = PlanView.of(made, tally=tally)

@@ -13,6 +13,7 @@ from reconciler.core.plan import Change
 from reconciler.emulator import Answer, Emulator, EmulatorServer
 from reconciler.planning.index import Unusable
 from reconciler.planning.pipeline import Planned, Planning
+from reconciler.workspace.plans import PlanRequest
 
 KEYS = {"SECRET_KEY": "secret_live_abcdefgh.0123456789abcdef0123456789abcdef"}
 JANE = "customer_user_id: jane\nfirst_name: Jane\ncustom_attributes: {tier: gold}\n"
@@ -86,9 +87,9 @@ def test_an_accumulator_counts_each_change_once_even_if_planning_begins_anew(
     (tmp_path / ".reconcile").mkdir()
     with workspace(tmp_path, "http://127.0.0.1:9") as place:
         monkeypatch.setattr(Planning, "run", failing)
-        made, kept = place.plan_counted(Kept())
+        made, kept = place.plans.make(PlanRequest(), Kept())
         assert len(runs) == 2
-        _, again = place.plan_counted(Kept(), profiles=[*place.desired()])
+        _, again = place.plans.make(PlanRequest(profiles=[*place.desired()]), Kept())
     assert kept.changes == again.changes == [*made.changes]
 
 

@@ -1,0 +1,164 @@
+"""The connection of a workspace to the API, or to the embedded emulator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Executor
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+from reconciler.config.settings import EMULATOR, Environment
+from reconciler.core.plan import Request
+from reconciler.core.transitions import Rate
+from reconciler.errors import InputError
+from reconciler.remote.answers import Answer
+from reconciler.remote.engine import Calls
+from reconciler.remote.pacing import MOST_IN_FLIGHT, Clock, Pace, SystemClock
+from reconciler.remote.threads import DaemonExecutor, ExecutorCalls
+
+if TYPE_CHECKING:
+    from reconciler.remote.client import Client
+
+
+class ApiCalls(NamedTuple):
+    """Calls of the API, the pace at which they leave, and how many may be under way at most."""
+
+    calls: Calls
+    pace: Pace
+    parallelism: int | None
+
+    def in_flight(self) -> int:
+        """How many calls may be under way at present."""
+        return self.pace.in_flight(self.parallelism)
+
+
+class _OpenClient(NamedTuple):
+    """An open connection to the API, and the threads that use it."""
+
+    url: str
+    client: Client
+    executor: Executor
+
+
+class Connection:
+    """The key, the client and the threads by which an environment's API is called."""
+
+    def __init__(
+        self,
+        environment: Environment,
+        *,
+        environ: Mapping[str, str],
+        stop: Callable[[], bool],
+        clock: Clock | None,
+    ) -> None:
+        """The secret key is looked up in ``environ``; ``clock`` is the clock by which calls wait."""
+        self._environment = environment
+        self._environ = environ
+        self._stop = stop
+        self._clock = clock
+        self._kept_open: _OpenClient | None = None
+
+    def require_key(self) -> None:
+        """Raises InputError where the key is missing. The embedded emulator needs none."""
+        if self._environment.url != EMULATOR:
+            self._key()
+
+    @property
+    def key_hint(self) -> str:
+        """Where the key is to be put."""
+        return (
+            f"Set {self._environment.key_env} to the app's secret key (environment "
+            f"{self._environment.name} names the variable in api.key_env)."
+        )
+
+    @contextmanager
+    def keep_open(self) -> Iterator[str]:
+        """Until the block ends, one connection serves every call. Gives the base address of the API.
+
+        Raises InputError where the key is missing.
+        """
+        with self._open() as client:
+            self._kept_open = client
+            try:
+                yield client.url
+            finally:
+                self._kept_open = None
+
+    @contextmanager
+    def calls(
+        self,
+        *,
+        rate: Rate | None = None,
+        parallelism: int | None = None,
+        may_leave: Callable[[], bool] = lambda: True,
+    ) -> Iterator[ApiCalls]:
+        """Calls of the API, at the configured rate by default. ``may_leave`` is asked right before each
+        attempt.
+
+        Raises InputError where the key is missing.
+        """
+        with ExitStack() as stack:
+            client = self._kept_open or stack.enter_context(
+                self._open(rate=rate, parallelism=parallelism)
+            )
+            # Everybody gets calls of their own, so that nobody is handed an answer that another one left.
+            send = partial(client.client.send, may_leave=may_leave)
+            yield ApiCalls(ExecutorCalls(client.executor, send), client.client.pace, parallelism)
+
+    @contextmanager
+    def _open(
+        self, *, rate: Rate | None = None, parallelism: int | None = None
+    ) -> Iterator[_OpenClient]:
+        from reconciler.remote.client import Client
+
+        environment = self._environment
+        with ExitStack() as stack:
+            url, key = self._address(stack)
+            client = Client(
+                base_url=url,
+                key=key,
+                timeout=environment.timeout,
+                rate=environment.rate if rate is None else rate,
+                proxy=environment.proxy,
+                ca_bundle=str(environment.ca_bundle) if environment.ca_bundle else None,
+                clock=self._clock,
+                stop=self._stop,
+            )
+            stack.callback(client.close)
+            executor = stack.enter_context(DaemonExecutor(parallelism or MOST_IN_FLIGHT))
+            yield _OpenClient(url, client, executor)
+
+    def _address(self, stack: ExitStack) -> tuple[str, str]:
+        """The base address of the API and the key; starts the embedded emulator if that is the API."""
+        environment = self._environment
+        if environment.url != EMULATOR:
+            return environment.url, self._key()
+        from reconciler.emulator.api import Emulator
+        from reconciler.emulator.server import EmulatorServer
+
+        emulator = Emulator(dialect=environment.dialect.value, db=environment.emulator_db)
+        stack.callback(emulator.close)
+        return stack.enter_context(EmulatorServer(emulator)).url, "emulator"
+
+    def _key(self) -> str:
+        name = self._environment.key_env or ""
+        key = self._environ.get(name, "").strip()
+        if not key:
+            raise InputError(f"the variable {name} holds no secret key", hint=self.key_hint)
+        if not key.isascii() or not key.isprintable() or " " in key:
+            raise InputError(
+                f"what the variable {name} holds is not a secret key", hint=self.key_hint
+            )
+        return key
+
+
+@contextmanager
+def no_calls() -> Iterator[ApiCalls]:
+    """The calls of an apply that has nothing to send: it needs neither a key nor an API."""
+
+    def send(request: Request) -> Answer:
+        raise AssertionError("nothing was to be sent")
+
+    with DaemonExecutor(1) as executor:
+        yield ApiCalls(ExecutorCalls(executor, send), Pace(Rate(None), clock=SystemClock()), None)

@@ -1,0 +1,351 @@
+"""The plans of a workspace: of all files, of one profile, of removals and sweeps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+from reconciler.authoring.walk import DEFAULTS
+from reconciler.config.settings import Config, Environment
+from reconciler.core.plan import Accumulator, Hazard, HazardKind, LineAuthor, Mode, Plan, Scope
+from reconciler.core.planner import Options, Planner, Selection, expired, make_plan, make_removal
+from reconciler.core.profiles import Profile, address_of
+from reconciler.core.records import Header, Record, by_address
+from reconciler.core.transitions import Sending
+from reconciler.errors import Diagnostic
+from reconciler.planning.catalog import Declarations, State
+from reconciler.planning.pipeline import Planning
+from reconciler.planning.planfile import PlanWriter, write_plan
+from reconciler.planning.workers import Hands, Told
+from reconciler.values import FieldPath
+from reconciler.workspace.expiry import expiry_warnings
+from reconciler.workspace.results import invalid_files, refuse_unread
+from reconciler.workspace.sources import Sources
+from reconciler.workspace.state_admin import StateAdmin
+
+if TYPE_CHECKING:
+    from reconciler.workspace.refresh import Refresh
+
+_A = TypeVar("_A", bound=Accumulator)
+
+
+class PlanRequest(NamedTuple):
+    """What is to be planned."""
+
+    refresh: bool = False
+    """Read the recorded profiles at the API first."""
+    reassert: bool = False
+    """Send every declared value again."""
+    prune: bool = False
+    """Delete recorded profiles that no file declares."""
+    selection: Selection = Selection()
+    since: str | None = None
+    """A git revision: only profiles whose files changed since then are planned."""
+    profiles: Sequence[Profile] | None = None
+    """The declared profiles; ``None``: the files are read."""
+    out: Path | None = None
+    """The file that the plan is saved to."""
+    on_findings: Callable[[Sequence[Diagnostic]], None] = lambda findings: None
+    """Is given the warnings about valid files."""
+
+
+class Plans:
+    """Makes plans for one environment."""
+
+    def __init__(
+        self,
+        config: Config,
+        environment: Environment,
+        *,
+        sources: Sources,
+        state: StateAdmin,
+        refresh: Callable[[], Refresh],
+        on_progress: Callable[[Told], None],
+        now: Callable[[], float],
+        stop: Callable[[], bool],
+    ) -> None:
+        """``refresh`` is called once profiles have to be read at the API."""
+        self._config = config
+        self._environment = environment
+        self._sources = sources
+        self._state = state
+        self._refresh = refresh
+        self._on_progress = on_progress
+        self._now = now
+        self._stop = stop
+
+    # --- files -------------------------------------------------------------------------------
+
+    def make(self, request: PlanRequest, accumulator: _A) -> tuple[Plan, _A]:
+        """The plan that takes the recorded state to the files, and a new accumulator of the given kind
+        with the sums over its changes.
+
+        Raises InputError for invalid files and for what the API cannot do, UsageError for a revision
+        that git does not know, ReconcileError where a profile could not be read.
+        """
+        refreshed = self._refresh().recorded(request.selection) if request.refresh else {}
+        options = self._options(
+            request.selection,
+            prune=request.prune,
+            reassert=request.reassert,
+            refreshed=request.refresh,
+        )
+        header = self._state.store.header()
+        if request.profiles is not None:
+            return self._of_profiles(
+                request.profiles,
+                options,
+                request=request,
+                header=header,
+                refreshed=refreshed,
+                accumulator=accumulator,
+            )
+        plans_all = request.since is not None or _needs_every_profile(options) or bool(refreshed)
+        environment = self._environment
+        return self._sources.with_declarations(
+            partial(
+                self._of_declarations,
+                request=request,
+                options=options,
+                header=header,
+                refreshed=refreshed,
+                accumulator=accumulator,
+            ),
+            state=None if plans_all else State(environment.state.absolute(), environment.name),
+        )
+
+    def _of_profiles(
+        self,
+        profiles: Sequence[Profile],
+        options: Options,
+        *,
+        request: PlanRequest,
+        header: Header,
+        refreshed: Mapping[str, Record],
+        accumulator: _A,
+    ) -> tuple[Plan, _A]:
+        options = self._limited(options, request.since, profiles=profiles)
+        records = {**by_address(self._state.store.records()), **refreshed}
+        plan = _valid(
+            make_plan(
+                profiles,
+                records,
+                header=header,
+                contract=self._sources.contract,
+                options=options,
+            )
+        )
+        if request.out is not None:
+            write_plan(plan, request.out)
+        sums = accumulator.empty()
+        for change in plan.changes:
+            sums.add(change)
+        return plan, sums
+
+    def _of_declarations(
+        self,
+        declarations: Declarations,
+        hands: Hands,
+        *,
+        request: PlanRequest,
+        options: Options,
+        header: Header,
+        refreshed: Mapping[str, Record],
+        accumulator: _A,
+    ) -> tuple[Plan, _A]:
+        options = self._limited(options, request.since, profiles=declarations.profiles())
+        if findings := [*declarations.findings, *self._expiry_warnings(declarations)]:
+            request.on_findings(findings)
+        planner = Planner(self._sources.contract, options)
+        totals, sums = planner.found, accumulator.empty()
+        planning = Planning(
+            declarations.index,
+            self._state.store,
+            options,
+            dialect=self._environment.dialect.value,
+            whole=_needs_every_profile(options),
+            seen=refreshed,
+            hands=hands,
+            tell=self._on_progress,
+            stop=self._stop,
+        )
+        folder = self._environment.state.parent
+        with PlanWriter(planner.head(header), request.out, folder=folder) as writer:
+            for batch in planning.run(accumulator):
+                totals.add(batch.found)
+                if not totals.diagnostics:
+                    writer.add(batch.lines, batch.changes)
+                    sums.merge(batch.accumulator)
+            if totals.diagnostics:
+                raise invalid_files(sorted(totals.diagnostics, key=Diagnostic.sort_key))
+            changes, plan_totals = writer.finish(
+                totals.orphans, planner.hazards(writer.count), totals.unchanged
+            )
+        return planner.finish(header, changes, plan_totals), sums
+
+    def _limited(
+        self, options: Options, since: str | None, *, profiles: Iterable[Profile]
+    ) -> Options:
+        """The options, limited to the profiles whose files changed since a revision."""
+        if since is None:
+            return options
+        from reconciler.reports.blame import Repository
+
+        root = self._config.root
+        repository = Repository.around(root)
+        commit, changed_files = repository.changed_since(since)
+        sources = [
+            *((profile.address, profile.source.file) for profile in profiles),
+            *(
+                (record.address, record.source.file)
+                for record in self._state.store.records()
+                if record.source
+            ),
+        ]
+        changed = {
+            name
+            for name in {file for _, file in sources}
+            if any(
+                repository.path_of(root / each) in changed_files
+                for each in [name, *(str(above / DEFAULTS) for above in PurePath(name).parents)]
+            )
+        }
+        within = frozenset(address for address, file in sources if file in changed)
+        return options._replace(since=commit, selection=options.selection._replace(within=within))
+
+    def _expiry_warnings(self, declarations: Declarations) -> list[Diagnostic]:
+        return expiry_warnings(
+            declarations.lifetimes(),
+            records_of=self._state.store.records_of,
+            profile_of=declarations.profile,
+            now=self._now(),
+        )
+
+    # --- one profile -------------------------------------------------------------------------
+
+    def of_profile(self, profile: Profile, *, reassert: bool) -> Plan:
+        """The plan of one profile, whatever the files say. It reads one record of the state.
+
+        Raises InputError for what the API cannot do.
+        """
+        addresses = [profile.address]
+        if profile.profile_id is not None:
+            addresses.append(address_of(None, profile.profile_id))
+        store = self._state.store
+        return _valid(
+            make_plan(
+                [profile],
+                store.records_of(addresses),
+                header=store.header(),
+                contract=self._sources.contract,
+                options=self._options(Selection(), reassert=reassert),
+            )
+        )
+
+    # --- deletions ---------------------------------------------------------------------------
+
+    def removal(self, addresses: Iterable[str], *, reason: str) -> Plan:
+        """The plan that deletes recorded profiles by their exact ids. Protected profiles stay."""
+        store = self._state.store
+        return make_removal(
+            [(record, reason) for record in store.records_of([*addresses]).values()],
+            header=store.header(),
+            environment=self._environment.name,
+            mode=Mode.PRUNE,
+        )
+
+    def sweep(self, selection: Selection) -> Plan:
+        """The plan that deletes the expired profiles that this tool created, by the ids that they got.
+        Protected profiles stay. It follows the last apply, so it reads no file.
+
+        A profile whose creation ended unknown is read at the API first: one with other values than were
+        sent is somebody else's, and stays.
+
+        Raises ReconcileError where such a profile could not be read.
+        """
+        store = self._state.store
+        count = 0
+        chosen: dict[str, tuple[Record, str]] = {}
+        for record in store.records():
+            count += 1
+            if selection.takes(record.address, record.labels):
+                for removal in expired([record], now=self._now()):
+                    chosen[record.address] = removal
+        without_id = [record for record, _ in chosen.values() if record.profile_id is None]
+        for read in self._refresh().read_back(without_id, Selection(), all_may_be_gone=True):
+            refuse_unread([read.drift])
+            record, reason = chosen[read.before.address]
+            if read.answer.data is not None and read.after.created_at is None:
+                del chosen[record.address]
+            else:
+                profile_id = read.after.profile_id
+                chosen[record.address] = (record._replace(profile_id=profile_id), reason)
+        return make_removal(
+            chosen.values(),
+            header=store.header(),
+            environment=self._environment.name,
+            mode=Mode.SWEEP,
+            scope=Scope(select=selection.select, exclude=selection.exclude),
+            hazards=self._sweep_hazards(len(chosen), count),
+        )
+
+    def _sweep_hazards(self, deletions: int, records: int) -> list[Hazard]:
+        cap = self._environment.max_sweep
+        if cap.allows(deletions, records):
+            return []
+        return [
+            Hazard(
+                HazardKind.MAX_DELETE,
+                f"deletes {deletions} of {records} recorded profiles, above max_sweep {cap}",
+            )
+        ]
+
+    # --- both --------------------------------------------------------------------------------
+
+    def blame(self, plan: Plan) -> Mapping[tuple[str, FieldPath], LineAuthor]:
+        """The author of each line behind a plan, by address and field path (empty for the profile itself).
+
+        Raises ReconcileError where the configuration is in no git repository.
+        """
+        from reconciler.reports.blame import blame_of
+
+        return blame_of(plan, self._config.root)
+
+    def _options(
+        self,
+        selection: Selection,
+        *,
+        prune: bool = False,
+        reassert: bool = False,
+        refreshed: bool = False,
+    ) -> Options:
+        environment = self._environment
+        return Options(
+            environment=environment.name,
+            prune=prune,
+            reassert=reassert,
+            refreshed=refreshed,
+            selection=selection,
+            sending=sending_of(environment),
+            max_changes=environment.max_changes,
+            max_delete=environment.max_delete,
+        )
+
+
+def sending_of(environment: Environment) -> Sending:
+    """How requests are written for an environment."""
+    return Sending(environment.delete_attribute_with, environment.send_ip_country_always)
+
+
+def _needs_every_profile(options: Options) -> bool:
+    """Whether profiles that match the recorded state have to be planned as well."""
+    return options.reassert or options.selection != Selection()
+
+
+def _valid(plan: Plan | list[Diagnostic]) -> Plan:
+    """Raises InputError for the diagnostics that stand in the place of a plan."""
+    if isinstance(plan, list):
+        raise invalid_files(plan)
+    return plan

@@ -1,0 +1,152 @@
+"""Reading recorded profiles back from the API."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+
+from reconciler.config.settings import Environment
+from reconciler.core.outcomes import Drift, DriftKind
+from reconciler.core.planner import Selection
+from reconciler.core.profiles import Profile
+from reconciler.core.records import Record
+from reconciler.core.transitions import Observed, without_expired_mark
+from reconciler.errors import (
+    Interrupted,
+    NotAuthorised,
+    Refused,
+    RemoteUnavailable,
+)
+from reconciler.remote.refresh import ReadBack, read_back
+from reconciler.state.store import Writer
+from reconciler.workspace.connection import Connection
+from reconciler.workspace.results import refuse_unread
+from reconciler.workspace.state_admin import StateAdmin
+
+
+class Refresh:
+    """Reads profiles at the API, and compares them with the state."""
+
+    def __init__(
+        self,
+        environment: Environment,
+        *,
+        state: StateAdmin,
+        connection: Connection,
+        now: Callable[[], float],
+        stop: Callable[[], bool],
+    ) -> None:
+        self._environment = environment
+        self._state = state
+        self._connection = connection
+        self._now = now
+        self._stop = stop
+
+    def run(self, selection: Selection, *, record: bool, complete: bool) -> list[Drift]:
+        """Reads the selected recorded profiles and returns the drift by address. The state records what
+        was read, if ``record``.
+
+        Only identifiers and custom attributes can be read (adapty-api 5.3).
+
+        Raises Interrupted when asked to stop, and ReconcileError where a profile could not be read
+        although the refresh was to be ``complete``.
+        """
+        with ExitStack() as stack:
+            writer = (
+                stack.enter_context(self._state.locked("refresh")) if self._state.exists else None
+            )
+            drifts = []
+            gone = []
+            for each in self.read_back(
+                list(self._state.store.records()), selection, writer=writer if record else None
+            ):
+                drifts.append(each.drift)
+                if each.drift.kind is DriftKind.GONE:
+                    gone.append(each.after)
+            if gone and writer is not None and record:
+                writer.backup()
+                writer.write(put=gone)
+        if self._stop():
+            raise Interrupted("interrupted; what was read is recorded")
+        if complete:
+            refuse_unread(drifts)
+        return sorted(drifts, key=lambda drift: drift.address)
+
+    def recorded(self, selection: Selection) -> dict[str, Record]:
+        """The selected records, by address, with what the API says of them now. Records nothing.
+
+        Raises ReconcileError where a profile could not be read.
+        """
+        read = list(self.read_back(list(self._state.store.records()), selection))
+        refuse_unread([each.drift for each in read])
+        return {each.after.address: each.after for each in read}
+
+    def observe(self, profile: Profile) -> Observed | None:
+        """The profile as the API returns it now; ``None`` if the API knows none. Records nothing.
+
+        Raises ReconcileError where it cannot be read.
+        """
+        record = Record(profile.address, profile.customer_user_id, profile.profile_id)
+        (read,) = self.read_back([record], Selection())
+        refuse_unread([read.drift])
+        data = read.answer.data
+        if data is None:
+            return None
+        return Observed(
+            data.profile_id.lower(), data.customer_user_id, data.custom_attributes, data.timestamp
+        )
+
+    def read_back(
+        self,
+        records: Iterable[Record],
+        selection: Selection,
+        *,
+        writer: Writer | None = None,
+        all_may_be_gone: bool = False,
+    ) -> Iterator[ReadBack]:
+        """Reads the selected profiles of some records, and records what was read if there is a writer.
+
+        Raises NotAuthorised for a refused key, RemoteUnavailable where the API does not answer, and
+        Refused where it knows none of several profiles, unless ``all_may_be_gone``.
+        """
+        selected = [record for record in records if selection.takes(record.address, record.labels)]
+        if not selected:
+            return
+        kinds: Counter[DriftKind] = Counter()
+        with self._connection.calls() as api:
+            for each in read_back(
+                selected,
+                api.calls,
+                application=self._state.store.header().application,
+                writer=writer,
+                without_expired_mark=self._without_expired_mark(),
+                stop=lambda: self._stop() or api.pace.given_up,
+                in_flight=api.in_flight,
+            ):
+                if each.answer.is_unauthorised:
+                    raise NotAuthorised(
+                        f"the API refused the key: {each.answer.message}",
+                        hint=self._connection.key_hint,
+                    )
+                kinds[each.drift.kind] += 1
+                yield each
+            if api.pace.given_up:
+                raise RemoteUnavailable("the API does not answer", hint="Try again later.")
+        gone = kinds[DriftKind.GONE]
+        if not all_may_be_gone and gone == kinds.total() > 1:
+            raise Refused(
+                f"the API knows none of the {gone} recorded profiles; nothing was recorded",
+                hint="Check --env and the key: it may be the key of another application.",
+            )
+
+    def _without_expired_mark(self) -> Callable[[Record], Record]:
+        """Removes the marks whose quiet period is over from a record. The quiet period of an interrupted
+        run has not begun: its requests may have left later than their intents say."""
+        interrupted = frozenset(self._state.store.interrupted_addresses())
+        period = self._environment.quiet_period
+        return lambda record: (
+            record
+            if record.address in interrupted
+            else without_expired_mark(record, now=self._now(), quiet_period=period)
+        )

@@ -1,0 +1,342 @@
+"""The profile files of a workspace: reading, validating, rendering and formatting them. Owns the index."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakSet
+
+from reconciler.atomicfile import write_whole
+from reconciler.authoring import fakedata
+from reconciler.authoring.declare import profile_of
+from reconciler.authoring.documents import Document
+from reconciler.authoring.folder_defaults import FolderDefaults
+from reconciler.authoring.placeholders import PlaceholderValues
+from reconciler.authoring.privacy import personal
+from reconciler.authoring.render import deduplicate, rendered_documents
+from reconciler.authoring.templates import expand
+from reconciler.authoring.validation import validate_document, validate_documents
+from reconciler.authoring.walk import files_below
+from reconciler.config.buildinfo import build_info
+from reconciler.config.settings import Config, Environment
+from reconciler.core.contract import Contract
+from reconciler.core.contract_files import load_contract
+from reconciler.core.planner import Selection
+from reconciler.core.profiles import Profile
+from reconciler.errors import Diagnostic, InputError, ReconcileError, Source, UsageError, error
+from reconciler.planning.catalog import (
+    Declarations,
+    Means,
+    Profiles,
+    Rules,
+    State,
+    are_large,
+)
+from reconciler.planning.index import Index, Unusable
+from reconciler.planning.workers import Hands, Told
+from reconciler.resources import fingerprint
+from reconciler.workspace.results import Checked, Formatted, invalid_files
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+_T = TypeVar("_T")
+
+
+class Sources:
+    """The profile files that a configuration names, read for one of its environments."""
+
+    def __init__(
+        self,
+        config: Config,
+        environment: Environment,
+        *,
+        placeholders: PlaceholderValues,
+        use_cache: bool,
+        most_held: int,
+        on_progress: Callable[[Told], None],
+        stop: Callable[[], bool],
+        pool: Callable[[], Executor] | None,
+    ) -> None:
+        """Without ``use_cache`` every file is read, and the index file is neither read nor written. At most
+        ``most_held`` profiles are held in memory after a validation."""
+        self._config = config
+        self._environment = environment
+        self._placeholders = placeholders
+        self._use_cache = use_cache
+        self._most_held = most_held
+        self._on_progress = on_progress
+        self._stop = stop
+        self._pool = pool
+        self.index: Index | None = None
+        """The index that the files were last read into."""
+        self._lent: WeakSet[Index] = WeakSet()
+        """Earlier indexes, from which a caller may still read profiles."""
+        self._declarations: Declarations | None = None
+
+    def close(self) -> None:
+        """Closes every index. Files can be read again afterwards."""
+        for index in [*self._lent, *([self.index] if self.index else [])]:
+            index.close()
+        self._declarations = self.index = None
+
+    @property
+    def contract(self) -> Contract:
+        return load_contract(self._environment.dialect.value)
+
+    @property
+    def declared(self) -> Profiles | tuple[Profile, ...]:
+        """The profiles that the files declared when they were last read, if they were valid."""
+        if self._declarations is None or not self._declarations.is_valid:
+            return ()
+        return self._declarations.profiles()
+
+    # --- all files ---------------------------------------------------------------------------
+
+    def validate(self, paths: Sequence[str | Path] = ()) -> Checked:
+        """Reads and checks all files, or only those below ``paths``. Raises no finding."""
+        if paths:
+            return self._validate_paths(paths)
+        with Hands(self._pool) as hands:
+            declarations = self._with_index(lambda index: self._read(index, hands))
+        if self.index is not None:
+            self.index.keep()
+        profiles = self.declared
+        if len(profiles) <= self._most_held:
+            profiles = tuple(profiles)
+        return Checked(profiles, declarations.findings, declarations.documents)
+
+    def desired(self) -> Profiles | tuple[Profile, ...]:
+        """The valid profiles of all files.
+
+        Raises InputError, with every finding, where one is an error.
+        """
+        checked = self.validate()
+        if not checked.valid:
+            raise invalid_files(checked.diagnostics)
+        return checked.profiles
+
+    def with_declarations(
+        self, task: Callable[[Declarations, Hands], _T], *, state: State | None
+    ) -> _T:
+        """The result of a task that gets the valid declarations of all files, and the workers that read
+        them. It begins anew, with an empty index, where the index file turns out to be unusable.
+
+        With a ``state``, whoever reads a file also checks whether its profiles match the recorded state.
+
+        Raises InputError, with every finding, where one is an error.
+        """
+        with Hands(self._pool) as hands:
+
+            def run(index: Index) -> _T:
+                declarations = self._read(index, hands, state=state)
+                try:
+                    if not declarations.is_valid:
+                        raise invalid_files(declarations.findings)
+                    return task(declarations, hands)
+                finally:
+                    index.keep()  # the files that were read need not be read again
+
+            return self._with_index(run)
+
+    def _with_index(self, task: Callable[[Index], _T]) -> _T:
+        """The result of a task over the index file, or over an empty index if that fails in the middle."""
+        state, profiles = self._environment.state, self._config.profiles
+        path = None
+        # An index of a few files is not worth the folder, which does not exist until something is applied.
+        if self._use_cache and (state.parent.exists() or are_large(profiles)):
+            path = state.with_name(f"{state.name}.index")
+        rules = self._rules()
+        key = f"{fingerprint()} {rules.dialect} {rules.guard} {self._display(profiles)}"
+        for place in (path, None):
+            self._let_go()
+            self.index = Index.open(place, key)
+            try:
+                return task(self.index)
+            except Unusable:
+                if place is None:
+                    raise
+        raise AssertionError
+
+    def _let_go(self) -> None:
+        self._declarations = None
+        if self.index is not None:
+            self.index.let_go()
+            self._lent.add(self.index)
+            self.index = None
+
+    def _read(self, index: Index, hands: Hands, *, state: State | None = None) -> Declarations:
+        means = self._means()._replace(hands=hands, state=state)
+        self._declarations = Declarations.read(index, self._config.profiles, means, self._display)
+        return self._declarations
+
+    def _means(self) -> Means:
+        return Means(self._rules(), stop=self._stop, tell=self._on_progress)
+
+    def _rules(self) -> Rules:
+        return Rules(self._environment.dialect.value, self._placeholders, self._config.guard)
+
+    def _display(self, path: Path) -> str:
+        """The name of a file in findings and plans: relative to the configuration, so that a plan is the
+        same wherever the repository lies."""
+        try:
+            return path.absolute().relative_to(self._config.root.absolute()).as_posix()
+        except ValueError:
+            return path.as_posix()
+
+    # --- some files --------------------------------------------------------------------------
+
+    def render(
+        self, paths: Sequence[str | Path], *, selection: Selection
+    ) -> Iterator[tuple[Profile, Document]]:
+        """The selected documents of the files with defaults, templates and placeholders filled in, in the
+        order of the files; each with the profile that it declares.
+
+        Raises InputError, with every finding, where one is an error.
+        """
+        documents, findings = self._documents(paths or [self._config.profiles])
+        if any(finding.is_error for finding in findings):
+            raise invalid_files(findings)
+        for document in documents:
+            profile = profile_of(document, self.contract)
+            if selection.takes(profile.address, profile.labels):
+                yield profile, document
+
+    def profile_of(self, value: Mapping[str, Any], source: Source) -> Profile:
+        """The profile that a mapping declares, as a document in a file would.
+
+        Raises InputError, with every finding, where one is an error.
+        """
+        rendered = expand(
+            [Document(dict(value), source, {})],
+            None,
+            values=self._placeholders,
+            fake=fakedata.fake,
+        )
+        findings = rendered.findings
+        for document in rendered.documents:
+            findings += validate_document(document, self.contract)
+        if any(finding.is_error for finding in findings):
+            raise invalid_files(findings)
+        if len(rendered.documents) != 1:
+            raise invalid_files(
+                [
+                    error(
+                        "template/for-each",
+                        f"this template makes {len(rendered.documents)} profiles where one is wanted",
+                        source,
+                        hint="Leave `for_each` out.",
+                    )
+                ]
+            )
+        return profile_of(rendered.documents[0], self.contract)
+
+    def _validate_paths(self, paths: Sequence[str | Path]) -> Checked:
+        documents, diagnostics = self._documents(paths)
+        if any(diagnostic.is_error for diagnostic in diagnostics):
+            return Checked((), tuple(diagnostics), len(documents))
+        profiles = [profile_of(document, self.contract) for document in documents]
+        profiles.sort(key=lambda profile: profile.address)
+        return Checked(tuple(profiles), tuple(diagnostics), len(documents))
+
+    def _documents(self, paths: Sequence[str | Path]) -> tuple[list[Document], list[Diagnostic]]:
+        """The rendered documents of the files below some paths, and all findings, sorted by place."""
+        documents: list[Document] = []
+        findings: list[Diagnostic] = []
+        profiles = self._config.profiles.absolute()
+        for root in map(Path, paths):
+            inside = root.absolute().is_relative_to(profiles)
+            top = profiles if inside else root if root.is_dir() else root.parent
+            defaults = FolderDefaults(top, display=self._display, contract=self.contract)
+            rendered, problems = rendered_documents(
+                root, defaults, values=self._placeholders, display=self._display
+            )
+            documents += rendered
+            findings += [*problems, *defaults.findings]
+        findings += validate_documents(documents, self.contract)
+        for document in documents:
+            findings += personal(document, self.contract, self._config.guard)
+        return documents, sorted(deduplicate(findings), key=Diagnostic.sort_key)
+
+    # --- formatting --------------------------------------------------------------------------
+
+    def format(self, paths: Sequence[str | Path], *, write: bool) -> Formatted:
+        """Puts the files into canonical form, comments kept.
+
+        A file that does not parse, or would lose something, stays as it is and is reported.
+
+        Raises ReconcileError without ruamel.yaml, or where a file cannot be read or written.
+        """
+        changed: list[tuple[str, str, str]] = []
+        problems: list[Diagnostic] = []
+        count = 0
+        for root in [Path(path) for path in paths] or [self._config.profiles]:
+            files, findings = files_below(root, display=self._display)
+            problems += findings
+            count += len(files)
+            for path, name in files:
+                try:
+                    before, after = self._formatted(path, name)
+                except InputError as problem:
+                    problems += problem.diagnostics
+                    continue
+                if after != before:
+                    changed.append((name, before, after))
+                    if write:
+                        target = path.resolve()  # a link stays a link
+                        write_whole(target, [after], mode=target.stat().st_mode & 0o7777)
+        return Formatted(tuple(changed), tuple(problems), count)
+
+    def _formatted(self, path: Path, name: str) -> tuple[str, str]:
+        """The text of a file, and its canonical form."""
+        from reconciler.authoring.formatter import format_text
+
+        try:
+            text = path.read_bytes().decode("utf-8")
+            return text, format_text(text, name, self.contract)
+        except UnicodeDecodeError:
+            problem = error(
+                "file/encoding",
+                "the file is not UTF-8",
+                Source(name),
+                hint="Save it as UTF-8.",
+            )
+            raise InputError("the file is not UTF-8", diagnostics=[problem]) from None
+        except OSError as problem:
+            raise ReconcileError(f"cannot read {name}: {problem.strerror}") from None
+
+
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,63}").fullmatch
+
+
+def placeholder_values(
+    config: Config,
+    environment: Environment,
+    *,
+    environ: Mapping[str, str],
+    run: str | None,
+    worker: str | None,
+) -> PlaceholderValues:
+    """The values of placeholders in profile files. ``{run}`` is by default the name of the build, if the
+    program runs in one; ``{worker}`` is by default ``main``.
+
+    Raises UsageError for a run or a worker that cannot be part of a name.
+    """
+    for kind, name in (("run", run), ("worker", worker)):
+        if name is not None and not _NAME(name):
+            raise UsageError(
+                f"{name} cannot be the name of a {kind}",
+                hint="Use 1 to 63 ASCII letters, digits, dashes, periods or underscores.",
+            )
+    prefix, build = config.env_prefix, build_info(environ).run
+    return PlaceholderValues(
+        variables=environment.variables,
+        environ={name: environ[name] for name in environ if prefix and name.startswith(prefix)},
+        prefix=prefix,
+        run=run or (build if build and _NAME(build) else None),
+        worker=worker or "main",
+        seed=config.fake_seed,
+        fakes=fakedata.version,
+    )
