@@ -159,7 +159,7 @@ def test_since_leaves_untouched_profiles_out_of_orphans_too(story: Story) -> Non
     assert plan["changes"] == []
 
 
-def test_an_unknown_revision_is_a_wrong_call(story: Story) -> None:
+def test_an_unknown_revision_is_a_usage_error(story: Story) -> None:
     story.run("plan", "--since", "nowhere", code=64)
     assert "does not know the revision" in story.err
 

@@ -112,7 +112,7 @@ def test_a_removal_that_is_not_committed_says_so(git: Git, write: Write) -> None
     assert found == LineAuthor("", "", "", "not committed yet", removed=True)
 
 
-def test_attributes_are_found_in_both_forms(git: Git, write: Write) -> None:
+def test_removed_attributes_are_found_in_both_notations(git: Git, write: Write) -> None:
     listed = "customer_user_id: x\ncustom_attributes:\n  - {key: a, value: 1}\n"
     write("profiles/x.yaml", listed + "  - {key: b, value: 2}\n")
     git.commit("First")
@@ -135,7 +135,7 @@ def test_a_version_that_does_not_parse_does_not_stop_the_search(git: Git, write:
     assert found.commit == broken
 
 
-def test_what_changed_since_counts_from_the_fork(git: Git, write: Write) -> None:
+def test_changed_since_compares_with_the_fork_point(git: Git, write: Write) -> None:
     write("profiles/a.yaml", JANE)
     write("profiles/gone.yaml", JANE)
     write("profiles/moved.yaml", JANE)
@@ -164,26 +164,26 @@ def test_what_changed_since_counts_from_the_fork(git: Git, write: Write) -> None
 
 
 @pytest.mark.parametrize("revision", ["nowhere", "--output=x", "", "HEAD; rm -rf /", "a\x00b"])
-def test_an_unknown_revision_is_a_wrong_call(git: Git, revision: str) -> None:
+def test_an_unknown_revision_is_a_usage_error(git: Git, revision: str) -> None:
     git.commit("First")
     with pytest.raises(UsageError, match="does not know"):
         Repository.around(git.folder).changed_since(revision)
     assert not (git.folder / "x").exists()
 
 
-def test_without_a_repository_it_says_so(tmp_path: Path) -> None:
+def test_without_a_repository_the_error_says_so(tmp_path: Path) -> None:
     with pytest.raises(ReconcileError, match="not a git repository"):
         Repository.around(tmp_path)
     assert folder_in_repository(tmp_path) == ""
 
 
-def test_without_git_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_git_the_error_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ReconcileError, match="git is not installed"):
         Repository.around(tmp_path)
 
 
-def test_a_folder_knows_its_place(git: Git, write: Write) -> None:
+def test_a_folder_is_named_from_the_root_of_its_repository(git: Git, write: Write) -> None:
     write("apps/shop/reconcile.yaml", "")
     assert folder_in_repository(git.folder / "apps" / "shop") == "apps/shop/"
     assert folder_in_repository(git.folder) == ""

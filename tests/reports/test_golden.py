@@ -23,7 +23,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 @pytest.mark.parametrize("name", sorted(FILES))
-def test_a_format_is_what_it_was(name: str) -> None:
+def test_every_format_matches_its_golden_file(name: str) -> None:
     assert FILES[name] == (FOLDER / name).read_text("utf-8"), "if it is meant, run `make golden`"
 
 

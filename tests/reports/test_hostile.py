@@ -228,7 +228,7 @@ def addresses(tokens: list[Token]) -> list[str]:
 
 
 @pytest.mark.parametrize("seed", BATCHES)
-def test_a_comment_holds_nothing_but_text_of_it(seed: int) -> None:
+def test_hostile_text_adds_no_markup_to_a_comment(seed: int) -> None:
     view, _ = plan_of(hostile(seed), CHANGES)
     tame, _ = plan_of(harmless(), CHANGES)
     options: dict[str, Any] = {"limit": 1 << 24, "show_requests": True}
@@ -248,7 +248,7 @@ def test_a_comment_holds_nothing_but_text_of_it(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", BATCHES)
-def test_findings_in_a_comment_are_text(seed: int) -> None:
+def test_hostile_findings_add_no_markup_to_a_comment(seed: int) -> None:
     tokens = flat(
         markdown.diagnostics_markdown(
             findings_of(hostile(seed), 60), environment="x", links=LINKS, limit=1 << 24
@@ -296,7 +296,7 @@ def elements(text: str) -> Elements:
 
 
 @pytest.mark.parametrize("seed", BATCHES)
-def test_a_page_has_no_element_of_it(seed: int) -> None:
+def test_hostile_text_adds_no_element_to_a_page(seed: int) -> None:
     view, _ = plan_of(hostile(seed), CHANGES)
     tame, _ = plan_of(harmless(), CHANGES)
     text = page.plan_html(view)
@@ -320,7 +320,7 @@ def commands(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("seed", BATCHES)
-def test_a_terminal_and_a_log_see_text_only(seed: int) -> None:
+def test_hostile_text_cannot_steer_a_terminal_or_a_log(seed: int) -> None:
     view, _ = plan_of(hostile(seed), CHANGES)
     tame, _ = plan_of(harmless(), CHANGES)
     found = findings_of(hostile(seed), 60)
@@ -358,7 +358,7 @@ PROPERTY = re.compile(r"(file|line|col|title)=([^,:\r\n]*)").fullmatch
 
 
 @pytest.mark.parametrize("seed", BATCHES)
-def test_annotations_hold_it_as_data(seed: int) -> None:
+def test_annotations_hold_hostile_text_as_data(seed: int) -> None:
     view, _ = plan_of(hostile(seed), 8)
     tame, _ = plan_of(harmless(), 8)
     *lines, last = ci.plan_annotations(view).splitlines()
@@ -386,7 +386,7 @@ def test_annotations_hold_it_as_data(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", BATCHES)
-def test_junit_holds_it_as_data(seed: int) -> None:
+def test_junit_holds_hostile_text_as_data(seed: int) -> None:
     found = findings_of(hostile(seed), 60)
     suite = ElementTree.fromstring(ci.diagnostics_junit(found, documents=60))
     names = {case.get("name") for case in suite}
@@ -400,7 +400,7 @@ def test_junit_holds_it_as_data(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", BATCHES)
-def test_reports_for_gitlab_and_code_scanning_hold_it_as_data(seed: int) -> None:
+def test_reports_for_gitlab_and_code_scanning_hold_hostile_text_as_data(seed: int) -> None:
     found = findings_of(hostile(seed), 60)
     issues = json.loads(ci.diagnostics_gitlab(found))
     assert [issue["location"]["path"] for issue in issues] == [

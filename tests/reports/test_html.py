@@ -113,7 +113,7 @@ def shown_addresses(browser: Browser) -> list[str]:
 
 
 @in_browser
-def test_the_page_loads_nothing_and_nobody_complains(show: Any) -> None:
+def test_the_page_loads_nothing_and_logs_no_error(show: Any) -> None:
     page = show(VIEWS["everything"]())
     assert len(page.requests()) == 1
     assert page.complaints() == []
@@ -167,7 +167,7 @@ def test_a_change_opens_side_by_side_with_its_request_on_demand(show: Any) -> No
 
 
 @in_browser
-def test_it_is_used_by_keyboard_alone(show: Any) -> None:
+def test_the_page_can_be_used_by_keyboard_alone(show: Any) -> None:
     page = show(VIEWS["everything"]())
     page.press("/", text="/", code=191)
     assert page.run("document.activeElement.id") == "q"
@@ -187,7 +187,7 @@ def test_it_is_used_by_keyboard_alone(show: Any) -> None:
 
 
 @in_browser
-def test_assistive_programs_are_told_what_things_are(show: Any) -> None:
+def test_elements_have_names_and_roles_for_assistive_programs(show: Any) -> None:
     page = show(VIEWS["everything"]())
     told = {
         (node["role"]["value"], node.get("name", {}).get("value", ""))
@@ -204,7 +204,7 @@ def test_assistive_programs_are_told_what_things_are(show: Any) -> None:
 
 @in_browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_stands_out_from_its_ground(show: Any, scheme: str) -> None:
+def test_text_has_enough_contrast(show: Any, scheme: str) -> None:
     page = show(VIEWS["everything"]())
     page.scheme(scheme)
     page.run("document.querySelectorAll('#list details').forEach((one) => (one.open = true))")
@@ -224,7 +224,7 @@ def test_the_theme_can_be_changed(show: Any) -> None:
 
 @in_browser
 @pytest.mark.parametrize("width", [320, 400, 1280])
-def test_nothing_sticks_out_of_the_window(show: Any, width: int) -> None:
+def test_nothing_overflows_the_window(show: Any, width: int) -> None:
     view, _ = plan_of(hostile(1), 10)
     for shown in (VIEWS["everything"](), view):
         page = show(shown)
@@ -290,7 +290,7 @@ def test_without_scripts_the_changes_can_be_read(show: Any, browser: Browser) ->
 
 
 @in_browser
-def test_an_address_of_files_must_be_of_the_web_to_become_a_link(show: Any) -> None:
+def test_only_web_addresses_become_links(show: Any) -> None:
     view = PlanView.of(many(3), links=Links("javascript:alert(1)//"))
     page = show(view)
     page.run("document.querySelectorAll('#list details').forEach((one) => (one.open = true))")

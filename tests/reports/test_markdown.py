@@ -46,7 +46,7 @@ def large(changes: int, *, length: int = 20) -> Plan:
     )
 
 
-def test_what_was_reviewed_is_found_again_by_its_marker() -> None:
+def test_the_marker_of_a_comment_names_environment_and_digest() -> None:
     first = plan_markdown(PlanView.of(SMALL)).splitlines()[0]
     assert first == f"<!-- reconcile:plan:local {SMALL.digest} -->"
     assert marker("a b>--") == "<!-- reconcile:plan:a%20b%3E-- -->"
@@ -80,7 +80,7 @@ def test_a_file_name_cannot_steer_a_link() -> None:
 @pytest.mark.parametrize("number", [1, 30, 300, 3000])
 @pytest.mark.parametrize("limit", [LEAST, 20_000, LIMIT])
 @pytest.mark.parametrize("requests", [False, True])
-def test_it_fits_and_keeps_its_totals_digest_and_command(
+def test_a_comment_fits_and_keeps_totals_digest_and_command(
     number: int, limit: int, requests: bool
 ) -> None:
     plan = large(number, length=200)
@@ -101,7 +101,7 @@ def test_deletions_are_the_last_to_be_cut() -> None:
     assert rows == sorted(rows, key=lambda action: action != "delete")
 
 
-def test_it_says_what_is_cut() -> None:
+def test_a_cut_comment_says_what_is_missing() -> None:
     text = plan_markdown(PlanView.of(large(3000)), limit=20_000)
     said = re.search(
         r"> Cut to fit: the table has (\d+) of 3,000 changes, .*; the details are of (\d+);", text
@@ -111,7 +111,7 @@ def test_it_says_what_is_cut() -> None:
     assert int(said[2]) == len(re.findall(r"^@@ ", text, re.MULTILINE))
 
 
-def test_nothing_is_said_of_cutting_where_all_is_there() -> None:
+def test_a_comment_that_fits_does_not_mention_cutting() -> None:
     assert "Cut to fit" not in plan_markdown(PlanView.of(large(30)), show_requests=True)
 
 

@@ -56,7 +56,7 @@ def events_of(out: io.StringIO) -> list[dict[str, object]]:
     return [json.loads(line) for line in out.getvalue().splitlines()]
 
 
-def test_each_outcome_is_a_line_but_what_was_not_begun_is_summed_up() -> None:
+def test_each_outcome_is_a_line_and_skipped_changes_are_summed_up() -> None:
     out, err = io.StringIO(), io.StringIO()
     narrator = lines(out, err, clock=Time())
     narrator.begin(plan())
@@ -81,7 +81,7 @@ def test_after_many_changes_the_problems_are_listed_again() -> None:
     assert out.getvalue().startswith("joe: failed (no \\x1b[31m) [Request-Id abc]\n1 change not")
 
 
-def test_without_a_terminal_a_line_now_and_then_says_how_far_it_is() -> None:
+def test_without_a_terminal_heartbeat_lines_say_how_far_it_is() -> None:
     out, err, clock = io.StringIO(), io.StringIO(), Time()
     narrator = lines(out, err, clock=clock)
     narrator.begin(plan(100))
@@ -112,7 +112,7 @@ def test_at_a_terminal_a_bar_appears_after_a_second_and_problems_stand_above_it(
     assert "Apply incomplete" in out.getvalue()
 
 
-def test_results_that_go_elsewhere_are_all_written_beside_a_bar() -> None:
+def test_results_in_another_stream_than_the_bar_are_all_written() -> None:
     out, err, clock = io.StringIO(), Terminal(), Time()
     narrator = lines(out, err, bar=True, clock=clock)
     narrator.begin(plan(100))
@@ -124,7 +124,7 @@ def test_results_that_go_elsewhere_are_all_written_beside_a_bar() -> None:
 
 
 @pytest.mark.parametrize("make", ["lines", "events"])
-def test_a_stream_that_takes_nothing_is_given_up_and_stops_nothing(make: str) -> None:
+def test_a_broken_stream_is_given_up_and_does_not_stop_the_apply(make: str) -> None:
     out, clock = Full(), Time()
     narrator = lines(out, out, clock=clock) if make == "lines" else Events(out, clock=clock)
     narrator.begin(plan())

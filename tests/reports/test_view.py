@@ -11,25 +11,11 @@ from reconciler.core.plan import (
     HazardKind,
     HazardScope,
     HazardSeverity,
-    Totals,
     from_lines,
     to_lines,
 )
-from reconciler.reports.tally import MOST_NAMED, Tally
 from reconciler.reports.view import PlanView, severity_rank
 from tests.support.plans import EVERYTHING
-
-
-def test_a_tally_that_was_given_every_change_spares_going_through_them() -> None:
-    plan = replace(EVERYTHING, changes=tuple(EVERYTHING.changes) * (MOST_NAMED + 1))
-    tally = Tally()
-    for change in plan.changes:
-        tally.add(change)
-    away = replace(plan, changes=(), totals=Totals(plan.summary, plan.digest))
-    view, told = PlanView.of(plan), PlanView.of(away, tally=tally)
-    assert told.hazards == view.hazards
-    assert (told.basis, told.write_only) == (view.basis, view.write_only)
-    assert [*map(told.group, plan.changes)] == [*map(view.group, plan.changes)]
 
 
 def test_a_hazard_of_a_kind_that_this_program_does_not_know_is_shown_and_summed_up() -> None:
