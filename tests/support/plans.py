@@ -260,7 +260,7 @@ SCALARS = (
     | st.integers()
     | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(st.characters(exclude_categories=()))
-    | st.builds(Tag, st.text())
+    | st.integers(1, 99).map(lambda number: Tag(f"(personal #{number})"))
 )
 FIELDS = st.lists(
     st.builds(
