@@ -191,9 +191,7 @@ class Project:
         }
         content = b"" if body is None else json.dumps(body).encode()
         with self.remote(**options) as emulator:
-            answer = emulator.handle(
-                method, "/api/v2/server-side-api/profile/", headers=headers, body=content
-            )
+            answer = emulator.handle(method, "/api/v2/server-side-api/profile/", headers, content)
         if answer.status >= 300:
             sys.exit(f"{method} {customer}: {answer.status} {answer.body!r}")
 
