@@ -1,4 +1,4 @@
-"""The loopback server: what it reads, and that it sends just what it is told."""
+"""The loopback server reads requests strictly, and sends exactly the bytes of its handler."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.wire import hear, listen
 
 
 class Echo:
-    """Answers with what it read; or with a reply that a test prepared."""
+    """Answers with the request that it read, or with the reply that a test prepared."""
 
     def __init__(self) -> None:
         self.requests: list[HttpRequest] = []
@@ -55,10 +55,10 @@ LAST = b"GET /last HTTP/1.1\r\nConnection: close\r\n\r\n"
 def test_requests_sent_at_once_are_answered_in_their_order(echo: tuple[Echo, Loopback]) -> None:
     handler, server = echo
     two = b"POST /a HTTP/1.1\r\nContent-Length: 2\r\n\r\nhi" * 2
-    heard = hear(server.port, two + LAST)
-    assert heard.end == "closed"
-    assert heard.raw.count(b"POST /a hi") == 2
-    assert heard.raw.endswith(b"GET /last ")
+    transcript = hear(server.port, two + LAST)
+    assert transcript.end == "closed"
+    assert transcript.raw.count(b"POST /a hi") == 2
+    assert transcript.raw.endswith(b"GET /last ")
     assert len(handler.requests) == 3
 
 
@@ -88,7 +88,9 @@ def test_a_header_sent_twice_has_both_values(echo: tuple[Echo, Loopback]) -> Non
         b"GET / HTTP/1.0\n\n",
     ],
 )
-def test_a_client_that_wants_no_more_is_closed(echo: tuple[Echo, Loopback], last: bytes) -> None:
+def test_the_connection_of_a_client_that_wants_no_more_is_closed(
+    echo: tuple[Echo, Loopback], last: bytes
+) -> None:
     assert hear(echo[1].port, last).end == "closed"
 
 
@@ -101,7 +103,7 @@ def test_a_client_that_closes_its_half_gets_its_answer(echo: tuple[Echo, Loopbac
         assert listen(connection).raw == b"answer"
 
 
-def test_a_client_that_asks_first_is_told_to_go_on(echo: tuple[Echo, Loopback]) -> None:
+def test_a_client_that_expects_100_continue_gets_it(echo: tuple[Echo, Loopback]) -> None:
     _, server = echo
     head = (
         b"POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 2\r\nConnection: close\r\n\r\n"
@@ -133,12 +135,12 @@ def test_a_client_that_asks_first_is_told_to_go_on(echo: tuple[Echo, Loopback]) 
         (b"GET / HTTP/1.1\r\nX: " + b"x" * 140_000 + b"\r\n\r\n", 431),
     ],
 )
-def test_what_is_no_request_is_refused(
+def test_malformed_requests_are_refused(
     echo: tuple[Echo, Loopback], sent: bytes, status: int
 ) -> None:
     handler, server = echo
-    heard = hear(server.port, sent)
-    assert heard.raw.startswith(b"HTTP/1.1 %d " % status)
+    transcript = hear(server.port, sent)
+    assert transcript.raw.startswith(b"HTTP/1.1 %d " % status)
     assert handler.requests == []
 
 
@@ -148,8 +150,8 @@ def test_a_body_that_is_too_long_is_read_to_its_end_before_it_is_refused(
     handler, server = echo
     length = 3 * MAX_BODY
     sent = b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % length + b"x" * length
-    heard = hear(server.port, sent)
-    assert heard.raw.startswith(b"HTTP/1.1 413 ")
+    transcript = hear(server.port, sent)
+    assert transcript.raw.startswith(b"HTTP/1.1 413 ")
     assert handler.requests == []
 
 
@@ -157,15 +159,17 @@ def test_a_body_that_is_too_long_is_read_to_its_end_before_it_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("end", "seen"), [(End.KEEP, "open"), (End.CLOSE, "closed"), (End.RESET, "reset")]
+    ("end", "connection_end"), [(End.KEEP, "open"), (End.CLOSE, "closed"), (End.RESET, "reset")]
 )
 def test_a_reply_says_how_the_connection_ends(
-    echo: tuple[Echo, Loopback], end: End, seen: str
+    echo: tuple[Echo, Loopback], end: End, connection_end: str
 ) -> None:
     handler, server = echo
     handler.reply = sending(b"some ", 0.01, b"bytes", end=end)
-    heard = hear(server.port, b"GET / HTTP/1.1\r\n\r\n", patience=0.2 if end is End.KEEP else 10)
-    assert (heard.raw, heard.end) == (b"some bytes", seen)
+    transcript = hear(
+        server.port, b"GET / HTTP/1.1\r\n\r\n", patience=0.2 if end is End.KEEP else 10
+    )
+    assert (transcript.raw, transcript.end) == (b"some bytes", connection_end)
 
 
 def test_an_idle_connection_is_closed_at_its_limit_but_not_a_busy_one(
@@ -183,11 +187,11 @@ def test_an_idle_connection_is_closed_at_its_limit_but_not_a_busy_one(
 
 def test_an_endless_wait_ends_when_the_client_goes(echo: tuple[Echo, Loopback]) -> None:
     handler, server = echo
-    left = threading.Event()
+    client_left = threading.Event()
 
     def steps() -> Iterator[bytes | float]:
         yield float("inf")
-        left.set()
+        client_left.set()
 
     async def reply() -> Reply:
         return Reply(steps())
@@ -195,7 +199,7 @@ def test_an_endless_wait_ends_when_the_client_goes(echo: tuple[Echo, Loopback]) 
     handler.reply = reply
     with socket.create_connection(("127.0.0.1", server.port)) as connection:
         connection.sendall(b"GET / HTTP/1.1\r\n\r\n")
-    assert left.wait(10)
+    assert client_left.wait(10)
 
 
 def test_a_large_reply_waits_for_a_client_that_reads_slowly(echo: tuple[Echo, Loopback]) -> None:
@@ -219,7 +223,7 @@ def test_a_large_reply_waits_for_a_client_that_reads_slowly(echo: tuple[Echo, Lo
         assert len(listen(connection).raw) == 20_000_000 - 1
 
 
-def test_a_mistake_of_the_handler_is_told_and_breaks_one_connection_only(
+def test_an_exception_of_the_handler_is_printed_and_breaks_one_connection_only(
     echo: tuple[Echo, Loopback], capfd: pytest.CaptureFixture[str]
 ) -> None:
     handler, server = echo
@@ -234,12 +238,16 @@ def test_a_mistake_of_the_handler_is_told_and_breaks_one_connection_only(
     assert "LookupError: a mistake" in capfd.readouterr().err
 
 
-def test_what_blocks_in_a_thread_holds_nobody_up(echo: tuple[Echo, Loopback]) -> None:
+def test_a_call_that_blocks_in_a_thread_delays_no_other_connection(
+    echo: tuple[Echo, Loopback],
+) -> None:
     handler, server = echo
-    go_on = threading.Event()
+    may_go_on = threading.Event()
 
     async def reply() -> Reply:
-        return Reply((b"late" if await in_thread(lambda: go_on.wait(10)) else b"never",), End.CLOSE)
+        return Reply(
+            (b"late" if await in_thread(lambda: may_go_on.wait(10)) else b"never",), End.CLOSE
+        )
 
     handler.reply = reply
     with socket.create_connection(("127.0.0.1", server.port)) as connection:
@@ -248,11 +256,11 @@ def test_what_blocks_in_a_thread_holds_nobody_up(echo: tuple[Echo, Loopback]) ->
             time.sleep(0.001)
         handler.reply = None
         assert hear(server.port, LAST).end == "closed"
-        go_on.set()
+        may_go_on.set()
         assert listen(connection).raw == b"late"
 
 
-def test_while_it_is_away_connections_are_reset_and_refused(echo: tuple[Echo, Loopback]) -> None:
+def test_during_an_outage_connections_are_reset_and_refused(echo: tuple[Echo, Loopback]) -> None:
     _, server = echo
     with socket.create_connection(("127.0.0.1", server.port)) as connection:
         connection.sendall(b"GET / HTTP/1.1\r\n\r\n")
@@ -268,10 +276,10 @@ def test_while_it_is_away_connections_are_reset_and_refused(echo: tuple[Echo, Lo
         except ConnectionRefusedError:
             time.sleep(0.05)
     else:
-        pytest.fail("it did not come back")
+        pytest.fail("the server did not come back")
 
 
-def test_stopping_ends_what_waits(echo: tuple[Echo, Loopback]) -> None:
+def test_stopping_ends_connections_that_wait(echo: tuple[Echo, Loopback]) -> None:
     handler, server = echo
     handler.reply = sending(3600.0, b"never")
     with socket.create_connection(("127.0.0.1", server.port)) as connection:

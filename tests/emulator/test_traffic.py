@@ -1,4 +1,4 @@
-"""The emulator's log of what came, and its watch over the rate."""
+"""The emulator's log of requests, and its watch over the rate."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_the_log_holds_requests_but_never_a_key(api: Api) -> None:
     assert KEY not in repr(api.emulator.log)
 
 
-def test_the_log_tells_who_came_when_and_in_which_order_it_took_effect(api: Api) -> None:
+def test_the_log_holds_arrivals_and_the_order_of_effects(api: Api) -> None:
     api.create()
     api.send("GET")
     api.patch({"first_name": "Jane"})
@@ -82,8 +82,8 @@ def test_the_log_file_holds_a_line_before_the_answer_is_there(
     assert start["event"] == "start"
     assert [each["event"] for each in requests] == ["request"] * 3
     assert [each["effect"] for each in requests] == [1, 2, 3]
-    wanted = [{"event": "request", **each.as_json()} for each in api.emulator.log]
-    assert requests == wanted
+    expected = [{"event": "request", **each.as_json()} for each in api.emulator.log]
+    assert requests == expected
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
@@ -118,8 +118,8 @@ def test_requests_above_the_rate_are_in_the_log_file(tmp_path: Path) -> None:
     emulator = Emulator(log_file=path, rate_limits=[RateLimit(1, 60)], monotonic=lambda: 5.0)
     for _ in range(2):
         emulator.handle("GET", PROFILE_PATH, headers={"Authorization": "Api-Key k"}, body=b"")
-    found = [each for each in lines(path) if each["event"] == "violation"]
-    assert found == [
+    violations = [each for each in lines(path) if each["event"] == "violation"]
+    assert violations == [
         {"event": "violation", "number": 2, "at": 5.0, "key": 1, "limit": "1/min", "count": 2}
     ]
 
@@ -130,7 +130,9 @@ def test_a_log_that_cannot_be_opened_is_an_error_with_a_hint(tmp_path: Path) -> 
     assert "--log" in caught.value.hint
 
 
-def test_a_log_that_cannot_be_written_is_told_and_stops_nothing(serve: Callable[..., Api]) -> None:
+def test_a_log_that_cannot_be_written_is_reported_and_stops_nothing(
+    serve: Callable[..., Api],
+) -> None:
     api = serve(Emulator(log_file=Path("/dev/full")))
     assert api.send("POST", {}).status == 200
     assert api.emulator.log_problem is not None
@@ -183,12 +185,12 @@ def test_recording_refuses_nothing_and_counts_everything(serve: Callable[..., Ap
     for at in (0.0, 0.5, 0.999, 1.0, 30.0):
         now[0] = 1000 + at
         assert api.send("GET").status == 404
-    found = [(each.number, str(each.limit), each.count) for each in api.emulator.violations]
-    assert found == [(3, "2/s", 3), (4, "2/s", 3), (5, "4/min", 5)]
-    seen = api.raw("GET", "/debug/rates/").json
-    assert seen == api.emulator.rates()
-    assert (seen["mode"], seen["total"]) == ("record", 3)
-    assert seen["peaks"] == {"2/s": 3, "4/min": 5}
+    violations = [(each.number, str(each.limit), each.count) for each in api.emulator.violations]
+    assert violations == [(3, "2/s", 3), (4, "2/s", 3), (5, "4/min", 5)]
+    rates = api.raw("GET", "/debug/rates/").json
+    assert rates == api.emulator.rates()
+    assert (rates["mode"], rates["total"]) == ("record", 3)
+    assert rates["peaks"] == {"2/s": 3, "4/min": 5}
 
 
 def test_every_key_has_its_own_window(serve: Callable[..., Api]) -> None:
@@ -202,8 +204,8 @@ def test_every_key_has_its_own_window(serve: Callable[..., Api]) -> None:
     assert [each.key for each in api.emulator.violations] == [1, 2]
 
 
-def test_an_injected_answer_is_a_request_all_the_same(serve: Callable[..., Api]) -> None:
-    """A client above the rate must not hide behind the faults that it met."""
+def test_a_request_with_an_injected_answer_counts(serve: Callable[..., Api]) -> None:
+    """Faults must not hide that a client is above the rate."""
     api = serve(
         Emulator(rate_limits=[RateLimit(2, 60)], rate_mode=RateMode.RECORD),
         faults=[parse_fault("503")],

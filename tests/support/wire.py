@@ -1,20 +1,30 @@
-"""A client of the emulator with no manners of its own, for tests that look at HTTP itself."""
+"""Clients of the emulator, for tests that look at HTTP itself.
+
+`Api` sends requests over one kept connection. `hear` sends any bytes and records every byte that comes
+back. Neither retries, redirects or repairs anything.
+"""
 
 from __future__ import annotations
 
 import http.client
 import json
 import socket
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
-from reconciler.emulator import PROFILE_PATH, Emulator, EmulatorServer
+import pytest
+
+from reconciler.emulator import PROFILE_PATH, Emulator, EmulatorServer, Received, parse_fault
 
 KEY = "secret_live_12345678.abcdefghijklmnopqrstuvwxyz012345"
 
 
 @dataclass
-class Reply:
+class ApiReply:
+    """An answer to a request of `Api`."""
+
     status: int
     headers: dict[str, str]
     raw: bytes
@@ -43,7 +53,7 @@ class Reply:
 
 @dataclass
 class Api:
-    """A client with one kept connection and no manners of its own."""
+    """A client with one kept connection."""
 
     server: EmulatorServer
     connection: http.client.HTTPConnection = field(init=False)
@@ -62,10 +72,10 @@ class Api:
         *,
         headers: dict[str, str] | None = None,
         body: bytes | None = None,
-    ) -> Reply:
+    ) -> ApiReply:
         self.connection.request(method, path, body, headers or {})
         response = self.connection.getresponse()
-        return Reply(response.status, dict(response.getheaders()), response.read())
+        return ApiReply(response.status, dict(response.getheaders()), response.read())
 
     def send(
         self,
@@ -75,7 +85,7 @@ class Api:
         user: str | None = "jane",
         profile: str | None = None,
         platform: str | None = None,
-    ) -> Reply:
+    ) -> ApiReply:
         headers = {
             "Authorization": f"Api-Key {KEY}",
             "adapty-customer-user-id": user,
@@ -93,19 +103,47 @@ class Api:
         reply = self.send("POST", {} if body is None else body, user=user)
         return str(reply.data["profile_id"])
 
-    def patch(self, body: Any) -> Reply:
+    def patch(self, body: Any) -> ApiReply:
         return self.send("PATCH", body)
 
     def stored(self, user: str = "jane") -> dict[str, Any]:
-        found = [each for each in self.emulator.profiles() if each["customer_user_id"] == user]
-        assert len(found) == 1
-        return found[0]
+        """All that the emulator stores about a customer."""
+        (profile,) = [each for each in self.emulator.profiles() if each["customer_user_id"] == user]
+        return profile
+
+
+Serve: TypeAlias = Callable[..., Api]
+"""The fixture ``serve``: puts an emulator on a port. The arguments are those of EmulatorServer."""
+
+
+def served(serve: Serve, *texts: str, **options: Any) -> Api:
+    """An emulator with faults."""
+    return serve(faults=[parse_fault(text) for text in texts], **options)
+
+
+def last_entry(api: Api) -> Received:
+    """The last entry of the emulator's log."""
+    return api.emulator.log[-1]
+
+
+def attribute_pairs(**attributes: Any) -> dict[str, Any]:
+    """A body with custom attributes."""
+    return {"custom_attributes": [{"key": k, "value": v} for k, v in attributes.items()]}
+
+
+def wait_until(done: Callable[[], bool]) -> None:
+    """Wait until a condition holds; the test fails after ten seconds."""
+    for _ in range(2000):
+        if done():
+            return
+        time.sleep(0.005)
+    pytest.fail("the condition did not become true")
 
 
 @dataclass
-class Heard:
-    """Every byte that came over a connection, and how it ended: ``closed``, ``reset``, or ``open``
-    when the server fell silent."""
+class Transcript:
+    """Every byte that came over a connection, and its end: ``closed``, ``reset``, or ``open`` if the
+    server fell silent."""
 
     raw: bytes
     end: str
@@ -122,7 +160,7 @@ class Heard:
 def request_bytes(
     method: str = "POST", body: bytes = b"{}", *, user: str = "jane", **headers: str
 ) -> bytes:
-    """A request as it goes over the wire; underscores in the names of ``headers`` are dashes."""
+    """The bytes of a request. Underscores in the names of ``headers`` become dashes."""
     lines = [
         f"{method} {PROFILE_PATH} HTTP/1.1",
         "Host: localhost",
@@ -135,33 +173,46 @@ def request_bytes(
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
+def closing_request() -> bytes:
+    """The bytes of a POST that asks the server to close the connection."""
+    return request_bytes(Connection="close")
+
+
 def hear(
     port: int, sent: bytes | None = None, *, patience: float = 10.0, first: float = 10.0
-) -> Heard:
-    """Sends bytes over a new connection and listens until it ends, or the server falls silent: for
-    ``first`` seconds at the beginning, for ``patience`` seconds after it said something."""
+) -> Transcript:
+    """Send bytes over a new connection and listen until it ends or the server falls silent.
+
+    The server is silent if nothing comes for ``first`` seconds at the beginning, or for ``patience``
+    seconds later.
+    """
     with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
         connection.sendall(request_bytes() if sent is None else sent)
         return listen(connection, patience=patience, first=first)
 
 
-def listen(connection: socket.socket, *, patience: float = 10.0, first: float = 10.0) -> Heard:
-    """Reads what still comes over a connection."""
+def transcript_of(serve: Serve, *texts: str, patience: float = 10.0) -> Transcript:
+    """The bytes that a client receives for a POST to an emulator with faults."""
+    return hear(served(serve, *texts).server.port, patience=patience)
+
+
+def listen(connection: socket.socket, *, patience: float = 10.0, first: float = 10.0) -> Transcript:
+    """Read the rest of the bytes of a connection."""
     connection.settimeout(first)
-    got = []
+    pieces = []
     try:
         while piece := connection.recv(1 << 16):
-            got.append(piece)
+            pieces.append(piece)
             connection.settimeout(patience)
     except ConnectionResetError:
-        return Heard(b"".join(got), "reset")
+        return Transcript(b"".join(pieces), "reset")
     except TimeoutError:
-        return Heard(b"".join(got), "open")
-    return Heard(b"".join(got), "closed")
+        return Transcript(b"".join(pieces), "open")
+    return Transcript(b"".join(pieces), "closed")
 
 
 def create(emulator: Emulator, customer: str, **attributes: Any) -> None:
-    """Has somebody else make a profile, or give it attributes."""
+    """Create a profile, or set its attributes, as a client other than the one under test."""
     items = [{"key": key, "value": value} for key, value in attributes.items()]
     answer = emulator.handle(
         "POST",
