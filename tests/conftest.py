@@ -13,6 +13,7 @@ from hypothesis import settings
 from reconciler.core.contract import Contract
 from reconciler.core.contract_files import load_contract
 from reconciler.emulator import Emulator, EmulatorServer
+from tests.support.projects import JANE, Project
 from tests.support.wire import Api
 
 settings.register_profile("local", deadline=None, database=None)
@@ -44,6 +45,15 @@ def write(tmp_path: Path) -> Callable[[str, str], Path]:
         return path
 
     return write_file
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """A project as ``reconcile init`` leaves it, with one profile: Jane."""
+    project = Project(tmp_path, None)
+    project.run("init")
+    project.profile("jane", JANE)
+    return project
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from reconciler.emulator import Emulator
-from tests.cli.test_main import Place
-from tests.reports.test_blame import Git
+from tests.support.git import Git
+from tests.support.projects import Project
 
 CONFIG = (
     "version: 1\n"
@@ -25,16 +25,15 @@ BOB = "customer_user_id: qa-bob\nfirst_name: Bob\nip_country: DE\ncustom_attribu
 EVE = "customer_user_id: qa-eve\nfirst_name: Eve\nip_country: US\n"
 
 
-class Story(Place):
+class Story(Project):
     """A repository with applied profiles on main, and a branch on which they are edited."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
+        super().__init__(folder, CONFIG)
         self.git = Git(folder)
         self.write(".gitignore", ".reconcile/\n*.plan\n*.md\n*.html\n*.json\n")
-        self.write("reconcile.yaml", CONFIG)
         for name, text in (("jane", JANE), ("bob", BOB), ("eve", EVE)):
-            self.write(f"profiles/{name}.yaml", text)
+            self.profile(name, text)
         self.git.commit("Users for QA", author="Ada Lovelace")
         self.apply(self.digest())
         self.git("checkout", "--quiet", "-b", "feature")
@@ -46,8 +45,7 @@ class Story(Place):
         self.git.commit("Jane is Janet, Eve leaves", author="Grace Hopper")
 
     def digest(self, *options: str) -> str:
-        plan = json.loads(self.run("plan", "--format", "json", *options))
-        return str(plan["digest"])
+        return str(self.plan(*options)["digest"])
 
     def apply(self, digest: str, *options: str, code: int = 0) -> str:
         return self.run("apply", "--auto-approve", "--digest", digest, *options, code=code)
@@ -165,8 +163,8 @@ def test_an_unknown_revision_is_a_usage_error(story: Story) -> None:
 
 
 def test_without_git_a_plan_needs_neither_since_nor_blame(tmp_path: Path) -> None:
-    place = Place(tmp_path)
-    place.run("init")
-    place.run("plan", "--format", "markdown")
-    place.run("plan", "--blame", code=1)
-    assert "not a git repository" in place.err
+    project = Project(tmp_path, None)
+    project.run("init")
+    project.run("plan", "--format", "markdown")
+    project.run("plan", "--blame", code=1)
+    assert "not a git repository" in project.err

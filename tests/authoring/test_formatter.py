@@ -12,9 +12,7 @@ from reconciler.authoring.formatter import format_text
 from reconciler.authoring.loader import load_text
 from reconciler.core.contract import Contract
 from reconciler.errors import InputError
-from tests.cli.test_main import Place, place
-
-__all__ = ["place"]
+from tests.support.projects import Project
 
 
 def formatted(text: str, contract: Contract) -> str:
@@ -267,58 +265,58 @@ LOOSE = "first_name: 'Jane'  # her name\ncustomer_user_id: jane\n"
 CANONICAL = "customer_user_id: jane\nfirst_name: Jane    # her name\n"
 
 
-def test_files_are_written_in_place_and_then_left_alone(place: Place) -> None:
-    place.write("profiles/jane.yaml", LOOSE)
-    path = place.folder / "profiles" / "jane.yaml"
+def test_files_are_written_in_place_and_then_left_alone(project: Project) -> None:
+    project.profile("jane", LOOSE)
+    path = project.folder / "profiles" / "jane.yaml"
     path.chmod(0o640)
-    assert place.run("fmt") == "formatted profiles/jane.yaml\n"
+    assert project.run("fmt") == "formatted profiles/jane.yaml\n"
     assert path.read_text() == CANONICAL
     assert path.stat().st_mode & 0o777 == 0o640
-    assert place.run("fmt") == ""
+    assert project.run("fmt") == ""
     assert sorted(one.name for one in path.parent.iterdir()) == ["jane.yaml"]
 
 
-def test_check_writes_nothing_and_ends_with_1(place: Place) -> None:
-    place.write("profiles/jane.yaml", LOOSE)
-    assert place.run("fmt", "--check", code=1) == "would format profiles/jane.yaml\n"
-    assert (place.folder / "profiles" / "jane.yaml").read_text() == LOOSE
-    place.write("profiles/jane.yaml", CANONICAL)
-    assert place.run("fmt", "--check") == ""
+def test_check_writes_nothing_and_ends_with_1(project: Project) -> None:
+    project.profile("jane", LOOSE)
+    assert project.run("fmt", "--check", code=1) == "would format profiles/jane.yaml\n"
+    assert (project.folder / "profiles" / "jane.yaml").read_text() == LOOSE
+    project.profile("jane", CANONICAL)
+    assert project.run("fmt", "--check") == ""
 
 
-def test_diff_shows_what_would_change(place: Place) -> None:
-    place.write("profiles/jane.yaml", LOOSE)
-    out = place.run("fmt", "--diff")
+def test_diff_shows_what_would_change(project: Project) -> None:
+    project.profile("jane", LOOSE)
+    out = project.run("fmt", "--diff")
     assert "-first_name: 'Jane'  # her name\n" in out
     assert "+first_name: Jane    # her name\n" in out
 
 
-def test_some_files_can_be_named(place: Place) -> None:
-    place.write("profiles/a.yaml", LOOSE)
-    place.write("profiles/b.yaml", LOOSE)
-    assert place.run("fmt", "profiles/b.yaml") == "formatted profiles/b.yaml\n"
+def test_some_files_can_be_named(project: Project) -> None:
+    project.profile("a", LOOSE)
+    project.profile("b", LOOSE)
+    assert project.run("fmt", "profiles/b.yaml") == "formatted profiles/b.yaml\n"
 
 
-def test_a_broken_file_is_reported_and_the_others_formatted(place: Place) -> None:
-    place.write("profiles/a.yaml", "a: [\n")
-    place.write("profiles/jane.yaml", LOOSE)
-    assert place.run("fmt", code=3) == "formatted profiles/jane.yaml\n"
-    assert "profiles/a.yaml:" in place.err
+def test_a_broken_file_is_reported_and_the_others_formatted(project: Project) -> None:
+    project.profile("a", "a: [\n")
+    project.profile("jane", LOOSE)
+    assert project.run("fmt", code=3) == "formatted profiles/jane.yaml\n"
+    assert "profiles/a.yaml:" in project.err
 
 
-def test_a_link_stays_a_link(place: Place) -> None:
-    place.write("profiles/real.txt", LOOSE)
-    link = place.folder / "profiles" / "jane.yaml"
+def test_a_link_stays_a_link(project: Project) -> None:
+    project.write("profiles/real.txt", LOOSE)
+    link = project.folder / "profiles" / "jane.yaml"
     link.unlink()
     link.symlink_to("real.txt")
-    place.run("fmt")
+    project.run("fmt")
     assert link.is_symlink()
-    assert (place.folder / "profiles" / "real.txt").read_text() == CANONICAL
+    assert (project.folder / "profiles" / "real.txt").read_text() == CANONICAL
 
 
-def test_without_the_extra_it_says_how_to_get_it(place: Place, tmp_path: Path) -> None:
-    place.write("hidden/ruamel/__init__.py", "raise ImportError\n")
-    place.write("hidden/ruamel/yaml/__init__.py", "")
+def test_without_the_extra_it_says_how_to_get_it(project: Project, tmp_path: Path) -> None:
+    project.write("hidden/ruamel/__init__.py", "raise ImportError\n")
+    project.write("hidden/ruamel/yaml/__init__.py", "")
     root = Path(__file__).parent.parent.parent
-    place.run("fmt", code=1, PYTHONPATH=f"{place.folder / 'hidden'}:{root}")
-    assert "pip install 'reconciler[fmt]'" in place.err
+    project.run("fmt", code=1, PYTHONPATH=f"{project.folder / 'hidden'}:{root}")
+    assert "pip install 'reconciler[fmt]'" in project.err

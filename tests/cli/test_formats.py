@@ -10,9 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.cli.test_main import Place, place
-
-__all__ = ["place"]
+from tests.support.projects import Project
 
 PERSON = ("Zebedee", "zeb@example.com", "+33123456789", "secret-tier", "1985-07-26")
 PROFILE = (
@@ -22,18 +20,18 @@ PROFILE = (
 )
 
 
-def test_plan_and_show_print_the_same(place: Place) -> None:
+def test_plan_and_show_print_the_same(project: Project) -> None:
     for format_ in ("json", "markdown", "html", "github", "gitlab", "text"):
-        planned = place.run("plan", "--out", "a.plan", "--format", format_)
-        assert planned == place.run("show", "a.plan", "--format", format_)
+        planned = project.run("plan", "--out", "a.plan", "--format", format_)
+        assert planned == project.run("show", "a.plan", "--format", format_)
 
 
 @pytest.mark.parametrize(
     "format_", ["text", "json", "markdown", "github", "gitlab", "sarif", "junit"]
 )
-def test_validation_has_every_format_and_keeps_its_code(place: Place, format_: str) -> None:
-    place.write("profiles/bad.yaml", "customer_user_id: bad\nfist_name: X\n")
-    out = place.run("validate", "--format", format_, code=3)
+def test_validation_has_every_format_and_keeps_its_code(project: Project, format_: str) -> None:
+    project.profile("bad", "customer_user_id: bad\nfist_name: X\n")
+    out = project.run("validate", "--format", format_, code=3)
     assert "fist_name" in out
     match format_:
         case "json" | "gitlab" | "sarif":
@@ -44,90 +42,87 @@ def test_validation_has_every_format_and_keeps_its_code(place: Place, format_: s
             pass
 
 
-def test_files_are_written_beside_the_text(place: Place) -> None:
+def test_files_are_written_beside_the_text(project: Project) -> None:
     options = [f"--{name}-out=plan.{name}" for name in ("json", "html", "markdown")]
-    out = place.run("plan", *options)
+    out = project.run("plan", *options)
     assert "Plan: 1 to create" in out
     for name in ("json", "html", "markdown"):
-        path = place.folder / f"plan.{name}"
-        assert path.read_text() == place.run("plan", "--format", name)
+        path = project.folder / f"plan.{name}"
+        assert path.read_text() == project.run("plan", "--format", name)
         assert path.stat().st_mode & 0o777 == 0o600
 
 
-def test_a_file_that_cannot_be_written_is_an_error(place: Place) -> None:
-    place.run("plan", "--html-out", "nowhere/plan.html", code=1)
-    assert "cannot write nowhere/plan.html" in place.err
+def test_a_file_that_cannot_be_written_is_an_error(project: Project) -> None:
+    project.run("plan", "--html-out", "nowhere/plan.html", code=1)
+    assert "cannot write nowhere/plan.html" in project.err
 
 
-def test_documents_are_utf_8_whatever_the_terminal_is(place: Place) -> None:
-    place.write("profiles/zoe.yaml", "customer_user_id: zoe\nfirst_name: Zoë\n")
+def test_documents_are_utf_8_whatever_the_terminal_is(project: Project) -> None:
+    project.profile("zoe", "customer_user_id: zoe\nfirst_name: Zoë\n")
     for format_ in ("markdown", "html"):
-        place.run("plan", "--format", format_, "--out", "a.plan", PYTHONIOENCODING="ascii")
-        out = place.run("show", "a.plan", "--format", format_)
+        project.run("plan", "--format", format_, "--out", "a.plan", PYTHONIOENCODING="ascii")
+        out = project.run("show", "a.plan", "--format", format_)
         assert "Zoë" in out
 
 
-def test_invalid_files_are_told_in_the_comment(place: Place) -> None:
-    place.write("profiles/bad.yaml", "customer_user_id: bad\nfist_name: X\n")
-    out = place.run("plan", "--format", "github", "--markdown-out", "plan.md", code=3)
+def test_invalid_files_are_told_in_the_comment(project: Project) -> None:
+    project.profile("bad", "customer_user_id: bad\nfist_name: X\n")
+    out = project.run("plan", "--format", "github", "--markdown-out", "plan.md", code=3)
     assert out.startswith(
         "::error file=profiles/bad.yaml,line=2,col=1,title=profile/unknown-field::"
     )
-    comment = (place.folder / "plan.md").read_text()
+    comment = (project.folder / "plan.md").read_text()
     assert comment.startswith("<!-- reconcile:plan:local -->\n### Profile files: **not valid**")
 
 
-def test_links_are_taken_from_the_build_or_the_option(place: Place) -> None:
+def test_links_are_taken_from_the_build_or_the_option(project: Project) -> None:
     github = {
         "GITHUB_SERVER_URL": "https://github.example",
         "GITHUB_REPOSITORY": "o/n",
         "GITHUB_SHA": "abc",
     }
     link = "](https://github.example/o/n/blob/abc/profiles/jane.yaml#L2)"
-    assert link in place.run("plan", "--format", "markdown", **github)
+    assert link in project.run("plan", "--format", "markdown", **github)
     gitlab = {"CI_PROJECT_URL": "https://gitlab.example/o/n", "CI_COMMIT_SHA": "abc"}
-    out = place.run("plan", "--format", "markdown", GITHUB_SHA="", **gitlab)
+    out = project.run("plan", "--format", "markdown", GITHUB_SHA="", **gitlab)
     assert "](https://gitlab.example/o/n/-/blob/abc/profiles/jane.yaml#L2)" in out
-    out = place.run("plan", "--format", "markdown", "--links", "https://x.example/b", **github)
+    out = project.run("plan", "--format", "markdown", "--links", "https://x.example/b", **github)
     assert "](https://x.example/b/profiles/jane.yaml#L2)" in out
 
 
 @pytest.mark.parametrize(
     "links", ["javascript:alert(1)", "https://x/ y", "https://x)](y", "file:///etc", "x"]
 )
-def test_what_is_no_address_of_files_is_a_wrong_call(place: Place, links: str) -> None:
-    place.run("plan", "--format", "markdown", "--links", links, code=64)
+def test_what_is_no_address_of_files_is_a_wrong_call(project: Project, links: str) -> None:
+    project.run("plan", "--format", "markdown", "--links", links, code=64)
 
 
-def test_the_size_of_the_comment_can_be_chosen(place: Place) -> None:
+def test_the_size_of_the_comment_can_be_chosen(project: Project) -> None:
     many = [f"customer_user_id: u{index}\nfirst_name: U\n" for index in range(300)]
-    place.write("profiles/many.yaml", "---\n".join(many))
-    out = place.run("plan", "--format", "markdown", "--max-bytes", "9000")
+    project.profile("many", "---\n".join(many))
+    out = project.run("plan", "--format", "markdown", "--max-bytes", "9000")
     assert len(out.encode()) <= 9000
     assert "Cut to fit" in out
-    place.run("plan", "--format", "markdown", "--max-bytes", "10", code=64)
+    project.run("plan", "--format", "markdown", "--max-bytes", "10", code=64)
 
 
 # --- masking -------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def masked(tmp_path: Path) -> Place:
-    found = Place(tmp_path)
-    found.write(
-        "reconcile.yaml",
+def masked(tmp_path: Path) -> Project:
+    config = (
         "version: 1\nmask: [personal]\npublic_attributes: [lev*]\n"
-        "environments: {local: {api: {url: emulator}}}\n",
+        "environments: {local: {api: {url: emulator}}}\n"
     )
-    found.write("profiles/zeb.yaml", PROFILE)
-    return found
+    return Project(tmp_path, config, profiles={"zeb": PROFILE})
 
 
-def leaks(place: Place) -> list[str]:
-    return [person for person in PERSON if person in "".join(place.outputs)]
+def leaks(project: Project) -> list[str]:
+    return [person for person in PERSON if person in "".join(project.outputs)]
 
 
-def test_the_configuration_masks_whatever_is_printed(masked: Place) -> None:
+def test_the_configuration_masks_whatever_is_printed(masked: Project) -> None:
     masked.run("plan", "--show-requests")
     masked.run(
         "plan",
@@ -148,7 +143,7 @@ def test_the_configuration_masks_whatever_is_printed(masked: Place) -> None:
     masked.run("state", "show", "zeb")
     masked.run("state", "show", "zeb", "--format", "json")
     masked.run("state", "list", "--format", "json")
-    masked.write("profiles/bad.yaml", PROFILE.replace("zeb", "zob", 1).replace("FR", "Zebedee"))
+    masked.profile("bad", PROFILE.replace("zeb", "zob", 1).replace("FR", "Zebedee"))
     masked.run("plan", code=3)
     masked.run("validate", code=3)
     masked.run("validate", "--format", "sarif", code=3)
@@ -159,7 +154,7 @@ def test_the_configuration_masks_whatever_is_printed(masked: Place) -> None:
         assert [person for person in PERSON if person in text] == []
 
 
-def test_what_is_saved_is_the_real_plan_with_the_digest_that_is_shown(masked: Place) -> None:
+def test_what_is_saved_is_the_real_plan_with_the_digest_that_is_shown(masked: Project) -> None:
     out = masked.run("plan", "--out", "a.plan")
     saved = (masked.folder / "a.plan").read_text()
     assert all(person in saved for person in PERSON)
@@ -170,7 +165,7 @@ def test_what_is_saved_is_the_real_plan_with_the_digest_that_is_shown(masked: Pl
     assert "No changes." in masked.run("plan")
 
 
-def test_an_option_masks_and_unmasks(masked: Place) -> None:
+def test_an_option_masks_and_unmasks(masked: Project) -> None:
     assert "Zebedee" in masked.run("plan", "--no-mask")
     masked.write("reconcile.yaml", "version: 1\nenvironments: {local: {api: {url: emulator}}}\n")
     assert "Zebedee" in masked.run("plan")
@@ -178,26 +173,26 @@ def test_an_option_masks_and_unmasks(masked: Place) -> None:
     assert "Zebedee" not in masked.run("plan", RECONCILE_MASK="1")
 
 
-def test_a_masked_plan_is_refused_by_apply(masked: Place) -> None:
+def test_a_masked_plan_is_refused_by_apply(masked: Project) -> None:
     masked.write("a.json", masked.run("plan", "--format", "json"))
     masked.run("apply", "a.json", "--auto-approve", code=6)
     assert "masked" in masked.err
 
 
-def test_a_plan_with_blame_can_still_be_applied(place: Place) -> None:
-    subprocess.run(["git", "init", "--quiet"], cwd=place.folder, check=True)
-    place.write("a.json", place.run("plan", "--blame", "--format", "json"))
-    assert "blame" in json.loads((place.folder / "a.json").read_text())
-    assert "1 applied" in place.run("apply", "a.json", "--auto-approve")
+def test_a_plan_with_blame_can_still_be_applied(project: Project) -> None:
+    subprocess.run(["git", "init", "--quiet"], cwd=project.folder, check=True)
+    project.write("a.json", project.run("plan", "--blame", "--format", "json"))
+    assert "blame" in json.loads((project.folder / "a.json").read_text())
+    assert "1 applied" in project.run("apply", "a.json", "--auto-approve")
 
 
-def test_words_of_a_build_in_names_are_not_obeyed(place: Place) -> None:
-    place.write(
+def test_words_of_a_build_in_names_are_not_obeyed(project: Project) -> None:
+    project.write(
         "profiles/::stop-commands::x.yaml",
         "customer_user_id: '::error::y'\nfist_name: ##[group]x\n",
     )
     for arguments in (["validate"], ["validate", "--format", "json"], ["plan"]):
-        out = place.run(*arguments, code=3) + place.err
+        out = project.run(*arguments, code=3) + project.err
         assert not [
             line for line in out.splitlines() if line.strip().startswith("::") or "##[" in line
         ]
