@@ -175,7 +175,8 @@ class Corpus:
         """Has the state know what a saved plan would have made true: the records that an apply writes
         once all its requests were answered well, without sending any."""
         from reconciler.planning.planfile import read_plan
-        from reconciler.state.store import Holder, SqliteStore
+        from reconciler.state.sqlite import SqliteStore
+        from reconciler.state.store import Holder
 
         self.forget()
         store = SqliteStore(self.folder / STATE, environment="bench")

@@ -46,7 +46,8 @@ from reconciler.planning.index import (
 )
 from reconciler.planning.packed import pack
 from reconciler.planning.workers import Hands, Told
-from reconciler.state.store import SqliteStore, Stored
+from reconciler.state.sqlite import SqliteStore
+from reconciler.state.store import Stored
 
 _BATCH_FILES = 256
 _BATCH_BYTES = 512 * 1024

@@ -36,7 +36,8 @@ from reconciler.errors import ReconcileError, Refused, Source, UsageError
 from reconciler.reports.masking import Mask
 from reconciler.reports.plan_text import plan_text
 from reconciler.reports.view import PlanView
-from reconciler.state.store import Locked, MemoryStore
+from reconciler.state.memory import MemoryStore
+from reconciler.state.store import Locked
 from reconciler.values import FieldPath, Scalar
 from reconciler.workspace.facade import Workspace
 

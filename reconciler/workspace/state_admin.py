@@ -16,7 +16,8 @@ from reconciler.core.record_codec import EXPORT_FORMAT_VERSION, decode_export
 from reconciler.core.records import Export
 from reconciler.errors import Refused, Source, StateRefused
 from reconciler.resources import load_schema
-from reconciler.state.store import Holder, SqliteStore, Store, Writer
+from reconciler.state.sqlite import SqliteStore
+from reconciler.state.store import Holder, Store, Writer
 
 
 class StateAdmin:

@@ -12,11 +12,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from reconciler.core.digests import known_digest
 from reconciler.core.records import (
     Export,
     Fact,
@@ -28,20 +30,17 @@ from reconciler.core.records import (
     Run,
 )
 from reconciler.errors import ReconcileError, Refused, Source, StateRefused
-from reconciler.state.store import (
-    BACKUPS,
-    LEASE,
-    Holder,
-    Locked,
-    LockLost,
-    MemoryStore,
-    SqliteStore,
-)
+from reconciler.state.backups import BACKUPS
+from reconciler.state.memory import MemoryStore
+from reconciler.state.sqlite import SqliteStore
+from reconciler.state.sqlite_format import STATE_FORMAT_VERSION
+from reconciler.state.store import LEASE, Holder, Locked, LockLost
 
 ROOT = Path(__file__).parent.parent.parent
 US = Holder(user="ann", host="here", pid=os.getpid(), command="reconcile apply")
 OTHER_HOST = US._replace(user="bob", host="elsewhere", pid=1)
 JANE = Record("qa-jane", customer_user_id="qa-jane", facts={"email": Fact.of("jane@example.com")})
+NEWER = STATE_FORMAT_VERSION + 1
 ZOE = Record("qa-zoe", customer_user_id="qa-zoe")
 
 Store = SqliteStore | MemoryStore
@@ -65,16 +64,33 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "state" / "test.db"
 
 
+Open = Callable[..., Store]
+
+
 @pytest.fixture(params=["sqlite", "memory"])
-def store(request: pytest.FixtureRequest, path: Path, clock: Time) -> Iterator[Store]:
-    ids = (f"id-{number}" for number in itertools.count(1))
-    new: Store = (
-        SqliteStore(path, environment="test", new_id=lambda: next(ids), clock=clock)
-        if request.param == "sqlite"
-        else MemoryStore(environment="test", new_id=lambda: next(ids), clock=clock)
-    )
-    yield new
-    new.close()
+def open_store(request: pytest.FixtureRequest, path: Path, clock: Time) -> Iterator[Open]:
+    """Opens a store of each kind. Options that one kind does not have (a page size in memory) are left
+    out."""
+    stores: list[Store] = []
+
+    def open_(*, page_size: int | None = None, **options: Any) -> Store:
+        ids = (f"id-{number}" for number in itertools.count(1))
+        options |= {"environment": "test", "new_id": lambda: next(ids), "clock": clock}
+        if request.param == "sqlite":
+            paged = {} if page_size is None else {"page_size": page_size}
+            stores.append(SqliteStore(path, **options, **paged))
+        else:
+            stores.append(MemoryStore(**options))
+        return stores[-1]
+
+    yield open_
+    for each in stores:
+        each.close()
+
+
+@pytest.fixture
+def store(open_store: Open) -> Store:
+    return open_store()
 
 
 @pytest.fixture
@@ -157,19 +173,15 @@ def test_records_come_by_address_in_code_point_order(store: Store) -> None:
     assert [record.address for record in store.records()] == sorted(addresses)
 
 
-def test_more_records_than_one_page_come_once_each(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("reconciler.state.store._PAGE", 3)
+def test_more_records_than_one_page_come_once_each(open_store: Open) -> None:
+    store = open_store(page_size=3)
     addresses = [f"qa-{number}" for number in range(9)]
     put(store, *map(Record, addresses))
     assert [record.address for record in store.records()] == addresses
 
 
-def test_the_journal_reaches_back_a_hundred_runs(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("reconciler.state.store.RUNS", 3)
+def test_the_journal_reaches_back_as_many_runs_as_are_kept(open_store: Open) -> None:
+    store = open_store(kept_runs=3)
     with store.lock(US) as writer:
         for number in range(5):
             writer.write(
@@ -204,10 +216,8 @@ def test_records_of_some_addresses_are_read_together(store: Store) -> None:
     assert store.records_of([]) == {}
 
 
-def test_more_journal_than_one_page_comes_once_each(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("reconciler.state.store._PAGE", 2)
+def test_more_journal_than_one_page_comes_once_each(open_store: Open) -> None:
+    store = open_store(page_size=2)
     entries = [entry(f"run-{number % 2}", f"qa-{number}") for number in range(9)]
     with store.lock(US) as writer:
         writer.write(journal=entries)
@@ -215,10 +225,53 @@ def test_more_journal_than_one_page_comes_once_each(
     assert list(store.journal(run="run-1")) == entries[1::2]
 
 
-def test_writing_while_records_are_read_is_possible(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("reconciler.state.store._PAGE", 1)
+@pytest.mark.parametrize("page_size", [1, 2, 10_000])
+def test_known_digests_come_by_address_within_the_bounds(open_store: Open, page_size: int) -> None:
+    store = open_store(page_size=page_size)
+    records = [Record(address, customer_user_id=address) for address in ("b", "a", "Z", "é", "😀")]
+    uncertain = JANE._replace(facts={"email": Fact(Known.UNCERTAIN, attempt="a@b.c")})
+    put(store, *records, uncertain)
+    expected = {record.address: known_digest(record) for record in [*records, uncertain]}
+    assert expected["qa-jane"] is None
+    assert list(store.known_digests()) == sorted(expected.items())
+    assert [address for address, _ in store.known_digests("a", "qa-jane")] == ["a", "b"]
+    assert [address for address, _ in store.known_digests("qa-jane")] == ["qa-jane", "é", "😀"]
+    assert store.known_digests_of(["b", "nobody", "qa-jane"]) == {
+        "b": expected["b"],
+        "qa-jane": None,
+    }
+
+
+def test_a_store_without_records_has_no_known_digests(store: Store) -> None:
+    assert list(store.known_digests()) == []
+    assert store.known_digests_of(["qa-jane"]) == {}
+
+
+def test_a_known_digest_follows_its_record(store: Store) -> None:
+    """Put, changed, uncertain, certain again, removed, and replaced by an export."""
+    attempt = Fact(Known.UNCERTAIN, value="jane@example.com", attempt="j@example.com")
+    moves = [
+        JANE,
+        JANE._replace(facts={"email": Fact.of("j@example.com")}),
+        JANE._replace(facts={"email": attempt}),
+        JANE._replace(facts={}),
+        JANE._replace(facts={}, protect=True),
+    ]
+    for record in moves:
+        put(store, record)
+        assert store.known_digests_of(["qa-jane"]) == {"qa-jane": known_digest(record)}
+    with store.lock(US) as writer:
+        writer.write(remove=["qa-jane"])
+        assert list(store.known_digests()) == []
+        writer.replace(Export(store.header(), (JANE, ZOE)))
+    assert list(store.known_digests()) == [
+        ("qa-jane", known_digest(JANE)),
+        ("qa-zoe", known_digest(ZOE)),
+    ]
+
+
+def test_writing_while_records_are_read_is_possible(open_store: Open) -> None:
+    store = open_store(page_size=1)
     put(store, JANE, ZOE)
     reading = store.records()
     next(reading)
@@ -733,17 +786,17 @@ def test_the_database_of_another_program_is_refused(tmp_path: Path) -> None:
 
 def test_a_newer_format_is_refused(file: SqliteStore) -> None:
     with contextlib.closing(sqlite3.connect(file.path)) as db:
-        db.execute("PRAGMA user_version = 2")
-    assert "format 2" in refused(file.path)
+        db.execute(f"PRAGMA user_version = {NEWER}")
+    assert f"format {NEWER}" in refused(file.path)
 
 
 def test_a_format_that_got_newer_while_open_is_refused(file: SqliteStore) -> None:
     with file.lock(US) as writer:
         with contextlib.closing(sqlite3.connect(file.path)) as db:
-            db.execute("PRAGMA user_version = 2")
-        with pytest.raises(StateRefused, match="format 2"):
+            db.execute(f"PRAGMA user_version = {NEWER}")
+        with pytest.raises(StateRefused, match=f"format {NEWER}"):
             writer.write(put=[ZOE])
-    with pytest.raises(StateRefused, match="format 2"):
+    with pytest.raises(StateRefused, match=f"format {NEWER}"):
         file.header()
 
 
@@ -884,8 +937,8 @@ with store.lock(us()) as writer:
 
 def test_a_full_database_is_called_a_full_disk(file: SqliteStore) -> None:
     with file.lock(US) as writer:
-        assert file._db is not None
-        file._db.execute("PRAGMA max_page_count = 1")
+        assert file._file._db is not None
+        file._file._db.execute("PRAGMA max_page_count = 1")
         with pytest.raises(ReconcileError, match="disk is full") as caught:
             writer.write(put=[Record(f"r{n}", labels=("x" * 900,)) for n in range(200)])
     assert not isinstance(caught.value, Refused)
@@ -893,13 +946,12 @@ def test_a_full_database_is_called_a_full_disk(file: SqliteStore) -> None:
 
 
 def test_a_long_transaction_of_another_process_is_waited_for_then_reported(
-    file: SqliteStore, monkeypatch: pytest.MonkeyPatch
+    file: SqliteStore,
 ) -> None:
-    monkeypatch.setattr("reconciler.state.store.BUSY", 0.05)
     with contextlib.closing(sqlite3.connect(file.path, isolation_level=None)) as db:
         db.execute("BEGIN EXCLUSIVE")
-        with pytest.raises(ReconcileError, match="busy"):
-            put(SqliteStore(file.path, environment="test"), ZOE)
+        with pytest.raises(ReconcileError, match="busy for 0 seconds"):
+            put(SqliteStore(file.path, environment="test", busy_seconds=0.05), ZOE)
 
 
 def test_no_message_quotes_a_stored_value(file: SqliteStore) -> None:
@@ -914,7 +966,9 @@ def test_no_message_quotes_a_stored_value(file: SqliteStore) -> None:
 
 
 def newer(path: Path, upgrade: object, clock: Time) -> SqliteStore:
-    return SqliteStore(path, environment="test", version=2, upgrades={1: upgrade}, clock=clock)  # type: ignore[dict-item]
+    """The store of a later program, whose format is one higher."""
+    upgrades: Any = {STATE_FORMAT_VERSION: upgrade}
+    return SqliteStore(path, environment="test", version=NEWER, upgrades=upgrades, clock=clock)
 
 
 def add_label(db: sqlite3.Connection) -> None:
@@ -928,21 +982,11 @@ def user_version(path: Path) -> int:
 
 def test_the_lock_upgrades_an_older_state_and_keeps_a_copy(file: SqliteStore, clock: Time) -> None:
     put(newer(file.path, add_label, clock), ZOE)
-    assert user_version(file.path) == 2
+    assert user_version(file.path) == NEWER
     copy = file.path.with_name("test.db.backup-20231114T221320Z-1")
-    assert user_version(copy) == 1
+    assert user_version(copy) == STATE_FORMAT_VERSION
     assert list(SqliteStore(copy, environment="test").records()) == [JANE._replace(revision=1)]
     assert len(list(newer(file.path, add_label, clock).records())) == 2
-
-
-def test_reading_an_older_state_shows_it_upgraded_and_leaves_it(
-    file: SqliteStore, clock: Time
-) -> None:
-    file.close()
-    before = file.path.read_bytes()
-    store = newer(file.path, lambda db: db.execute("UPDATE meta SET serial = 40"), clock)
-    assert store.header().serial == 40
-    assert file.path.read_bytes() == before
 
 
 def test_an_upgrade_that_fails_changes_nothing(file: SqliteStore, clock: Time) -> None:
@@ -952,7 +996,7 @@ def test_an_upgrade_that_fails_changes_nothing(file: SqliteStore, clock: Time) -
 
     with pytest.raises(StateRefused):
         put(newer(file.path, broken, clock), ZOE)
-    assert user_version(file.path) == 1
+    assert user_version(file.path) == STATE_FORMAT_VERSION
     assert list(file.records()) == [JANE._replace(revision=1)]
     assert file.locked() is None
 
@@ -964,6 +1008,7 @@ import os, sys, time
 from pathlib import Path
 from reconciler.errors import *
 from reconciler.core.records import *
+from reconciler.state.sqlite import *
 from reconciler.state.store import *
 def us(): return Holder("ann", "here", os.getpid(), "test")
 """

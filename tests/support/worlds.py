@@ -21,7 +21,8 @@ from reconciler.errors import Source
 from reconciler.remote.answers import Answer, CallResult, ProfileData
 from reconciler.remote.applier import Applier
 from reconciler.remote.context import ApplyContext, ApplyListener, Gate, RunClock
-from reconciler.state.store import Holder, MemoryStore, Store
+from reconciler.state.memory import MemoryStore
+from reconciler.state.store import Holder, Store
 
 
 def profiles_of(values: Sequence[dict[str, Any]], dialect: str = "guide") -> list[Profile]:

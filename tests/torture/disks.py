@@ -17,7 +17,9 @@ from reconciler.core.outcomes import Result
 from reconciler.core.records import JournalKind, Known
 from reconciler.emulator import EmulatorServer
 from reconciler.errors import ReconcileError
-from reconciler.state.store import MemoryStore, SqliteStore, Writer
+from reconciler.state.memory import MemoryStore
+from reconciler.state.sqlite import SqliteStore
+from reconciler.state.store import Writer
 from reconciler.workspace.facade import Workspace
 from tests.support.worlds import World
 from tests.torture.checker import Checker, facts_against

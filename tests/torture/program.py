@@ -13,9 +13,9 @@ from typing import Any
 
 from reconciler.cli.main import main
 from reconciler.core.records import Header, JournalEntry, JournalKind, Record, Run
-from reconciler.state import store
+from reconciler.state import sqlite, store
 
-_WRITER: Any = store._SqliteWriter
+_WRITER: Any = sqlite._SqliteWriter
 
 
 def record_after_success() -> None:
@@ -73,7 +73,9 @@ BROKEN: dict[str, Callable[[], None]] = {
 def change(variant: str) -> None:
     name, _, value = variant.partition("=")
     if name == "lease":
-        store.LEASE = float(value)
+        lease = float(value)
+        sqlite.SqliteStore.__init__.__kwdefaults__["lease"] = lease
+        store.LEASE = lease  # the engine's heartbeat follows it
     else:
         BROKEN[name]()
 

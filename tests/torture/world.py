@@ -25,7 +25,7 @@ from typing import Any
 
 from reconciler.core.records import JournalEntry, Record
 from reconciler.emulator import Answer, Emulator, EmulatorServer, parse_fault
-from reconciler.state.store import SqliteStore
+from reconciler.state.sqlite import SqliteStore
 from reconciler.workspace.facade import Workspace
 from tests.support.worlds import World
 

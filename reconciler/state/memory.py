@@ -1,0 +1,276 @@
+"""A state in memory, for tests and for programs that keep it themselves."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from reconciler.core.records import Export, Header, JournalEntry, JournalKind, Record, Run
+from reconciler.state.liveness import process_identity
+from reconciler.state.store import (
+    LAST,
+    LEASE,
+    RUNS,
+    Clock,
+    EncodedRecord,
+    Fingerprint,
+    Holder,
+    Lock,
+    Locked,
+    LockLost,
+    NewId,
+    Stored,
+    Writer,
+    checksum,
+    decode_body,
+    encode,
+    header_after_replace,
+    header_after_write,
+    is_abandoned,
+    new_id,
+    not_locked,
+    other_lock,
+    replaced_revision,
+)
+
+
+class _Row(NamedTuple):
+    content: EncodedRecord
+    revision: int
+
+
+class MemoryStore:
+    """A `reconciler.state.store.Store` that ends with its object.
+
+    ``lease`` is in seconds. ``kept_runs`` is how many finished runs the journal reaches back.
+    """
+
+    def __init__(
+        self,
+        *,
+        environment: str = "local",
+        new_id: NewId = new_id,
+        clock: Clock = time.time,
+        lease: float = LEASE,
+        kept_runs: int = RUNS,
+    ) -> None:
+        self._environment = environment
+        self._new_id = new_id
+        self._clock = clock
+        self._lease = lease
+        self._kept_runs = kept_runs
+        self._guard = threading.RLock()
+        self._header = Header()
+        self._rows: dict[str, _Row] = {}
+        self._journal: list[JournalEntry] = []
+        self._runs: list[Run] = []
+        self._lock: Lock | None = None
+        self._process: str | None = None
+        self._token = 0
+
+    # Reading
+
+    def header(self) -> Header:
+        return self._header
+
+    def records(self) -> Iterator[Record]:
+        return (_decoded(row) for _, row in self._sorted())
+
+    def record(self, address: str) -> Record | None:
+        row = self._rows.get(address)
+        return _decoded(row) if row else None
+
+    def records_of(self, addresses: Collection[str]) -> dict[str, Record]:
+        return {address: _decoded(row) for address, row in self._rows_of(addresses)}
+
+    def stored(self, addresses: Collection[str]) -> dict[str, Stored]:
+        return {
+            address: Stored(row.revision, _checksum(address, row), row.content.body)
+            for address, row in self._rows_of(addresses)
+        }
+
+    def known_digests(
+        self, since: str = "", until: str = LAST
+    ) -> Iterator[tuple[str, bytes | None]]:
+        for address, row in self._sorted():
+            if since <= address < until:
+                yield address, row.content.known
+
+    def known_digests_of(self, addresses: Collection[str]) -> dict[str, bytes | None]:
+        return {address: row.content.known for address, row in self._rows_of(addresses)}
+
+    def fingerprints(self, since: str = "", until: str = LAST) -> Iterator[Fingerprint]:
+        for address, row in self._sorted():
+            if since <= address < until:
+                yield address, row.revision, _checksum(address, row)
+
+    def fingerprints_of(self, addresses: Collection[str]) -> dict[str, Fingerprint]:
+        return {
+            address: (address, row.revision, _checksum(address, row))
+            for address, row in self._rows_of(addresses)
+        }
+
+    def stamp(self) -> tuple[int, int, int, int] | None:
+        return None
+
+    def journal(self, *, run: str | None = None) -> Iterator[JournalEntry]:
+        with self._guard:
+            return iter([entry for entry in self._journal if run in (None, entry.run)])
+
+    def interrupted_addresses(self) -> Sequence[str]:
+        with self._guard:
+            run = self._journal[-1].run if self._journal else None
+            if any(finished.run == run for finished in self._runs):
+                return []
+            last = {entry.address: entry.kind for entry in self._journal if entry.run == run}
+        return [address for address, kind in sorted(last.items()) if kind is JournalKind.INTENT]
+
+    def runs(self) -> Iterator[Run]:
+        with self._guard:
+            return iter(list(self._runs))
+
+    def locked(self) -> Lock | None:
+        return self._lock
+
+    # Writing
+
+    @contextmanager
+    def lock(self, holder: Holder, *, now: Clock | None = None) -> Iterator[Writer]:
+        clock = now or self._clock
+        with self._guard:
+            held, at = self._lock, clock()
+            if held and not is_abandoned(held, self._process, seeker=holder, now=at):
+                raise Locked(held)
+            self._token += 1
+            self._process = process_identity(holder.pid)
+            self._lock = Lock(self._new_id(), holder, since=at, expires=at + self._lease)
+            writer = _MemoryWriter(self, self._token, clock=clock)
+        try:
+            yield writer
+        finally:
+            with self._guard:
+                if self._token == writer.token:
+                    self._lock = None
+
+    def unlock(self, lock_id: str) -> None:
+        with self._guard:
+            if self._lock is None:
+                raise not_locked()
+            if self._lock.id != lock_id:
+                raise other_lock(self._lock)
+            self._lock = None
+            self._token += 1
+
+    def close(self) -> None:
+        pass
+
+    def _sorted(self) -> list[tuple[str, _Row]]:
+        with self._guard:
+            return sorted(self._rows.items())
+
+    def _rows_of(self, addresses: Collection[str]) -> list[tuple[str, _Row]]:
+        with self._guard:
+            rows = self._rows
+            return [(address, rows[address]) for address in addresses if address in rows]
+
+
+class _MemoryWriter:
+    """A `reconciler.state.store.Writer` of a `MemoryStore`."""
+
+    def __init__(self, store: MemoryStore, token: int, *, clock: Clock) -> None:
+        self._store = store
+        self.token = token
+        self._clock = clock
+
+    @contextmanager
+    def _writing(self) -> Iterator[MemoryStore]:
+        store = self._store
+        with store._guard:
+            if store._lock is None or store._token != self.token:
+                raise LockLost
+            store._lock = store._lock._replace(expires=self._clock() + store._lease)
+            yield store
+
+    def holds(self) -> bool:
+        return self._store._token == self.token
+
+    def write(
+        self,
+        *,
+        put: Iterable[Record] = (),
+        remove: Iterable[str] = (),
+        journal: Iterable[JournalEntry] = (),
+        application: str | None = None,
+    ) -> Header:
+        contents, removed, entries = encode(put), set(remove), list(journal)
+        with self._writing() as store:
+            header = header_after_write(
+                store._header,
+                environment=store._environment,
+                application=application,
+                new_id=store._new_id,
+            )
+            kept = {a: row for a, row in store._rows.items() if a not in removed}
+            for address, content in contents.items():
+                old = kept.get(address)
+                if old is None:
+                    kept[address] = _Row(content, header.serial)
+                elif old.content.body != content.body:
+                    kept[address] = _Row(content, old.revision + 1)
+            store._rows = kept
+            store._journal.extend(entries)
+            store._header = header
+            return header
+
+    def finish(self, run: Run) -> None:
+        with self._writing() as store:
+            store._runs.append(run)
+            if len(store._runs) >= store._kept_runs:
+                oldest = store._runs[-store._kept_runs].run
+                runs = [entry.run for entry in store._journal]
+                del store._journal[: runs.index(oldest) if oldest in runs else 0]
+
+    def replace(self, export: Export, *, force: bool = False) -> Header:
+        contents = encode(export.records)
+        with self._writing() as store:
+            old = store._header
+            header = header_after_replace(
+                old,
+                export.header,
+                environment=store._environment,
+                force=force,
+                new_id=store._new_id,
+            )
+            rows: dict[str, _Row] = {}
+            for record in export.records:
+                content, stored = contents[record.address], store._rows.get(record.address)
+                if stored is not None and stored.content.body == content.body:
+                    rows[record.address] = stored
+                else:
+                    revision = replaced_revision(
+                        record, is_empty=old.lineage is None, serial=header.serial
+                    )
+                    rows[record.address] = _Row(content, revision)
+            store._rows = rows
+            store._header = header
+            return header
+
+    def backup(self) -> Path | None:
+        with self._writing():
+            return None
+
+    def renew(self) -> None:
+        with self._writing():
+            pass
+
+
+def _decoded(row: _Row) -> Record:
+    return decode_body(row.content.body, row.revision)
+
+
+def _checksum(address: str, row: _Row) -> int:
+    return checksum(address, row.content.body) + row.revision

@@ -1,0 +1,587 @@
+"""The state of an environment in one SQLite file, mode 0600. The first lock makes it, not reading."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from reconciler.core.digests import SIZE
+from reconciler.core.records import Export, Header, JournalEntry, JournalKind, Record, Run
+from reconciler.errors import ReconcileError
+from reconciler.state.backups import BACKUPS
+from reconciler.state.liveness import process_identity
+from reconciler.state.sqlite_errors import damaged
+from reconciler.state.sqlite_file import BUSY_SECONDS, SqliteFile
+from reconciler.state.sqlite_format import (
+    STATE_FORMAT_VERSION,
+    UPGRADES,
+    RecordRow,
+    Upgrade,
+    is_whole,
+    known_digests_where,
+    version_of,
+)
+from reconciler.state.store import (
+    LAST,
+    LEASE,
+    RUNS,
+    SAFE_SHARE_OF_LEASE,
+    UNREADABLE,
+    Clock,
+    EncodedRecord,
+    Fingerprint,
+    Holder,
+    Lock,
+    Locked,
+    LockLost,
+    NewId,
+    Stored,
+    Writer,
+    checksum,
+    decode_body,
+    encode,
+    header_after_replace,
+    header_after_write,
+    is_abandoned,
+    new_id,
+    not_locked,
+    other_lock,
+    replaced_revision,
+)
+from reconciler.values import canonical
+
+PAGE_SIZE = 10_000
+"""Rows that one statement reads, so that memory does not grow with the state."""
+
+R = TypeVar("R", bound=tuple[Any, ...])
+
+
+class SqliteStore:
+    """A `reconciler.state.store.Store` in one file.
+
+    ``version`` is the format to have, and ``upgrades`` lead to it from older ones. ``lease`` and
+    ``busy_seconds`` (how long to wait for another process's transaction) are in seconds. ``kept_runs`` is
+    how many finished runs the journal reaches back, ``kept_backups`` how many backups stay.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        environment: str,
+        new_id: NewId = new_id,
+        clock: Clock = time.time,
+        version: int = STATE_FORMAT_VERSION,
+        upgrades: Mapping[int, Upgrade] = UPGRADES,
+        lease: float = LEASE,
+        busy_seconds: float = BUSY_SECONDS,
+        page_size: int = PAGE_SIZE,
+        kept_runs: int = RUNS,
+        kept_backups: int = BACKUPS,
+    ) -> None:
+        self._file = SqliteFile(
+            path,
+            environment=environment,
+            version=version,
+            upgrades=upgrades,
+            busy_seconds=busy_seconds,
+        )
+        self._environment = environment
+        self._new_id = new_id
+        self._clock = clock
+        self._lease = lease
+        self._page_size = page_size
+        self._kept_runs = kept_runs
+        self._kept_backups = kept_backups
+
+    @property
+    def path(self) -> Path:
+        """The file, as an absolute path."""
+        return self._file.path
+
+    # Reading
+
+    def header(self) -> Header:
+        with self._file.reading() as db:
+            return _header(db) if db else Header()
+
+    def records(self) -> Iterator[Record]:
+        def read(db: sqlite3.Connection, condition: str, bounds: Sequence[object]) -> list[Any]:
+            return db.execute(
+                f"SELECT address, revision, body, checksum FROM record {condition}", bounds
+            ).fetchall()
+
+        for row in self._by_address(read, since="", until=None):
+            yield self._decoded(row)
+
+    def record(self, address: str) -> Record | None:
+        return self.records_of([address]).get(address)
+
+    def records_of(self, addresses: Collection[str]) -> dict[str, Record]:
+        with self._file.reading() as db:
+            if db is None:
+                return {}
+            (rows,) = db.execute(_RECORDS, (json.dumps(list(addresses)),)).fetchone()
+        return {row[0]: self._decoded(row) for row in json.loads(rows)}
+
+    def stored(self, addresses: Collection[str]) -> dict[str, Stored]:
+        with self._file.reading() as db:
+            if db is None:
+                return {}
+            rows = db.execute(
+                f"SELECT address, revision, body, checksum FROM record {_AMONG}",
+                (json.dumps(list(addresses)),),
+            ).fetchall()
+        if not all(map(is_whole, rows)):
+            raise damaged(self._file.name)
+        return {
+            address: Stored(revision, sum_, body=body) for address, revision, body, sum_ in rows
+        }
+
+    def known_digests(
+        self, since: str = "", until: str = LAST
+    ) -> Iterator[tuple[str, bytes | None]]:
+        def read(
+            db: sqlite3.Connection, condition: str, bounds: Sequence[object]
+        ) -> list[tuple[str, bytes | None]]:
+            return known_digests_where(db, condition, parameters=bounds)
+
+        return self._by_address(read, since=since, until=until)
+
+    def known_digests_of(self, addresses: Collection[str]) -> dict[str, bytes | None]:
+        with self._file.reading() as db:
+            if db is None:
+                return {}
+            return dict(known_digests_where(db, _AMONG, parameters=(json.dumps(list(addresses)),)))
+
+    def fingerprints(self, since: str = "", until: str = LAST) -> Iterator[Fingerprint]:
+        def read(
+            db: sqlite3.Connection, condition: str, bounds: Sequence[object]
+        ) -> list[Fingerprint]:
+            return db.execute(
+                f"SELECT address, revision, checksum FROM record {condition}", bounds
+            ).fetchall()
+
+        return self._by_address(read, since=since, until=until)
+
+    def fingerprints_of(self, addresses: Collection[str]) -> dict[str, Fingerprint]:
+        with self._file.reading() as db:
+            if db is None:
+                return {}
+            rows = db.execute(
+                f"SELECT address, revision, checksum FROM record {_AMONG}",
+                (json.dumps(list(addresses)),),
+            ).fetchall()
+        return {row[0]: row for row in rows}
+
+    def stamp(self) -> tuple[int, int, int, int] | None:
+        status = self._file.status()
+        if status is None or os.path.lexists(f"{self.path}-journal"):
+            return None  # of a write that is not complete
+        return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+
+    def journal(self, *, run: str | None = None) -> Iterator[JournalEntry]:
+        # A condition of its own for one run, so that its index is used.
+        of_run = "AND run = ?2" if run is not None else "AND ?2 IS NULL"
+        for _, run_, address, kind, at, action, request, detail in self._by_id(
+            "SELECT id, run, address, kind, at, action, request, detail FROM journal "
+            f"WHERE id > ?1 {of_run} ORDER BY id LIMIT ?3",
+            run,
+        ):
+            if kind not in _JOURNAL_KINDS:
+                raise damaged(self._file.name)
+            yield JournalEntry(
+                run=run_,
+                address=address,
+                kind=_JOURNAL_KINDS[kind],
+                at=at,
+                action=action,
+                request=request,
+                detail=detail,
+            )
+
+    def interrupted_addresses(self) -> Sequence[str]:
+        with self._file.reading() as db:
+            if db is None:
+                return []
+            rows = db.execute(
+                "SELECT address, kind, max(id) FROM journal "
+                "WHERE run = (SELECT run FROM journal ORDER BY id DESC LIMIT 1) "
+                "AND run NOT IN (SELECT run FROM history) GROUP BY address ORDER BY address"
+            ).fetchall()
+        return [address for address, kind, _ in rows if kind == JournalKind.INTENT]
+
+    def runs(self) -> Iterator[Run]:
+        for _, run, started, finished, digest, outcomes in self._by_id(
+            "SELECT id, run, started, finished, digest, outcomes FROM history "
+            "WHERE id > ?1 AND ?2 IS NULL ORDER BY id LIMIT ?3",
+            None,
+        ):
+            try:
+                counts = {str(key): int(value) for key, value in json.loads(outcomes).items()}
+            except (ValueError, TypeError, AttributeError):
+                raise damaged(self._file.name) from None
+            yield Run(run, started, finished=finished, digest=digest, outcomes=counts)
+
+    def locked(self) -> Lock | None:
+        with self._file.reading() as db:
+            held = _held(db) if db else None
+        return held[0] if held else None
+
+    # Writing
+
+    @contextmanager
+    def lock(self, holder: Holder, *, now: Clock | None = None) -> Iterator[Writer]:
+        clock = now or self._clock
+        lock_id = self._new_id()
+        self._file.create()
+        with self._file.transaction() as db:
+            held, at = _held(db), clock()
+            if held and not is_abandoned(held[0], held[1], seeker=holder, now=at):
+                raise Locked(held[0])
+            if db.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
+                raise damaged(self._file.name)
+            if version_of(db) < self._file.version:
+                self._file.back_up(db, now=clock(), kept=self._kept_backups)
+                self._file.upgrade(db)
+            lock = Lock(lock_id, holder, since=at, expires=at + self._lease)
+            token = _take_lock(db, lock)
+        try:
+            yield _SqliteWriter(self, lock_id, token=token, clock=clock)
+        finally:
+            # What was acknowledged is durable; a lock that cannot be released ends with its lease.
+            with contextlib.suppress(ReconcileError), self._file.transaction() as db:
+                db.execute(
+                    "DELETE FROM lock WHERE id = ? AND ? = (SELECT token FROM meta)",
+                    (lock_id, token),
+                )
+
+    def unlock(self, lock_id: str) -> None:
+        if self._file.status() is None:
+            raise not_locked()
+        with self._file.transaction() as db:
+            held = _held(db)
+            if held is None:
+                raise not_locked()
+            if held[0].id != lock_id:
+                raise other_lock(held[0])
+            db.execute("DELETE FROM lock")
+            db.execute("UPDATE meta SET token = token + 1")
+
+    def close(self) -> None:
+        self._file.close()
+
+    # Pages and rows
+
+    def _by_address(
+        self,
+        read: Callable[[sqlite3.Connection, str, Sequence[object]], list[R]],
+        *,
+        since: str,
+        until: str | None,
+    ) -> Iterator[R]:
+        """Rows that begin with their address, page by page. ``read`` takes the end of a statement, and
+        its parameters."""
+        last, comparison = since, ">="
+        end = ("", ()) if until is None else ("AND address < ?", (until,))
+        while True:
+            condition = f"WHERE address {comparison} ? {end[0]} ORDER BY address LIMIT ?"
+            with self._file.reading() as db:
+                if db is None:
+                    return
+                rows = read(db, condition, (last, *end[1], self._page_size))
+            yield from rows
+            if len(rows) < self._page_size:
+                return
+            last, comparison = rows[-1][0], ">"
+
+    def _by_id(self, query: str, argument: str | None) -> Iterator[tuple[Any, ...]]:
+        """Rows that begin with their id, page by page. The query takes the last id, ``argument`` and the
+        number of rows."""
+        last = 0
+        while True:
+            with self._file.reading() as db:
+                if db is None:
+                    return
+                rows = db.execute(query, (last, argument, self._page_size)).fetchall()
+            yield from rows
+            if len(rows) < self._page_size:
+                return
+            last = rows[-1][0]
+
+    def _decoded(self, row: RecordRow) -> Record:
+        if not is_whole(row):
+            raise damaged(self._file.name)
+        _, revision, body, _ = row
+        try:
+            return decode_body(body, revision)
+        except UNREADABLE:
+            raise damaged(self._file.name) from None
+
+
+class _SqliteWriter:
+    """A `reconciler.state.store.Writer` of a `SqliteStore`."""
+
+    def __init__(self, store: SqliteStore, lock_id: str, *, token: int, clock: Clock) -> None:
+        self._store = store
+        self._lock_id = lock_id
+        self._token = token
+        self._clock = clock
+        self._safe_until = self._lease_from_now()
+        self._header: Header | None = None
+        """As this writer left it. Nobody else can have written while its token is the newest."""
+
+    @contextmanager
+    def _writing(self) -> Iterator[tuple[sqlite3.Connection, Header]]:
+        """A transaction that only the holder of the newest token gets into, and the header so far.
+
+        Statements are few and take many rows each: between two of them other threads may run, and a
+        busy interpreter comes back late (a commit took ten times as long among sixteen of them).
+        """
+        file = self._store._file
+        with file.transaction(trusted=True) as db:
+            if self._header is None:
+                self._header = _header(db)
+            now, safe_until = self._clock(), self._lease_from_now()
+            held = db.execute(
+                "UPDATE lock SET expires = ? WHERE id = ? AND ? = (SELECT token FROM meta) "
+                "AND (SELECT user_version FROM pragma_user_version) <= ?",
+                (now + self._store._lease, self._lock_id, self._token, file.version),
+            )
+            if held.rowcount != 1:
+                file.accepted_version(db)
+                raise LockLost
+            yield db, self._header
+        self._safe_until = safe_until
+
+    def _lease_from_now(self) -> tuple[float, float]:
+        """Until when a lease that begins now is safe: by the wall clock, which goes on while the machine
+        sleeps, and by the monotonic clock, which nobody sets."""
+        seconds = SAFE_SHARE_OF_LEASE * self._store._lease
+        return self._clock() + seconds, time.monotonic() + seconds
+
+    def holds(self) -> bool:
+        wall, monotonic = self._safe_until
+        return self._clock() < wall and time.monotonic() < monotonic
+
+    def write(
+        self,
+        *,
+        put: Iterable[Record] = (),
+        remove: Iterable[str] = (),
+        journal: Iterable[JournalEntry] = (),
+        application: str | None = None,
+    ) -> Header:
+        store = self._store
+        contents, removed, entries = encode(put), list(remove), list(journal)
+        with self._writing() as (db, old):
+            header = header_after_write(
+                old,
+                environment=store._environment,
+                application=application,
+                new_id=store._new_id,
+            )
+            if removed:
+                db.execute(f"DELETE FROM record {_AMONG}", (json.dumps(removed),))
+            if contents:
+                _put(db, contents, serial=header.serial)
+            if entries:
+                db.execute(_JOURNAL, (json.dumps([_row(entry) for entry in entries]),))
+            _put_header(db, header)
+        self._header = header
+        return header
+
+    def finish(self, run: Run) -> None:
+        with self._writing() as (db, _):
+            db.execute(
+                "INSERT INTO history (run, started, finished, digest, outcomes) "
+                "VALUES (?, ?, ?, ?, ?)",
+                (run.run, run.started, run.finished, run.digest, canonical(dict(run.outcomes))),
+            )
+            db.execute(
+                "DELETE FROM journal WHERE id < (SELECT min(id) FROM journal WHERE run = "
+                "(SELECT run FROM history ORDER BY id DESC LIMIT 1 OFFSET ?))",
+                (self._store._kept_runs - 1,),
+            )
+
+    def replace(self, export: Export, *, force: bool = False) -> Header:
+        store = self._store
+        contents = encode(export.records)
+        with self._writing() as (db, old):
+            header = header_after_replace(
+                old,
+                export.header,
+                environment=store._environment,
+                force=force,
+                new_id=store._new_id,
+            )
+            stored = dict(db.execute("SELECT address, body FROM record").fetchall())
+            changed = [
+                record
+                for record in export.records
+                if stored.get(record.address) != contents[record.address].body
+            ]
+            kept = contents.keys() - {record.address for record in changed}
+            db.executemany(
+                "DELETE FROM record WHERE address = ?",
+                [(address,) for address in stored.keys() - kept],
+            )
+            is_empty = old.lineage is None
+            _insert(
+                db,
+                (
+                    record._replace(
+                        revision=replaced_revision(record, is_empty=is_empty, serial=header.serial)
+                    )
+                    for record in changed
+                ),
+                contents=contents,
+            )
+            _put_header(db, header)
+        self._header = header
+        return header
+
+    def backup(self) -> Path | None:
+        store = self._store
+        with self._writing() as (db, header):
+            if header.lineage is None:
+                return None
+            return store._file.back_up(db, now=self._clock(), kept=store._kept_backups)
+
+    def renew(self) -> None:
+        with self._writing():
+            pass
+
+
+# --- statements ----------------------------------------------------------------------------------
+
+_JOURNAL_KINDS = {kind.value: kind for kind in JournalKind}
+
+_AMONG = "WHERE address IN (SELECT value FROM json_each(?))"
+_RECORDS = (
+    f"SELECT json_group_array(json_array(address, revision, body, checksum)) FROM record {_AMONG}"
+)
+_PUT = """
+INSERT INTO record (address, revision, body, checksum, known)
+SELECT json_extract(value, '$[0]'), :serial, json_extract(value, '$[1]'),
+    json_extract(value, '$[2]') + :serial, substr(:digests, json_extract(value, '$[3]'), :size)
+FROM json_each(:rows) WHERE true
+ON CONFLICT (address) DO UPDATE SET revision = record.revision + 1, body = excluded.body,
+    checksum = excluded.checksum - excluded.revision + record.revision + 1, known = excluded.known
+WHERE record.body <> excluded.body
+"""
+"""JSON holds no bytes, so the digests come as one blob, and each row says where its digest begins in it,
+from 1; null gives null."""
+_JOURNAL = """
+INSERT INTO journal (run, address, kind, at, action, request, detail)
+SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
+    json_extract(value, '$[3]'), json_extract(value, '$[4]'), json_extract(value, '$[5]'),
+    json_extract(value, '$[6]')
+FROM json_each(?)
+"""
+
+
+def _put(db: sqlite3.Connection, contents: Mapping[str, EncodedRecord], *, serial: int) -> None:
+    """Adds or replaces records. The serial is above every revision so far, so a new row repeats none."""
+    rows: list[tuple[str, str, int, int | None]] = []
+    digests = bytearray()
+    for address, content in contents.items():
+        start = None if content.known is None else len(digests) + 1
+        digests += content.known or b""
+        rows.append((address, content.body, checksum(address, content.body), start))
+    db.execute(
+        _PUT,
+        {"serial": serial, "rows": json.dumps(rows), "digests": bytes(digests), "size": SIZE},
+    )
+
+
+def _insert(
+    db: sqlite3.Connection,
+    records: Iterable[Record],
+    *,
+    contents: Mapping[str, EncodedRecord],
+) -> None:
+    """Adds records with the revisions that they have."""
+
+    def row(record: Record) -> tuple[str, int, str, int, bytes | None]:
+        address, revision, content = record.address, record.revision, contents[record.address]
+        sum_ = checksum(address, content.body) + revision
+        return address, revision, content.body, sum_, content.known
+
+    db.executemany(
+        "INSERT INTO record (address, revision, body, checksum, known) VALUES (?, ?, ?, ?, ?)",
+        map(row, records),
+    )
+
+
+def _row(entry: JournalEntry) -> tuple[str | float, ...]:
+    return (
+        entry.run,
+        entry.address,
+        entry.kind,
+        entry.at,
+        entry.action,
+        entry.request,
+        entry.detail,
+    )
+
+
+def _header(db: sqlite3.Connection) -> Header:
+    lineage, serial, environment, application = db.execute(
+        "SELECT lineage, serial, environment, application FROM meta"
+    ).fetchone()
+    if not isinstance(serial, int):
+        raise sqlite3.DatabaseError("serial")
+    if lineage is None:
+        return Header()
+    return Header(lineage, serial, environment=environment, application=application)
+
+
+def _put_header(db: sqlite3.Connection, header: Header) -> None:
+    db.execute(
+        "UPDATE meta SET lineage = ?, serial = ?, application = ?",
+        (header.lineage, header.serial, header.application),
+    )
+
+
+def _held(db: sqlite3.Connection) -> tuple[Lock, str | None] | None:
+    """The lock in the file, and the `process_identity` that its holder had when it took the lock."""
+    row = db.execute(
+        "SELECT id, user, host, pid, command, ci, since, expires, process FROM lock"
+    ).fetchone()
+    if row is None:
+        return None
+    lock_id, user, host, pid, command, ci, since, expires, process = row
+    holder = Holder(user, host, pid=pid, command=command, ci=ci)
+    return Lock(lock_id, holder, since=since, expires=expires), process
+
+
+def _take_lock(db: sqlite3.Connection, lock: Lock) -> int:
+    """Puts a lock in the place of any other; returns its fencing token."""
+    db.execute("UPDATE meta SET token = token + 1")
+    token = int(db.execute("SELECT token FROM meta").fetchone()[0])
+    holder = lock.holder
+    db.execute(
+        "INSERT OR REPLACE INTO lock "
+        "(one, id, user, host, pid, process, command, ci, since, expires) "
+        "VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            lock.id,
+            holder.user,
+            holder.host,
+            holder.pid,
+            process_identity(holder.pid),
+            holder.command,
+            holder.ci,
+            lock.since,
+            lock.expires,
+        ),
+    )
+    return token

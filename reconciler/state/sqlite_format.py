@@ -1,0 +1,126 @@
+"""The format of a state file: its tables, how older formats become the present one, and how a connection
+to it is set up.
+
+Format 2 added ``record.known``, the digest of what a record knows (`reconciler.core.digests`). It is
+computed from the body, so exports do not hold it and keep their own format.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+
+from reconciler.state.store import checksum, known_digest_of_body
+
+APPLICATION_ID = 0x52636E6C
+"""``PRAGMA application_id`` of our files ("Rcnl"), which tells them from other databases."""
+STATE_FORMAT_VERSION = 2
+"""The format of a state file, in its ``PRAGMA user_version``. Newer ones are refused."""
+_FIRST_WITH_DIGESTS = 2
+_ROWS_AT_ONCE = 1_000
+
+Upgrade = Callable[[sqlite3.Connection], None]
+RecordRow = tuple[str, int, str, int]
+"""Address, revision, body and checksum, as they are in a file."""
+
+SCHEMA = """
+CREATE TABLE meta (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    environment TEXT NOT NULL, lineage TEXT, serial INTEGER NOT NULL, application TEXT,
+    token INTEGER NOT NULL);
+CREATE TABLE lock (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    id TEXT NOT NULL, user TEXT NOT NULL, host TEXT NOT NULL, pid INTEGER NOT NULL, process TEXT,
+    command TEXT NOT NULL, ci TEXT, since REAL NOT NULL, expires REAL NOT NULL);
+CREATE TABLE record (
+    address TEXT PRIMARY KEY, revision INTEGER NOT NULL, body TEXT NOT NULL,
+    checksum INTEGER NOT NULL, known BLOB);
+CREATE TABLE journal (
+    id INTEGER PRIMARY KEY, run TEXT NOT NULL, address TEXT NOT NULL, kind TEXT NOT NULL,
+    at REAL NOT NULL, action TEXT NOT NULL, request TEXT NOT NULL, detail TEXT NOT NULL);
+CREATE INDEX journal_by_run ON journal (run);
+CREATE TABLE history (
+    id INTEGER PRIMARY KEY, run TEXT NOT NULL, started REAL NOT NULL, finished REAL NOT NULL,
+    digest TEXT NOT NULL, outcomes TEXT NOT NULL);
+"""
+
+
+def connect(database: str, *, busy_seconds: float) -> sqlite3.Connection:
+    """A connection in autocommit mode with our settings. None of them writes to the file.
+
+    ``synchronous=EXTRA`` with a rollback journal: write-ahead logging has a corruption race in the
+    versions that Python 3.11 carries. ``busy_seconds`` is how long to wait for another process's
+    transaction.
+    """
+    db = sqlite3.connect(
+        database,
+        uri=database.startswith("file:"),
+        timeout=busy_seconds,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+    try:
+        db.execute("PRAGMA synchronous = EXTRA")
+        db.execute("PRAGMA secure_delete = ON")
+        db.execute("PRAGMA foreign_keys = ON")
+        db.execute("PRAGMA trusted_schema = OFF")
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def version_of(db: sqlite3.Connection) -> int:
+    """The format of a file."""
+    return int(db.execute("PRAGMA user_version").fetchone()[0])
+
+
+def is_whole(row: RecordRow) -> bool:
+    """Whether the checksum of a row is that of its content."""
+    address, revision, body, expected = row
+    try:
+        return checksum(address, body) + revision == expected
+    except (ValueError, TypeError):
+        return False
+
+
+def known_digests_where(
+    db: sqlite3.Connection, condition: str, *, parameters: Sequence[object]
+) -> list[tuple[str, bytes | None]]:
+    """Address and known digest of the records that fulfil a condition. In a file of format 1, which plans
+    read and do not write, the digests are computed from the bodies."""
+    if version_of(db) >= _FIRST_WITH_DIGESTS:
+        return db.execute(f"SELECT address, known FROM record {condition}", parameters).fetchall()
+    rows = db.execute(
+        f"SELECT address, revision, body, checksum FROM record {condition}", parameters
+    )
+    return [(row[0], _known_digest(row)) for row in rows]
+
+
+def _known_digest(row: RecordRow) -> bytes | None:
+    """``None`` also for a damaged row, so that it is read in whole, which reports the damage."""
+    return known_digest_of_body(row[2]) if is_whole(row) else None
+
+
+def _add_known_digests(db: sqlite3.Connection) -> None:
+    db.execute("ALTER TABLE record ADD COLUMN known BLOB")
+    last = ""
+    condition = ">="
+    while True:
+        rows = db.execute(
+            "SELECT address, revision, body, checksum FROM record "
+            f"WHERE address {condition} ? ORDER BY address LIMIT ?",
+            (last, _ROWS_AT_ONCE),
+        ).fetchall()
+        db.executemany(
+            "UPDATE record SET known = ? WHERE address = ?",
+            [(_known_digest(row), row[0]) for row in rows],
+        )
+        if len(rows) < _ROWS_AT_ONCE:
+            return
+        last, condition = rows[-1][0], ">"
+
+
+UPGRADES: Mapping[int, Upgrade] = {1: _add_known_digests}
+"""From format version N to N+1, by N. Each runs inside the transaction that also takes the lock, so
+the tables ``meta`` and ``lock`` must keep the columns they have."""
