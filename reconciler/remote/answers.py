@@ -1,7 +1,7 @@
-"""What an answer of the API says, and how a call ended. Pure.
+"""The meaning of an answer of the API, and the result of a call. Pure.
 
-Only a complete JSON body that names the profile asked for counts as done; whatever may have taken
-effect without saying so is *unknown* (reliability 2, P14 and P15).
+A call is done only if a complete JSON body names the requested profile. If the request may have taken
+effect and no such body says so, the result is *unknown* (reliability 2, P14 and P15).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from reconciler.core.plan import Request
 from reconciler.core.transitions import CUSTOMER_HEADER, PROFILE_HEADER
 
 MISSING = frozenset({"profile_does_not_exist", "profile_not_found"})
-"""Error codes that say that there is no such profile (adapty-api 6.2, 7.13)."""
+"""Error codes for a profile that does not exist (adapty-api 6.2, 7.13)."""
 _TOKEN = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
@@ -26,13 +26,15 @@ class CallResult(StrEnum):
 
     DONE = "done"
     REFUSED = "refused"
-    """The API judged it and said no: nothing took effect (assumed, adapty-api 7.36)."""
+    """The API judged the request and said no. We assume that nothing took effect (adapty-api 7.36)."""
     NOT_SENT = "not_sent"
+    """No byte of the request left, or the API did not process it."""
     UNKNOWN = "unknown"
+    """The request may have taken effect, or may do so later."""
 
 
 class ProfileData(NamedTuple):
-    """What a successful answer says (adapty-api 5.1); numbers of custom attributes are floats."""
+    """The profile of a successful answer (adapty-api 5.1). Numbers of custom attributes are floats."""
 
     app_id: str | None
     profile_id: str
@@ -42,8 +44,8 @@ class ProfileData(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """The ending of a call. ``message`` may be the API's own text, and so is untrusted; it holds
-    neither the key nor our values, except as far as the API quotes them."""
+    """The result of a call, with all that the API said. ``message`` may be the API's own text, so it is
+    untrusted. It holds neither the key nor our values, unless the API quotes them."""
 
     result: CallResult
     status: int | None = None
@@ -52,11 +54,11 @@ class Answer(NamedTuple):
     message: str = ""
     request_id: str | None = None
     attempts: int = 1
-    """How many requests left, or tried to; 0 for a call that was stopped, or cannot be sent at all."""
+    """Requests that left, or tried to. 0 for a call that was stopped, or that cannot be sent at all."""
     unknown_before: bool = False
-    """Some earlier attempt of the call has an unknown outcome, and may still land."""
+    """Whether an earlier attempt of the call has an unknown outcome, so that it may still land."""
     retry_after: float | None = None
-    """Seconds that the API asked to wait, as it said them."""
+    """Seconds that the API asked us to wait."""
 
     @property
     def is_missing(self) -> bool:
@@ -70,7 +72,7 @@ class Answer(NamedTuple):
 
     @property
     def is_unavailable(self) -> bool:
-        """Whether the API was away or short of capacity, rather than of another opinion."""
+        """Whether the API was away or short of capacity, rather than against the request."""
         return self.result in (CallResult.NOT_SENT, CallResult.UNKNOWN) or self.status == 429
 
 
@@ -83,10 +85,10 @@ def judge(
     key: str,
     now: float,
 ) -> Answer:
-    """What a response means for the request it answers.
+    """The meaning of a response to ``request``.
 
-    ``body`` is ``None`` where it is incomplete, oversized or encoded; ``key`` is taken out of whatever
-    the API says; ``now`` is Unix time, for a ``Retry-After`` that is a date.
+    ``body`` is ``None`` if it is incomplete, oversized or encoded. ``key`` is removed from every text of
+    the API. ``now`` is Unix time in seconds, for a ``Retry-After`` that is a date.
     """
 
     def token(text: str | None) -> str | None:
@@ -106,15 +108,15 @@ def judge(
             return base._replace(message="the answer is about another profile")
         return base._replace(result=CallResult.DONE, data=data)
     code, message = _error_body(body)
-    said = message or f"the API answered {status}"
+    text = message or f"the API answered {status}"
     if 300 <= status < 400:
-        said = f"the API answered with a redirect ({status}), which is not followed"
+        text = f"the API answered with a redirect ({status}), which is not followed"
     code = token(code)
     return base._replace(
         result=CallResult.REFUSED if 400 <= status < 500 else CallResult.UNKNOWN,
         error_code=code or ("rate_limited" if status == 429 else None),
-        message=said.replace(key, "(key)")[:300],
-        retry_after=_retry_after(headers.get("Retry-After"), now),
+        message=text.replace(key, "(key)")[:300],
+        retry_after=_retry_after(headers.get("Retry-After"), now=now),
     )
 
 
@@ -132,8 +134,8 @@ def _strict(body: bytes) -> Any:
 
 
 def _profile_data(body: bytes) -> ProfileData | None:
-    """The profile of an answer; ``None`` where it is none, or says nothing of its custom attributes
-    (silence must not be taken for "there are none")."""
+    """The profile in a body. ``None`` if the body is no profile, or does not mention custom attributes:
+    that does not mean that there are none."""
     try:
         data = _strict(body)["data"]
         optional = [data.get(name) for name in ("app_id", "customer_user_id")]
@@ -151,7 +153,7 @@ def _profile_data(body: bytes) -> ProfileData | None:
 
 
 def _text(value: Any) -> str:
-    """A text that is not empty and can be written down; raises TypeError or ValueError."""
+    """A text that is not empty and can be encoded. Raises TypeError or ValueError."""
     if not isinstance(value, str):
         raise TypeError
     if not value.encode("utf-8"):  # which also refuses lone surrogates
@@ -166,12 +168,12 @@ def _attributes(items: Any) -> dict[str, str | float]:
     if not isinstance(items, list):
         raise TypeError
     out: dict[str, str | float] = {}
-    seen: set[str] = set()
+    keys: set[str] = set()
     for item in items:
         key, value = _text(item["key"]), item["value"]
-        if key in seen:
+        if key in keys:
             raise ValueError
-        seen.add(key)
+        keys.add(key)
         if value is None or value == "":
             continue
         if isinstance(value, str):
@@ -184,9 +186,9 @@ def _attributes(items: Any) -> dict[str, str | float]:
 
 
 def _names(data: ProfileData, headers: Mapping[str, str]) -> bool:
-    """Whether an answer is about the profile that the headers ask for."""
-    named = {name.lower(): value for name, value in headers.items()}
-    customer, profile = named.get(CUSTOMER_HEADER), named.get(PROFILE_HEADER)
+    """Whether the profile of an answer is the one that the headers of its request name."""
+    by_name = {name.lower(): value for name, value in headers.items()}
+    customer, profile = by_name.get(CUSTOMER_HEADER), by_name.get(PROFILE_HEADER)
     if customer is None and profile is None:
         return False
     return (customer is None or data.customer_user_id == customer) and (
@@ -195,7 +197,7 @@ def _names(data: ProfileData, headers: Mapping[str, str]) -> bool:
 
 
 def _error_body(body: bytes) -> tuple[str | None, str]:
-    """Code and text of an error, in either shape of adapty-api 6.1."""
+    """The code and the text of an error, in either form of adapty-api 6.1."""
     try:
         data = _strict(body)
         code, errors = data.get("error_code"), data.get("errors")
@@ -204,16 +206,16 @@ def _error_body(body: bytes) -> tuple[str | None, str]:
             if isinstance(item, str):
                 parts.append(item)
             elif isinstance(item, dict):
-                said = ", ".join(str(text) for text in item.get("errors") or ())
+                message = ", ".join(str(text) for text in item.get("errors") or ())
                 source = item.get("source")
-                parts.append(f"{source}: {said}" if source else said)
+                parts.append(f"{source}: {message}" if source else message)
     except (ValueError, AttributeError, TypeError, RecursionError):
         return None, ""
     return code if isinstance(code, str) else None, "; ".join(parts)
 
 
-def _retry_after(text: str | None, now: float) -> float | None:
-    """Seconds, of either form of the header; ``None`` for anything else."""
+def _retry_after(text: str | None, *, now: float) -> float | None:
+    """The seconds of a ``Retry-After`` in either form. ``None`` for anything else."""
     if text is None:
         return None
     text = text.strip()

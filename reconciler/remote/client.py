@@ -123,7 +123,7 @@ class Client:
         """The last answer, and whether the outcome of any attempt is unknown."""
         answer = Answer(CallResult.NOT_SENT, message="stopped before it was sent", attempts=0)
         any_unknown = False
-        left = self._timeout
+        seconds_left = self._timeout
         counted = 0
         while self.pace.enter():
             if not may_leave():
@@ -131,23 +131,23 @@ class Client:
                 break
             is_probe = self.pace.is_open
             began = self._clock.now()
-            latest = self._transport.attempt(request, seconds=left)
-            ended = self._clock.now()
+            latest = self._transport.attempt(request, seconds=seconds_left)
+            end = self._clock.now()
             self.pace.learn(_verdict(latest), began=began, retry_after=latest.retry_after)
             answer = latest._replace(attempts=answer.attempts + 1) if answer.attempts else latest
             if any_unknown and request.method == "DELETE" and answer.error_code in MISSING:
                 answer = answer._replace(result=CallResult.DONE, error_code=None, message="")
             any_unknown = any_unknown or answer.result is CallResult.UNKNOWN
-            left -= ended - began
-            if not _may_be_repeated(request, answer) or left <= 0:
+            seconds_left -= end - began
+            if not _may_be_repeated(request, answer) or seconds_left <= 0:
                 break
             if self.pace.is_open:
                 continue  # asks again at the pace of the breaker
             counted += not is_probe
             wait = self._backoff(counted)
-            if counted >= self._attempts or wait >= left or not self._take_retry(answer):
+            if counted >= self._attempts or wait >= seconds_left or not self._take_retry(answer):
                 break
-            left -= wait
+            seconds_left -= wait
             if not self._sleep(wait):
                 break
         return answer, any_unknown
@@ -168,10 +168,10 @@ class Client:
 
     def _sleep(self, seconds: float) -> bool:
         until = self._clock.now() + seconds
-        while (left := until - self._clock.now()) > 0:
+        while (seconds_left := until - self._clock.now()) > 0:
             if self._stop():
                 return False
-            self._clock.sleep(min(left, _STOP_CHECK))
+            self._clock.sleep(min(seconds_left, _STOP_CHECK))
         return not self._stop()
 
 

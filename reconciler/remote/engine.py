@@ -290,8 +290,8 @@ class Engine(Generic[R]):
         except ReconcileError as problem:
             entries = [entry for each in writes for entry in each.journal]
             entries += self._outcomes_under_way()
-            lost = [entry for entry in entries if entry.kind is not JournalKind.INTENT]
-            raise StateWriteFailed(problem, lost) from None
+            outcomes = [entry for entry in entries if entry.kind is not JournalKind.INTENT]
+            raise StateWriteFailed(problem, outcomes) from None
         self._last_write = self._monotonic()
 
     def _outcomes_under_way(self) -> Iterator[JournalEntry]:

@@ -29,7 +29,7 @@ class ExecutorCalls:
     def begin(self, ticket: int, request: Request) -> None:
         self._under_way += 1
         future = self._executor.submit(self._send, request)
-        future.add_done_callback(lambda done: self._answers.put((ticket, _answer(done))))
+        future.add_done_callback(lambda call: self._answers.put((ticket, _answer(call))))
 
     def poll(self, timeout: float) -> Sequence[tuple[int, Answer]]:
         """The calls that ended: waits up to ``timeout`` seconds for one, then `_LINGER` for half of the rest.
@@ -49,11 +49,11 @@ class ExecutorCalls:
         return answers
 
 
-def _answer(done: Future[Answer]) -> Answer:
+def _answer(call: Future[Answer]) -> Answer:
     """The answer of a call. If its worker raised, the outcome is unknown, and the run goes on."""
-    problem = done.exception()
+    problem = call.exception()
     if problem is None:
-        return done.result()
+        return call.result()
     return Answer(CallResult.UNKNOWN, message=f"the call failed ({type(problem).__name__})")
 
 
@@ -72,9 +72,9 @@ class DaemonExecutor(Executor):
         self._tasks: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None]
         self._tasks = queue.SimpleQueue()
 
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **named: Any) -> Future[Any]:
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **options: Any) -> Future[Any]:
         future: Future[Any] = Future()
-        self._tasks.put((future, lambda: fn(*args, **named)))
+        self._tasks.put((future, lambda: fn(*args, **options)))
         if not self._idle.acquire(blocking=False):
             with self._lock:
                 if self._threads < self._most:

@@ -208,7 +208,7 @@ class _Attempt:
             if self.is_over:
                 self._shut()
 
-    def write(self, data: bytes, sock: socket.socket, send: Callable[[bytes], None]) -> None:
+    def write(self, data: bytes, sock: socket.socket, *, send: Callable[[bytes], None]) -> None:
         """Writes head and body of the request together, so that it leaves in one packet and at one moment.
         The pace learns that moment."""
         if self._has_body and self._head is None:
@@ -381,7 +381,7 @@ class _WatchedConnection(HTTPConnection):
         if attempt is None or self._connecting:
             super().send(data)
         else:
-            attempt.write(data, self.sock, super().send)
+            attempt.write(data, self.sock, send=super().send)
 
 
 class _WatchedTLSConnection(_WatchedConnection, HTTPSConnection):

@@ -1,4 +1,4 @@
-"""The applier: outcomes, what it records, and what it does when answers are lost."""
+"""The applier: outcomes, records, and lost answers."""
 
 from __future__ import annotations
 
@@ -12,11 +12,9 @@ from reconciler.core.records import Fact, Known, Presence
 from reconciler.core.transitions import PATH, Observed, observed
 from reconciler.errors import Refused
 from reconciler.remote.applier import check_plan
-from reconciler.remote.refresh import read_back
 from tests.support.worlds import (
     Applied,
     Crash,
-    SerialCalls,
     World,
     away,
     crash_after,
@@ -39,7 +37,7 @@ def methods(world: World) -> list[str]:
     return [request.method for request in world.wire.sent]
 
 
-def test_an_unknown_profile_is_patched_then_posted() -> None:
+def test_a_profile_that_does_not_exist_is_patched_then_posted() -> None:
     world = World()
     assert outcomes(world.reach(JANE)) == [Outcome.APPLIED]
     assert methods(world) == ["PATCH", "POST"]
@@ -58,12 +56,12 @@ def test_the_same_plan_applied_again_sends_nothing() -> None:
     world = World()
     plan = world.plan(JANE, JOE)
     world.apply(plan)
-    sent = len(world.wire.sent)
+    requests_before = len(world.wire.sent)
     assert outcomes(world.apply(plan)) == [Outcome.ALREADY, Outcome.ALREADY]
-    assert len(world.wire.sent) == sent
+    assert len(world.wire.sent) == requests_before
 
 
-def test_a_profile_that_moved_is_stale_and_the_rest_goes_on() -> None:
+def test_a_change_whose_record_moved_is_stale_and_the_others_are_applied() -> None:
     world = World()
     world.reach(JANE, JOE)
     plan = world.plan({**JANE, "first_name": "Janet"}, {**JOE, "first_name": "Joseph"})
@@ -131,7 +129,7 @@ def test_a_different_value_waits_out_the_quiet_period_after_an_unknown_outcome()
     assert world.now - before >= 59
 
 
-def test_the_same_value_does_not_wait() -> None:
+def test_the_same_value_does_not_wait_for_the_quiet_period() -> None:
     world = World()
     world.reach(JANE)
     world.wire.faults[len(world.wire.sent)] = lost_after
@@ -141,7 +139,7 @@ def test_the_same_value_does_not_wait() -> None:
     assert world.now == before
 
 
-def test_the_quiet_mark_outlives_a_successful_retry() -> None:
+def test_a_successful_retry_does_not_end_the_quiet_period() -> None:
     world = World()
     world.reach(JANE)
     world.wire.faults[len(world.wire.sent)] = lost_after
@@ -224,15 +222,15 @@ def test_a_profile_without_fields_is_created_by_an_empty_post_and_then_left_alon
 def test_changed_labels_and_protection_are_recorded_without_a_change() -> None:
     world = World()
     world.reach(JANE)
-    marked = {**JANE, "meta": {"labels": ["qa"], "protect": True}}
-    assert world.plan(marked).is_empty
-    world.reach(marked)
+    changed = {**JANE, "meta": {"labels": ["qa"], "protect": True}}
+    assert world.plan(changed).is_empty
+    world.reach(changed)
     record = world.store.record("jane")
     assert record is not None
     assert (record.labels, record.protect) == (("qa",), True)
 
 
-def test_interrupted_it_starts_nothing_new() -> None:
+def test_an_interrupted_run_starts_nothing_new() -> None:
     world = World()
     plan = world.plan(JANE, JOE)
     world.stopping = True
@@ -266,7 +264,9 @@ def test_the_journal_holds_no_values() -> None:
         ({"application": "x"}, "application"),
     ],
 )
-def test_a_plan_of_another_place_is_refused(wrong: dict[str, str], message: str) -> None:
+def test_a_plan_for_another_environment_or_state_is_refused(
+    wrong: dict[str, str], message: str
+) -> None:
     world = World()
     world.reach(JANE)
     plan: Plan = replace(world.plan(JOE), **wrong)  # type: ignore[arg-type]
@@ -302,7 +302,7 @@ def test_a_profile_id_that_nobody_knows_fails_and_records_nothing(customer: dict
 
 
 @pytest.mark.parametrize("lost", [lost_before, lost_after])
-def test_declared_again_after_an_uncertain_delete_it_is_made_sure_of(lost: object) -> None:
+def test_a_profile_declared_again_after_an_uncertain_delete_is_created_again(lost: object) -> None:
     world = World()
     many = [JANE, *({"customer_user_id": f"u{number}", "first_name": "U"} for number in range(5))]
     world.reach(*many)
@@ -317,7 +317,7 @@ def test_declared_again_after_an_uncertain_delete_it_is_made_sure_of(lost: objec
 
 
 def by_others(world: World, method: str) -> None:
-    """Somebody else makes or deletes jane."""
+    """Somebody else creates or deletes jane."""
     headers = {"adapty-customer-user-id": "jane", "Authorization": "Api-Key k"}
     headers["Content-Type"] = "application/json"
     world.emulator.handle(method, PATH, headers=headers, body=b"{}" if method == "POST" else b"")
@@ -333,7 +333,7 @@ def gone_with_an_update_on_its_way() -> World:
     return world
 
 
-def test_what_was_on_its_way_to_a_profile_that_is_gone_is_uncertain_of_one_in_its_place() -> None:
+def test_fields_of_a_late_write_to_a_gone_profile_are_uncertain_for_its_successor() -> None:
     world = gone_with_an_update_on_its_way()
     record = world.store.record("jane")
     assert record is not None
@@ -343,7 +343,7 @@ def test_what_was_on_its_way_to_a_profile_that_is_gone_is_uncertain_of_one_in_it
     assert (fact.known, fact.attempt) == (Known.UNCERTAIN, "Janet")
 
 
-def test_what_is_gone_is_forgotten_once_nothing_has_made_it_meanwhile() -> None:
+def test_a_gone_profile_is_forgotten_after_a_read_shows_that_it_is_still_gone() -> None:
     world = gone_with_an_update_on_its_way()
     since = world.now
     assert outcomes(world.reach(prune=True)) == [Outcome.APPLIED]
@@ -351,7 +351,7 @@ def test_what_is_gone_is_forgotten_once_nothing_has_made_it_meanwhile() -> None:
     assert world.now - since >= 60
 
 
-def test_what_was_gone_and_is_there_again_is_not_forgotten() -> None:
+def test_a_gone_profile_that_exists_again_is_not_forgotten() -> None:
     world = gone_with_an_update_on_its_way()
     by_others(world, "POST")
     (result,) = world.reach(prune=True).results
@@ -359,14 +359,14 @@ def test_what_was_gone_and_is_there_again_is_not_forgotten() -> None:
     assert [change.action for change in world.plan(prune=True).changes] == [Action.DELETE]
 
 
-def test_where_it_cannot_be_told_whether_what_was_gone_is_there_it_is_not_forgotten() -> None:
+def test_a_gone_profile_that_cannot_be_read_is_not_forgotten() -> None:
     world = gone_with_an_update_on_its_way()
     world.wire.faults[len(world.wire.sent)] = lost_before
     assert outcomes(world.reach(prune=True)) == [Outcome.FAILED]
     assert outcomes(world.reach(prune=True)) == [Outcome.APPLIED]
 
 
-def test_what_is_sent_along_is_recorded_of_another_profile_that_came_in_between() -> None:
+def test_members_sent_along_are_recorded_for_a_profile_that_replaced_the_recorded_one() -> None:
     """The members of installation_meta travel together, whichever of them the change is about."""
     world = World()
     device = "3fa85f64-5717-4562-b3fc-2c963f66afa6"
@@ -390,21 +390,3 @@ def test_what_is_sent_along_is_recorded_of_another_profile_that_came_in_between(
     record = world.store.record("jane")
     assert record is not None
     assert record.facts["installation_meta.device_id"] == Fact.of(device)
-
-
-def test_a_look_with_a_refused_key_costs_one_request() -> None:
-    world = World()
-    world.reach(*({"customer_user_id": f"u{number}", "first_name": "U"} for number in range(9)))
-    sent = len(world.wire.sent)
-    world.wire.faults[sent] = refused_key
-    seen = read_back(
-        world.store.records(),
-        SerialCalls(world),
-        application=None,
-        writer=None,
-        without_expired_mark=lambda record: record,
-        stop=lambda: False,
-        in_flight=lambda: 1 if len(world.wire.sent) == sent else 8,  # once the API has answered
-    )
-    assert [each.drift.kind for each in seen] == ["unread"]
-    assert len(world.wire.sent) == sent + 1

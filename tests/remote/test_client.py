@@ -1,5 +1,5 @@
-"""The life of a call, with attempts whose endings are written down: how many there are, when, and what
-they come to."""
+"""The life of a call, over a transport that plays a script: the number of attempts, their times, and the
+result of the call."""
 
 from __future__ import annotations
 
@@ -36,12 +36,11 @@ REDIRECTED = Answer(CallResult.UNKNOWN, status=302)
 
 @dataclass
 class Attempt:
-    """An attempt that was made: when it began, for how many seconds it was allowed to go on, and how
-    it ended."""
+    """One attempt: when it began, how many seconds it might take and took, and its answer."""
 
     began: float
     allowed: float
-    took: float
+    duration: float
     answer: Answer
 
 
@@ -60,7 +59,7 @@ class Clock:
 
 @dataclass
 class Script:
-    """A client whose attempts end as they are told to: by answers, and the seconds that each takes."""
+    """A client and its transport, which plays answers, each with the seconds that it takes."""
 
     answers: Iterator[tuple[Answer, float]]
     options: dict[str, Any] = field(default_factory=dict)
@@ -84,17 +83,17 @@ class Script:
         )
 
     def attempt(self, request: Request, *, seconds: float) -> Answer:
-        answer, took = next(self.answers)
+        answer, duration = next(self.answers)
         self.on_attempt()
-        if took > seconds:
-            answer, took = LOST, seconds
-        self.attempts.append(Attempt(self.clock.time, seconds, took, answer))
+        if duration > seconds:
+            answer, duration = LOST, seconds
+        self.attempts.append(Attempt(self.clock.time, seconds, duration, answer))
         (
             self.client.pace.not_sent
             if answer.result is CallResult.NOT_SENT
             else self.client.pace.sent
         )()
-        self.clock.time += took
+        self.clock.time += duration
         return answer
 
     def close(self) -> None:
@@ -107,12 +106,12 @@ class Script:
             self.client.close()
 
 
-def endless(*answers: Answer, took: float = 0.1) -> Iterator[tuple[Answer, float]]:
-    """The last answer goes on for ever."""
+def endless(*answers: Answer, duration: float = 0.1) -> Iterator[tuple[Answer, float]]:
+    """The answers, then the last one for ever."""
     for answer in answers:
-        yield answer, took
+        yield answer, duration
     while True:
-        yield answers[-1], took
+        yield answers[-1], duration
 
 
 ANSWERS = st.sampled_from(
@@ -123,8 +122,8 @@ CALL = st.lists(st.tuples(ANSWERS, TAKING), min_size=8, max_size=8)
 METHODS = st.sampled_from(["GET", "PATCH", "POST", "DELETE"])
 
 
-def final(answer: Answer) -> bool:
-    """Whether the API has spoken: nobody asks again."""
+def is_final(answer: Answer) -> bool:
+    """Whether the API has decided, so that no other attempt follows."""
     return answer.result is CallResult.DONE or (
         answer.result is CallResult.REFUSED and answer.status != 429
     )
@@ -132,22 +131,22 @@ def final(answer: Answer) -> bool:
 
 @settings(max_examples=300, deadline=None)
 @given(METHODS, CALL, st.floats(0.0, 1.0))
-def test_a_call_goes_on_as_far_as_that_is_safe_and_says_what_is_known(
-    method: str, endings: list[tuple[Answer, float]], chance: float
+def test_a_call_is_retried_only_while_that_is_safe_and_reports_unknown_outcomes(
+    method: str, script_of_call: list[tuple[Answer, float]], chance: float
 ) -> None:
-    script = Script(iter(endings), {"random": lambda: chance})
+    script = Script(iter(script_of_call), {"random": lambda: chance})
     answer = script.send(method)
-    made = script.attempts
-    assert answer.attempts == len(made)
-    assert 1 <= len(made) <= ATTEMPTS
-    assert not any(final(attempt.answer) for attempt in made[:-1])
-    unknown = [attempt.answer.result is CallResult.UNKNOWN for attempt in made]
+    attempts = script.attempts
+    assert answer.attempts == len(attempts)
+    assert 1 <= len(attempts) <= ATTEMPTS
+    assert not any(is_final(attempt.answer) for attempt in attempts[:-1])
+    unknown = [attempt.answer.result is CallResult.UNKNOWN for attempt in attempts]
     if method == "POST":
         assert not any(unknown[:-1])
-    last = made[-1].answer
+    last = attempts[-1].answer
     if method == "DELETE" and any(unknown[:-1]) and last == MISSING:
         assert answer.result is CallResult.DONE
-    elif any(unknown) and not final(last):
+    elif any(unknown) and not is_final(last):
         assert answer.result is CallResult.UNKNOWN
     else:
         assert answer.result is last.result
@@ -157,36 +156,36 @@ def test_a_call_goes_on_as_far_as_that_is_safe_and_says_what_is_known(
 @settings(max_examples=300, deadline=None)
 @given(METHODS, CALL, st.floats(0.0, 1.0))
 def test_attempts_and_waits_stay_within_the_deadline_of_the_call(
-    method: str, endings: list[tuple[Answer, float]], chance: float
+    method: str, script_of_call: list[tuple[Answer, float]], chance: float
 ) -> None:
-    script = Script(iter(endings), {"random": lambda: chance})
+    script = Script(iter(script_of_call), {"random": lambda: chance})
     script.send(method)
-    left = TIMEOUT
-    for attempt, after in zip(script.attempts, [*script.attempts[1:], None], strict=True):
-        assert 0 < attempt.allowed <= left + 1e-9
-        left -= attempt.took
-        if after is not None:
-            left -= after.began - (attempt.began + attempt.took)
-    assert left >= -1e-9
+    seconds_left = TIMEOUT
+    for attempt, following in zip(script.attempts, [*script.attempts[1:], None], strict=True):
+        assert 0 < attempt.allowed <= seconds_left + 1e-9
+        seconds_left -= attempt.duration
+        if following is not None:
+            seconds_left -= following.began - (attempt.began + attempt.duration)
+    assert seconds_left >= -1e-9
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.floats(0.0, 1000.0), st.integers(1, 3))
-def test_whoever_is_limited_waits_as_long_as_was_asked_for_but_a_minute_at_most(
-    asked: float, times: int
+def test_after_429_a_call_waits_as_long_as_the_api_asks_but_a_minute_at_most(
+    requested_wait: float, times: int
 ) -> None:
-    limited = LIMITED._replace(retry_after=asked)
-    script = Script(endless(*[limited] * times, DONE))
+    answer_429 = LIMITED._replace(retry_after=requested_wait)
+    script = Script(endless(*[answer_429] * times, DONE))
     assert script.send().result is CallResult.DONE
     for before, after in pairwise(script.attempts):
-        waited = after.began - (before.began + before.took)
-        assert min(asked, 60.0) - 1e-6 <= waited <= min(asked, 60.0) + 8.2
+        waited = after.began - (before.began + before.duration)
+        assert min(requested_wait, 60.0) - 1e-6 <= waited <= min(requested_wait, 60.0) + 8.2
     assert len(script.attempts) == times + 1
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(1, 300))
-def test_a_tenth_of_the_calls_may_be_retries_and_ten_always(calls: int) -> None:
+def test_retries_are_at_most_a_tenth_of_the_calls_or_ten(calls: int) -> None:
     script = Script(iter(()))
     retries = 0
     for _ in range(calls):
@@ -195,7 +194,7 @@ def test_a_tenth_of_the_calls_may_be_retries_and_ten_always(calls: int) -> None:
     assert retries == min(2 * calls, max(10, calls // 10))
 
 
-def test_an_api_that_never_answered_is_given_up_after_five_attempts_of_all_calls() -> None:
+def test_a_client_gives_up_after_five_attempts_if_the_api_never_answered() -> None:
     script = Script(endless(NOT_SENT))
     answers = [script.send() for _ in range(10)]
     assert len(script.attempts) == 5
@@ -205,7 +204,7 @@ def test_an_api_that_never_answered_is_given_up_after_five_attempts_of_all_calls
 
 
 @pytest.mark.parametrize("away", [NOT_SENT, LOST, BROKEN])
-def test_an_api_that_went_away_is_asked_once_a_second_until_it_is_back(away: Answer) -> None:
+def test_a_client_asks_once_a_second_whether_an_absent_api_is_back(away: Answer) -> None:
     script = Script(endless(DONE, *[away] * 30, DONE))
     assert script.send().result is CallResult.DONE
     answers = [script.send() for _ in range(3)]
@@ -216,22 +215,22 @@ def test_an_api_that_went_away_is_asked_once_a_second_until_it_is_back(away: Ans
     assert all(gap >= 1.0 - 1e-6 for gap in gaps[:20])
 
 
-def test_an_api_that_stays_away_is_given_up_when_patience_ends() -> None:
+def test_a_client_gives_up_when_its_patience_with_an_absent_api_ends() -> None:
     script = Script(endless(DONE, NOT_SENT), {"timeout": 1000.0})
     script.send()
     while not script.client.pace.given_up:
         assert script.send().result is CallResult.NOT_SENT
     assert PATIENCE <= script.clock.time <= PATIENCE + 10
-    made = len(script.attempts)
+    attempts = len(script.attempts)
     assert script.send().attempts == 0
-    assert len(script.attempts) == made
+    assert len(script.attempts) == attempts
 
 
 def test_a_post_of_unknown_outcome_is_not_repeated_by_the_breaker_either() -> None:
     script = Script(endless(DONE, *[LOST] * 5, DONE))
     script.send()
-    sent = [script.send("POST").attempts for _ in range(6)]
-    assert sent == [1] * 6
+    attempts = [script.send("POST").attempts for _ in range(6)]
+    assert attempts == [1] * 6
 
 
 def test_the_wish_to_stop_ends_a_call_between_two_attempts() -> None:

@@ -1,4 +1,4 @@
-"""The engine: what is durable before what, how many at a time, and how a run ends."""
+"""The engine: the order of writes and requests, the number of calls under way, and the end of a run."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ def flow(name: str, *, wait: float = 0.0) -> Flow[str]:
 
 
 class World:
-    """A writer and calls that note what happened in which order; only waiting moves the clock.
+    """A writer and calls that note all events in their order. Only waiting moves the clock.
 
-    Calls end when they are waited for, the last begun first, unless they are ``stuck``.
+    Calls end when the engine waits for them, the last one first, unless they are ``stuck``.
     """
 
     def __init__(self) -> None:
@@ -56,16 +56,16 @@ class World:
         self.stopping = False
         self.window = 4
         self.renewals = 0
-        self._begun: list[tuple[int, str]] = []
+        self._calls: list[tuple[int, str]] = []
 
     # the writer
 
     def write(self, *, journal: Iterable[JournalEntry] = (), **others: Any) -> Header:
         if self.failing:
             raise ReconcileError("the disk is full")
-        told = [f"{each.address} {each.kind}" for each in journal]
-        self.transactions.append(told)
-        self.events += told
+        entries = [f"{each.address} {each.kind}" for each in journal]
+        self.transactions.append(entries)
+        self.events += entries
         return Header()
 
     def renew(self) -> None:
@@ -76,14 +76,14 @@ class World:
     def begin(self, ticket: int, request: Request) -> None:
         name = request.headers["adapty-customer-user-id"]
         self.events.append(f"{name} sent")
-        self._begun.append((ticket, name))
+        self._calls.append((ticket, name))
 
     def poll(self, timeout: float) -> list[tuple[int, Answer]]:
-        ended = [(ticket, DONE) for ticket, name in self._begun if name not in self.stuck]
-        self._begun = [each for each in self._begun if each[1] in self.stuck]
-        if not ended:
+        answers = [(ticket, DONE) for ticket, name in self._calls if name not in self.stuck]
+        self._calls = [each for each in self._calls if each[1] in self.stuck]
+        if not answers:
             self.time += timeout
-        return ended[::-1]
+        return answers[::-1]
 
     def run(self, flows: Iterable[Flow[str]]) -> Iterator[str]:
         engine = Engine[str](
@@ -94,17 +94,17 @@ class World:
             monotonic=lambda: self.time,
         )
         for result in engine.run(flows):
-            self.events.append(f"told {result}")
+            self.events.append(f"reported {result}")
             yield result
 
 
-def test_an_intent_is_durable_before_its_request_and_an_outcome_before_it_is_told() -> None:
+def test_an_intent_is_durable_before_its_request_and_an_outcome_before_it_is_reported() -> None:
     world = World()
     list(world.run([flow("a")]))
-    assert world.events == ["a intent", "a sent", "a done", "told a done"]
+    assert world.events == ["a intent", "a sent", "a done", "reported a done"]
 
 
-def test_outcomes_and_the_intents_of_what_begins_are_written_together() -> None:
+def test_one_transaction_takes_outcomes_and_the_intents_of_the_next_flows() -> None:
     world = World()
     list(world.run(flow(name) for name in "abcdefgh"))
     assert world.transactions == [
@@ -114,7 +114,7 @@ def test_outcomes_and_the_intents_of_what_begins_are_written_together() -> None:
     ]
 
 
-def test_what_ends_as_it_begins_is_told_after_the_outcomes_that_it_may_follow_from() -> None:
+def test_a_flow_that_ends_as_it_begins_is_reported_after_the_outcomes_before_it() -> None:
     world = World()
 
     def at_once() -> Flow[str]:
@@ -154,7 +154,7 @@ def test_no_more_flows_begin_than_are_worth_having_under_way() -> None:
     assert (len(results), most) == (6, 2)
 
 
-def test_one_that_waits_does_not_hold_up_the_others() -> None:
+def test_a_flow_that_waits_does_not_hold_up_the_others() -> None:
     world = World()
     world.window = 1
     results = list(world.run([flow("slow", wait=60.0), flow("quick")]))
@@ -168,7 +168,7 @@ def test_the_lease_is_renewed_while_nothing_is_written() -> None:
     assert world.renewals >= 3
 
 
-def test_asked_to_stop_no_flow_begins_and_those_under_way_end() -> None:
+def test_after_a_wish_to_stop_no_flow_begins_and_those_under_way_end() -> None:
     world = World()
 
     def stopping(source: Iterable[Flow[str]]) -> Iterator[Flow[str]]:
@@ -195,7 +195,7 @@ def test_a_call_that_does_not_end_after_a_stop_counts_as_unknown() -> None:
     assert STOP_GRACE <= world.time < STOP_GRACE + 1
 
 
-def test_what_cannot_be_written_is_not_sent_and_outcomes_are_handed_over() -> None:
+def test_an_intent_that_cannot_be_written_is_not_sent_and_the_error_carries_the_outcomes() -> None:
     world = World()
     world.window = 1
     engine = world.run(flow(name) for name in "abc")
@@ -208,7 +208,7 @@ def test_what_cannot_be_written_is_not_sent_and_outcomes_are_handed_over() -> No
     assert [(each.address, each.kind) for each in raised.value.entries] == [("b", "done")]
 
 
-def test_outcomes_of_what_was_under_way_are_handed_over() -> None:
+def test_a_write_that_fails_carries_the_outcomes_of_calls_under_way() -> None:
     world = World()
 
     def breaking() -> Iterator[Flow[str]]:
@@ -217,8 +217,8 @@ def test_outcomes_of_what_was_under_way_are_handed_over() -> None:
 
     original = world.begin
 
-    def begin(ticket: int, sent: Request) -> None:
-        original(ticket, sent)
+    def begin(ticket: int, call: Request) -> None:
+        original(ticket, call)
         world.failing = True
 
     world.begin = begin  # type: ignore[method-assign]
@@ -239,7 +239,7 @@ def test_a_flow_that_fails_is_raised_once_the_others_have_ended() -> None:
 
     with pytest.raises(Refused, match="damaged"):
         list(world.run([flow("a"), broken(), flow("b")]))
-    assert world.events[-2:] == ["told b done", "told a done"]
+    assert world.events[-2:] == ["reported b done", "reported a done"]
 
 
 def test_a_source_that_fails_is_raised_once_the_others_have_ended() -> None:
@@ -251,4 +251,4 @@ def test_a_source_that_fails_is_raised_once_the_others_have_ended() -> None:
 
     with pytest.raises(Refused, match="altered"):
         list(world.run(source()))
-    assert world.events[-1] == "told a done"
+    assert world.events[-1] == "reported a done"

@@ -1,4 +1,4 @@
-"""When a request may leave: rates, waits, learning, outages."""
+"""The pace: rates, waits, learning, outages."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def clock() -> Clock:
     return Clock()
 
 
-def departures(pace: Pace, clock: Clock, number: int, *, delay: float = 0.0) -> list[float]:
-    """When so many requests, each written ``delay`` after it was let go, leave."""
+def departures(pace: Pace, clock: Clock, *, number: int = 1, delay: float = 0.0) -> list[float]:
+    """The times at which so many requests leave, each written ``delay`` seconds after `Pace.enter`."""
     times = []
     for _ in range(number):
         assert pace.enter()
@@ -50,60 +50,60 @@ def most_in(times: list[float], window: float) -> int:
     st.sampled_from([1 / 2, 1.0, 5.0, 7.0, 50.0, 300.0, 40_000 / 60]),
     st.lists(st.sampled_from([0.0, 0.0, 0.001, 0.02, 0.3, 2.0]), min_size=1, max_size=60),
 )
-def test_no_second_holds_more_than_the_rate_whatever_holds_threads_up(
+def test_no_second_holds_more_than_the_rate_however_threads_are_delayed(
     rate: float, delays: list[float]
 ) -> None:
     clock = Clock()
     pace = Pace(Rate(rate), clock=clock)
     times = []
     for delay in itertools.islice(itertools.cycle(delays), max(60, int(rate * 2.5))):
-        times += departures(pace, clock, 1, delay=delay)
+        times += departures(pace, clock, delay=delay)
     assert most_in(times, 1.0) <= max(1, int(rate))
 
 
 @pytest.mark.parametrize("rate", [1.0, 5.0, 300.0, 40_000 / 60])
 def test_nearly_all_of_the_rate_is_used(clock: Clock, rate: float) -> None:
     number = int(rate * 20)
-    times = departures(Pace(Rate(rate), clock=clock), clock, number)
+    times = departures(Pace(Rate(rate), clock=clock), clock, number=number)
     assert (number - 1) / (times[-1] - times[0]) >= 0.97 * rate
 
 
-def test_a_request_on_its_way_out_takes_its_place_until_it_has_left(clock: Clock) -> None:
+def test_a_request_that_may_leave_keeps_its_place_until_it_is_written(clock: Clock) -> None:
     pace = Pace(Rate(5.0), clock=clock)
     assert all(pace.enter() for _ in range(5))
-    waited = threading.Event()
+    has_left = threading.Event()
 
     def sixth() -> None:
         pace.enter()
-        waited.set()
+        has_left.set()
 
     threading.Thread(target=sixth, daemon=True).start()
-    assert not waited.wait(0.05)
+    assert not has_left.wait(0.05)
     pace.not_sent()
-    assert waited.wait(5)
+    assert has_left.wait(5)
 
 
-def test_without_a_rate_nobody_waits(clock: Clock) -> None:
-    departures(Pace(Rate(None), clock=clock), clock, 1000)
+def test_without_a_rate_no_request_waits(clock: Clock) -> None:
+    departures(Pace(Rate(None), clock=clock), clock, number=1000)
     assert clock.time == 100.0
 
 
-def test_retry_after_holds_everybody_back(clock: Clock) -> None:
+def test_retry_after_holds_all_requests_back(clock: Clock) -> None:
     pace = Pace(Rate(None), clock=clock)
     pace.learn(Verdict.LIMITED, began=clock.time, retry_after=7.0)
     assert pace.waiting_for() == "the API asked to wait 7 s"
-    departures(pace, clock, 1)
+    departures(pace, clock)
     assert clock.time == pytest.approx(107.0)
 
 
-def test_no_answer_makes_us_wait_longer_than_a_minute(clock: Clock) -> None:
+def test_an_answer_makes_us_wait_a_minute_at_most(clock: Clock) -> None:
     pace = Pace(Rate(None), clock=clock)
     pace.learn(Verdict.LIMITED, began=clock.time, retry_after=1e400)
-    departures(pace, clock, 1)
+    departures(pace, clock)
     assert clock.time == pytest.approx(160.0)
 
 
-def test_asked_to_stop_nothing_leaves(clock: Clock) -> None:
+def test_after_a_wish_to_stop_nothing_leaves(clock: Clock) -> None:
     pace = Pace(Rate(1.0), clock=clock, stop=lambda: clock.time > 100.3)
     assert pace.enter()
     pace.sent()
@@ -114,31 +114,32 @@ def test_asked_to_stop_nothing_leaves(clock: Clock) -> None:
 # --- learning ------------------------------------------------------------------------------------
 
 
-def answered(pace: Pace, clock: Clock, number: int, latency: float = 0.05) -> None:
+def answer(pace: Pace, clock: Clock, *, number: int, latency: float = 0.05) -> None:
+    """Lets so many requests leave, and has the API answer each after ``latency`` seconds."""
     for _ in range(number):
         assert pace.enter()
         pace.sent()
         pace.learn(Verdict.UP, began=clock.time - latency)
 
 
-def test_a_learning_rate_grows_while_it_is_what_holds_us_up(clock: Clock) -> None:
+def test_a_learning_rate_grows_while_it_is_the_bottleneck(clock: Clock) -> None:
     pace = Pace(Rate(5.0, auto=True), clock=clock)
-    answered(pace, clock, 200)
+    answer(pace, clock, number=200)
     assert pace.rate is not None
     assert 50 < pace.rate <= FASTEST
-    answered(pace, clock, 10_000)
+    answer(pace, clock, number=10_000)
     assert pace.rate == FASTEST
 
 
-def test_a_learning_rate_does_not_grow_where_nobody_waits_for_it(clock: Clock) -> None:
+def test_a_learning_rate_does_not_grow_while_no_request_waits_for_it(clock: Clock) -> None:
     pace = Pace(Rate(5.0, auto=True), clock=clock)
     for _ in range(50):
-        answered(pace, clock, 1)
+        answer(pace, clock, number=1)
         clock.time += 1.0
     assert pace.rate == 5.0
 
 
-def test_a_learning_rate_halves_once_for_all_that_was_under_way(clock: Clock) -> None:
+def test_a_learning_rate_halves_once_for_all_requests_under_way(clock: Clock) -> None:
     pace = Pace(Rate(80.0, auto=True), clock=clock)
     for _ in range(10):
         pace.learn(Verdict.LIMITED, began=clock.time - 0.1)
@@ -148,10 +149,10 @@ def test_a_learning_rate_halves_once_for_all_that_was_under_way(clock: Clock) ->
     assert pace.rate == 20.0
 
 
-def test_a_given_rate_stays(clock: Clock) -> None:
+def test_a_fixed_rate_stays(clock: Clock) -> None:
     pace = Pace(Rate(80.0), clock=clock)
     pace.learn(Verdict.LIMITED, began=clock.time)
-    answered(pace, clock, 100)
+    answer(pace, clock, number=100)
     assert pace.rate == 80.0
 
 
@@ -161,7 +162,7 @@ def test_a_given_rate_stays(clock: Clock) -> None:
 def test_until_the_first_answer_one_call_is_under_way(clock: Clock) -> None:
     pace = Pace(Rate(None), clock=clock)
     assert pace.in_flight(None) == 1
-    answered(pace, clock, 1)
+    answer(pace, clock, number=1)
     assert pace.in_flight(None) == UNLIMITED_WINDOW
     assert pace.in_flight(3) == 3
 
@@ -171,15 +172,15 @@ def test_calls_under_way_follow_rate_and_latency(
     clock: Clock, rate: float, latency: float, calls: int
 ) -> None:
     pace = Pace(Rate(rate), clock=clock)
-    answered(pace, clock, 1, latency)
+    answer(pace, clock, number=1, latency=latency)
     assert pace.in_flight(None) == calls
 
 
-def test_calls_under_way_make_up_for_slow_writing(clock: Clock) -> None:
+def test_slow_writes_of_the_state_raise_the_number_of_calls_under_way(clock: Clock) -> None:
     pace = Pace(Rate(100.0), clock=clock)
     free = Pace(Rate(None), clock=clock)
     for each in (pace, free):
-        answered(each, clock, 1, 0.1)
+        answer(each, clock, number=1, latency=0.1)
         for _ in range(200):
             each.learn_write_time(0.02)
     assert pace.in_flight(None) == 23
@@ -190,7 +191,7 @@ def test_calls_under_way_make_up_for_slow_writing(clock: Clock) -> None:
 # --- outages -------------------------------------------------------------------------------------
 
 
-def test_an_api_that_never_answered_is_given_up_soon(clock: Clock) -> None:
+def test_a_run_gives_up_soon_if_the_api_never_answered(clock: Clock) -> None:
     pace = Pace(Rate(None), clock=clock)
     for _ in range(5):
         assert pace.enter()
@@ -200,28 +201,28 @@ def test_an_api_that_never_answered_is_given_up_soon(clock: Clock) -> None:
     assert not pace.enter()
 
 
-def test_in_an_outage_one_request_a_second_asks_until_it_is_over(clock: Clock) -> None:
+def test_in_an_outage_one_request_a_second_asks_whether_it_is_over(clock: Clock) -> None:
     pace = Pace(Rate(100.0), clock=clock)
-    answered(pace, clock, 1)
+    answer(pace, clock, number=1)
     for _ in range(5):
         pace.learn(Verdict.AWAY, began=clock.time)
     assert pace.is_open
     assert pace.in_flight(None) == 1
     probes = []
     for _ in range(30):
-        probes += departures(pace, clock, 1)
+        probes += departures(pace, clock)
         pace.learn(Verdict.AWAY, began=clock.time)
     assert all(b - a >= 1.0 for a, b in itertools.pairwise(probes))
-    answered(pace, clock, 1)
+    answer(pace, clock, number=1)
     assert not pace.is_open
     start = clock.time
-    departures(pace, clock, 2)
+    departures(pace, clock, number=2)
     assert clock.time - start < 2 * MARGIN / 100 + 0.01
 
 
-def test_patience_ends(clock: Clock) -> None:
+def test_a_run_gives_up_when_its_patience_ends(clock: Clock) -> None:
     pace = Pace(Rate(None), clock=clock, patience=10.0)
-    answered(pace, clock, 1)
+    answer(pace, clock, number=1)
     for _ in range(5):
         pace.learn(Verdict.AWAY, began=clock.time)
     while pace.enter():
@@ -231,7 +232,7 @@ def test_patience_ends(clock: Clock) -> None:
     assert 110 <= clock.time < 112
 
 
-def test_an_error_of_the_api_itself_is_no_outage(clock: Clock) -> None:
+def test_an_error_500_is_no_outage(clock: Clock) -> None:
     pace = Pace(Rate(None), clock=clock)
     for _ in range(20):
         pace.learn(Verdict.UNCLEAR, began=clock.time)

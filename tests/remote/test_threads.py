@@ -1,4 +1,4 @@
-"""Calls in threads: through any executor, whatever a worker raises, with as few threads as are needed."""
+"""Calls in threads: through any executor, with errors of workers, in as few threads as are needed."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ REQUEST = Request("PATCH", "/", {"adapty-customer-user-id": "a"})
 @pytest.mark.parametrize("make", [DaemonExecutor, ThreadPoolExecutor])
 def test_any_executor_carries_calls(make: type[Executor]) -> None:
     with make(4) as executor:  # type: ignore[call-arg]
-        calls = ExecutorCalls(executor, lambda sent: DONE)
+        calls = ExecutorCalls(executor, lambda request: DONE)
         for ticket in range(10):
             calls.begin(ticket, REQUEST)
-        ended: set[int] = set()
-        while len(ended) < 10:
-            ended |= {ticket for ticket, _ in calls.poll(5.0)}
-    assert ended == set(range(10))
+        tickets: set[int] = set()
+        while len(tickets) < 10:
+            tickets |= {ticket for ticket, _ in calls.poll(5.0)}
+    assert tickets == set(range(10))
 
 
-def test_what_a_worker_raises_makes_its_call_unknown() -> None:
-    def send(sent: Request) -> Answer:
+def test_a_call_is_unknown_if_its_worker_raises() -> None:
+    def send(request: Request) -> Answer:
         raise RuntimeError("secret_live_abc")
 
     with DaemonExecutor(1) as executor:
@@ -39,7 +39,7 @@ def test_what_a_worker_raises_makes_its_call_unknown() -> None:
     assert (answer.result, answer.message) == (CallResult.UNKNOWN, "the call failed (RuntimeError)")
 
 
-def test_threads_are_made_as_they_are_needed_and_used_again() -> None:
+def test_threads_start_when_they_are_needed_and_are_used_again() -> None:
     names: set[str] = set()
     with DaemonExecutor(8) as executor:
         for _ in range(20):

@@ -1,4 +1,4 @@
-"""The client against a raw server: what counts as done, and what never does."""
+"""The client over its HTTP transport, against a raw server: which bytes count as done, and which never do."""
 
 from __future__ import annotations
 
@@ -184,7 +184,7 @@ def test_a_complete_answer_that_names_the_profile_is_done() -> None:
     assert answer.request_id == "0123456789abcdef0123456789abcdef"
 
 
-def test_the_request_is_exactly_what_was_shown() -> None:
+def test_the_request_holds_exactly_the_shown_body_and_the_known_headers() -> None:
     request = Request("PATCH", PATH, HEADERS, {"custom_attributes": [{"key": "a", "value": 5.0}]})
     with Server(reply()) as server:
         send(server, request)
@@ -202,13 +202,13 @@ def test_the_request_is_exactly_what_was_shown() -> None:
 
 def test_a_reply_cut_at_any_byte_is_never_done() -> None:
     whole = reply()
-    with Server(*(whole[:cut] for cut in range(len(whole)))) as server:
-        endings = {send(server).result for _ in range(len(whole))}
-    assert endings == {CallResult.UNKNOWN}
+    with Server(*(whole[:end] for end in range(len(whole)))) as server:
+        results = {send(server).result for _ in range(len(whole))}
+    assert results == {CallResult.UNKNOWN}
 
 
 @pytest.mark.parametrize(
-    "answered",
+    "response",
     [
         reply(body=b"<html>ok</html>"),
         reply(body=b""),
@@ -228,8 +228,8 @@ def test_a_reply_cut_at_any_byte_is_never_done() -> None:
         b"",
     ],
 )
-def test_a_malformed_answer_is_unknown(answered: bytes) -> None:
-    with Server(answered) as server:
+def test_a_malformed_answer_is_unknown(response: bytes) -> None:
+    with Server(response) as server:
         assert send(server).result is CallResult.UNKNOWN
 
 
@@ -278,13 +278,13 @@ def test_a_refusal_is_not_retried(status: int) -> None:
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
-def test_a_passing_trouble_is_retried(status: int) -> None:
+def test_429_and_server_errors_are_retried(status: int) -> None:
     with Server(reply(status, b""), reply(), keep=True) as server:
         answer = send(server, attempts=4)
     assert (answer.result, answer.attempts) == (CallResult.DONE, 2)
 
 
-def test_retry_after_is_waited_for(clock: StillClock) -> None:
+def test_a_call_waits_for_retry_after(clock: StillClock) -> None:
     with Server(reply(429, b"", Retry_After="7"), reply(), keep=True) as server:
         send(server, attempts=4, clock=clock)
     assert clock.time == pytest.approx(7)
@@ -309,7 +309,7 @@ def test_a_post_that_may_have_taken_effect_is_not_sent_again(status: int) -> Non
     assert len(server.received) == 1
 
 
-def test_a_delete_that_is_repeated_and_then_missing_is_done() -> None:
+def test_a_repeated_delete_that_finds_no_profile_is_done() -> None:
     missing = b'{"errors": [], "error_code": "profile_does_not_exist", "status_code": 404}'
     with Server(b"", reply(404, missing)) as server:
         assert send(server, DELETE, attempts=4).result is CallResult.DONE
@@ -320,14 +320,14 @@ def test_a_delete_is_done_by_an_empty_204() -> None:
         assert send(server, DELETE).result is CallResult.DONE
 
 
-def test_nobody_listening_is_not_sent() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+def test_a_request_to_a_closed_port_is_not_sent() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
     client = Client(base_url=f"http://127.0.0.1:{port}", key=KEY, attempts=1)
     assert client.send(PATCH).result is CallResult.NOT_SENT
 
 
-def test_an_unknown_attempt_makes_a_call_unknown_that_ends_with_429() -> None:
+def test_a_call_that_ends_with_429_after_an_unknown_attempt_is_unknown() -> None:
     with Server(b"", reply(429, b"")) as server:
         assert send(server, attempts=2).result is CallResult.UNKNOWN
 
@@ -341,7 +341,7 @@ def test_the_retries_of_a_run_have_a_budget(clock: StillClock) -> None:
     assert len(server.received) == 30
 
 
-def test_asked_to_stop_it_sends_nothing() -> None:
+def test_after_a_wish_to_stop_it_sends_nothing() -> None:
     with Server(reply()) as server:
         assert send(server, stop=lambda: True).result is CallResult.NOT_SENT
     assert server.received == []
@@ -373,9 +373,9 @@ def _hostile() -> Iterator[bytes]:
     yield b""
 
 
-@pytest.mark.parametrize("answered", list(_hostile()))
-def test_the_key_is_in_no_message(answered: bytes) -> None:
-    with Server(answered) as server:
+@pytest.mark.parametrize("response", list(_hostile()))
+def test_the_key_is_in_no_message(response: bytes) -> None:
+    with Server(response) as server:
         answer = send(server)
     assert KEY not in repr(answer)
     assert KEY not in repr(Client(base_url=server.url, key=KEY))
@@ -383,7 +383,7 @@ def test_the_key_is_in_no_message(answered: bytes) -> None:
 
 # --- the edges of an answer -----------------------------------------------------------------------
 
-GONE = b'{"errors": [], "error_code": "profile_does_not_exist", "status_code": 404}'
+MISSING = b'{"errors": [], "error_code": "profile_does_not_exist", "status_code": 404}'
 
 
 def chunked(body: bytes, end: bytes = b"0\r\n\r\n") -> bytes:
@@ -391,27 +391,27 @@ def chunked(body: bytes, end: bytes = b"0\r\n\r\n") -> bytes:
     return head + b"%x\r\n%s\r\n" % (len(body), body) + end
 
 
-def endings_of_every_cut(whole: bytes, request: Request) -> set[CallResult]:
-    cuts = [whole[:cut] for cut in range(len(whole))]
+def results_of_every_cut(whole: bytes, request: Request) -> set[CallResult]:
+    cuts = [whole[:end] for end in range(len(whole))]
     with Server(*cuts) as server:
         return {send(server, request).result for _ in cuts}
 
 
 def test_an_empty_204_cut_at_any_byte_is_never_done() -> None:
     whole = b"HTTP/1.1 204 No Content\r\nRequest-Id: 01\r\n\r\n"
-    assert endings_of_every_cut(whole, DELETE) == {CallResult.UNKNOWN}
+    assert results_of_every_cut(whole, DELETE) == {CallResult.UNKNOWN}
 
 
 def test_a_chunked_reply_cut_at_any_byte_is_never_done() -> None:
-    assert endings_of_every_cut(chunked(profile()), PATCH) == {CallResult.UNKNOWN}
+    assert results_of_every_cut(chunked(profile()), PATCH) == {CallResult.UNKNOWN}
 
 
 def test_a_refusal_cut_at_any_byte_is_no_refusal() -> None:
-    assert endings_of_every_cut(reply(404, GONE), PATCH) == {CallResult.UNKNOWN}
+    assert results_of_every_cut(reply(404, MISSING), PATCH) == {CallResult.UNKNOWN}
 
 
 @pytest.mark.parametrize(
-    "answered",
+    "response",
     [
         reply(body=profile(custom_attributes=[{"key": "a", "value": 10**400}])),
         reply(body=profile().replace(b"5}", b"1e999}")),
@@ -443,8 +443,8 @@ def test_a_refusal_cut_at_any_byte_is_no_refusal() -> None:
         "204 to a PATCH",
     ],
 )
-def test_an_answer_that_cannot_be_believed_is_unknown(answered: bytes) -> None:
-    with Server(answered) as server:
+def test_a_contradictory_answer_is_unknown(response: bytes) -> None:
+    with Server(response) as server:
         assert send(server).result is CallResult.UNKNOWN
 
 
@@ -482,21 +482,25 @@ json_values = st.recursive(
         json_values,
     ),
 )
-def test_no_answer_whatever_raises(status: int, body: bytes) -> None:
+def test_no_answer_raises_or_leaks_the_key(status: int, body: bytes) -> None:
     with Server(reply(status, body)) as server:
         assert KEY not in send(server).message
 
 
 @pytest.mark.parametrize(
-    ("asked", "result"),
+    ("profile_id", "result"),
     [(PROFILE_ID.upper(), CallResult.DONE), (PROFILE_ID.replace("3", "4"), CallResult.UNKNOWN)],
 )
-def test_a_profile_id_is_compared_without_regard_to_case(asked: str, result: CallResult) -> None:
+def test_a_profile_id_is_compared_without_regard_to_case(
+    profile_id: str, result: CallResult
+) -> None:
     with Server(reply()) as server:
-        assert send(server, Request("GET", PATH, {"adapty-profile-id": asked})).result is result
+        assert (
+            send(server, Request("GET", PATH, {"adapty-profile-id": profile_id})).result is result
+        )
 
 
-def test_a_stray_reply_is_not_taken_for_the_next_profiles() -> None:
+def test_a_stray_reply_is_not_taken_for_the_answer_about_the_next_profile() -> None:
     joe = Request("PATCH", PATH, {"adapty-customer-user-id": "joe"}, {"first_name": "Joe"})
     right = reply(body=profile(customer_user_id="joe"))
     with Server([reply(), reply()], right, right, keep=True, gap=0.1) as server:
@@ -541,31 +545,31 @@ def test_a_redirect_is_not_sent_again_either() -> None:
 
 
 @pytest.mark.parametrize("code", [KEY, "\x1b[31m", "a b", "x" * 100, 5])
-def test_an_error_code_that_is_none_is_dropped(code: Any) -> None:
+def test_an_error_code_that_is_no_token_is_dropped(code: Any) -> None:
     with Server(reply(400, json.dumps({"errors": [], "error_code": code}).encode())) as server:
         assert send(server).error_code is None
 
 
-def test_whether_a_request_may_leave_is_asked_before_every_attempt() -> None:
-    asked: list[int] = []
+def test_the_client_asks_before_every_attempt_whether_it_may_leave() -> None:
+    requests_so_far: list[int] = []
 
     def twice() -> bool:
-        asked.append(len(server.received))
-        return len(asked) < 3
+        requests_so_far.append(len(server.received))
+        return len(requests_so_far) < 3
 
     with Server(*[reply(503, b"")] * 2, reply(), keep=True) as server:
         answer = send(server, attempts=4, may_leave=twice)
-    assert asked == [0, 1, 2]
+    assert requests_so_far == [0, 1, 2]
     assert (answer.result, answer.attempts, len(server.received)) == (CallResult.UNKNOWN, 2, 2)
 
 
-def test_what_may_not_leave_is_not_sent() -> None:
+def test_a_request_that_may_not_leave_is_not_sent() -> None:
     with Server(reply()) as server:
         answer = send(server, may_leave=lambda: False)
     assert (answer.result, answer.attempts, server.received) == (CallResult.NOT_SENT, 0, [])
 
 
-def test_an_unknown_attempt_makes_a_call_unknown_whose_last_attempt_was_not_sent() -> None:
+def test_a_call_whose_last_attempt_was_not_sent_after_an_unknown_one_is_unknown() -> None:
     def second_attempt_finds_nobody() -> bool:
         if server.received:
             server.shut()
@@ -586,7 +590,7 @@ def waited(clock: StillClock, *answers: bytes, **options: Any) -> float:
 
 
 @pytest.mark.parametrize(
-    ("said", "seconds"),
+    ("header", "seconds"),
     [
         ("0", 0.5),
         ("7", 7),
@@ -602,9 +606,9 @@ def waited(clock: StillClock, *answers: bytes, **options: Any) -> float:
     ],
 )
 def test_retry_after_in_any_form_gives_a_sane_wait(
-    clock: StillClock, said: str, seconds: float
+    clock: StillClock, header: str, seconds: float
 ) -> None:
-    assert waited(clock, reply(429, b"", Retry_After=said)) == pytest.approx(seconds)
+    assert waited(clock, reply(429, b"", Retry_After=header)) == pytest.approx(seconds)
 
 
 def test_retry_after_as_a_date_is_waited_for(clock: StillClock) -> None:
@@ -656,11 +660,11 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextmanager
-def tls_server(certificate: Path, answered: bytes, *, raw: bool = False) -> Iterator[Server]:
+def tls_server(certificate: Path, response: bytes, *, raw: bool = False) -> Iterator[Server]:
     """Answers over TLS; with ``raw``, below it."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
-    with Server(*[answered] * 4, tls=context, below_tls=raw) as server:
+    with Server(*[response] * 4, tls=context, below_tls=raw) as server:
         yield server
 
 

@@ -1,0 +1,50 @@
+"""Reading profiles back: drift, and a refused key."""
+
+from __future__ import annotations
+
+from reconciler.core.outcomes import DriftKind
+from reconciler.core.records import Presence, Record
+from reconciler.remote.answers import Answer, CallResult
+from reconciler.remote.refresh import compare, read_back
+from tests.support.worlds import SerialCalls, World, refused_key
+
+MISSING = Answer(CallResult.REFUSED, status=404, error_code="profile_does_not_exist")
+LOST = Answer(CallResult.UNKNOWN, message="no answer")
+
+
+def test_a_refresh_with_a_refused_key_costs_one_request() -> None:
+    world = World()
+    world.reach(*({"customer_user_id": f"u{number}", "first_name": "U"} for number in range(9)))
+    requests_before = len(world.wire.sent)
+    world.wire.faults[requests_before] = refused_key
+    profiles = read_back(
+        world.store.records(),
+        SerialCalls(world),
+        application=None,
+        writer=None,
+        without_expired_mark=lambda record: record,
+        stop=lambda: False,
+        in_flight=lambda: (
+            1 if len(world.wire.sent) == requests_before else 8
+        ),  # once the API has answered
+    )
+    assert [each.drift.kind for each in profiles] == [DriftKind.UNREAD]
+    assert len(world.wire.sent) == requests_before + 1
+
+
+def test_a_missing_profile_is_gone_only_if_it_was_present() -> None:
+    kinds = {
+        presence: compare(Record("jane", presence=presence), MISSING).drift.kind
+        for presence in Presence
+    }
+    assert kinds == {
+        Presence.PRESENT: DriftKind.GONE,
+        Presence.GONE: DriftKind.SAME,
+        Presence.UNCONFIRMED: DriftKind.SAME,
+    }
+
+
+def test_a_lost_answer_leaves_the_record_as_it_was() -> None:
+    record = Record("jane", customer_user_id="jane")
+    comparison = compare(record, LOST)
+    assert (comparison.after, comparison.drift.kind) == (record, DriftKind.UNREAD)
