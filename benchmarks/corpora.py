@@ -194,7 +194,8 @@ class Corpus:
 
 def _records(changes: Iterable[Change]) -> Iterator[Record]:
     from reconciler.core.records import Record
-    from reconciler.core.transitions import PLATFORM_HEADER, accepted
+    from reconciler.core.requests import PLATFORM_HEADER
+    from reconciler.core.transitions import accepted
 
     for number, change in enumerate(changes):
         request = change.requests[0]

@@ -15,18 +15,8 @@ from pathlib import Path
 
 from benchmarks.measuring import best
 from reconciler.core.contract_files import load_contract
-from reconciler.core.plan import (
-    Action,
-    Basis,
-    Change,
-    FieldChange,
-    Hazard,
-    Mode,
-    Op,
-    Plan,
-    Request,
-    to_lines,
-)
+from reconciler.core.plan import Action, Basis, Change, FieldChange, Hazard, Head, Mode, Op, Request
+from reconciler.core.plan_format import assemble_plan, to_lines
 from reconciler.errors import Source
 from reconciler.reports.ci import plan_annotations
 from reconciler.reports.html import plan_html
@@ -67,7 +57,7 @@ def change(number: int) -> Change:
 
 def main(changes: int) -> None:
     made = tuple(change(number) for number in range(changes))
-    plan = Plan("bench", Mode.PRUNE, "lineage", 1, None, made, (), 0)
+    plan = assemble_plan(Head("bench", Mode.PRUNE, "lineage", 1, None), changes=made)
 
     def view() -> PlanView:
         return PlanView.of(replace(plan))  # a copy that has counted nothing yet

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from reconciler.exports import exported
 
 if TYPE_CHECKING:
+    from reconciler.core.options import Rate, Selection
     from reconciler.core.outcomes import (
         ApplyReport,
         Drift,
@@ -37,9 +38,7 @@ if TYPE_CHECKING:
         Plan,
         Request,
     )
-    from reconciler.core.planner import Selection
     from reconciler.core.records import Export, Fact, Header, Known, Presence, Record
-    from reconciler.core.transitions import Rate
     from reconciler.emulator.api import Emulator
     from reconciler.emulator.server import EmulatorServer
     from reconciler.errors import (
@@ -112,9 +111,8 @@ __getattr__ = exported(
     {
         "reconciler.core.outcomes": "ApplyReport Drift DriftKind Failure Halt Outcome Progress Result",
         "reconciler.core.plan": "Action Basis Change FieldChange Hazard Mode Op Plan Request",
-        "reconciler.core.planner": "Selection",
+        "reconciler.core.options": "Rate Selection",
         "reconciler.core.records": "Export Fact Header Known Presence Record",
-        "reconciler.core.transitions": "Rate",
         "reconciler.emulator.api": "Emulator",
         "reconciler.emulator.server": "EmulatorServer",
         "reconciler.errors": "Diagnostic ExitCode InputError Interrupted NotAuthorised ReconcileError "

@@ -12,8 +12,8 @@ from reconciler.cli.stopping import stopping_on_signals
 from reconciler.cli.streams import stderr_line
 from reconciler.config.reader import find_config, load_config
 from reconciler.core.contract_files import load_contract
+from reconciler.core.options import Selection
 from reconciler.core.plan import Plan
-from reconciler.core.planner import Selection
 from reconciler.errors import Diagnostic, ExitCode, InputError, Interrupted
 from reconciler.planning.planfile import read_plan
 from reconciler.reports.tally import Tally

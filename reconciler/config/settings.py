@@ -20,8 +20,7 @@ from reconciler.authoring.documents import Document
 from reconciler.authoring.phrases import did_you_mean
 from reconciler.authoring.privacy import Guard, Level
 from reconciler.core.contract import Clear, Dialect
-from reconciler.core.planner import Cap, Count, Share
-from reconciler.core.transitions import Rate
+from reconciler.core.options import Cap, Count, Rate, Share
 from reconciler.errors import Diagnostic, UsageError, error
 from reconciler.values import Scalar
 

@@ -1,27 +1,14 @@
-"""What a plan is, and how it is written down. Pure.
-
-A plan may have more changes than fit into memory, so it is written and read as a stream of lines
-(header, a line a change, footer). Its digest covers these lines as they are written; both formats of a
-plan have the same one.
-"""
+"""What a plan is: changes, their fields, requests and hazards. Pure."""
 
 from __future__ import annotations
 
-import json
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import cached_property
-from hashlib import blake2b, sha256
-from itertools import chain, islice
-from typing import Any, NamedTuple, Protocol, Self, TypeAlias
+from typing import NamedTuple, Protocol, Self
 
-from reconciler.errors import Refused, Source
-from reconciler.jsontext import unpacked_exactly
+from reconciler.errors import Source
 from reconciler.values import FieldPath, Json, Scalar
-
-FORMAT_VERSION = 1
 
 
 class _Word(StrEnum):
@@ -141,11 +128,16 @@ class Hazard(NamedTuple):
     @property
     def severity(self) -> HazardSeverity:
         """How much attention the kind asks for; unknown kinds are summed up."""
-        kind = _HAZARD_KINDS.get(self.kind)
-        return HazardSeverity.SUMMED if kind is None else kind.severity
+        kind = hazard_kind(self.kind)
+        return kind.severity if isinstance(kind, HazardKind) else HazardSeverity.SUMMED
 
 
 _HAZARD_KINDS: dict[str, HazardKind] = {kind.value: kind for kind in HazardKind}
+
+
+def hazard_kind(text: str) -> HazardKind | str:
+    """The kind with a name, or the name itself where this program does not know it."""
+    return _HAZARD_KINDS.get(text, text)
 
 
 class Request(NamedTuple):
@@ -266,7 +258,7 @@ class Head(NamedTuple):
 
 
 class Totals(NamedTuple):
-    """What is known of a plan once its changes have gone by."""
+    """Sums over the changes of a plan, and its digest."""
 
     summary: Mapping[str, int]
     digest: str
@@ -284,11 +276,11 @@ class Plan:
     changes: Changes
     orphans: tuple[str, ...]
     unchanged: int
+    totals: Totals = field(compare=False, repr=False)
+    """The sums and the digest over the lines of the plan: see `plan_format`."""
     hazards: tuple[Hazard, ...] = ()
     """Dangers of the plan as a whole: caps, deleting everything."""
     scope: Scope = field(default_factory=Scope)
-    totals: Totals | None = field(default=None, compare=False, repr=False)
-    """Given where the changes were counted as they went by; worked out on first use otherwise."""
 
     @property
     def head(self) -> Head:
@@ -296,25 +288,15 @@ class Plan:
             self.environment, self.mode, self.lineage, self.serial, self.application, self.scope
         )
 
-    @cached_property
-    def _totals(self) -> Totals:
-        if self.totals is not None:
-            return self.totals
-        writing = Writing(self.head)
-        for change in self.changes:
-            writing.change(change)
-        writing.footer(self.orphans, self.hazards, self.unchanged)
-        return writing.totals
-
     @property
     def summary(self) -> Mapping[str, int]:
         """Changes by action, unchanged profiles, orphans, and requests (one for a change with a
         fallback)."""
-        return self._totals.summary
+        return self.totals.summary
 
     @property
     def digest(self) -> str:
-        return self._totals.digest
+        return self.totals.digest
 
     @property
     def count(self) -> int:
@@ -324,415 +306,3 @@ class Plan:
     @property
     def is_empty(self) -> bool:
         return not len(self.changes)
-
-
-# --- written down --------------------------------------------------------------------------------
-
-
-class Writing:
-    """A plan being written down. It counts and digests what goes by, and keeps none of it.
-
-    The three kinds of line are asked for in their order; each ends with a newline. Members keep their
-    order, so that a body read back is sent in the very order that was shown.
-    """
-
-    totals: Totals
-    """After the footer."""
-
-    def __init__(self, head: Head) -> None:
-        self._actions = dict.fromkeys((action.value for action in Action), 0)
-        self._requests = 0
-        self.header = _line(_encode_head(head))
-        self._sha = sha256(self.header.encode("ascii"))
-
-    def change(self, change: Change) -> str:
-        line = line_of(change)
-        self.passed(change, line)
-        return line
-
-    def passed(self, change: Change, line: str) -> None:
-        """Take note of a line that was written before."""
-        self._sha.update(line.encode("utf-8", "surrogatepass"))
-        self._actions[change.action.value] += 1
-        self._requests += len(change.requests)
-
-    def passed_all(self, lines: Lines) -> None:
-        """The same of the lines of several changes."""
-        self._sha.update(lines.text)
-        for action, number in lines.actions.items():
-            self._actions[action.value] += number
-        self._requests += lines.requests
-
-    def footer(self, orphans: Iterable[str], hazards: Iterable[Hazard], unchanged: int) -> str:
-        named = list(orphans)
-        summary = self._actions | {
-            "unchanged": unchanged,
-            "orphans": len(named),
-            "requests": self._requests,
-        }
-        footer: dict[str, Json] = {
-            "orphans": named,
-            "hazards": [_encode_hazard(hazard) for hazard in hazards],
-            "summary": summary,
-        }
-        self._sha.update(_line(footer).encode("ascii"))
-        self.totals = Totals(summary, f"sha256:{self._sha.hexdigest()}")
-        return _line({**footer, "digest": self.totals.digest})
-
-
-MOST_HELD = 5_000
-"""Changes of a plan that are held in memory; of a larger one, none is."""
-
-
-class Lines(NamedTuple):
-    """Changes in a row, as they are written down."""
-
-    text: bytes
-    """ASCII."""
-    marks: bytes
-    """What tells each of the lines from others: see `mark`."""
-    actions: Mapping[Action, int]
-    requests: int
-
-    @classmethod
-    def of(cls, changes: Sequence[Change], lines: Sequence[str] | None = None) -> Lines:
-        """The lines of changes; where they are given, changes that are like those on them do."""
-        if lines is None:
-            lines = [*map(line_of, changes)]
-        return cls(
-            "".join(lines).encode("ascii"),
-            b"".join(map(mark, lines)),
-            Counter([change.action for change in changes]),
-            sum([len(change.requests) for change in changes]),
-        )
-
-
-def line_of(change: Change) -> str:
-    """A change as a line of a plan."""
-    source = change.source
-    return _line(
-        {
-            "address": change.address,
-            "action": change.action.value,
-            "reason": change.reason,
-            "hazards": [_encode_hazard(hazard) for hazard in change.hazards],
-            "source": {"file": source.file, "line": source.line} if source is not None else None,
-            "revision": change.revision,
-            "fields": [_encode_field(field) for field in change.fields],
-            "requests": [_encode_request(request) for request in change.requests],
-            **_rare_members(change),
-        }
-    )
-
-
-def to_lines(plan: Plan) -> Iterator[str]:
-    """A plan as JSON Lines: a header, a line per change, a footer. Each ends with a newline."""
-    writing = Writing(plan.head)
-    yield writing.header
-    for change in plan.changes:
-        yield writing.change(change)
-    yield writing.footer(plan.orphans, plan.hazards, plan.unchanged)
-
-
-def encode(plan: Plan) -> dict[str, Json]:
-    """A plan as one JSON object: schema ``plan.schema.json``."""
-    header, *changes, footer = (json.loads(line) for line in to_lines(plan))
-    return {**header, "changes": changes, **footer}
-
-
-Conforms: TypeAlias = Callable[[str, Any], bool]
-"""Whether a ``header``, ``change`` or ``footer`` (named first) has the form that its schema gives it."""
-
-
-def from_lines(lines: Iterable[str], conforms: Conforms = lambda kind, data: True) -> Plan:
-    """The plan that `to_lines` wrote, or the one object that `encode` made, in memory.
-
-    A digest can be made by anybody, so what comes from outside is to pass ``conforms``.
-
-    Raises Refused for a plan that is truncated, altered, masked, of a newer format, or no plan at all.
-    """
-    changes: list[Change] = []
-    plan = _checked(lines, conforms, lambda change, line: changes.append(change))
-    return replace(plan, changes=tuple(changes))
-
-
-def from_stream(lines: Callable[[], Iterable[str]], conforms: Conforms) -> Plan:
-    """The same plan, its changes decoded anew each time that they are gone through.
-
-    ``lines`` gives the lines from the first one on, as often as it is called. All of them are checked
-    here, once; of each change a digest is kept, so that going through the changes later yields what
-    was checked or raises Refused.
-    """
-    marks = bytearray()
-    plan = _checked(lines(), conforms, lambda change, line: marks.extend(mark(line)))
-    return replace(plan, changes=Stream(lines, len(marks) // MARK, bytes(marks)))
-
-
-class Stream:
-    """Changes on the lines of a plan that is kept elsewhere; ``marks`` are those of the lines."""
-
-    def __init__(
-        self, lines: Callable[[], Iterable[str]], count: int, marks: bytes | None = None
-    ) -> None:
-        self._lines = lines
-        self._count = count
-        self._marks = marks
-
-    def __len__(self) -> int:
-        return self._count
-
-    def __iter__(self) -> Iterator[Change]:
-        lines = _whole(self._lines())
-        if _holds_all(next(lines, "")):
-            lines = _lines_of(self._lines())
-            next(lines)
-        marks, seen = self._marks, 0
-        for line in islice(lines, self._count):
-            if marks is not None and marks[seen * MARK : (seen + 1) * MARK] != mark(line):
-                break
-            seen += 1
-            yield _decode_change(unpacked_exactly(line))
-        if seen != self._count:
-            raise Refused("the plan was altered while it was in use", hint="Plan again with --out.")
-
-
-MARK = 16
-"""Bytes of a digest that tells one line from another."""
-
-
-def mark(line: str) -> bytes:
-    """What tells a line of a plan from every other."""
-    return blake2b(line.encode("utf-8", "surrogatepass"), digest_size=MARK).digest()
-
-
-def _checked(
-    lines: Iterable[str], conforms: Conforms, found: Callable[[Change, str], None]
-) -> Plan:
-    """A plan without its changes, each of which is given to ``found`` with its line."""
-
-    def read_as(kind: str, line: str) -> Any:
-        data = json.loads(line)
-        if not conforms(kind, data):
-            raise ValueError
-        return data
-
-    try:
-        read = _lines_of(lines)
-        first = next(read)
-        header = json.loads(first)
-        version = header.get("format_version")
-        if isinstance(version, int) and version > FORMAT_VERSION:
-            raise Refused(
-                f"the plan has format {version}, this program reads up to {FORMAT_VERSION}",
-                hint="Upgrade reconcile, or plan again.",
-            )
-        if version != FORMAT_VERSION:
-            raise Refused("this is not a plan", hint="Plan again with --out.")
-        if header.get("masked"):
-            raise Refused(
-                "this plan is masked: made to be read, it does not hold what would be sent",
-                hint="Save the plan itself with --out.",
-            )
-        head = _decode_head(read_as("header", first))
-        writing = Writing(head)
-        last = next(read)
-        for line in read:
-            change = _decode_change(read_as("change", last))
-            writing.passed(change, last)
-            found(change, last)
-            last = line
-        footer = json.loads(last)
-        if "digest" not in footer:
-            raise Refused("the plan is truncated", hint="Plan again with --out.")
-        footer = read_as("footer", last)
-        plan = Plan(
-            environment=head.environment,
-            mode=head.mode,
-            lineage=head.lineage,
-            serial=head.serial,
-            application=head.application,
-            changes=(),
-            orphans=tuple(footer["orphans"]),
-            unchanged=footer["summary"]["unchanged"],
-            hazards=_decode_hazards(footer["hazards"]),
-            scope=head.scope,
-        )
-        footer_line = writing.footer(plan.orphans, plan.hazards, plan.unchanged)
-        intact = first == writing.header and last == footer_line
-    except _NOT_A_PLAN:
-        raise Refused(
-            "this is not a plan that reconcile wrote", hint="Plan again with --out."
-        ) from None
-    if not intact:
-        raise Refused(
-            "the plan was altered after it was written: its digest does not match",
-            hint="Plan again, and apply what was reviewed.",
-        )
-    return replace(plan, totals=writing.totals)
-
-
-_NOT_A_PLAN = (
-    *(ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError),
-    *(StopIteration, RuntimeError),  # too few lines: here, and inside of a generator
-)
-
-
-def _lines_of(lines: Iterable[str]) -> Iterator[str]:
-    """The lines of a plan in either format. Only the one object is taken into memory."""
-    read = _whole(lines)
-    first = next(read, "")
-    if not _holds_all(first):
-        yield first
-        yield from read
-        return
-    data = json.loads("".join(chain([first], read)))
-    data.pop("blame", None)  # said beside the plan; no part of it
-    footer = {name: data.pop(name) for name in ("orphans", "hazards", "summary", "digest")}
-    changes = data.pop("changes")
-    for part in (data, *changes, footer):
-        yield _line(part)
-
-
-def _whole(lines: Iterable[str]) -> Iterator[str]:
-    """Lines that hold something, each ended by one newline."""
-    return (f"{text}\n" for line in lines if (text := line.strip(" \t\r\n")))
-
-
-def _holds_all(first: str) -> bool:
-    """Whether a first line begins the one object, rather than being the header."""
-    try:
-        data = json.loads(first)
-    except ValueError:
-        return True
-    return isinstance(data, dict) and "changes" in data
-
-
-_encoded = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
-
-
-def _line(data: Json) -> str:
-    return _encoded(data) + "\n"
-
-
-def _encode_head(head: Head) -> dict[str, Json]:
-    scope = {name: value for name, value in head.scope._asdict().items() if value}
-    return {
-        "format_version": FORMAT_VERSION,
-        "environment": head.environment,
-        "mode": head.mode.value,
-        "state": {
-            "lineage": head.lineage,
-            "serial": head.serial,
-            "application": head.application,
-        },
-        **({"scope": scope} if scope else {}),
-    }
-
-
-def _decode_head(data: dict[str, Any]) -> Head:
-    state, scope = data["state"], dict(data.get("scope", {}))
-    return Head(
-        data["environment"],
-        Mode(data["mode"]),
-        state["lineage"],
-        state["serial"],
-        state["application"],
-        Scope(tuple(scope.pop("select", ())), tuple(scope.pop("exclude", ())), **scope),
-    )
-
-
-def _rare_members(change: Change) -> dict[str, Json]:
-    """The members of a line that are left out where they have their default, as in most changes."""
-    return {
-        **({"labels": list(change.labels)} if change.labels else {}),
-        **({"protect": True} if change.protect else {}),
-        **({"template": change.template} if change.template else {}),
-        **({"lifetime": change.lifetime} if change.lifetime is not None else {}),
-        **({"exclusive": list(change.exclusive)} if change.exclusive is not None else {}),
-    }
-
-
-def _encode_field(field: FieldChange) -> dict[str, Json]:
-    data: dict[str, Json] = {
-        "path": field.path,
-        "op": field.op.value,
-        "before": field.before,
-        "after": field.after,
-        "basis": field.basis.value,
-        "line": field.line,
-    }
-    if field.file is not None:
-        data["file"] = field.file
-    return data
-
-
-def _encode_hazard(hazard: Hazard) -> dict[str, Json]:
-    return {"kind": hazard.kind, "message": hazard.message}
-
-
-def _encode_request(request: Request) -> dict[str, Json]:
-    data: dict[str, Json] = {
-        "method": request.method,
-        "path": request.path,
-        "headers": dict(request.headers),
-    }
-    if request.body is not None:
-        data["body"] = request.body
-    if request.fallback is not None:
-        data["fallback"] = request.fallback
-    return data
-
-
-def _decode_hazards(data: Any) -> tuple[Hazard, ...]:
-    return tuple(
-        Hazard(_HAZARD_KINDS.get(item["kind"], item["kind"]), item["message"]) for item in data
-    )
-
-
-# Looking up is many times faster than calling an enumeration.
-_ACTIONS = {action.value: action for action in Action}
-_OPS = {op.value: op for op in Op}
-_BASES = {basis.value: basis for basis in Basis}
-
-
-def _decode_change(data: dict[str, Any]) -> Change:
-    source = data["source"]
-    return Change(
-        address=data["address"],
-        action=_ACTIONS[data["action"]],
-        reason=data["reason"],
-        fields=tuple(
-            [
-                FieldChange._make(
-                    (
-                        item["path"],
-                        _OPS[item["op"]],
-                        item["before"],
-                        item["after"],
-                        _BASES[item["basis"]],
-                        item["line"],
-                        item.get("file"),
-                    )
-                )
-                for item in data["fields"]
-            ]
-        ),
-        requests=tuple(
-            Request(
-                method=item["method"],
-                path=item["path"],
-                headers=item["headers"],
-                body=item.get("body"),
-                fallback=item.get("fallback"),
-            )
-            for item in data["requests"]
-        ),
-        hazards=_decode_hazards(data["hazards"]),
-        source=Source(source["file"], source["line"]) if source else None,
-        revision=data["revision"],
-        labels=tuple(data.get("labels", ())),
-        protect=data.get("protect", False),
-        template=data.get("template", ""),
-        lifetime=data.get("lifetime"),
-        exclusive=tuple(data["exclusive"]) if "exclusive" in data else None,
-    )

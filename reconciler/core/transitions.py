@@ -1,59 +1,23 @@
-"""Between a change and the wire: which requests a change takes, what an answer means for the record.
-
-Pure. What is shown is rendered from the very requests that are sent, so this is the only place that
-renders one.
-"""
+"""How a record moves with each attempt and answer, and whether a change still fits it. Pure."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from enum import StrEnum
-from functools import lru_cache
 from typing import NamedTuple, assert_never
 
 from reconciler.core.contract import (
     ATTRIBUTES,
-    DEVICE_ID,
     INSTALLATION,
-    IP_COUNTRY,
-    Clear,
-    Contract,
 )
 from reconciler.core.plan import Action, Basis, Change, FieldChange, Op, Request
-from reconciler.core.profiles import PROFILE_PREFIX
 from reconciler.core.records import Fact, Known, Presence, Record
-from reconciler.values import FieldPath, Json, Scalar, digest, same
-
-PATH = "/api/v2/server-side-api/profile/"
-"""Every method has this path; the slash at the end counts (adapty-api 1, 7.30)."""
-
-CUSTOMER_HEADER = "adapty-customer-user-id"
-PROFILE_HEADER = "adapty-profile-id"
-PLATFORM_HEADER = "adapty-platform"
+from reconciler.core.requests import values_of
+from reconciler.values import FieldPath, Scalar, same
 
 _ATTRIBUTE = f"{ATTRIBUTES}."
 _MEMBER = f"{INSTALLATION}."
-
-
-class Sending(NamedTuple):
-    """How an environment wants requests rendered."""
-
-    delete_attribute_with: Clear = Clear.NULL
-    send_ip_country_always: bool = False
-
-
-class Rate(NamedTuple):
-    """How many requests a second may leave; ``None`` is no limit. With ``auto`` it is where learning
-    begins."""
-
-    per_second: float | None
-    auto: bool = False
-
-    def __str__(self) -> str:
-        if self.per_second is None:
-            return "no rate limit"
-        return f"{self.per_second * 60:g}/min"
 
 
 class Observed(NamedTuple):
@@ -64,85 +28,6 @@ class Observed(NamedTuple):
     customer_user_id: str | None
     custom_attributes: Mapping[str, Scalar]
     timestamp: int | None = None
-
-
-# --- requests ------------------------------------------------------------------------------------
-
-
-def headers(
-    customer_user_id: str | None, profile_id: str | None, platform: str | None = None
-) -> dict[str, str]:
-    """The headers that name a profile. Authorisation is the client's."""
-    named = {
-        CUSTOMER_HEADER: customer_user_id,
-        PROFILE_HEADER: profile_id,
-        PLATFORM_HEADER: platform,
-    }
-    return {name: value for name, value in named.items() if value is not None}
-
-
-def read(customer_user_id: str | None, profile_id: str | None) -> Request:
-    """The request that reads a profile, by its customer id where it has one."""
-    named = headers(customer_user_id, None if customer_user_id else profile_id)
-    return Request("GET", PATH, named)
-
-
-def read_recorded(record: Record) -> Request:
-    """The request that reads a recorded profile by what it was declared with: a customer id that the
-    API told of an anonymous one may be another profile's by now."""
-    anonymous = record.address == f"{PROFILE_PREFIX}{record.profile_id}"
-    return read(None if anonymous else record.customer_user_id, record.profile_id)
-
-
-def body(
-    fields: Sequence[FieldChange],
-    wanted: Mapping[FieldPath, Scalar | None],
-    contract: Contract,
-    sending: Sending,
-) -> dict[str, Json]:
-    """The minimal body for some field changes of a profile that declares ``wanted``.
-
-    Custom attributes that do not change are not named (they merge by key, adapty-api 4.1);
-    installation_meta is sent whole, cleared members as ``""``, whenever one of its members changes,
-    which is right whether the server merges or replaces (adapty-api 3.4).
-    """
-    changed = {field.path: field.after for field in fields if field.op is not Op.FORGET}
-    named = len(changed)
-    if sending.send_ip_country_always and wanted.get(IP_COUNTRY) is not None:
-        changed.setdefault(IP_COUNTRY, wanted[IP_COUNTRY])
-    if not wanted.keys() <= changed.keys() and any(path.startswith(_MEMBER) for path in changed):
-        members = {path: value for path, value in wanted.items() if path.startswith(_MEMBER)}
-        changed = members | changed if not members.keys() <= changed.keys() else changed
-    if len(changed) != named:  # the fields come in the order of a body
-        changed = {path: changed[path] for path in contract.ordered(changed)}
-    out: dict[str, Json] = {}
-    attributes: list[Json] = []
-    installation: dict[str, Json] = {}
-    emptied = "" if sending.delete_attribute_with is Clear.EMPTY else None
-    for (group, name), value in zip(_slots(tuple(changed)), changed.values(), strict=True):
-        if group == ATTRIBUTES:
-            attributes.append({"key": name, "value": emptied if value is None else value})
-            out[ATTRIBUTES] = attributes
-        elif group:
-            installation[name] = "" if value is None else value
-            out[INSTALLATION] = installation
-        elif value is None and contract.field(name).clear is Clear.EMPTY:
-            out[name] = ""
-        else:
-            out[name] = value
-    return out
-
-
-@lru_cache(maxsize=4096)
-def _slots(paths: tuple[FieldPath, ...]) -> list[tuple[str, str]]:
-    """The group (``""`` for a standard field) and the name of each path."""
-    parts = [path.partition(".") for path in paths]
-    return [(group, name) if dot else ("", group) for group, dot, name in parts]
-
-
-def request_digest(request: Request) -> str:
-    """Names a request in the journal without its content: what it is and whom it is for."""
-    return digest(request.method, dict(request.headers), request.body)
 
 
 # --- what a change does to a record --------------------------------------------------------------
@@ -178,35 +63,13 @@ def attempted(record: Record, change: Change, request: Request, *, at: float) ->
         linking=record.linking or (change.action is Action.LINK and request.method == "POST"),
         unknown_at=at,
         # Of other fields an even earlier write may be on its way.
-        unknown_write={**record.unknown_write, **_values(request)},
+        unknown_write={**record.unknown_write, **values_of(request)},
     )
 
 
 def creates(change: Change, request: Request) -> bool:
     """Whether a request makes a profile: it is sent once the API said that there is none."""
     return change.action is Action.CREATE and request.method == "POST"
-
-
-def _values(request: Request) -> dict[FieldPath, Scalar | None]:
-    """What a request writes, by field path; a cleared field is ``None``."""
-    out: dict[FieldPath, Scalar | None] = {}
-    for name, content in (request.body or {}).items():
-        if name == ATTRIBUTES:
-            assert isinstance(content, Sequence)
-            for item in content:
-                assert isinstance(item, Mapping)
-                out[f"{_ATTRIBUTE}{item['key']}"] = _scalar(item["value"])
-        elif name == INSTALLATION:
-            assert isinstance(content, Mapping)
-            for member, value in content.items():
-                out[f"{_MEMBER}{member}"] = _scalar(value)
-        else:
-            out[name] = _scalar(content)
-    return out
-
-
-def _scalar(value: Json) -> Scalar | None:
-    return value if isinstance(value, (str, bool, int, float)) and value != "" else None
 
 
 def contradicts(record: Record, change: Change, request: Request) -> bool:
@@ -219,7 +82,7 @@ def contradicts(record: Record, change: Change, request: Request) -> bool:
         return False
     if record.deleting or change.action is Action.DELETE:
         return record.deleting != (change.action is Action.DELETE)
-    new = _values(request)
+    new = values_of(request)
     # A profile made anew has none of the fields that an earlier write would bring back.
     anew = record.presence is Presence.GONE
     return any(
@@ -270,7 +133,7 @@ def staleness(change: Change, record: Record | None) -> tuple[Staleness, str]:
             return Staleness.STALE, f"{field.path} moved since the plan was made"
     changed = {field.path for field in change.fields}
     for request in change.requests:
-        for path, value in _values(request).items():
+        for path, value in values_of(request).items():
             if path not in changed and not same(value, _known_value(facts.get(path))):
                 return Staleness.STALE, f"{path} moved since the plan was made"
     return Staleness.CURRENT, ""
@@ -322,7 +185,7 @@ def _written(record: Record, change: Change, request: Request) -> dict[FieldPath
     changed = {field.path for field in change.fields}
     return {
         path: value
-        for path, value in _values(request).items()
+        for path, value in values_of(request).items()
         if path in changed or not same(value, _known_value(record.facts.get(path)))
     }
 
@@ -428,8 +291,3 @@ def gone(record: Record) -> Record:
         unmanaged=(),
         profile_id=None if record.customer_user_id else record.profile_id,
     )
-
-
-def sends_new_device(fields: Sequence[FieldChange]) -> FieldChange | None:
-    """The change of ``device_id``, if there is one."""
-    return next((f for f in fields if f.path == DEVICE_ID and f.op is Op.SET), None)

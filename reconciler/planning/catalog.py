@@ -33,7 +33,6 @@ from reconciler.authoring.validation import validate_document
 from reconciler.authoring.walk import DEFAULTS, STAMP, Listing, Stamp, Walk, read_file
 from reconciler.core.contract import Contract
 from reconciler.core.contract_files import load_contract
-from reconciler.core.planner import is_as_recorded
 from reconciler.core.profiles import Profile, address_of
 from reconciler.errors import Diagnostic, Interrupted, ReconcileError
 from reconciler.planning.index import (
@@ -230,12 +229,7 @@ def _examined(
             continue
         profile = parse_profile(document, contract)
         layout, body = pack(profile, document.source)
-        record = records.get(address or "")
         recorded = None
-        if record is not None and is_as_recorded(
-            profile.paths, profile.values, profile.meta, record.body
-        ):
-            recorded = record.revision, record.checksum
         lifetime = profile.meta.lifetime
         declared.append(Declared(address, profile_id, number, layout, body, lifetime, recorded))
     return Examined(parsed.stamp, parsed.digest, findings, declared, content.sources)

@@ -13,8 +13,12 @@ from itertools import groupby, islice
 from typing import Generic, NamedTuple, TypeVar
 
 from reconciler.core.contract_files import load_contract
-from reconciler.core.plan import MOST_HELD, Accumulator, Change, Lines, line_of
-from reconciler.core.planner import Found, Links, Options, Planner, is_as_recorded
+from reconciler.core.digests import known_digest, wanted_digest
+from reconciler.core.identity import IdentityIndex
+from reconciler.core.options import Options
+from reconciler.core.plan import Accumulator, Change
+from reconciler.core.plan_format import MOST_HELD, PlanLines, line_of
+from reconciler.core.planner import Planner, PlanningTotals
 from reconciler.core.profiles import PROFILE_PREFIX
 from reconciler.core.records import Record
 from reconciler.errors import Interrupted
@@ -38,10 +42,10 @@ _STATE = "state"
 class Planned(Generic[_A]):
     """What came of some addresses in a row."""
 
-    lines: Lines
+    lines: PlanLines
     changes: Sequence[Change] | None
     """Those on the lines, if they were kept."""
-    found: Found
+    found: PlanningTotals
     settled: Sequence[bool]
     """Which of the addresses are as recorded."""
     accumulator: _A
@@ -122,7 +126,7 @@ class Planning:
             worth=lambda batch: len(batch[1]) / _WORTH_A_PROCESS,
             here=local,
         ):
-            planned.found.settled(count)
+            planned.found.add_in_sync(count)
             self._note(cases, planned.settled)
             yield planned
             self._changes += sum(planned.lines.actions.values())
@@ -171,7 +175,7 @@ class Planning:
         self._index.settle(settled)
         self._index.put_others(others)
 
-    def _links(self, *, moved: bool) -> Links | None:
+    def _links(self, *, moved: bool) -> IdentityIndex | None:
         """The records that profiles may be under another address than their own."""
         index, store = self._index, self._store
         strangers = [
@@ -181,7 +185,7 @@ class Planning:
         named = [*_unrecorded(index.identifiers(named=True, settled=moved), store)]
         if not strangers and not named:
             return None
-        links = Links.of(store.records() if named else store.records_of(strangers).values())
+        links = IdentityIndex.of(store.records() if named else store.records_of(strangers).values())
         links.claim(
             (None if address.startswith(PROFILE_PREFIX) else address, profile_id)
             for address, profile_id in _unrecorded(
@@ -193,9 +197,9 @@ class Planning:
 
 def _settled(count: int, accumulator: _A) -> Planned[_A]:
     """Of profiles that are known to be as recorded."""
-    found = Found()
-    found.settled(count)
-    return Planned(Lines.of([]), [], found, [], accumulator.empty())
+    found = PlanningTotals()
+    found.add_in_sync(count)
+    return Planned(PlanLines.of([]), [], found, [], accumulator.empty())
 
 
 # --- a batch -------------------------------------------------------------------------------------
@@ -208,7 +212,7 @@ class _Given(Generic[_A]):
 
     dialect: str
     options: Options
-    links: Links | None
+    links: IdentityIndex | None
     whole: bool
     accumulator: _A
 
@@ -242,8 +246,8 @@ class _Case(NamedTuple):
 def _planned(cases: Sequence[_Case], given: _Given[_A], *, keep: bool = False) -> Planned[_A]:
     """What comes of some cases. The changes themselves, which are most of what there would be to make and to
     carry, are kept only if that is asked for."""
-    planner = Planner(load_contract(given.dialect), given.options, given.links)
-    found = planner.found
+    planner = Planner(load_contract(given.dialect), given.options, identities=given.links)
+    found = planner.totals
     accumulator = given.accumulator.empty()
     changes: list[Change] = []
     lines: list[str] = []
@@ -252,7 +256,7 @@ def _planned(cases: Sequence[_Case], given: _Given[_A], *, keep: bool = False) -
         is_current = stored is not None and stored[:2] == recorded
         packed, file = (None, "") if declared is None else (declared.opened(), declared.file)
         if is_current and packed is not None and not given.whole and _is_as_stored(packed, stored):
-            found.settled(1)
+            found.add_in_sync(1)
             settled.append(True)
             continue
         record = seen if seen is not None or stored is None else stored.record()
@@ -263,14 +267,15 @@ def _planned(cases: Sequence[_Case], given: _Given[_A], *, keep: bool = False) -
             lines.append(line_of(change))
             accumulator.add(change)
         settled.append(found.unchanged > before and is_current and seen is None)
-    return Planned(Lines.of(changes, lines), changes if keep else None, found, settled, accumulator)
+    return Planned(
+        PlanLines.of(changes, lines), changes if keep else None, found, settled, accumulator
+    )
 
 
 def _is_as_stored(packed: Packed, stored: Stored | None) -> bool:
     """Whether a record says what a profile asks for, so that it need not be planned."""
-    return stored is not None and is_as_recorded(
-        packed.paths, packed.values, packed.about, stored.body
-    )
+    wanted = wanted_digest(packed.about, paths=packed.paths, values=packed.values)
+    return stored is not None and wanted is not None and wanted == known_digest(stored.record())
 
 
 # --- pairs ---------------------------------------------------------------------------------------

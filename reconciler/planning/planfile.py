@@ -15,19 +15,14 @@ from typing import BinaryIO, Self
 
 from reconciler.atomicfile import partial_name, write_whole
 from reconciler.authoring.json_schema import verdict_of
-from reconciler.core.plan import (
-    MARK,
+from reconciler.core.plan import Change, Changes, Hazard, Head, Plan, Totals
+from reconciler.core.plan_format import (
+    DIGEST_SIZE,
     MOST_HELD,
-    Change,
-    Changes,
     Conforms,
-    Hazard,
-    Head,
-    Lines,
-    Plan,
+    PlanEncoder,
+    PlanLines,
     Stream,
-    Totals,
-    Writing,
     from_lines,
     from_stream,
     to_lines,
@@ -64,7 +59,7 @@ def read_plan(path: Path) -> Plan:
 
 
 def write_plan(plan: Plan, path: Path) -> None:
-    """Saves a plan as JSON Lines, mode 0600, all or nothing.
+    """Saves a plan as JSON PlanLines, mode 0600, all or nothing.
 
     Raises InputError for what names no file, ReconcileError where it cannot be written.
     """
@@ -161,7 +156,7 @@ class PlanWriter:
 
         Raises InputError for what names no file, ReconcileError where the plan cannot be written.
         """
-        self._writing = Writing(head)
+        self._writing = PlanEncoder(head)
         self._out = out
         self._what = f"the plan {out or 'that is too large for memory'}"
         self._spool = Spool(self._what, folder)
@@ -193,12 +188,12 @@ class PlanWriter:
     @property
     def count(self) -> int:
         """How many changes there are."""
-        return len(self._marks) // MARK
+        return len(self._marks) // DIGEST_SIZE
 
-    def add(self, lines: Lines, changes: Sequence[Change] | None) -> None:
+    def add(self, lines: PlanLines, changes: Sequence[Change] | None) -> None:
         """Take the next lines; ``changes`` are those on them, where they are at hand."""
-        self._writing.passed_all(lines)
-        self._marks += lines.marks
+        self._writing.count_lines(lines)
+        self._marks += lines.digests
         self._spool.write(lines.text)
         if changes is None or self.count > MOST_HELD:
             self._held = None

@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from reconciler.core.plan import Request
-from reconciler.core.transitions import CUSTOMER_HEADER, PROFILE_HEADER
+from reconciler.core.requests import CUSTOMER_HEADER, PROFILE_HEADER
 
 MISSING = frozenset({"profile_does_not_exist", "profile_not_found"})
 """Error codes for a profile that does not exist (adapty-api 6.2, 7.13)."""

@@ -17,7 +17,7 @@ from reconciler.core.outcomes import ApplyReport, Halt, Outcome, Progress, Resul
 from reconciler.core.plan import Action, Change, HazardKind, HazardSeverity, Plan
 from reconciler.core.profiles import PROFILE_PREFIX, Profile
 from reconciler.core.records import Header, JournalEntry, JournalKind, Record, Run, differs
-from reconciler.core.transitions import PROFILE_HEADER
+from reconciler.core.requests import PROFILE_HEADER
 from reconciler.errors import Refused
 from reconciler.remote.change_flow import ChangeFlow, skipped
 from reconciler.remote.context import ApplyContext

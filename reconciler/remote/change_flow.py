@@ -8,14 +8,8 @@ from reconciler.core.outcomes import Failure, Halt, Outcome, Result
 from reconciler.core.plan import Change
 from reconciler.core.profiles import PROFILE_PREFIX
 from reconciler.core.records import JournalKind, Presence, Record
-from reconciler.core.transitions import (
-    CUSTOMER_HEADER,
-    PROFILE_HEADER,
-    Staleness,
-    forgotten,
-    read_recorded,
-    staleness,
-)
+from reconciler.core.requests import CUSTOMER_HEADER, PROFILE_HEADER, read_recorded
+from reconciler.core.transitions import Staleness, forgotten, staleness
 from reconciler.remote.answers import CallResult
 from reconciler.remote.engine import Flow, Step, Writes
 from reconciler.remote.followup import removal_of_undeclared

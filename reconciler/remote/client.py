@@ -12,8 +12,8 @@ import threading
 from collections.abc import Callable
 from typing import Protocol, assert_never
 
+from reconciler.core.options import Rate
 from reconciler.core.plan import Request
-from reconciler.core.transitions import Rate
 from reconciler.remote.answers import MISSING, Answer, CallResult
 from reconciler.remote.pacing import Clock, Pace, SystemClock, Verdict
 from reconciler.remote.transport import HttpTransport

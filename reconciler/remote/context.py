@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from reconciler.core.options import RequestOptions
 from reconciler.core.outcomes import Progress, Result
-from reconciler.core.transitions import Sending
 from reconciler.remote.engine import Calls
 
 
@@ -55,6 +55,6 @@ class ApplyContext:
     clock: RunClock
     gate: Gate
     listener: ApplyListener = field(default_factory=ApplyListener)
-    sending: Sending = field(default_factory=Sending)
+    sending: RequestOptions = field(default_factory=RequestOptions)
     quiet_period: float = 60.0
     """Seconds that a different value waits after a write of unknown outcome (see `contradicts`)."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from reconciler.core.contract import ATTRIBUTES, Clear
 from reconciler.core.plan import Action, Basis, Change, FieldChange, Op, Request
 from reconciler.core.records import Record
-from reconciler.core.transitions import CUSTOMER_HEADER, PROFILE_HEADER, read
+from reconciler.core.requests import CUSTOMER_HEADER, PROFILE_HEADER, read
 from reconciler.remote.answers import Answer
 
 

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import Protocol
 
-from reconciler.core.transitions import Rate
+from reconciler.core.options import Rate
 
 MARGIN = 1.015
 """Our second is longer by this factor. The time between departure and arrival differs from one request to

@@ -8,7 +8,8 @@ from typing import NamedTuple
 from reconciler.core.contract import ATTRIBUTES
 from reconciler.core.outcomes import Drift, DriftKind
 from reconciler.core.records import Known, Presence, Record, differs
-from reconciler.core.transitions import Observed, gone, observed, read_recorded
+from reconciler.core.requests import read_recorded
+from reconciler.core.transitions import Observed, gone, observed
 from reconciler.errors import Refused
 from reconciler.remote.answers import Answer, CallResult, ProfileData
 from reconciler.remote.engine import Calls, Engine, Flow, Step, Writes

@@ -8,7 +8,8 @@ from typing import TypeAlias
 from reconciler.core.outcomes import Halt
 from reconciler.core.plan import Change, Request
 from reconciler.core.records import JournalEntry, JournalKind, Record
-from reconciler.core.transitions import request_digest, without_expired_mark
+from reconciler.core.requests import request_digest
+from reconciler.core.transitions import without_expired_mark
 from reconciler.remote.answers import Answer
 from reconciler.remote.context import ApplyContext
 from reconciler.remote.engine import Step, Writes

@@ -9,9 +9,8 @@ from reconciler.core.contract import ATTRIBUTES, INSTALLATION
 from reconciler.core.outcomes import Failure, Halt, Outcome, Result
 from reconciler.core.plan import Action, Change, FieldChange, Request
 from reconciler.core.records import JournalEntry, JournalKind, Record
+from reconciler.core.requests import CUSTOMER_HEADER, PLATFORM_HEADER, read_recorded
 from reconciler.core.transitions import (
-    CUSTOMER_HEADER,
-    PLATFORM_HEADER,
     Observed,
     accepted,
     attempted,
@@ -19,7 +18,6 @@ from reconciler.core.transitions import (
     forgotten,
     gone,
     observed,
-    read_recorded,
 )
 from reconciler.remote.answers import Answer, CallResult, ProfileData
 from reconciler.remote.engine import Step, Writes

@@ -6,7 +6,8 @@ import json
 from collections.abc import Iterator, Sequence
 
 from reconciler.core.outcomes import ApplyReport, Drift, Halt, Progress, Result
-from reconciler.core.plan import Plan, to_lines
+from reconciler.core.plan import Plan
+from reconciler.core.plan_format import to_lines
 from reconciler.errors import Diagnostic, ExitCode, ReconcileError
 from reconciler.reports.tally import count_by_severity
 from reconciler.reports.view import PlanView

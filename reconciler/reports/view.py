@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 from urllib.parse import quote
 
+from reconciler.core.options import Rate
 from reconciler.core.plan import (
     Action,
     Basis,
@@ -28,7 +29,6 @@ from reconciler.core.plan import (
     Request,
     Scope,
 )
-from reconciler.core.transitions import Rate
 from reconciler.errors import Source
 from reconciler.reports.tally import GroupKey, Tally, TemplateGroup, group_key
 from reconciler.reports.wording import (

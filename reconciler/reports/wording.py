@@ -11,9 +11,9 @@ from functools import cache, lru_cache
 from math import ceil
 from typing import NamedTuple, assert_never
 
+from reconciler.core.options import Rate
 from reconciler.core.outcomes import Progress
 from reconciler.core.plan import Basis, FieldChange, LineAuthor, Op, Request
-from reconciler.core.transitions import Rate
 from reconciler.values import quoted, shown, spelled
 
 shown_often = lru_cache(maxsize=4096)(shown)

@@ -25,11 +25,13 @@ from reconciler.config.reader import find_config, load_config, plain_config
 from reconciler.config.settings import Config, Environment
 from reconciler.core.contract import ATTRIBUTES, DEVICE_ID, Clear
 from reconciler.core.lifetimes import is_time, seconds_of
+from reconciler.core.options import Rate
 from reconciler.core.outcomes import Failure, Result
 from reconciler.core.plan import Plan
 from reconciler.core.profiles import Profile
 from reconciler.core.records import Known, Record
-from reconciler.core.transitions import Observed, Rate, headers
+from reconciler.core.requests import headers
+from reconciler.core.transitions import Observed
 from reconciler.emulator.api import Emulator
 from reconciler.emulator.server import EmulatorServer
 from reconciler.errors import ReconcileError, Refused, Source, UsageError

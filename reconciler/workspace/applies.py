@@ -9,11 +9,11 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from reconciler.config.settings import Environment
+from reconciler.core.options import Rate
 from reconciler.core.outcomes import ApplyReport, Outcome, Progress, Result
 from reconciler.core.plan import Plan
 from reconciler.core.profiles import Profile
 from reconciler.core.records import by_address
-from reconciler.core.transitions import Rate
 from reconciler.remote.applier import Applier, check_plan
 from reconciler.remote.context import ApplyContext, ApplyListener, Gate, RunClock
 from reconciler.remote.engine import StateWriteFailed

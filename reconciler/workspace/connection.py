@@ -9,8 +9,8 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from reconciler.config.settings import EMULATOR, Environment
+from reconciler.core.options import Rate
 from reconciler.core.plan import Request
-from reconciler.core.transitions import Rate
 from reconciler.errors import InputError
 from reconciler.remote.answers import Answer
 from reconciler.remote.engine import Calls

@@ -17,12 +17,12 @@ from reconciler.authoring.documents import Document
 from reconciler.config.reader import load_config
 from reconciler.config.settings import Config, Environment
 from reconciler.core.contract import Contract
+from reconciler.core.options import Rate, Selection
 from reconciler.core.outcomes import ApplyReport, Drift, Progress, Result
 from reconciler.core.plan import LineAuthor, NullAccumulator, Plan
-from reconciler.core.planner import Selection
 from reconciler.core.profiles import Profile
 from reconciler.core.records import Export
-from reconciler.core.transitions import Observed, Rate
+from reconciler.core.transitions import Observed
 from reconciler.errors import Diagnostic, Source
 from reconciler.planning.catalog import Profiles
 from reconciler.planning.workers import Told

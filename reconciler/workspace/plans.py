@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from reconciler.authoring.walk import DEFAULTS
 from reconciler.config.settings import Config, Environment
+from reconciler.core.options import Options, RequestOptions, Selection
 from reconciler.core.plan import Accumulator, Hazard, HazardKind, LineAuthor, Mode, Plan, Scope
-from reconciler.core.planner import Options, Planner, Selection, expired, make_plan, make_removal
+from reconciler.core.planner import Planner, make_plan
 from reconciler.core.profiles import Profile, address_of
 from reconciler.core.records import Header, Record, by_address
-from reconciler.core.transitions import Sending
+from reconciler.core.removal import expired, make_removal
 from reconciler.errors import Diagnostic
 from reconciler.planning.catalog import Declarations, State
 from reconciler.planning.pipeline import Planning
@@ -159,7 +160,7 @@ class Plans:
         if findings := [*declarations.findings, *self._expiry_warnings(declarations)]:
             request.on_findings(findings)
         planner = Planner(self._sources.contract, options)
-        totals, sums = planner.found, accumulator.empty()
+        totals, sums = planner.totals, accumulator.empty()
         planning = Planning(
             declarations.index,
             self._state.store,
@@ -183,7 +184,7 @@ class Plans:
             changes, plan_totals = writer.finish(
                 totals.orphans, planner.hazards(writer.count), totals.unchanged
             )
-        return planner.finish(header, changes, plan_totals), sums
+        return planner.finish(header, changes, totals=plan_totals), sums
 
     def _limited(
         self, options: Options, since: str | None, *, profiles: Iterable[Profile]
@@ -328,15 +329,15 @@ class Plans:
             reassert=reassert,
             refreshed=refreshed,
             selection=selection,
-            sending=sending_of(environment),
+            requests=sending_of(environment),
             max_changes=environment.max_changes,
             max_delete=environment.max_delete,
         )
 
 
-def sending_of(environment: Environment) -> Sending:
+def sending_of(environment: Environment) -> RequestOptions:
     """How requests are written for an environment."""
-    return Sending(environment.delete_attribute_with, environment.send_ip_country_always)
+    return RequestOptions(environment.delete_attribute_with, environment.send_ip_country_always)
 
 
 def _needs_every_profile(options: Options) -> bool:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 
 from reconciler.config.settings import Environment
+from reconciler.core.options import Selection
 from reconciler.core.outcomes import Drift, DriftKind
-from reconciler.core.planner import Selection
 from reconciler.core.profiles import Profile
 from reconciler.core.records import Record
 from reconciler.core.transitions import Observed, without_expired_mark

@@ -23,7 +23,7 @@ from reconciler.config.buildinfo import build_info
 from reconciler.config.settings import Config, Environment
 from reconciler.core.contract import Contract
 from reconciler.core.contract_files import load_contract
-from reconciler.core.planner import Selection
+from reconciler.core.options import Selection
 from reconciler.core.profiles import Profile
 from reconciler.errors import Diagnostic, InputError, ReconcileError, Source, UsageError, error
 from reconciler.planning.catalog import (

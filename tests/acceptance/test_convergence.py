@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reconciler.core.plan import from_lines, to_lines
+from reconciler.core.plan_format import from_lines, to_lines
 from tests.support.worlds import World
 
 TEXT = st.text(alphabet="abcdefXYZ 0123456789", min_size=1, max_size=12).filter(str.strip)

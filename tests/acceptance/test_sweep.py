@@ -11,8 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from reconciler import Refused, Workspace
-from reconciler.core.planner import expired
 from reconciler.core.records import Presence
+from reconciler.core.removal import expired
 from reconciler.emulator import Emulator, EmulatorServer, parse_fault
 from reconciler.remote.answers import Answer, CallResult
 from reconciler.testing.sandbox import InstantClock

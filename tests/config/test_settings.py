@@ -10,8 +10,7 @@ import pytest
 from reconciler.config.settings import Config, parse_rate
 from reconciler.config.template import TEMPLATE
 from reconciler.core.contract import Clear, Dialect
-from reconciler.core.planner import Count
-from reconciler.core.transitions import Rate
+from reconciler.core.options import Count, Rate
 from reconciler.errors import Diagnostic, ExitCode, UsageError
 from tests.support.configurations import LOCAL, production
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from reconciler.core import plan as plans
+from reconciler.core import plan_format as plans
 from reconciler.core.contract import Clear, Contract, Dialect, length, normalise, profile_schema
 from reconciler.core.contract_files import generated, load_contract
 from reconciler.core.plan import Action, Basis, Change, FieldChange, Hazard, Mode, Op, Plan, Request
@@ -21,6 +21,7 @@ from reconciler.core.records import Export, Fact, Header, Known, Presence, Recor
 from reconciler.errors import Source
 from reconciler.resources import load_schema
 from reconciler.values import Scalar
+from tests.support.plans import plan_with
 
 ROOT = Path(__file__).parent.parent.parent
 BOTH = pytest.mark.parametrize("dialect", [dialect.value for dialect in Dialect])
@@ -291,7 +292,7 @@ CHANGES = built(
     protect=st.booleans(),
 )
 PLANS = built(
-    Plan,
+    plan_with,
     environment=TEXTS,
     mode=st.sampled_from(Mode),
     lineage=st.none() | TEXTS,
@@ -328,7 +329,7 @@ def test_a_plan_keeps_to_its_schema(plan: Plan) -> None:
 
 def test_every_line_of_a_saved_plan_keeps_to_its_schema() -> None:
     change = Change("a", Action.FORGET, "r", hazards=(Hazard("link", "m"),), protect=True)
-    plan = Plan("local", Mode.PRUNE, None, 0, None, (change,), ("b",), 1)
+    plan = plan_with([change], mode=Mode.PRUNE, orphans=("b",), unchanged=1)
     lines = [json.loads(line) for line in plans.to_lines(plan)]
     names = ("header", "change", "footer")
     assert [errors("plan", line, name) for line, name in zip(lines, names, strict=True)] == [
@@ -341,5 +342,5 @@ def test_every_line_of_a_saved_plan_keeps_to_its_schema() -> None:
 def test_a_plan_with_authorisation_does_not_keep_to_its_schema() -> None:
     request = Request("GET", "/", {"Authorization": "Api-Key x"})
     change = Change("a", Action.CREATE, "r", requests=(request,))
-    plan = Plan("local", Mode.ADDITIVE, None, 0, None, (change,), (), 0)
+    plan = plan_with([change])
     assert errors("plan", plans.encode(plan)) != []

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from reconciler.core.contract_files import load_contract
 from reconciler.core.digests import SIZE, known_digest, wanted_digest
+from reconciler.core.options import Options
 from reconciler.core.plan import Plan
-from reconciler.core.planner import Options, make_plan
+from reconciler.core.planner import make_plan
 from reconciler.core.profiles import ProfileMeta, make_profile
 from reconciler.core.records import Fact, Header, Known, Presence, Record
 from reconciler.errors import Source

@@ -8,7 +8,8 @@ import pytest
 
 from reconciler.core.contract import Clear
 from reconciler.core.contract_files import load_contract
-from reconciler.core.planner import Options, make_plan
+from reconciler.core.options import Options
+from reconciler.core.planner import make_plan
 from reconciler.core.records import by_address
 from tests.support.worlds import World, profiles_of
 

@@ -15,19 +15,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from reconciler.core.plan import (
-    Action,
-    Basis,
-    Change,
-    FieldChange,
-    Hazard,
-    Op,
-    Plan,
-    encode,
-    from_lines,
-    line_of,
-    to_lines,
-)
+from reconciler.core.plan import Action, Basis, Change, FieldChange, Hazard, Op, Plan
+from reconciler.core.plan_format import encode, from_lines, line_of, to_lines
 from reconciler.core.record_codec import decode_export, encode_export
 from reconciler.core.records import Export
 from reconciler.errors import ReconcileError, Refused

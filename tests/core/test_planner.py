@@ -6,27 +6,15 @@ import random
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from reconciler.core.contract import Clear, Contract, normalise
 from reconciler.core.contract_files import load_contract
+from reconciler.core.options import Cap, Count, Options, RequestOptions, Selection, Share
 from reconciler.core.plan import Action, Basis, Change, Op, Plan
-from reconciler.core.planner import (
-    Cap,
-    Count,
-    Options,
-    Selection,
-    Share,
-    is_as_recorded,
-    make_plan,
-)
-from reconciler.core.profiles import Profile, ProfileMeta, address_of
-from reconciler.core.record_codec import encode_record
+from reconciler.core.planner import make_plan
+from reconciler.core.profiles import Profile, address_of
 from reconciler.core.records import Fact, Header, Known, Presence, Record
-from reconciler.core.transitions import Sending
 from reconciler.errors import Diagnostic, Source
-from reconciler.values import canonical
 
 PROFILE_ID = "3286abd3-48b0-4e9c-a5f6-ac0a006804a6"
 DEVICE = "3fa85f64-5717-4562-b3fc-2c963f66afa6"
@@ -238,7 +226,7 @@ def test_a_deleted_attribute_can_be_sent_empty() -> None:
     made = plan_of(
         profile(),
         recorded=(record(facts={"custom_attributes.a": Fact.of("x")}),),
-        sending=Sending(delete_attribute_with=Clear.EMPTY),
+        requests=RequestOptions(delete_attribute_with=Clear.EMPTY),
     )
     assert body_of(made) == {"custom_attributes": [{"key": "a", "value": ""}]}
 
@@ -444,7 +432,7 @@ def test_ip_country_is_repeated_when_the_environment_asks_for_it() -> None:
     made = plan_of(
         profile(values={"first_name": "Ann", "ip_country": "FR"}),
         recorded=(record(facts={"ip_country": Fact.of("FR"), "first_name": Fact.of("Jane")}),),
-        sending=Sending(send_ip_country_always=True),
+        requests=RequestOptions(send_ip_country_always=True),
     )
     assert body_of(made) == {"first_name": "Ann", "ip_country": "FR"}
     assert only(made).hazards == ()
@@ -487,107 +475,3 @@ def test_every_field_of_the_contract_can_be_set_alone(contract: Contract) -> Non
             continue
         value = True if field.schema["type"] == "boolean" else "x"
         assert body_of(plan_of(profile(values={path: value}))) == {path: value}
-
-
-# --- as recorded ---------------------------------------------------------------------------------
-
-PATHS = (
-    "email",
-    "first_name",
-    "custom_attributes.a%sb",
-    'custom_attributes."known":"value"',
-    "installation_meta.locale",
-)
-TEXTS = st.sampled_from(["", "Zoë", '"', ',"observed":true', "\\", "%s", "\x7f", "\U0001f600", "5"])
-SCALARS = st.one_of(
-    TEXTS,
-    st.booleans(),
-    st.integers(-(2**70), 2**70),
-    st.floats(allow_nan=False),
-    st.sampled_from([1]),
-).filter(lambda value: value not in (float("inf"), float("-inf")))
-VALUES = st.dictionaries(st.sampled_from(PATHS), st.none() | SCALARS)
-
-
-def about(address: str = "jane", **extra: Any) -> ProfileMeta:
-    return ProfileMeta(address, None, None, False, (), (), **extra)
-
-
-def kept(of: Record) -> str:
-    """The text in which the store keeps a record."""
-    return canonical(encode_record(of) | {"revision": 0})
-
-
-@given(VALUES, st.sets(st.sampled_from(PATHS)))
-def test_a_record_of_what_is_wanted_is_told_from_its_text(
-    values: dict[str, Any], observed: set[str]
-) -> None:
-    facts = {path: Fact.of(value, observed=path in observed) for path, value in values.items()}
-    text = kept(record(facts=facts, created_at=1.5, labels=("a",), timestamp=7))
-    assert is_as_recorded(tuple(values), [*values.values()], about(), text)
-
-
-@given(
-    VALUES,
-    VALUES,
-    st.sampled_from([*Known]),
-    st.sampled_from([*Presence]),
-    st.booleans(),
-    st.sampled_from(["jane", "joe", None]),
-)
-def test_what_counts_as_recorded_has_nothing_to_be_planned(
-    wanted: dict[str, Any],
-    recorded: dict[str, Any],
-    known: Known,
-    presence: Presence,
-    deleting: bool,
-    customer: str | None,
-) -> None:
-    facts = {path: Fact.of(value) for path, value in {**wanted, **recorded}.items()}
-    if recorded:
-        path = min(recorded)
-        facts[path] = facts[path]._replace(known=known)
-    there = record(facts=facts, presence=presence, deleting=deleting, customer_user_id=customer)
-    paths, values = tuple(wanted), [*wanted.values()]
-    if not is_as_recorded(paths, values, about(), kept(there)):
-        return
-    desired = Profile(
-        *("jane", "jane", None, None, wanted, frozenset(), False, ()),
-        source=Source("jane.yaml", 1, 1),
-        lines={},
-    )
-    made = plan_of(desired, recorded=(there,))
-    assert isinstance(made, Plan)
-    assert made.is_empty
-    assert made.unchanged == 1
-
-
-@pytest.mark.parametrize(
-    "differs",
-    [
-        record(facts={"first_name": Fact.of("Jane"), "email": Fact.of("j@example.com")}),
-        record(facts={"first_name": Fact.of("Joan")}),
-        record(facts={}),
-        record(facts={"first_name": Fact(Known.UNCERTAIN, "Jane")}),
-        record(facts={"first_name": Fact.of("Jane")}, presence=Presence.GONE),
-        record(facts={"first_name": Fact.of("Jane")}, presence=Presence.UNCONFIRMED),
-        record(facts={"first_name": Fact.of("Jane")}, deleting=True),
-        record(facts={"first_name": Fact.of("Jane")}, customer_user_id="joe"),
-        record("joe", facts={"first_name": Fact.of("Jane")}, customer_user_id="jane"),
-    ],
-)
-def test_a_record_that_says_something_else_is_not_as_recorded(differs: Record) -> None:
-    assert is_as_recorded(
-        ("first_name",), ["Jane"], about(), kept(record(facts={"first_name": Fact.of("Jane")}))
-    )
-    assert not is_as_recorded(("first_name",), ["Jane"], about(), kept(differs))
-
-
-def test_a_profile_that_is_more_than_its_fields_is_looked_into() -> None:
-    text = kept(record(facts={"first_name": Fact.of("Jane")}))
-    for more in (
-        about(exclusive=True),
-        about()._replace(forget=("email",)),
-        about()._replace(profile_id=DEVICE),
-    ):
-        assert not is_as_recorded(("first_name",), ["Jane"], more, text)

@@ -22,7 +22,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from reconciler.authoring import walk as files
 from reconciler.authoring.placeholders import PlaceholderValues
-from reconciler.core.plan import to_lines
+from reconciler.core.plan_format import to_lines
 from reconciler.core.records import Fact, Known, Presence, Record
 from reconciler.errors import InputError, ReconcileError, Source
 from reconciler.planning import catalog as declarations

@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from benchmarks.corpora import document
-from reconciler.core.plan import Plan, to_lines
-from reconciler.core.planner import Options, make_plan
+from reconciler.core.options import Options
+from reconciler.core.plan import Plan
+from reconciler.core.plan_format import to_lines
+from reconciler.core.planner import make_plan
 from reconciler.core.records import Fact, Record
 from reconciler.errors import ReconcileError
 from reconciler.planning import pipeline as planning

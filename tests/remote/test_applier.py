@@ -9,7 +9,8 @@ import pytest
 from reconciler.core.outcomes import Failure, Halt, Outcome
 from reconciler.core.plan import Action, Plan
 from reconciler.core.records import Fact, Known, Presence
-from reconciler.core.transitions import PATH, Observed, observed
+from reconciler.core.requests import PATH
+from reconciler.core.transitions import Observed, observed
 from reconciler.errors import Refused
 from reconciler.remote.applier import check_plan
 from tests.support.worlds import (

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reconciler.core.plan import Request
-from reconciler.core.transitions import PATH
+from reconciler.core.requests import PATH
 from reconciler.remote.answers import Answer, CallResult
 from reconciler.remote.client import Client
 

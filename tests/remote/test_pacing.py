@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.core.transitions import Rate
+from reconciler.core.options import Rate
 from reconciler.remote.pacing import FASTEST, MARGIN, UNLIMITED_WINDOW, Pace, Verdict
 
 

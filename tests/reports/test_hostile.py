@@ -32,7 +32,6 @@ from reconciler.core.plan import (
     LineAuthor,
     Mode,
     Op,
-    Plan,
     Request,
     Scope,
 )
@@ -44,6 +43,7 @@ from reconciler.reports.plan_text import plan_text
 from reconciler.reports.text import diagnostics_text, result_line
 from reconciler.reports.view import Links, PlanView
 from reconciler.values import shown
+from tests.support.plans import plan_with
 
 SAMPLES = (
     "<script>alert(1)</script>",
@@ -145,17 +145,16 @@ def plan_of(texts: Iterator[str], changes: int) -> tuple[PlanView, list[str]]:
             )
         )
         blame[address, path] = LineAuthor(text(), text(), "2026-01-01", "")
-    plan = Plan(
-        text(),
-        Mode.PRUNE,
-        text(),
-        1,
-        None,
-        tuple(made),
-        (text(),),
-        1,
-        (Hazard("max_changes", text()),),
-        Scope((text(),), (text(),), text()),
+    plan = plan_with(
+        made,
+        environment=text(),
+        mode=Mode.PRUNE,
+        lineage=text(),
+        serial=1,
+        orphans=(text(),),
+        unchanged=1,
+        hazards=(Hazard("max_changes", text()),),
+        scope=Scope((text(),), (text(),), text()),
     )
     return PlanView.of(plan, blame=blame, links=LINKS), used
 

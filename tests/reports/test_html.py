@@ -18,7 +18,7 @@ from reconciler.reports.view import Links, PlanView
 from tests.reports.test_hostile import harmless, hostile, plan_of
 from tests.support.browser import PROGRAM, Browser
 from tests.support.golden import VIEWS
-from tests.support.plans import EMPTY
+from tests.support.plans import EMPTY, plan_with
 
 in_browser = pytest.mark.skipif(
     PROGRAM is None, reason="no Chromium here: `make browser` installs Debian's"
@@ -83,7 +83,7 @@ def many(number: int) -> Plan:
                 labels=(f"team-{index % 3}",),
             )
 
-    return Plan("local", Mode.PRUNE, None, 0, None, tuple(changes()), (), 0)
+    return plan_with(changes(), mode=Mode.PRUNE)
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from reconciler.core.plan import Action, Basis, Change, FieldChange, Hazard, Mod
 from reconciler.errors import Source, error, warning
 from reconciler.reports.markdown import LEAST, LIMIT, diagnostics_markdown, marker, plan_markdown
 from reconciler.reports.view import Links, PlanView
-from tests.support.plans import EVERYTHING, LINKS, SMALL
+from tests.support.plans import EVERYTHING, LINKS, SMALL, plan_with
 
 
 def large(changes: int, *, length: int = 20) -> Plan:
@@ -34,15 +34,14 @@ def large(changes: int, *, length: int = 20) -> Plan:
             source=Source(f"profiles/{number}.yaml", 1),
         )
 
-    return Plan(
-        "production",
-        Mode.PRUNE,
-        "lineage",
-        1,
-        None,
-        tuple(change(number) for number in range(changes)),
-        tuple(f"orphan-{number}" for number in range(1000)),
-        7,
+    return plan_with(
+        (change(number) for number in range(changes)),
+        environment="production",
+        mode=Mode.PRUNE,
+        lineage="lineage",
+        serial=1,
+        orphans=tuple(f"orphan-{number}" for number in range(1000)),
+        unchanged=7,
     )
 
 

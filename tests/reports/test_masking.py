@@ -13,7 +13,8 @@ import yaml
 from reconciler.core.contract import ATTRIBUTES, Contract
 from reconciler.core.contract_files import load_contract
 from reconciler.core.outcomes import Outcome, Result
-from reconciler.core.plan import Action, encode
+from reconciler.core.plan import Action
+from reconciler.core.plan_format import encode
 from reconciler.core.records import Fact, Known, Record
 from reconciler.errors import Source, error
 from reconciler.reports.json import plan_json

@@ -10,35 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.core.plan import (
-    Action,
-    Basis,
-    Change,
-    FieldChange,
-    Hazard,
-    Mode,
-    Op,
-    Plan,
-    Request,
-)
-from reconciler.core.transitions import Rate
+from reconciler.core.options import Rate
+from reconciler.core.plan import Action, Basis, Change, FieldChange, Hazard, Op, Plan, Request
 from reconciler.errors import Source
 from reconciler.reports.plan_text import plan_text, plan_text_parts
 from reconciler.reports.view import PlanView
-from tests.support.plans import EVERYTHING, FIELDS, PATH
+from tests.support.plans import EVERYTHING, FIELDS, PATH, plan_with
 
 
 def plan_of(*changes: Change, **settings: Any) -> Plan:
-    defaults: dict[str, Any] = {
-        "environment": "local",
-        "mode": Mode.ADDITIVE,
-        "lineage": None,
-        "serial": 0,
-        "application": None,
-        "orphans": (),
-        "unchanged": 0,
-    }
-    return Plan(changes=changes, **{**defaults, **settings})
+    return plan_with(changes, **settings)
 
 
 def changed(*fields: FieldChange, action: Action = Action.UPDATE, **extra: Any) -> Change:

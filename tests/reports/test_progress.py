@@ -8,9 +8,10 @@ import json
 import pytest
 
 from reconciler.core.outcomes import ApplyReport, Failure, Halt, Outcome, Progress, Result
-from reconciler.core.plan import Action, Change, Mode, Plan
+from reconciler.core.plan import Action, Change, Plan
 from reconciler.errors import ExitCode, ReconcileError
 from reconciler.reports.progress import Events, Lines
+from tests.support.plans import plan_with
 
 APPLIED = Result("jane", Action.UPDATE, Outcome.APPLIED)
 FAILED = Result("joe", Action.UPDATE, Outcome.FAILED, "no \x1b[31m", "abc", failure=Failure.REFUSED)
@@ -20,7 +21,7 @@ HALFWAY = Progress(total=100, done=40, failed=1, under_way=3, requests=44, rate=
 
 def plan(changes: int = 3) -> Plan:
     made = tuple(Change(f"u{number:04}", Action.UPDATE, "1 to set") for number in range(changes))
-    return Plan("local", Mode.ADDITIVE, None, 0, None, made, (), 0)
+    return plan_with(made)
 
 
 def report(**outcomes: int) -> ApplyReport:

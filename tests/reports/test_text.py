@@ -9,15 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.core.outcomes import ApplyReport, Drift, DriftKind, Outcome, Result
-from reconciler.core.plan import (
-    Action,
-    Basis,
-    Change,
-    FieldChange,
-    Hazard,
-    Op,
-    Request,
-)
+from reconciler.core.plan import Action, Basis, Change, FieldChange, Hazard, Op, Request
 from reconciler.core.records import Fact, Known, Record
 from reconciler.errors import Source, error, warning
 from reconciler.reports.json import change_event, diagnostics_json, drift_json, plan_json

@@ -4,16 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from reconciler.core.plan import (
-    Action,
-    Change,
-    Hazard,
-    HazardKind,
-    HazardScope,
-    HazardSeverity,
-    from_lines,
-    to_lines,
-)
+from reconciler.core.plan import Action, Change, Hazard, HazardKind, HazardScope, HazardSeverity
+from reconciler.core.plan_format import from_lines, to_lines
 from reconciler.reports.view import PlanView, severity_rank
 from tests.support.plans import EVERYTHING
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from reconciler.core.contract_files import load_contract
+from reconciler.core.options import Rate
 from reconciler.core.plan import Plan
-from reconciler.core.transitions import Rate
 from reconciler.reports import ci, markdown
 from reconciler.reports.html import load_template, plan_html
 from reconciler.reports.json import diagnostics_json, plan_json

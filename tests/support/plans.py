@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from hypothesis import strategies as st
 
 from reconciler.core.plan import (
@@ -10,6 +12,7 @@ from reconciler.core.plan import (
     Change,
     FieldChange,
     Hazard,
+    Head,
     LineAuthor,
     Mode,
     Op,
@@ -17,6 +20,7 @@ from reconciler.core.plan import (
     Request,
     Scope,
 )
+from reconciler.core.plan_format import assemble_plan
 from reconciler.errors import Diagnostic, Source, error, warning
 from reconciler.reports.view import Links
 from reconciler.values import Tag
@@ -33,7 +37,30 @@ def patch(address: str, body: dict[str, object], *, fallback: str | None = None)
     return Request("PATCH", PATH, {"adapty-customer-user-id": address}, body, fallback)  # type: ignore[arg-type]
 
 
-EVERYTHING = Plan(
+def plan_with(
+    changes: Iterable[Change] = (),
+    *,
+    environment: str = "local",
+    mode: Mode = Mode.ADDITIVE,
+    lineage: str | None = None,
+    serial: int = 0,
+    application: str | None = None,
+    orphans: tuple[str, ...] = (),
+    unchanged: int = 0,
+    hazards: tuple[Hazard, ...] = (),
+    scope: Scope = Scope(),  # noqa: B008
+) -> Plan:
+    """A plan of some changes; the rest is as in a plan of an empty state."""
+    return assemble_plan(
+        Head(environment, mode, lineage, serial, application, scope),
+        changes=tuple(changes),
+        orphans=orphans,
+        unchanged=unchanged,
+        hazards=hazards,
+    )
+
+
+EVERYTHING = plan_with(
     environment="production",
     mode=Mode.PRUNE,
     lineage="6d0c2c2e-3e4b-4c1c-9f9e-1f0a4b8f7a55",
@@ -191,15 +218,15 @@ EVERYTHING = Plan(
     ),
 )
 
-EMPTY = Plan("local", Mode.ADDITIVE, None, 0, None, (), (), 3)
+EMPTY = plan_with(unchanged=3)
 
-SMALL = Plan(
-    "local",
-    Mode.ADDITIVE,
-    "6d0c2c2e-3e4b-4c1c-9f9e-1f0a4b8f7a55",
-    4,
-    None,
-    (
+SMALL = plan_with(
+    environment="local",
+    mode=Mode.ADDITIVE,
+    lineage="6d0c2c2e-3e4b-4c1c-9f9e-1f0a4b8f7a55",
+    serial=4,
+    application=None,
+    changes=(
         Change(
             "qa-jane",
             Action.UPDATE,
@@ -224,8 +251,8 @@ SMALL = Plan(
             labels=("qa",),
         ),
     ),
-    (),
-    98,
+    orphans=(),
+    unchanged=98,
 )
 
 BLAME = {

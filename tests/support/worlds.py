@@ -11,9 +11,10 @@ from typing import Any
 from reconciler.authoring.declare import profile_of
 from reconciler.authoring.documents import Document
 from reconciler.core.contract_files import load_contract
+from reconciler.core.options import Options
 from reconciler.core.outcomes import ApplyReport, Result
 from reconciler.core.plan import Plan, Request
-from reconciler.core.planner import Options, make_plan
+from reconciler.core.planner import make_plan
 from reconciler.core.profiles import Profile
 from reconciler.core.records import by_address
 from reconciler.emulator import Emulator

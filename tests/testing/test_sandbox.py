@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reconciler import InputError, UsageError, Workspace
-from reconciler.core.plan import encode
+from reconciler.core.plan_format import encode
 from reconciler.core.record_codec import encode_export
 
 Write = Callable[[str, str], Path]

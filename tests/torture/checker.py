@@ -13,7 +13,7 @@ from typing import Any
 
 from reconciler.core.plan import Request
 from reconciler.core.records import JournalKind, Known, Presence, Record
-from reconciler.core.transitions import PATH, request_digest
+from reconciler.core.requests import PATH, request_digest
 from tests.torture.world import Effect, Ended, Project
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from reconciler.core.outcomes import Outcome, Result
 from reconciler.core.plan import Action, Change, Request
 from reconciler.core.records import JournalEntry, JournalKind, Known, Presence, Record
-from reconciler.core.transitions import PROFILE_HEADER
+from reconciler.core.requests import PROFILE_HEADER
 from reconciler.remote.answers import Answer, CallResult
 from reconciler.values import FieldPath
 from tests.torture.simulated import Existing, Remote, SimulatedStore, Values, content, slot_of

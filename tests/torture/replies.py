@@ -27,7 +27,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from reconciler.core.plan import Request
-from reconciler.core.transitions import PATH
+from reconciler.core.requests import PATH
 from reconciler.remote.answers import Answer, CallResult
 from reconciler.remote.client import Client
 from tests.torture.tally import Tally

@@ -17,7 +17,7 @@ from reconciler.core.contract_files import load_contract
 from reconciler.core.plan import Request
 from reconciler.core.profiles import Profile
 from reconciler.core.records import Header, JournalEntry, JournalKind, Record, Run
-from reconciler.core.transitions import CUSTOMER_HEADER, PROFILE_HEADER
+from reconciler.core.requests import CUSTOMER_HEADER, PROFILE_HEADER
 from reconciler.errors import Source
 from reconciler.remote.answers import Answer, CallResult, ProfileData
 from reconciler.values import FieldPath, Scalar

@@ -19,9 +19,10 @@ from random import Random
 from typing import Any
 from unittest.mock import patch
 
+from reconciler.core.options import Options
 from reconciler.core.outcomes import DriftKind, Result
 from reconciler.core.plan import Change, Mode, Plan, Totals
-from reconciler.core.planner import Options, make_plan
+from reconciler.core.planner import make_plan
 from reconciler.core.records import Record
 from reconciler.core.transitions import without_expired_mark
 from reconciler.errors import ReconcileError
@@ -523,7 +524,7 @@ class _Torn:
         raise Failing("the plan was altered while it was in use")
 
 
-_EMPTY = Plan("local", Mode.PRUNE, None, 0, None, (), (), 0, totals=_TOTALS)
+_EMPTY = Plan("local", Mode.PRUNE, None, 0, None, (), (), 0, _TOTALS)
 
 
 def _all_that_plans_see(record: Record) -> tuple[object, ...]:

@@ -1,0 +1,102 @@
+"""What a plan is made with besides files and state: selection, caps, and how requests are rendered. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import NamedTuple, TypeAlias
+
+from reconciler.core.contract import Clear
+
+
+class RequestOptions(NamedTuple):
+    """How the requests of an environment are rendered."""
+
+    delete_attribute_with: Clear = Clear.NULL
+    send_ip_country_always: bool = False
+
+
+class Rate(NamedTuple):
+    """How many requests a second may leave; ``None`` is no limit. With ``auto`` it is where learning
+    begins."""
+
+    per_second: float | None
+    auto: bool = False
+
+    def __str__(self) -> str:
+        if self.per_second is None:
+            return "no rate limit"
+        return f"{self.per_second * 60:g}/min"
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """A cap on deletions as a number of profiles."""
+
+    profiles: int
+
+    def allows(self, count: int, recorded: int) -> bool:
+        """Whether ``count`` of ``recorded`` profiles may be deleted."""
+        return count <= self.profiles
+
+    def __str__(self) -> str:
+        return str(self.profiles)
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A cap on deletions as a whole percentage of the recorded profiles."""
+
+    percent: int
+
+    def allows(self, count: int, recorded: int) -> bool:
+        """Whether ``count`` of ``recorded`` profiles may be deleted."""
+        return count * 100 <= recorded * self.percent
+
+    def __str__(self) -> str:
+        return f"{self.percent}%"
+
+
+Cap: TypeAlias = Count | Share
+
+
+class Selection(NamedTuple):
+    """Which profiles a plan is about: address globs, or ``label:NAME`` with a glob for the name.
+
+    Without ``select`` all are; ``exclude`` wins. ``within`` limits it further, to some addresses.
+    """
+
+    select: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    within: frozenset[str] | None = None
+
+    def takes(self, address: str, labels: Sequence[str]) -> bool:
+        def matches(pattern: str) -> bool:
+            if pattern.startswith("label:"):
+                return any(fnmatchcase(label, pattern[6:]) for label in labels)
+            return fnmatchcase(address, pattern)
+
+        return (
+            (self.within is None or address in self.within)
+            and (not self.select or any(map(matches, self.select)))
+            and not any(map(matches, self.exclude))
+        )
+
+
+class Options(NamedTuple):
+    """What a plan is made with, beside files and state."""
+
+    environment: str = "local"
+    prune: bool = False
+    reassert: bool = False
+    selection: Selection = Selection()
+    requests: RequestOptions = RequestOptions()
+    since: str | None = None
+    """The commit behind ``selection.within``, to be named in the plan."""
+    refreshed: bool = False
+    """Whether the records were read from the API for this plan."""
+    max_changes: int | None = None
+    """More changes than this is a hazard that apply refuses."""
+    max_delete: Cap = Share(100)
+    """More deletions than this is a hazard that apply refuses."""
