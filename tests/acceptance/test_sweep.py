@@ -35,7 +35,7 @@ def test_what_was_created_is_ours_and_what_was_adopted_is_not() -> None:
     world.reach(*both)
 
     records = {record.address: record for record in world.store.records()}
-    assert records["new"].created_at == world.now
+    assert records["new"].created_at == world.clock.time
     assert records["old"].created_at is None
     assert {record.lifetime for record in records.values()} == {"1h"}
 
@@ -57,7 +57,7 @@ def test_a_creation_of_unknown_outcome_is_remembered_with_its_lifetime() -> None
 
     (record,) = world.store.records()
     assert record.presence is Presence.UNCONFIRMED
-    assert (record.created_at, record.lifetime) == (world.now, "1h")
+    assert (record.created_at, record.lifetime) == (world.clock.time, "1h")
 
 
 def test_the_next_run_knows_that_it_is_ours() -> None:
@@ -65,7 +65,7 @@ def test_the_next_run_knows_that_it_is_ours() -> None:
     world.wire.faults = {1: lost, 2: unreachable}
     jane = {"customer_user_id": "a", "first_name": "A", **TTL}
     world.reach(jane)
-    at = world.now
+    at = world.clock.time
 
     world.reach(jane)
 
@@ -124,7 +124,7 @@ def test_only_what_is_ours_unprotected_and_over_may_be_swept() -> None:
         {"customer_user_id": "over", "first_name": "A", **TTL},
     )
 
-    found = [*expired(world.store.records(), now=world.now + HOUR)]
+    found = [*expired(world.store.records(), now=world.clock.time + HOUR)]
 
     assert [record.address for record, _ in found] == ["over"]
     assert found[0][1] == "created by this tool, and expired on 1970-01-12 14:46 UTC"

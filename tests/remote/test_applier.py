@@ -125,9 +125,9 @@ def test_a_different_value_waits_out_the_quiet_period_after_an_unknown_outcome()
     world.reach(JANE)
     world.wire.faults[len(world.wire.sent)] = lost_after
     world.reach({**JANE, "first_name": "Janet"})
-    before = world.now
+    before = world.clock.time
     world.reach({**JANE, "first_name": "Jean"})
-    assert world.now - before >= 59
+    assert world.clock.time - before >= 59
 
 
 def test_the_same_value_does_not_wait_for_the_quiet_period() -> None:
@@ -135,9 +135,9 @@ def test_the_same_value_does_not_wait_for_the_quiet_period() -> None:
     world.reach(JANE)
     world.wire.faults[len(world.wire.sent)] = lost_after
     world.reach({**JANE, "first_name": "Janet"})
-    before = world.now
+    before = world.clock.time
     world.reach({**JANE, "first_name": "Janet"})
-    assert world.now == before
+    assert world.clock.time == before
 
 
 def test_a_successful_retry_does_not_end_the_quiet_period() -> None:
@@ -147,9 +147,9 @@ def test_a_successful_retry_does_not_end_the_quiet_period() -> None:
     changed = {**JANE, "first_name": "Janet"}
     world.reach(changed)
     world.reach(changed)
-    before = world.now
+    before = world.clock.time
     world.reach({**JANE, "first_name": "Jean"})
-    assert world.now - before >= 59
+    assert world.clock.time - before >= 59
 
 
 def test_an_uncertain_post_is_looked_up_before_it_is_sent_again() -> None:
@@ -288,9 +288,9 @@ def test_an_earlier_attempt_of_unknown_outcome_marks_the_profile_although_a_late
     world.reach(JANE)
     world.wire.faults[len(world.wire.sent)] = done_at_the_second_attempt
     assert outcomes(world.reach({**JANE, "first_name": "Janet"})) == [Outcome.APPLIED]
-    before = world.now
+    before = world.clock.time
     world.reach({**JANE, "first_name": "Jean"})
-    assert world.now - before >= 59
+    assert world.clock.time - before >= 59
 
 
 @pytest.mark.parametrize("customer", [{}, {"customer_user_id": "jane"}])
@@ -310,9 +310,9 @@ def test_a_profile_declared_again_after_an_uncertain_delete_is_created_again(los
     world.wire.faults[len(world.wire.sent)] = lost  # type: ignore[assignment]
     assert outcomes(world.reach(*many[1:], prune=True)) == [Outcome.UNCERTAIN]
     assert [change.action for change in world.plan(*many).changes] == [Action.CREATE]
-    before = world.now
+    before = world.clock.time
     assert outcomes(world.reach(*many)) == [Outcome.APPLIED]
-    assert world.now - before >= 59
+    assert world.clock.time - before >= 59
     assert world.plan(*many).is_empty
     assert len(world.emulator.profiles()) == 6
 
@@ -346,10 +346,10 @@ def test_fields_of_a_late_write_to_a_gone_profile_are_uncertain_for_its_successo
 
 def test_a_gone_profile_is_forgotten_after_a_read_shows_that_it_is_still_gone() -> None:
     world = gone_with_an_update_on_its_way()
-    since = world.now
+    since = world.clock.time
     assert outcomes(world.reach(prune=True)) == [Outcome.APPLIED]
     assert (methods(world)[-1], world.store.record("jane")) == ("GET", None)
-    assert world.now - since >= 60
+    assert world.clock.time - since >= 60
 
 
 def test_a_gone_profile_that_exists_again_is_not_forgotten() -> None:

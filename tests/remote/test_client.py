@@ -16,6 +16,7 @@ from reconciler.core.plan import Request
 from reconciler.core.requests import PATH
 from reconciler.remote.answers import Answer, CallResult
 from reconciler.remote.client import Client
+from tests.support.clock import ManualClock
 
 TIMEOUT = 30.0
 ATTEMPTS = 4
@@ -45,26 +46,13 @@ class Attempt:
 
 
 @dataclass
-class Clock:
-    """A clock that only waiting and attempts move."""
-
-    time: float = 0.0
-
-    def now(self) -> float:
-        return self.time
-
-    def sleep(self, seconds: float) -> None:
-        self.time += seconds
-
-
-@dataclass
 class Script:
     """A client and its transport, which plays answers, each with the seconds that it takes."""
 
     answers: Iterator[tuple[Answer, float]]
     options: dict[str, Any] = field(default_factory=dict)
     attempts: list[Attempt] = field(default_factory=list)
-    clock: Clock = field(default_factory=Clock)
+    clock: ManualClock = field(default_factory=ManualClock)
     on_attempt: Callable[[], None] = lambda: None
 
     def __post_init__(self) -> None:

@@ -11,27 +11,17 @@ from hypothesis import strategies as st
 
 from reconciler.core.options import Rate
 from reconciler.remote.pacing import FASTEST, MARGIN, UNLIMITED_WINDOW, Pace, Verdict
-
-
-class Clock:
-    """Only waiting moves it."""
-
-    def __init__(self) -> None:
-        self.time = 100.0
-
-    def now(self) -> float:
-        return self.time
-
-    def sleep(self, seconds: float) -> None:
-        self.time += seconds
+from tests.support.clock import ManualClock
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> ManualClock:
+    return ManualClock(100.0)
 
 
-def departures(pace: Pace, clock: Clock, *, number: int = 1, delay: float = 0.0) -> list[float]:
+def departures(
+    pace: Pace, clock: ManualClock, *, number: int = 1, delay: float = 0.0
+) -> list[float]:
     """The times at which so many requests leave, each written ``delay`` seconds after `Pace.enter`."""
     times = []
     for _ in range(number):
@@ -53,7 +43,7 @@ def most_in(times: list[float], window: float) -> int:
 def test_no_second_holds_more_than_the_rate_however_threads_are_delayed(
     rate: float, delays: list[float]
 ) -> None:
-    clock = Clock()
+    clock = ManualClock(100.0)
     pace = Pace(Rate(rate), clock=clock)
     times = []
     for delay in itertools.islice(itertools.cycle(delays), max(60, int(rate * 2.5))):
@@ -62,13 +52,13 @@ def test_no_second_holds_more_than_the_rate_however_threads_are_delayed(
 
 
 @pytest.mark.parametrize("rate", [1.0, 5.0, 300.0, 40_000 / 60])
-def test_nearly_all_of_the_rate_is_used(clock: Clock, rate: float) -> None:
+def test_nearly_all_of_the_rate_is_used(clock: ManualClock, rate: float) -> None:
     number = int(rate * 20)
     times = departures(Pace(Rate(rate), clock=clock), clock, number=number)
     assert (number - 1) / (times[-1] - times[0]) >= 0.97 * rate
 
 
-def test_a_request_that_may_leave_keeps_its_place_until_it_is_written(clock: Clock) -> None:
+def test_a_request_that_may_leave_keeps_its_place_until_it_is_written(clock: ManualClock) -> None:
     pace = Pace(Rate(5.0), clock=clock)
     assert all(pace.enter() for _ in range(5))
     has_left = threading.Event()
@@ -83,12 +73,12 @@ def test_a_request_that_may_leave_keeps_its_place_until_it_is_written(clock: Clo
     assert has_left.wait(5)
 
 
-def test_without_a_rate_no_request_waits(clock: Clock) -> None:
+def test_without_a_rate_no_request_waits(clock: ManualClock) -> None:
     departures(Pace(Rate(None), clock=clock), clock, number=1000)
     assert clock.time == 100.0
 
 
-def test_retry_after_holds_all_requests_back(clock: Clock) -> None:
+def test_retry_after_holds_all_requests_back(clock: ManualClock) -> None:
     pace = Pace(Rate(None), clock=clock)
     pace.learn(Verdict.LIMITED, began=clock.time, retry_after=7.0)
     assert pace.waiting_for() == "the API asked to wait 7 s"
@@ -96,14 +86,14 @@ def test_retry_after_holds_all_requests_back(clock: Clock) -> None:
     assert clock.time == pytest.approx(107.0)
 
 
-def test_an_answer_makes_us_wait_a_minute_at_most(clock: Clock) -> None:
+def test_an_answer_makes_us_wait_a_minute_at_most(clock: ManualClock) -> None:
     pace = Pace(Rate(None), clock=clock)
     pace.learn(Verdict.LIMITED, began=clock.time, retry_after=1e400)
     departures(pace, clock)
     assert clock.time == pytest.approx(160.0)
 
 
-def test_after_a_wish_to_stop_nothing_leaves(clock: Clock) -> None:
+def test_after_a_wish_to_stop_nothing_leaves(clock: ManualClock) -> None:
     pace = Pace(Rate(1.0), clock=clock, stop=lambda: clock.time > 100.3)
     assert pace.enter()
     pace.sent()
@@ -114,7 +104,7 @@ def test_after_a_wish_to_stop_nothing_leaves(clock: Clock) -> None:
 # --- learning ------------------------------------------------------------------------------------
 
 
-def answer(pace: Pace, clock: Clock, *, number: int, latency: float = 0.05) -> None:
+def answer(pace: Pace, clock: ManualClock, *, number: int, latency: float = 0.05) -> None:
     """Lets so many requests leave, and has the API answer each after ``latency`` seconds."""
     for _ in range(number):
         assert pace.enter()
@@ -122,7 +112,7 @@ def answer(pace: Pace, clock: Clock, *, number: int, latency: float = 0.05) -> N
         pace.learn(Verdict.UP, began=clock.time - latency)
 
 
-def test_a_learning_rate_grows_while_it_is_the_bottleneck(clock: Clock) -> None:
+def test_a_learning_rate_grows_while_it_is_the_bottleneck(clock: ManualClock) -> None:
     pace = Pace(Rate(5.0, auto=True), clock=clock)
     answer(pace, clock, number=200)
     assert pace.rate is not None
@@ -131,7 +121,7 @@ def test_a_learning_rate_grows_while_it_is_the_bottleneck(clock: Clock) -> None:
     assert pace.rate == FASTEST
 
 
-def test_a_learning_rate_does_not_grow_while_no_request_waits_for_it(clock: Clock) -> None:
+def test_a_learning_rate_does_not_grow_while_no_request_waits_for_it(clock: ManualClock) -> None:
     pace = Pace(Rate(5.0, auto=True), clock=clock)
     for _ in range(50):
         answer(pace, clock, number=1)
@@ -139,7 +129,7 @@ def test_a_learning_rate_does_not_grow_while_no_request_waits_for_it(clock: Cloc
     assert pace.rate == 5.0
 
 
-def test_a_learning_rate_halves_once_for_all_requests_under_way(clock: Clock) -> None:
+def test_a_learning_rate_halves_once_for_all_requests_under_way(clock: ManualClock) -> None:
     pace = Pace(Rate(80.0, auto=True), clock=clock)
     for _ in range(10):
         pace.learn(Verdict.LIMITED, began=clock.time - 0.1)
@@ -149,7 +139,7 @@ def test_a_learning_rate_halves_once_for_all_requests_under_way(clock: Clock) ->
     assert pace.rate == 20.0
 
 
-def test_a_fixed_rate_stays(clock: Clock) -> None:
+def test_a_fixed_rate_stays(clock: ManualClock) -> None:
     pace = Pace(Rate(80.0), clock=clock)
     pace.learn(Verdict.LIMITED, began=clock.time)
     answer(pace, clock, number=100)
@@ -159,7 +149,7 @@ def test_a_fixed_rate_stays(clock: Clock) -> None:
 # --- how many at a time --------------------------------------------------------------------------
 
 
-def test_until_the_first_answer_one_call_is_under_way(clock: Clock) -> None:
+def test_until_the_first_answer_one_call_is_under_way(clock: ManualClock) -> None:
     pace = Pace(Rate(None), clock=clock)
     assert pace.in_flight(None) == 1
     answer(pace, clock, number=1)
@@ -169,14 +159,14 @@ def test_until_the_first_answer_one_call_is_under_way(clock: Clock) -> None:
 
 @pytest.mark.parametrize(("rate", "latency", "calls"), [(5.0, 0.1, 3), (40_000 / 60, 0.1, 102)])
 def test_calls_under_way_follow_rate_and_latency(
-    clock: Clock, rate: float, latency: float, calls: int
+    clock: ManualClock, rate: float, latency: float, calls: int
 ) -> None:
     pace = Pace(Rate(rate), clock=clock)
     answer(pace, clock, number=1, latency=latency)
     assert pace.in_flight(None) == calls
 
 
-def test_slow_writes_of_the_state_raise_the_number_of_calls_under_way(clock: Clock) -> None:
+def test_slow_writes_of_the_state_raise_the_number_of_calls_under_way(clock: ManualClock) -> None:
     pace = Pace(Rate(100.0), clock=clock)
     free = Pace(Rate(None), clock=clock)
     for each in (pace, free):
@@ -191,7 +181,7 @@ def test_slow_writes_of_the_state_raise_the_number_of_calls_under_way(clock: Clo
 # --- outages -------------------------------------------------------------------------------------
 
 
-def test_a_run_gives_up_soon_if_the_api_never_answered(clock: Clock) -> None:
+def test_a_run_gives_up_soon_if_the_api_never_answered(clock: ManualClock) -> None:
     pace = Pace(Rate(None), clock=clock)
     for _ in range(5):
         assert pace.enter()
@@ -201,7 +191,7 @@ def test_a_run_gives_up_soon_if_the_api_never_answered(clock: Clock) -> None:
     assert not pace.enter()
 
 
-def test_in_an_outage_one_request_a_second_asks_whether_it_is_over(clock: Clock) -> None:
+def test_in_an_outage_one_request_a_second_asks_whether_it_is_over(clock: ManualClock) -> None:
     pace = Pace(Rate(100.0), clock=clock)
     answer(pace, clock, number=1)
     for _ in range(5):
@@ -220,7 +210,7 @@ def test_in_an_outage_one_request_a_second_asks_whether_it_is_over(clock: Clock)
     assert clock.time - start < 2 * MARGIN / 100 + 0.01
 
 
-def test_a_run_gives_up_when_its_patience_ends(clock: Clock) -> None:
+def test_a_run_gives_up_when_its_patience_ends(clock: ManualClock) -> None:
     pace = Pace(Rate(None), clock=clock, patience=10.0)
     answer(pace, clock, number=1)
     for _ in range(5):
@@ -232,7 +222,7 @@ def test_a_run_gives_up_when_its_patience_ends(clock: Clock) -> None:
     assert 110 <= clock.time < 112
 
 
-def test_an_error_500_is_no_outage(clock: Clock) -> None:
+def test_an_error_500_is_no_outage(clock: ManualClock) -> None:
     pace = Pace(Rate(None), clock=clock)
     for _ in range(20):
         pace.learn(Verdict.UNCLEAR, began=clock.time)

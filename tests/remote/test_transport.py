@@ -24,6 +24,7 @@ from reconciler.core.plan import Request
 from reconciler.core.requests import PATH
 from reconciler.remote.answers import Answer, CallResult
 from reconciler.remote.client import Client
+from tests.support.clock import ManualClock
 
 KEY = "secret_live_abcdefgh.0123456789abcdef0123456789abcdef"
 PROFILE_ID = "3286abd3-48b0-4e9c-a5f6-ac0a006804a6"
@@ -135,24 +136,9 @@ class Server:
         return head + b"\r\n\r\n" + body
 
 
-class StillClock:
-    """A clock that only waiting moves."""
-
-    def __init__(self) -> None:
-        self.time = 0.0
-        self.slept: list[float] = []
-
-    def now(self) -> float:
-        return self.time
-
-    def sleep(self, seconds: float) -> None:
-        self.time += seconds
-        self.slept.append(seconds)
-
-
 @pytest.fixture
-def clock() -> StillClock:
-    return StillClock()
+def clock() -> ManualClock:
+    return ManualClock()
 
 
 def send(
@@ -165,7 +151,7 @@ def send(
     usual: dict[str, Any] = {
         "attempts": 1,
         "timeout": 5.0,
-        "clock": StillClock(),
+        "clock": ManualClock(),
         "random": lambda: 1.0,
     }
     client = Client(base_url=server.url, key=KEY, **{**usual, **options})
@@ -284,7 +270,7 @@ def test_429_and_server_errors_are_retried(status: int) -> None:
     assert (answer.result, answer.attempts) == (CallResult.DONE, 2)
 
 
-def test_a_call_waits_for_retry_after(clock: StillClock) -> None:
+def test_a_call_waits_for_retry_after(clock: ManualClock) -> None:
     with Server(reply(429, b"", Retry_After="7"), reply(), keep=True) as server:
         send(server, attempts=4, clock=clock)
     assert clock.time == pytest.approx(7)
@@ -332,7 +318,7 @@ def test_a_call_that_ends_with_429_after_an_unknown_attempt_is_unknown() -> None
         assert send(server, attempts=2).result is CallResult.UNKNOWN
 
 
-def test_the_retries_of_a_run_have_a_budget(clock: StillClock) -> None:
+def test_the_retries_of_a_run_have_a_budget(clock: ManualClock) -> None:
     with Server(*[reply(503, b""), reply()] * 20, keep=True) as server:
         client = Client(base_url=server.url, key=KEY, clock=clock, random=lambda: 0.0)
         for _ in range(20):
@@ -504,7 +490,7 @@ def test_a_stray_reply_is_not_taken_for_the_answer_about_the_next_profile() -> N
     joe = Request("PATCH", PATH, {"adapty-customer-user-id": "joe"}, {"first_name": "Joe"})
     right = reply(body=profile(customer_user_id="joe"))
     with Server([reply(), reply()], right, right, keep=True, gap=0.1) as server:
-        client = Client(base_url=server.url, key=KEY, clock=StillClock())
+        client = Client(base_url=server.url, key=KEY, clock=ManualClock())
         assert client.send(PATCH).result is CallResult.DONE
         answer = client.send(joe)
         client.close()
@@ -583,7 +569,7 @@ def test_a_call_whose_last_attempt_was_not_sent_after_an_unknown_one_is_unknown(
 # --- waiting --------------------------------------------------------------------------------------
 
 
-def waited(clock: StillClock, *answers: bytes, **options: Any) -> float:
+def waited(clock: ManualClock, *answers: bytes, **options: Any) -> float:
     with Server(*answers, reply(), keep=True) as server:
         send(server, attempts=4, clock=clock, **options)
     return clock.time
@@ -606,25 +592,25 @@ def waited(clock: StillClock, *answers: bytes, **options: Any) -> float:
     ],
 )
 def test_retry_after_in_any_form_gives_a_sane_wait(
-    clock: StillClock, header: str, seconds: float
+    clock: ManualClock, header: str, seconds: float
 ) -> None:
     assert waited(clock, reply(429, b"", Retry_After=header)) == pytest.approx(seconds)
 
 
-def test_retry_after_as_a_date_is_waited_for(clock: StillClock) -> None:
+def test_retry_after_as_a_date_is_waited_for(clock: ManualClock) -> None:
     date = formatdate(time.time() + 20, usegmt=True)
     assert 17 < waited(clock, reply(503, b"", Retry_After=date)) <= 20
 
 
-def test_waits_double_from_half_a_second(clock: StillClock) -> None:
+def test_waits_double_from_half_a_second(clock: ManualClock) -> None:
     assert waited(clock, *[reply(503, b"")] * 3) == pytest.approx(0.5 + 1 + 2)
 
 
-def test_waits_are_fully_random(clock: StillClock) -> None:
+def test_waits_are_fully_random(clock: ManualClock) -> None:
     assert waited(clock, *[reply(503, b"")] * 3, random=lambda: 0.0) == 0
 
 
-def test_a_wait_ends_soon_after_the_wish_to_stop(clock: StillClock) -> None:
+def test_a_wait_ends_soon_after_the_wish_to_stop(clock: ManualClock) -> None:
     with Server(reply(429, b"", Retry_After="60"), reply(), keep=True) as server:
         answer = send(server, attempts=4, clock=clock, stop=lambda: clock.time > 1)
     assert (answer.result, answer.status, answer.attempts) == (CallResult.REFUSED, 429, 1)

@@ -11,6 +11,7 @@ from reconciler.core.outcomes import ApplyReport, Failure, Halt, Outcome, Progre
 from reconciler.core.plan import Action, Change, Plan
 from reconciler.errors import ExitCode, ReconcileError
 from reconciler.reports.progress import Events, Lines
+from tests.support.clock import ManualClock
 from tests.support.plans import plan_with
 
 APPLIED = Result("jane", Action.UPDATE, Outcome.APPLIED)
@@ -41,15 +42,7 @@ class Full(io.StringIO):
         raise OSError(28, "No space left on device")
 
 
-class Time:
-    def __init__(self) -> None:
-        self.at = 0.0
-
-    def __call__(self) -> float:
-        return self.at
-
-
-def lines(out: io.StringIO, err: io.StringIO, *, bar: bool = False, clock: Time) -> Lines:
+def lines(out: io.StringIO, err: io.StringIO, *, bar: bool = False, clock: ManualClock) -> Lines:
     return Lines(out, err, color=False, bar=bar, clock=clock)
 
 
@@ -59,7 +52,7 @@ def events_of(out: io.StringIO) -> list[dict[str, object]]:
 
 def test_each_outcome_is_a_line_and_skipped_changes_are_summed_up() -> None:
     out, err = io.StringIO(), io.StringIO()
-    narrator = lines(out, err, clock=Time())
+    narrator = lines(out, err, clock=ManualClock())
     narrator.begin(plan())
     for result in (APPLIED, FAILED, SKIPPED):
         narrator.result(result)
@@ -76,17 +69,17 @@ def test_each_outcome_is_a_line_and_skipped_changes_are_summed_up() -> None:
 
 def test_after_many_changes_the_problems_are_listed_again() -> None:
     out = io.StringIO()
-    narrator = lines(out, io.StringIO(), clock=Time())
+    narrator = lines(out, io.StringIO(), clock=ManualClock())
     narrator.begin(plan(30))
     narrator.end(report(applied=28, failed=1, skipped=1), ExitCode.INTERRUPTED)
     assert out.getvalue().startswith("joe: failed (no \\x1b[31m) [Request-Id abc]\n1 change not")
 
 
 def test_without_a_terminal_heartbeat_lines_say_how_far_it_is() -> None:
-    out, err, clock = io.StringIO(), io.StringIO(), Time()
+    out, err, clock = io.StringIO(), io.StringIO(), ManualClock()
     narrator = lines(out, err, clock=clock)
     narrator.begin(plan(100))
-    for clock.at in (5.0, 10.0, 12.0, 20.0):
+    for clock.time in (5.0, 10.0, 12.0, 20.0):
         narrator.progress(HALFWAY)
     assert err.getvalue() == (
         "40 of 100 changes; 1 failed, 3 under way, at most 300/min; about 15 s left\n"
@@ -96,12 +89,12 @@ def test_without_a_terminal_heartbeat_lines_say_how_far_it_is() -> None:
 
 
 def test_at_a_terminal_a_bar_appears_after_a_second_and_problems_stand_above_it() -> None:
-    out, err, clock = Terminal(), Terminal(), Time()
+    out, err, clock = Terminal(), Terminal(), ManualClock()
     narrator = lines(out, err, bar=True, clock=clock)
     narrator.begin(plan(100))
     narrator.progress(HALFWAY)
     assert err.getvalue() == ""
-    clock.at = 1.5
+    clock.time = 1.5
     narrator.progress(HALFWAY)
     narrator.result(APPLIED)
     narrator.result(FAILED)
@@ -114,10 +107,10 @@ def test_at_a_terminal_a_bar_appears_after_a_second_and_problems_stand_above_it(
 
 
 def test_results_in_another_stream_than_the_bar_are_all_written() -> None:
-    out, err, clock = io.StringIO(), Terminal(), Time()
+    out, err, clock = io.StringIO(), Terminal(), ManualClock()
     narrator = lines(out, err, bar=True, clock=clock)
     narrator.begin(plan(100))
-    clock.at = 2.0
+    clock.time = 2.0
     narrator.progress(HALFWAY)
     narrator.result(APPLIED)
     narrator.end(report(applied=1), ExitCode.DONE)
@@ -126,24 +119,24 @@ def test_results_in_another_stream_than_the_bar_are_all_written() -> None:
 
 @pytest.mark.parametrize("make", ["lines", "events"])
 def test_a_broken_stream_is_given_up_and_does_not_stop_the_apply(make: str) -> None:
-    out, clock = Full(), Time()
+    out, clock = Full(), ManualClock()
     narrator = lines(out, out, clock=clock) if make == "lines" else Events(out, clock=clock)
     narrator.begin(plan())
     narrator.result(FAILED)
-    clock.at = 30.0
+    clock.time = 30.0
     narrator.progress(HALFWAY)
     narrator.end(report(failed=1), ExitCode.FAILED)
     assert narrator.broken
 
 
 def test_a_bar_whose_terminal_is_gone_is_given_up() -> None:
-    out, err, clock = io.StringIO(), Terminal(), Time()
+    out, err, clock = io.StringIO(), Terminal(), ManualClock()
     narrator = lines(out, err, bar=True, clock=clock)
     narrator.begin(plan(100))
-    clock.at = 2.0
+    clock.time = 2.0
     narrator.progress(HALFWAY)
     err.close()
-    clock.at = 3.0
+    clock.time = 3.0
     narrator.progress(HALFWAY)
     narrator.result(FAILED)
     narrator.end(report(failed=1), ExitCode.FAILED)
@@ -152,17 +145,17 @@ def test_a_bar_whose_terminal_is_gone_is_given_up() -> None:
 
 def test_what_a_stream_cannot_encode_is_escaped() -> None:
     raw = io.BytesIO()
-    narrator = lines(io.TextIOWrapper(raw, "ascii"), io.StringIO(), clock=Time())
+    narrator = lines(io.TextIOWrapper(raw, "ascii"), io.StringIO(), clock=ManualClock())
     narrator.result(Result("jane", Action.UPDATE, Outcome.FAILED, "né"))
     assert raw.getvalue() == b"jane: failed (n\\xe9)\n"
 
 
 def test_events_begin_with_the_version_and_end_with_the_summary() -> None:
-    out, clock = io.StringIO(), Time()
+    out, clock = io.StringIO(), ManualClock()
     narrator = Events(out, clock=clock)
     narrator.begin(plan())
     narrator.result(FAILED)
-    for clock.at in (5.0, 10.0):
+    for clock.time in (5.0, 10.0):
         narrator.progress(HALFWAY)
     narrator.end(report(failed=1), ExitCode.FAILED)
     events = events_of(out)
@@ -181,7 +174,7 @@ def test_events_begin_with_the_version_and_end_with_the_summary() -> None:
 
 def test_a_run_that_ends_by_an_error_has_a_summary_too() -> None:
     out = io.StringIO()
-    narrator = Events(out, clock=Time())
+    narrator = Events(out, clock=ManualClock())
     narrator.result(APPLIED)
     narrator.fail(ReconcileError("the disk is full", hint="Free some space."))
     summary = events_of(out)[-1]

@@ -35,6 +35,7 @@ from reconciler.state.memory import MemoryStore
 from reconciler.state.sqlite import SqliteStore
 from reconciler.state.sqlite_format import STATE_FORMAT_VERSION
 from reconciler.state.store import LEASE, Holder, Locked, LockLost
+from tests.support.clock import ManualClock
 
 ROOT = Path(__file__).parent.parent.parent
 US = Holder(user="ann", host="here", pid=os.getpid(), command="reconcile apply")
@@ -46,17 +47,9 @@ ZOE = Record("qa-zoe", customer_user_id="qa-zoe")
 Store = SqliteStore | MemoryStore
 
 
-class Time:
-    def __init__(self, at: float = 1_700_000_000.0) -> None:
-        self.at = at
-
-    def __call__(self) -> float:
-        return self.at
-
-
 @pytest.fixture
-def clock() -> Time:
-    return Time()
+def clock() -> ManualClock:
+    return ManualClock(1_700_000_000.0)
 
 
 @pytest.fixture
@@ -68,7 +61,7 @@ Open = Callable[..., Store]
 
 
 @pytest.fixture(params=["sqlite", "memory"])
-def open_store(request: pytest.FixtureRequest, path: Path, clock: Time) -> Iterator[Open]:
+def open_store(request: pytest.FixtureRequest, path: Path, clock: ManualClock) -> Iterator[Open]:
     """Opens a store of each kind. Options that one kind does not have (a page size in memory) are left
     out."""
     stores: list[Store] = []
@@ -393,11 +386,11 @@ def test_a_failing_source_of_records_leaves_nothing_behind(store: Store) -> None
 # The lock
 
 
-def test_a_held_lock_says_who_where_and_since(store: Store, clock: Time) -> None:
+def test_a_held_lock_says_who_where_and_since(store: Store, clock: ManualClock) -> None:
     with store.lock(US):
         lock = store.locked()
         assert lock is not None
-        assert (lock.holder, lock.since, lock.expires) == (US, clock.at, clock.at + LEASE)
+        assert (lock.holder, lock.since, lock.expires) == (US, clock.time, clock.time + LEASE)
 
 
 def test_a_second_lock_is_refused_naming_holder_host_since_and_the_way_out(store: Store) -> None:
@@ -430,10 +423,10 @@ def test_a_writer_is_worth_nothing_after_its_lock(store: Store) -> None:
 
 
 def test_a_lock_whose_lease_ran_out_is_taken_over_and_its_holder_cannot_write(
-    store: Store, clock: Time
+    store: Store, clock: ManualClock
 ) -> None:
     with store.lock(US) as paused:
-        clock.at += LEASE
+        clock.time += LEASE
         with store.lock(OTHER_HOST) as writer:
             writer.write(put=[JANE])
             assert (paused.holds(), writer.holds()) == (False, True)
@@ -450,19 +443,21 @@ def test_a_lock_whose_lease_ran_out_is_taken_over_and_its_holder_cannot_write(
 
 
 def test_the_token_stops_an_overtaken_holder_even_if_lock_ids_repeat(
-    path: Path, clock: Time
+    path: Path, clock: ManualClock
 ) -> None:
     store = SqliteStore(path, environment="test", new_id=lambda: "same", clock=clock)
     with store.lock(US) as paused:
-        clock.at += LEASE
+        clock.time += LEASE
         with store.lock(OTHER_HOST), pytest.raises(LockLost):
             paused.write(put=[JANE])
 
 
-def test_a_holder_who_was_overtaken_does_not_free_the_new_lock(store: Store, clock: Time) -> None:
+def test_a_holder_who_was_overtaken_does_not_free_the_new_lock(
+    store: Store, clock: ManualClock
+) -> None:
     old = store.lock(US)
     old.__enter__()
-    clock.at += LEASE
+    clock.time += LEASE
     with store.lock(OTHER_HOST):
         old.__exit__(None, None, None)
         lock = store.locked()
@@ -470,20 +465,22 @@ def test_a_holder_who_was_overtaken_does_not_free_the_new_lock(store: Store, clo
         assert lock.holder == OTHER_HOST
 
 
-def test_a_holder_past_its_lease_whom_nobody_overtook_may_write(store: Store, clock: Time) -> None:
+def test_a_holder_past_its_lease_whom_nobody_overtook_may_write(
+    store: Store, clock: ManualClock
+) -> None:
     with store.lock(US) as writer:
-        clock.at += 10 * LEASE
+        clock.time += 10 * LEASE
         writer.write(put=[JANE])
     assert store.header().serial == 1
 
 
 @pytest.mark.parametrize("sign", ["write", "renew"])
-def test_signs_of_life_extend_the_lease(store: Store, clock: Time, sign: str) -> None:
+def test_signs_of_life_extend_the_lease(store: Store, clock: ManualClock, sign: str) -> None:
     with store.lock(US) as writer:
-        clock.at += LEASE - 1
+        clock.time += LEASE - 1
         getattr(writer, sign)()
         assert writer.holds()
-        clock.at += LEASE - 1
+        clock.time += LEASE - 1
         with pytest.raises(Locked), store.lock(OTHER_HOST):
             pass
 
@@ -700,7 +697,9 @@ def test_threads_may_share_a_writer(file: SqliteStore) -> None:
 # Backups
 
 
-def test_a_backup_is_a_state_of_its_own_named_by_time_and_serial(path: Path, clock: Time) -> None:
+def test_a_backup_is_a_state_of_its_own_named_by_time_and_serial(
+    path: Path, clock: ManualClock
+) -> None:
     store = SqliteStore(path, environment="test", clock=clock)
     put(store, JANE)
     with store.lock(US) as writer:
@@ -717,7 +716,7 @@ def test_there_is_nothing_to_back_up_before_the_first_write(path: Path) -> None:
 
 
 def test_only_the_newest_backups_are_kept_and_other_files_are_left_alone(
-    path: Path, clock: Time
+    path: Path, clock: ManualClock
 ) -> None:
     store = SqliteStore(path, environment="test", clock=clock)
     put(store, JANE)
@@ -725,7 +724,7 @@ def test_only_the_newest_backups_are_kept_and_other_files_are_left_alone(
     other.write_text("keep")
     made = []
     for _ in range(BACKUPS + 3):
-        clock.at += 1
+        clock.time += 1
         with store.lock(US) as writer:
             made.append(writer.backup())
     assert sorted(path.parent.glob("test.db.backup-2*")) == made[3:]
@@ -733,12 +732,12 @@ def test_only_the_newest_backups_are_kept_and_other_files_are_left_alone(
 
 
 def test_a_backup_just_made_survives_rotation_though_the_clock_went_back(
-    path: Path, clock: Time
+    path: Path, clock: ManualClock
 ) -> None:
     store = SqliteStore(path, environment="test", clock=clock)
     put(store, JANE)
     for _ in range(BACKUPS + 1):
-        clock.at -= 1000
+        clock.time -= 1000
         with store.lock(US) as writer:
             copy = writer.backup()
         assert copy is not None
@@ -965,7 +964,7 @@ def test_no_message_quotes_a_stored_value(file: SqliteStore) -> None:
 # Upgrades
 
 
-def newer(path: Path, upgrade: object, clock: Time) -> SqliteStore:
+def newer(path: Path, upgrade: object, clock: ManualClock) -> SqliteStore:
     """The store of a later program, whose format is one higher."""
     upgrades: Any = {STATE_FORMAT_VERSION: upgrade}
     return SqliteStore(path, environment="test", version=NEWER, upgrades=upgrades, clock=clock)
@@ -980,7 +979,9 @@ def user_version(path: Path) -> int:
         return int(db.execute("PRAGMA user_version").fetchone()[0])
 
 
-def test_the_lock_upgrades_an_older_state_and_keeps_a_copy(file: SqliteStore, clock: Time) -> None:
+def test_the_lock_upgrades_an_older_state_and_keeps_a_copy(
+    file: SqliteStore, clock: ManualClock
+) -> None:
     put(newer(file.path, add_label, clock), ZOE)
     assert user_version(file.path) == NEWER
     copy = file.path.with_name("test.db.backup-20231114T221320Z-1")
@@ -989,7 +990,7 @@ def test_the_lock_upgrades_an_older_state_and_keeps_a_copy(file: SqliteStore, cl
     assert len(list(newer(file.path, add_label, clock).records())) == 2
 
 
-def test_an_upgrade_that_fails_changes_nothing(file: SqliteStore, clock: Time) -> None:
+def test_an_upgrade_that_fails_changes_nothing(file: SqliteStore, clock: ManualClock) -> None:
     def broken(db: sqlite3.Connection) -> None:
         add_label(db)
         db.execute("SELECT * FROM nowhere")

@@ -9,7 +9,7 @@ class ManualClock:
     It is a `reconciler.remote.pacing.Clock`, and a function that returns seconds.
     """
 
-    def __init__(self, time: float = 1_000_000.0) -> None:
+    def __init__(self, time: float = 0.0) -> None:
         self.time = time
         """Seconds."""
         self.waits: list[float] = []

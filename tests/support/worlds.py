@@ -24,6 +24,7 @@ from reconciler.remote.applier import Applier
 from reconciler.remote.context import ApplyContext, ApplyListener, Gate, RunClock
 from reconciler.state.memory import MemoryStore
 from reconciler.state.store import Holder, Store
+from tests.support.clock import ManualClock
 
 
 def profiles_of(values: Sequence[dict[str, Any]], dialect: str = "guide") -> list[Profile]:
@@ -169,7 +170,7 @@ class SerialCalls:
 
     def poll(self, timeout: float) -> list[tuple[int, Answer]]:
         if not self._ended:
-            self.world.now += timeout
+            self.world.clock.sleep(timeout)
         ended, self._ended = self._ended, []
         return ended
 
@@ -180,12 +181,12 @@ class World:
 
     dialect: str = "guide"
     store: Store = field(default_factory=lambda: MemoryStore())
-    now: float = 1_000_000.0
+    clock: ManualClock = field(default_factory=lambda: ManualClock(1_000_000.0))
     stopping: bool = False
     runs: Iterator[int] = field(default_factory=itertools.count)
 
     def __post_init__(self) -> None:
-        self.emulator = Emulator(dialect=self.dialect, clock=lambda: self.now)
+        self.emulator = Emulator(dialect=self.dialect, clock=self.clock)
         self.wire = Wire(self.emulator)
 
     def plan(self, *values: dict[str, Any], **options: Any) -> Plan:
@@ -215,13 +216,13 @@ class World:
         context = ApplyContext(
             calls=SerialCalls(self),
             run=f"run-{next(self.runs)}",
-            clock=RunClock(lambda: self.now, monotonic=lambda: self.now),
+            clock=RunClock(self.clock, monotonic=self.clock),
             gate=Gate(lambda: self.stopping),
             listener=ApplyListener(report),
             quiet_period=quiet_period,
         )
         holder = Holder("tester", "here", 1, "test")
-        with self.store.lock(holder, now=lambda: self.now) as writer:
+        with self.store.lock(holder, now=self.clock) as writer:
             desired = {profile.address: profile for profile in profiles_of(values, self.dialect)}
             done = Applier(self.store, writer, context=context).apply(plan, desired=desired)
         return Applied(done, results)
