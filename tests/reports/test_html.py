@@ -15,9 +15,9 @@ import pytest
 from reconciler.core.plan import Action, Basis, Change, FieldChange, Hazard, Mode, Op, Plan
 from reconciler.reports.html import plan_html
 from reconciler.reports.view import Links, PlanView
-from tests.reports.test_hostile import harmless, hostile, plan_of
 from tests.support.browser import PROGRAM, Browser
 from tests.support.golden import VIEWS
+from tests.support.hostile import harmless, hostile, plan_of
 from tests.support.plans import EMPTY, plan_with
 
 in_browser = pytest.mark.skipif(
