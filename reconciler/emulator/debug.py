@@ -22,7 +22,7 @@ DEBUG_PATH = "/debug/profiles/"
 _FAULTS_PATH = re.compile(r"/debug/faults/(?:([0-9]{1,15})/?)?")
 
 
-class Inspected(Protocol):
+class Inspectable(Protocol):
     """The parts of an emulator that the endpoint shows."""
 
     def profiles(self) -> list[dict[str, Any]]: ...
@@ -43,7 +43,7 @@ class FaultControl(Protocol):
     def set_fault(self, fault: Fault) -> int | None: ...
 
 
-def inspect(emulator: Inspected, *, method: str, path: str) -> Answer:
+def inspect(emulator: Inspectable, *, method: str, path: str) -> Answer:
     """The answer to a request about an emulator's content."""
     try:
         return _inspect(emulator, method=method, path=path)
@@ -51,7 +51,7 @@ def inspect(emulator: Inspected, *, method: str, path: str) -> Answer:
         return error_answer(rejected)
 
 
-def _inspect(emulator: Inspected, *, method: str, path: str) -> Answer:
+def _inspect(emulator: Inspectable, *, method: str, path: str) -> Answer:
     place, _, query = path.partition("?")
     match place, method:
         case "/debug/profiles/", "GET":

@@ -34,8 +34,8 @@ _NOTHING_TO_COMMIT = contextlib.nullcontext()
 class ProfileStore(Protocol):
     """A place for profiles. Profiles are handed out as copies."""
 
-    def app_id(self, wanted: str | None, new_id: Callable[[], uuid.UUID]) -> str:
-        """The application's id: ``wanted`` if it is given, else the stored one, else a new one."""
+    def app_id(self, requested: str | None, new_id: Callable[[], uuid.UUID]) -> str:
+        """The application's id: ``requested`` if it is given, else the stored one, else a new one."""
 
     def writing(self) -> contextlib.AbstractContextManager[None]:
         """A transaction: all changes inside are durable when it ends, or none is."""
@@ -64,8 +64,8 @@ class MemoryProfiles:
         self._profiles: dict[str, StoredProfile] = {}
         self._customers: dict[str, str] = {}
 
-    def app_id(self, wanted: str | None, new_id: Callable[[], uuid.UUID]) -> str:
-        return wanted or str(new_id())
+    def app_id(self, requested: str | None, new_id: Callable[[], uuid.UUID]) -> str:
+        return requested or str(new_id())
 
     def writing(self) -> contextlib.AbstractContextManager[None]:
         return _NOTHING_TO_COMMIT
@@ -190,10 +190,10 @@ class SqliteProfiles:
                 self._sql.execute("ROLLBACK")
             raise
 
-    def app_id(self, wanted: str | None, new_id: Callable[[], uuid.UUID]) -> str:
+    def app_id(self, requested: str | None, new_id: Callable[[], uuid.UUID]) -> str:
         with self.writing():
             row = self._sql.execute("SELECT app_id FROM app").fetchone()
-            app_id = wanted or (row[0] if row else str(new_id()))
+            app_id = requested or (row[0] if row else str(new_id()))
             if row is None or row[0] != app_id:
                 self._sql.execute("DELETE FROM app")
                 self._sql.execute("INSERT INTO app VALUES (?)", (app_id,))
