@@ -1,7 +1,7 @@
 """What must hold in a simulation at every step, and whenever the program is not running.
 
-The oracle sees everything: the journal as it becomes durable, requests as they begin and take effect,
-answers as they are told, results as they are reported. It decides by itself what follows from them.
+The oracle sees every journal entry as it becomes durable, every request as it begins and takes effect,
+every answer, and every reported result. It decides on its own what follows from them.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ from tests.torture.simulated import Existing, Remote, SimulatedStore, Values, co
 
 
 class Oracle:
-    """Watches every step. ``found`` is what is wrong, in words."""
+    """Watches every step. ``violations`` says what is wrong, in words."""
 
     def __init__(self, store: SimulatedStore, remote: Remote) -> None:
         self._store = store
         self._remote = remote
-        self.found: list[str] = []
+        self.violations: list[str] = []
         self.foreign: set[tuple[int, FieldPath]] = set()
         """Fields that other people wrote last."""
-        self.tainted: set[tuple[int, FieldPath]] = set()
-        """Fields of which the state cannot know what other people made of them."""
-        self.moved: set[int] = set()
+        self.unknowable: set[tuple[int, FieldPath]] = set()
+        """Fields that other people may have changed, so that the state cannot know them."""
+        self.moved_by_others: set[int] = set()
         """Profiles that other people deleted or replaced, which the state cannot know."""
         self.strangers: set[int] = set()
-        """Profiles that other people made, and that we did not write yet."""
+        """Profiles that other people created, and that we did not write yet."""
         self.anonymous: set[int] = set()
-        """Profiles that were made without a customer id, and get one by a link alone."""
+        """Profiles without a customer id. Only a link gives them one."""
         self._plans = 0
-        self._posted: set[int] = set()
+        self._open_posts: set[int] = set()
         """Profiles with a POST of unknown outcome that was not looked up."""
         self._writes: dict[int, list[tuple[int, Values | None]]] = {}
-        """What may have been written, by profile, each with how many plans there were then. ``None``
-        stands for nothing: the profile is not there."""
+        """The possible writes of each profile, each with the number of plans at that time. ``None`` says that
+        the profile does not exist."""
         # Of the run that is under way:
         self._plan = 0
         self._workers = 1
@@ -49,34 +49,34 @@ class Oracle:
         self._intents: set[int] = set()
         self._recorded: set[int] = set()
         self._under_way: dict[int, Request] = {}
-        self._told: dict[int, Answer] = {}
-        self._wrote: dict[int, CallResult] = {}
+        self._answers: dict[int, Answer] = {}
+        self._write_results: dict[int, CallResult] = {}
 
     def blame(self, what: str) -> None:
-        self.found.append(what)
+        self.violations.append(what)
 
     # --- runs ------------------------------------------------------------------------------------
 
-    def plans(self) -> int:
-        """A plan is made: its number."""
+    def new_plan(self) -> int:
+        """Counts a plan, and gives its number."""
         self._plans += 1
         return self._plans
 
-    def starts(self, plan: int, changes: Iterable[Change], workers: int) -> None:
+    def on_start(self, plan: int, changes: Iterable[Change], *, workers: int) -> None:
         """A run of a plan begins."""
         self._plan = plan
         self._workers = workers
         self._changes = {slot_of(change.address): change for change in changes}
         self._stopped = False
         self._key_refused = None
-        for each in (self._intents, self._recorded, self._told, self._wrote):
+        for each in (self._intents, self._recorded, self._answers, self._write_results):
             each.clear()
 
-    def stops(self) -> None:
+    def on_stop(self) -> None:
         """The user wants to stop."""
         self._stopped = True
 
-    def ends(self) -> None:
+    def on_end(self) -> None:
         """A run ended, in whatever way."""
         for slot, request in self._under_way.items():
             self._unknown(slot, request)
@@ -84,20 +84,20 @@ class Oracle:
                 self._may_have_written(slot, request)
         self._under_way.clear()
 
-    def lost(self, entries: Iterable[JournalEntry]) -> None:
-        """The state could not be written, and these are the outcomes that it is said not to know."""
-        named = {slot_of(entry.address) for entry in entries}
-        for slot in sorted(self._intents - named):
+    def on_lost_outcomes(self, entries: Iterable[JournalEntry]) -> None:
+        """The state could not be written. ``entries`` are the outcomes that the error names as lost."""
+        reported = {slot_of(entry.address) for entry in entries}
+        for slot in sorted(self._intents - reported):
             if (
-                self._wrote.get(slot) is CallResult.DONE
-                and self._told[slot].result is CallResult.DONE
+                self._write_results.get(slot) is CallResult.DONE
+                and self._answers[slot].result is CallResult.DONE
             ):
                 self.blame(f"u{slot}: done, neither recorded nor named as lost")
 
     # --- requests --------------------------------------------------------------------------------
 
-    def begins(self, slot: int, request: Request) -> None:
-        """A request is handed to the network."""
+    def on_request(self, slot: int, request: Request) -> None:
+        """The engine hands a request to the network."""
         method = request.method
         if slot in self._under_way:
             self.blame(f"u{slot}: two requests under way")
@@ -110,7 +110,7 @@ class Oracle:
         self._under_way[slot] = request
         if method == "GET":
             return
-        if method == "POST" and slot in self._posted:
+        if method == "POST" and slot in self._open_posts:
             self.blame(f"u{slot}: POST again without a look")
         if method == "POST" and slot in self.anonymous and PROFILE_HEADER not in request.headers:
             self.blame(f"u{slot}: another profile is made instead of a link")
@@ -121,11 +121,11 @@ class Oracle:
         self._not_stale(slot, request)
 
     def _not_stale(self, slot: int, request: Request) -> None:
-        """A plan that was made before another one was applied undoes nothing of it."""
+        """An older plan must not undo the writes of a newer one."""
         last: Values = {}
-        for plans, written in self._writes.get(slot, ()):
+        for plans, values in self._writes.get(slot, ()):
             if plans > self._plan:
-                last = {} if written is None else {**last, **written}
+                last = {} if values is None else {**last, **values}
         if not last:
             return
         if request.method == "DELETE":
@@ -137,14 +137,14 @@ class Oracle:
                 self.blame(f"u{slot}: {path} written by a plan that is stale")
                 return
 
-    def carried(self, slot: int, request: Request, answer: Answer, *, late: bool) -> None:
-        """The remote carried a request out; ``late`` if nobody waits for its answer any more."""
+    def on_effect(self, slot: int, request: Request, *, answer: Answer, late: bool) -> None:
+        """A request takes effect at the remote. ``late`` says that nobody waits for its answer any more."""
         if answer.result is not CallResult.DONE or request.method == "GET":
             return
         fields = {(slot, path) for path in content(request)}
         self.strangers.discard(slot)
-        self.tainted -= fields
-        if late and slot in self.moved:
+        self.unknowable -= fields
+        if late and slot in self.moved_by_others:
             # Others have touched the profile since it left; it is nobody's now.
             self.foreign |= fields
             if request.method == "POST":
@@ -152,22 +152,22 @@ class Oracle:
             return
         self.foreign -= fields
         if not late:
-            self.moved.discard(slot)
+            self.moved_by_others.discard(slot)
 
-    def told(self, slot: int, request: Request, answer: Answer) -> None:
-        """The engine is told how a call ended."""
+    def on_answer(self, slot: int, request: Request, *, answer: Answer) -> None:
+        """The engine gets the answer of a call."""
         if self._under_way.pop(slot, None) is None:
             return
-        self._told[slot] = answer
+        self._answers[slot] = answer
         if answer.is_unauthorised and self._key_refused is None:
             self._key_refused = 0
         if answer.result is CallResult.DONE or answer.is_missing:
-            self._posted.discard(slot)
+            self._open_posts.discard(slot)
         if answer.is_missing:
             self._writes.setdefault(slot, []).append((self._plans, None))
         if request.method == "GET":
             return
-        self._wrote[slot] = answer.result
+        self._write_results[slot] = answer.result
         if answer.result is CallResult.UNKNOWN:
             self._unknown(slot, request)
         if answer.result in (CallResult.UNKNOWN, CallResult.DONE) or (
@@ -177,7 +177,7 @@ class Oracle:
 
     def _unknown(self, slot: int, request: Request) -> None:
         if request.method == "POST":
-            self._posted.add(slot)
+            self._open_posts.add(slot)
 
     def _may_have_written(self, slot: int, request: Request) -> None:
         values = None if request.method == "DELETE" else content(request)
@@ -185,7 +185,7 @@ class Oracle:
 
     # --- outcomes --------------------------------------------------------------------------------
 
-    def committed(self, entries: Iterable[JournalEntry]) -> None:
+    def on_commit(self, entries: Iterable[JournalEntry]) -> None:
         """Journal entries became durable."""
         for entry in entries:
             slot, kind = slot_of(entry.address), entry.kind
@@ -198,9 +198,9 @@ class Oracle:
             self.blame(f"{len(self._intents)} intents with {self._workers} workers")
 
     def _outcome(self, slot: int, entry: JournalEntry) -> None:
-        told, wrote = self._told.get(slot), self._wrote.get(slot)
-        said_done = told is not None and told.result is CallResult.DONE
-        said_missing = told is not None and told.is_missing
+        answer, write_result = self._answers.get(slot), self._write_results.get(slot)
+        said_done = answer is not None and answer.result is CallResult.DONE
+        said_missing = answer is not None and answer.is_missing
         match entry.kind:
             case JournalKind.APPLIED | JournalKind.ALREADY if entry.action != Action.FORGET:
                 if not said_done and not (entry.kind is JournalKind.ALREADY and said_missing):
@@ -208,11 +208,11 @@ class Oracle:
                 self._recorded.add(slot)
             case JournalKind.APPLIED | JournalKind.ALREADY:
                 self._recorded.add(slot)
-            case JournalKind.FAILED | JournalKind.SKIPPED if wrote is CallResult.UNKNOWN:
+            case JournalKind.FAILED | JournalKind.SKIPPED if write_result is CallResult.UNKNOWN:
                 self.blame(f"u{slot}: {entry.kind}, although nobody knows")
 
-    def reported(self, result: Result) -> None:
-        """The applier told an outcome."""
+    def on_result(self, result: Result) -> None:
+        """The applier reports an outcome."""
         slot = slot_of(result.address)
         if result.outcome is Outcome.APPLIED and slot not in self._recorded:
             self.blame(f"u{slot}: reported applied, not recorded")
@@ -222,40 +222,40 @@ class Oracle:
     # --- while the program is not running --------------------------------------------------------
 
     def compare(self, slots: int) -> None:
-        """Whatever the state claims to know is so."""
+        """Every fact of the state is true."""
         for slot in range(slots):
             there = self._remote.profiles.get(slot)
             records = self._store.of_slot(slot)
             if len(records) > 1:
                 self.blame(f"u{slot}: recorded twice")
             elif records:
-                self._compare(slot, records[0], there)
-            elif there is not None and slot not in self.moved | self.strangers:
+                self._compare(slot, records[0], there=there)
+            elif there is not None and slot not in self.moved_by_others | self.strangers:
                 self.blame(f"u{slot}: there, and unknown to the state")
 
-    def _compare(self, slot: int, record: Record, there: Existing | None) -> None:
+    def _compare(self, slot: int, record: Record, *, there: Existing | None) -> None:
         if there is None:
-            if record.exists and slot not in self.moved:
+            if record.exists and slot not in self.moved_by_others:
                 self.blame(f"u{slot}: recorded as present, and not there")
             return
-        if record.presence is Presence.GONE and slot not in self.moved:
+        if record.presence is Presence.GONE and slot not in self.moved_by_others:
             self.blame(f"u{slot}: recorded as gone, and there")
         if record.deleting or record.presence is Presence.GONE:
             return
-        tainted, facts, values = self.tainted, record.facts, there.values
+        unknowable, facts, values = self.unknowable, record.facts, there.values
         for path, fact in facts.items():
             if fact.known is Known.VALUE or fact.known is Known.CLEARED:
                 value = values.get(path)
-                if value != fact.value and (slot, path) not in tainted:
+                if value != fact.value and (slot, path) not in unknowable:
                     self.blame(f"u{slot}: {path} is {value!r}, recorded as {fact.value!r}")
         for path, value in values.items():
             if path not in facts and path not in record.forgotten:
                 field = (slot, path)
-                if field not in self.foreign and field not in tainted:
+                if field not in self.foreign and field not in unknowable:
                     self.blame(f"u{slot}: {path} is {value!r}, unknown to the state")
 
     def as_desired(self, slot: int, wanted: Values) -> None:
-        """A profile is what the files ask for, once everything has come to rest."""
+        """A profile is as its file asks, once everything has come to rest."""
         there = self._remote.profiles.get(slot)
         if there is None:
             self.blame(f"u{slot}: desired, and not there")

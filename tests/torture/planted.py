@@ -64,15 +64,15 @@ class _WritesNoIntents(Engine[R]):
 class _HoldsOutcomesBack(Engine[R]):
     """Outcomes are told at once, and written together with those of the next round."""
 
-    _held: tuple[Writes, ...] = ()
+    _delayed: tuple[Writes, ...] = ()
 
     def run(self, flows: Any) -> Iterator[Any]:
         yield from super().run(flows)
-        super()._write(self._held)
+        super()._write(self._delayed)
 
     def _write(self, all_writes: Sequence[Writes]) -> None:
-        now = [*self._held, *filter(_is_intent, all_writes)]
-        self._held = tuple(each for each in all_writes if not _is_intent(each))
+        now = [*self._delayed, *filter(_is_intent, all_writes)]
+        self._delayed = tuple(each for each in all_writes if not _is_intent(each))
         super()._write(now)
 
 
@@ -136,9 +136,9 @@ def _function(name: str, other: Any) -> Fault:
 
 def _unknown_is_failed(real: Any, self: Any, pending: Any, answer: Answer) -> Any:
     if answer.result is CallResult.UNKNOWN:
-        said = answer._replace(unknown_before=False)
+        final = answer._replace(unknown_before=False)
         return self._restore(
-            pending, said, outcome=Outcome.FAILED, reason="", failure=Failure.UNKNOWN
+            pending, final, outcome=Outcome.FAILED, reason="", failure=Failure.UNKNOWN
         )
     return real(self, pending, answer)
 
@@ -194,8 +194,10 @@ def _never_stale(change: Any, record: Any) -> Any:
     return (Staleness.CURRENT, "") if stand is Staleness.STALE else (stand, why)
 
 
-def _same_profile(record: Any, seen: Observed) -> Any:
-    after, differences = observed(record._replace(profile_id=seen.profile_id, timestamp=None), seen)
+def _same_profile(record: Any, profile: Observed) -> Any:
+    after, differences = observed(
+        record._replace(profile_id=profile.profile_id, timestamp=None), profile
+    )
     return after, differences
 
 
@@ -207,8 +209,8 @@ def _drops_at_once(real: Any, self: Any, change: Any, record: Any, *, entry: Any
     yield engine.Step(Writes(remove=(change.address,), journal=(entry,)))
 
 
-def _settled_by_a_look(record: Any, seen: Observed) -> Any:
-    return observed(record._replace(unknown_at=None, unknown_write={}), seen)
+def _settled_by_a_look(record: Any, profile: Observed) -> Any:
+    return observed(record._replace(unknown_at=None, unknown_write={}), profile)
 
 
 FAULTS: dict[str, Fault] = {

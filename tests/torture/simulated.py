@@ -293,7 +293,7 @@ class SimulatedStore:
                 self._world.note(f"  remove {address}")
             for entry in entries:
                 self._world.note(f"  {entry.kind} {entry.address}")
-        self._world.oracle.committed(entries)
+        self._world.oracle.on_commit(entries)
         self._world.step(writing=True)
         return HEADER
 
@@ -334,7 +334,7 @@ class _Call:
 
     __slots__ = ("attempts", "over", "request", "slot", "ticket", "unknown")
 
-    def __init__(self, ticket: int, slot: int, request: Request) -> None:
+    def __init__(self, ticket: int, *, slot: int, request: Request) -> None:
         self.ticket = ticket
         self.slot = slot
         self.request = request
@@ -363,17 +363,17 @@ class Network:
     def __init__(self, world: Simulation) -> None:
         self._world = world
         self._calls: list[_Call] = []
-        self._ended: list[tuple[_Call, Answer]] = []
+        self._answers: list[tuple[_Call, Answer]] = []
         self.late = 0
         """Effects that nobody waited for any more."""
 
     def begin(self, ticket: int, request: Request) -> None:
         world = self._world
         world.step()
-        call = _Call(ticket, slot_named(request.headers), request)
+        call = _Call(ticket, slot=slot_named(request.headers), request=request)
         if world.trace is not None:
             world.note(f"begin {request.method} u{call.slot} {dict(content(request))}")
-        world.oracle.begins(call.slot, request)
+        world.oracle.on_request(call.slot, request)
         self._calls.append(call)
         hold = world.choice(world.temper.holds) if world.storm else 0.0
         if hold:
@@ -385,15 +385,15 @@ class Network:
     def poll(self, timeout: float) -> Sequence[tuple[int, Answer]]:
         world = self._world
         world.step()
-        if not self._ended:
-            world.pass_time(timeout, until=self._ended)
-        ended, self._ended = self._ended, []
+        if not self._answers:
+            world.pass_time(timeout, until=self._answers)
+        answers, self._answers = self._answers, []
         out = []
-        for call, answer in ended:
+        for call, answer in answers:
             if world.trace is not None:
                 before = " after an unknown one" if answer.unknown_before else ""
-                world.note(f"told u{call.slot} {answer.result} {answer.message}{before}")
-            world.oracle.told(call.slot, call.request, answer)
+                world.note(f"answer u{call.slot} {answer.result} {answer.message}{before}")
+            world.oracle.on_answer(call.slot, call.request, answer=answer)
             out.append((call.ticket, answer))
         world.step()
         return out
@@ -403,7 +403,7 @@ class Network:
         for call in self._calls:
             call.over = True
         self._calls.clear()
-        self._ended.clear()
+        self._answers.clear()
 
     def cut(self) -> None:
         """The client gives up what is under way, some time after the wish to stop."""
@@ -454,7 +454,7 @@ class Network:
         if world.trace is not None:
             late = " late" if call.over else ""
             world.note(f"effect{late} {call.request.method} u{call.slot}: {answer.status}")
-        world.oracle.carried(call.slot, call.request, answer, late=call.over)
+        world.oracle.on_effect(call.slot, call.request, answer=answer, late=call.over)
         if lost is None:
             world.after(wait, self._tell, call, answer)
 
@@ -480,4 +480,4 @@ class Network:
         elif call.unknown and result is not CallResult.UNKNOWN:
             answer = answer._replace(unknown_before=True)
         call.over = True
-        self._ended.append((call, answer))
+        self._answers.append((call, answer))

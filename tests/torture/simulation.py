@@ -223,9 +223,9 @@ class Simulation:
     def run(self) -> list[str]:
         """What is wrong; the schedule goes no further than that."""
         for _ in self._schedule():
-            if self.oracle.found:
+            if self.oracle.violations:
                 break
-        return self.oracle.found
+        return self.oracle.violations
 
     def _schedule(self) -> Iterator[None]:
         for _ in range(self.choice(self.temper.runs)):
@@ -270,7 +270,7 @@ class Simulation:
         if run == self._under_way and not self.stopped:
             self.note("the wish to stop")
             self.stopped = True
-            self.oracle.stops()
+            self.oracle.on_stop()
             if self.random() < 0.5:
                 self.after(self.random() * 5, self._cut, run)
 
@@ -296,7 +296,7 @@ class Simulation:
             for change in changes:
                 fields = {field.path: field.after for field in change.fields}
                 self.note(f"  {change.action} {change.address} {fields}")
-        self.oracle.starts(number, changes, workers)
+        self.oracle.on_start(number, changes, workers=workers)
         plan = replace(_EMPTY, changes=_Torn(changes, torn) if torn is not None else tuple(changes))
         context = ApplyContext(
             calls=self.network,
@@ -307,7 +307,7 @@ class Simulation:
                 is_away=lambda: self.given_up,
                 in_flight=lambda: workers,
             ),
-            listener=ApplyListener(self._told),
+            listener=ApplyListener(self._on_result),
             quiet_period=QUIET,
         )
         profiles = []
@@ -322,7 +322,7 @@ class Simulation:
             self.note("KILLED")
         except StateWriteFailed as problem:
             self.note("the store failed")
-            self.oracle.lost(problem.entries)
+            self.oracle.on_lost_outcomes(problem.entries)
         except (ReconcileError, Failing) as problem:
             self.note(str(problem))
         self._over()
@@ -339,12 +339,12 @@ class Simulation:
         self._kill_at = self._fail_at = -1
         self.stopped = self.given_up = self._tells_badly = False
         self.network.dies()
-        self.oracle.ends()
+        self.oracle.on_end()
         self.oracle.compare(self._slots)
 
-    def _told(self, result: Result) -> None:
+    def _on_result(self, result: Result) -> None:
         self.note(f"reported {result.address} {result.outcome} {result.reason}")
-        self.oracle.reported(result)
+        self.oracle.on_result(result)
         self.step()
         if self._tells_badly:
             raise Failing("the listener failed")
@@ -354,7 +354,7 @@ class Simulation:
         self.note("refresh")
         self._begins()
         self._kill_at = 1 + self.below(12) if killed else -1
-        self.oracle.starts(0, (), 2)
+        self.oracle.on_start(0, (), workers=2)
         cut_off = self.store.interrupted_addresses()
 
         def quiet(record: Record) -> Record:
@@ -365,7 +365,7 @@ class Simulation:
         gone = []
         store: Any = self.store
         try:
-            for seen in read_back(
+            for profile in read_back(
                 list(self.store.records()),
                 self.network,
                 application=self.store.header().application,
@@ -374,11 +374,11 @@ class Simulation:
                 stop=lambda: False,
                 in_flight=lambda: 2,
             ):
-                self.note(f"seen {seen.drift.address} {seen.drift.kind}")
-                if seen.answer.is_unauthorised:
+                self.note(f"profile {profile.drift.address} {profile.drift.kind}")
+                if profile.answer.is_unauthorised:
                     break
-                if seen.drift.kind is DriftKind.GONE:
-                    gone.append(seen.after)
+                if profile.drift.kind is DriftKind.GONE:
+                    gone.append(profile.after)
             if gone:
                 self.store.write(put=gone)
         except Crash:
@@ -404,7 +404,7 @@ class Simulation:
                 if change.revision != revision:
                     change = change._replace(revision=revision)
                 changes.append(change)
-        number = self.oracle.plans()
+        number = self.oracle.new_plan()
         self._plans.append((number, changes))
         return number, changes
 
@@ -466,16 +466,16 @@ class Simulation:
                 there.values[path] = self.choice("129")
             else:
                 return
-            oracle.tainted.add((slot, path))
+            oracle.unknowable.add((slot, path))
             oracle.foreign.add((slot, path))
             self.note(f"others: u{slot} {path} is {there.values.get(path)}")
             return
         del self.remote.profiles[slot]
         if kind < 0.75:
             self.remote.make(slot, there.customer)
-        oracle.moved.add(slot)
+        oracle.moved_by_others.add(slot)
         known = {path for record in self.store.of_slot(slot) for path in record.facts}
-        oracle.tainted |= {(slot, path) for path in known | there.values.keys()}
+        oracle.unknowable |= {(slot, path) for path in known | there.values.keys()}
         self.note(f"others: u{slot} {'replaced' if kind < 0.75 else 'deleted'}")
 
     # --- the end ---------------------------------------------------------------------------------
@@ -489,7 +489,7 @@ class Simulation:
         self._meddling = False
         rounds = 1
         if self._meddled:
-            # What other people did is seen by looking, if at all; some of it only by the next answer.
+            # What other people did is profile by looking, if at all; some of it only by the next answer.
             self.pass_time(self.choice((0.0, QUIET / 2, QUIET)))
             self._refresh(killed=False)
             yield
@@ -501,8 +501,8 @@ class Simulation:
         _, changes = self._plan(prune=True)
         if changes:
             oracle.blame(f"not converged: {changes[0].action} {changes[0].address}")
-        oracle.moved.clear()
-        oracle.tainted.clear()
+        oracle.moved_by_others.clear()
+        oracle.unknowable.clear()
         self.pass_time(2 * QUIET)
         oracle.compare(self._slots)
         for slot, spec in self._desired.items():
@@ -541,15 +541,15 @@ def _all_that_plans_see(record: Record) -> tuple[object, ...]:
 
 
 def _planned(slot: int, spec: Spec | None, records: Sequence[Record]) -> Change | None:
-    made = make_plan(
+    plan = make_plan(
         [] if spec is None else [declared(slot, spec)],
         {record.address: record for record in records},
         header=HEADER,
         contract=CONTRACT,
         options=Options(prune=True),
     )
-    assert isinstance(made, Plan), made
-    (change,) = made.changes or (None,)
+    assert isinstance(plan, Plan), plan
+    (change,) = plan.changes or (None,)
     return change
 
 
@@ -570,8 +570,8 @@ def unit(batch: int) -> Tally:
     with _without_digests():
         for seed in range(batch * BATCH, (batch + 1) * BATCH):
             world = Simulation(seed)
-            found = world.run()
-            tally.blame(f"simulation.again({seed})", found[:1])
+            violations = world.run()
+            tally.blame(f"simulation.again({seed})", violations[:1])
             tally.counts["schedules"] += 1
             tally.counts["runs"] += world.runs
             tally.counts["kills"] += world.kills
@@ -601,12 +601,12 @@ def planted(number: int, *, most: int = 50_000) -> Tally:
     """One of the planted faults: that it is not found is the violation."""
     fault = list(FAULTS)[number]
     tally = Tally()
-    found = first_found(fault, most=most)
-    if found is None:
+    seed = first_found(fault, most=most)
+    if seed is None:
         tally.violations.append(f"not found in {most:,} seeds: {fault}")
     else:
         tally.counts["faults found"] += 1
-        tally.counts["schedules until then"] += found + 1
+        tally.counts["schedules until then"] += seed + 1
     return tally
 
 
