@@ -53,11 +53,66 @@ class Source(NamedTuple):
         return ":".join([self.file, *(str(part) for part in (self.line, self.column) if part)])
 
 
+class Quote(NamedTuple):
+    """A piece of somebody's input, to be repeated in a message between two marks."""
+
+    text: str
+    mark: str = '"'
+    """Stands before and after the text; may be empty."""
+    is_name: bool = False
+    """It is the name of a field or a path of names, not a value."""
+
+    def __format__(self, spec: str) -> str:
+        raise TypeError("Message.of joins quotes and text: a formatted string would lose the value")
+
+
+class QuotedValue(NamedTuple):
+    """Where a finished message repeats a piece of somebody's input."""
+
+    start: int
+    end: int
+    """Characters of the message, its marks included."""
+    text: str
+    """Without the marks."""
+    is_name: bool = False
+
+
+class Message(NamedTuple):
+    """A finished message, and what it quotes, in the order of places."""
+
+    text: str
+    values: tuple[QuotedValue, ...] = ()
+
+    @classmethod
+    def of(cls, *parts: str | Quote | Message) -> Message:
+        """A message of some parts, one after another."""
+        text, values = "", []
+        for part in parts:
+            match part:
+                case str():
+                    text += part
+                case Quote(content, mark, is_name):
+                    shown = f"{mark}{content}{mark}"
+                    values.append(QuotedValue(len(text), len(text) + len(shown), content, is_name))
+                    text += shown
+                case Message():
+                    values += [
+                        value._replace(start=value.start + len(text), end=value.end + len(text))
+                        for value in part.values
+                    ]
+                    text += part.text
+        return cls(text, tuple(values))
+
+    def __format__(self, spec: str) -> str:
+        raise TypeError("Message.of joins messages: a formatted string would lose what they quote")
+
+
 class Diagnostic(NamedTuple):
     """A finding: what is wrong, where, and what to do next.
 
-    ``rule`` is stable (``yaml/duplicate-key``); ``message`` and ``hint`` may quote values from files
-    and so are untrusted text until a writer escapes them.
+    ``rule`` is stable (``yaml/duplicate-key``). ``message`` and ``hint`` may quote input and so are
+    untrusted text until a writer escapes them. ``values`` and ``hint_values`` say where they do, so
+    that a value can be replaced without reading the sentence around it.
     """
 
     severity: Severity
@@ -65,6 +120,26 @@ class Diagnostic(NamedTuple):
     message: str
     source: Source
     hint: str = ""
+    values: tuple[QuotedValue, ...] = ()
+    """What ``message`` quotes."""
+    hint_values: tuple[QuotedValue, ...] = ()
+    """What ``hint`` quotes."""
+
+    @classmethod
+    def of(
+        cls,
+        severity: Severity,
+        rule: str,
+        *,
+        message: str | Message,
+        source: Source,
+        hint: str | Message = "",
+    ) -> Diagnostic:
+        """A finding from messages that may quote values."""
+        finished, advice = Message.of(message), Message.of(hint)
+        return cls(
+            severity, rule, finished.text, source, advice.text, finished.values, advice.values
+        )
 
     @property
     def is_error(self) -> bool:
@@ -75,22 +150,30 @@ class Diagnostic(NamedTuple):
         return (self.source, self.rule, self.message)
 
 
-def error(rule: str, message: str, source: Source, *, hint: str = "") -> Diagnostic:
-    return Diagnostic(Severity.ERROR, rule, message, source, hint)
+def error(
+    rule: str, message: str | Message, *, source: Source, hint: str | Message = ""
+) -> Diagnostic:
+    """A finding that stops the plan."""
+    return Diagnostic.of(Severity.ERROR, rule, message=message, source=source, hint=hint)
 
 
-def warning(rule: str, message: str, source: Source, *, hint: str = "") -> Diagnostic:
-    return Diagnostic(Severity.WARNING, rule, message, source, hint)
+def warning(
+    rule: str, message: str | Message, *, source: Source, hint: str | Message = ""
+) -> Diagnostic:
+    """A finding that does not stop the plan."""
+    return Diagnostic.of(Severity.WARNING, rule, message=message, source=source, hint=hint)
 
 
 class ReconcileError(Exception):
-    """Base of every failure a user may see. ``hint`` says what to do next."""
+    """Base of every failure a user may see. ``hint`` says what to do next, ``values`` what it quotes."""
 
     exit_code = ExitCode.FAILED
 
-    def __init__(self, message: str, *, hint: str = "") -> None:
-        super().__init__(message)
-        self.message = message
+    def __init__(self, message: str | Message, *, hint: str = "") -> None:
+        finished = Message.of(message)
+        super().__init__(finished.text)
+        self.message = finished.text
+        self.values = finished.values
         self.hint = hint
 
 

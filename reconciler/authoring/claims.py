@@ -8,7 +8,7 @@ from typing import Any
 from reconciler.authoring.documents import Document
 from reconciler.authoring.phrases import quote
 from reconciler.core.contract import INSTALLATION
-from reconciler.errors import Diagnostic, Source, error, warning
+from reconciler.errors import Diagnostic, Message, Source, error, warning
 
 
 def cross_file_findings(documents: Iterable[Document]) -> list[Diagnostic]:
@@ -57,17 +57,22 @@ class _Everyone:
                     told.add(pair)
                     yield error(
                         "profile/duplicate-address",
-                        f"`{name}` {quote(identifier)} is declared twice, first at "
-                        f"{first.at((name,))}",
-                        document.at((name,)),
+                        Message.of(
+                            f"`{name}` ",
+                            quote(identifier),
+                            f" is declared twice, first at {first.at((name,))}",
+                        ),
+                        source=document.at((name,)),
                         hint="Keep one of the two documents.",
                     )
         for device, first, document in _clashes(self.devices):
             path = (INSTALLATION, "device_id")
             yield warning(
                 "profile/duplicate-device",
-                f"the device_id {quote(device)} is also declared at {first.at(path)}",
-                document.at(path),
+                Message.of(
+                    "the device_id ", quote(device), f" is also declared at {first.at(path)}"
+                ),
+                source=document.at(path),
                 hint="A device belongs to one profile; give each its own, or remove one.",
             )
 

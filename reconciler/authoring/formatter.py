@@ -69,7 +69,7 @@ def _not_safely(file: str, documents: list[Document]) -> InputError:
     found = error(
         "fmt/not-safely",
         "this file cannot be put in order without changing what it says, so it is left as it is",
-        place,
+        source=place,
         hint="Move comments that stand inside of a value, and aliases, to lines of their own.",
     )
     return InputError(f"{file} was not formatted", diagnostics=[found])

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from reconciler.authoring.documents import Document, Path
 from reconciler.authoring.phrases import MOST_EXACT, did_you_mean, kind_of, place_name, quote
-from reconciler.errors import Diagnostic, error
+from reconciler.errors import Diagnostic, Message, error
 
 
 def validate_value(
@@ -33,7 +33,9 @@ def validate_value(
         return []
     return sorted(
         (
-            error(f"{prefix}/{each.kind}", each.message, document.at(each.path), hint=each.hint)
+            error(
+                f"{prefix}/{each.kind}", each.message, source=document.at(each.path), hint=each.hint
+            )
             for each in violations(document.value, schema)
         ),
         key=Diagnostic.sort_key,
@@ -161,8 +163,8 @@ class Violation(NamedTuple):
     """``unknown-field``, ``missing-field``, ``type`` or ``value``."""
     keyword: str
     path: Path
-    message: str
-    hint: str
+    message: Message
+    hint: Message
     instance: Any
     name: str = ""
     of_key: bool = False
@@ -190,7 +192,9 @@ def violations(value: Any, schema: Mapping[str, Any]) -> list[Violation]:
     for each in ordered:
         once.setdefault((each.path, each.name, each.of_key), each)
     if not once:  # only if the two engines disagreed: say so rather than let it pass
-        once[(), "", False] = Violation("value", "", (), "this document is not valid", "", None)
+        once[(), "", False] = Violation(
+            "value", "", (), Message.of("this document is not valid"), Message(""), None
+        )
     return list(once.values())
 
 
@@ -208,19 +212,24 @@ def _violations_of(problem: Any) -> Iterator[Violation]:
     elif keyword == "required":
         for name in problem.validator_value:
             if name not in instance:
-                where = f" in {place_name(path)}" if path else ""
+                where = (" in ", place_name(path)) if path else ()
                 yield Violation(
-                    "missing-field", keyword, path, f"`{name}` is missing{where}",
-                    f"Add `{name}`.", instance, name,
+                    "missing-field", keyword, path, Message.of(f"`{name}` is missing", *where),
+                    Message.of(f"Add `{name}`."), instance, name,
                 )  # fmt: skip
     else:
         of_key = "propertyNames" in problem.absolute_schema_path
         if of_key:
             path = (*path, instance)
-        message, hint = _explained(keyword, problem.validator_value, instance, schema)
-        subject = f"the key {quote(instance)}" if of_key else place_name(path)
+        message, hint = _explained(
+            keyword, problem.validator_value, instance=instance, schema=schema
+        )
+        subject = (
+            Message.of("the key ", quote(instance, is_name=True)) if of_key else place_name(path)
+        )
         yield Violation(
-            _KINDS.get(keyword, "value"), keyword, path, f"{subject} {message}", hint, instance,
+            _KINDS.get(keyword, "value"), keyword, path,
+            Message.of(subject, " ", message), Message.of(hint), instance,
             of_key=of_key,
         )  # fmt: skip
 
@@ -246,13 +255,14 @@ def _violations_of_branches(problem: Any, path: Path) -> Iterator[Violation]:
         wanted = nested.validator_value
         types += [wanted] if isinstance(wanted, str) else wanted
     if types and not meant:
-        message, hint = _explained("type", types, problem.instance, problem.schema)
+        message, hint = _explained("type", types, instance=problem.instance, schema=problem.schema)
         yield Violation(
-            "type", "type", path, f"{place_name(path)} {message}", hint, problem.instance
-        )
+            "type", "type", path, Message.of(place_name(path), " ", message), Message.of(hint),
+            problem.instance,
+        )  # fmt: skip
     else:
-        message = f"{place_name(path)} has none of the forms that it may have"
-        hint = str(problem.schema.get("description", ""))
+        message = Message.of(place_name(path), " has none of the forms that it may have")
+        hint = Message.of(str(problem.schema.get("description", "")))
         yield Violation("value", problem.validator, path, message, hint, problem.instance)
 
 
@@ -260,8 +270,11 @@ def _unknown(name: str, path: Path, known: Iterable[str], instance: Any) -> Viol
     names = list(known)
     suggestion = did_you_mean(name, names)
     hint = f"Did you mean `{suggestion}`?" if suggestion else f"Known here: {', '.join(names)}."
-    message = f"unknown field {quote(name)}" + (f" in {place_name(path)}" if path else "")
-    return Violation("unknown-field", "", (*path, name), message, hint, instance[name], name)
+    where = (" in ", place_name(path)) if path else ()
+    message = Message.of("unknown field ", quote(name, is_name=True), *where)
+    return Violation(
+        "unknown-field", "", (*path, name), message, Message.of(hint), instance[name], name
+    )
 
 
 _EXPECTED = {
@@ -282,8 +295,8 @@ _WRITE_AS = {
 
 
 def _explained(
-    keyword: str, wanted: Any, instance: Any, schema: Mapping[str, Any]
-) -> tuple[str, str]:
+    keyword: str, wanted: Any, *, instance: Any, schema: Mapping[str, Any]
+) -> tuple[str | Message, str | Message]:
     """What a failed keyword means for its value, and what to do."""
     about = str(schema.get("description", ""))
     shown = "this value" if schema.get("writeOnly") else quote(instance)
@@ -291,35 +304,34 @@ def _explained(
         case "type":
             types = [wanted] if isinstance(wanted, str) else list(wanted)
             hint = _type_hint(types, instance) or about or f"Write {_either(types)}."
-            return f"must be {_either(types)}, not {kind_of(instance)}", hint
+            return Message.of(f"must be {_either(types)}, not ", kind_of(instance)), hint
         case _ if instance == "" and keyword in ("minLength", "pattern", "format", "enum"):
             clears = "null" in schema.get("type", ())
             return "is empty text", "Write null to clear it." if clears else about
         case "enum" | "const":
             options = wanted if keyword == "enum" else [wanted]
-            return f"is {shown}", _options_hint(options, instance)
+            return Message.of("is ", shown), _options_hint(options, instance)
         case "pattern":
             upper = instance.upper()
             fits = upper != instance and not schema.get("writeOnly") and _matches(wanted)(upper)
-            hint = f"Did you mean {quote(upper)}?" if fits else about
-            return f"is {shown}, which does not have the right form", hint
+            hint = Message.of("Did you mean ", quote(upper), "?") if fits else about
+            return Message.of("is ", shown, ", which does not have the right form"), hint
         case "format":
-            return f"is {shown}, which is not {_NOT_A.get(wanted, wanted)}", _WRITE_AS.get(
-                wanted, about
-            )
+            kind = _NOT_A.get(wanted, wanted)
+            return Message.of("is ", shown, f", which is not {kind}"), _WRITE_AS.get(wanted, about)
         case "maxLength":
             return f"has {len(instance)} characters; at most {wanted} are allowed", "Shorten it."
         case "minimum" | "exclusiveMinimum":
             over = "at least" if keyword == "minimum" else "more than"
-            return f"is {shown}; it must be {over} {wanted}", about
+            return Message.of("is ", shown, f"; it must be {over} {wanted}"), about
         case "maximum":
-            return f"is {shown}; it must be at most {wanted}", about
+            return Message.of("is ", shown, f"; it must be at most {wanted}"), about
         case "minProperties" | "minItems":
             return "is empty", about
         case "uniqueItems":
-            return f"lists {quote(_repeated(instance))} twice", "Remove one of them."
+            return Message.of("lists ", quote(_repeated(instance)), " twice"), "Remove one of them."
         case _:
-            return f"is {shown}, which is not allowed", about
+            return Message.of("is ", shown, ", which is not allowed"), about
 
 
 def _either(types: Sequence[str]) -> str:
@@ -328,16 +340,16 @@ def _either(types: Sequence[str]) -> str:
     return " or ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]
 
 
-def _type_hint(types: Sequence[str], instance: Any) -> str:
+def _type_hint(types: Sequence[str], instance: Any) -> str | Message:
     match instance:
         case None:
             return "Give a value, or leave it out."
         case bool() if "string" in types:
             return f'Quote it: "{str(instance).lower()}".'
         case int() | float() if "string" in types:
-            return "Quote it, so that it is text" + (
-                f": {quote(str(instance))}." if abs(instance) < MOST_EXACT else "."
-            )
+            exact = abs(instance) < MOST_EXACT
+            example = (": ", quote(str(instance))) if exact else ()
+            return Message.of("Quote it, so that it is text", *example, ".")
         case str() if "boolean" in types and len(types) <= 2:
             return "Write true or false, without quotes."
         case str() if {"number", "integer"} & {*types} and _NUMBER(instance):
@@ -349,12 +361,12 @@ def _type_hint(types: Sequence[str], instance: Any) -> str:
 _NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?").fullmatch
 
 
-def _options_hint(options: Sequence[Any], instance: Any) -> str:
+def _options_hint(options: Sequence[Any], instance: Any) -> str | Message:
     texts = [option for option in options if isinstance(option, str) and option]
     if instance is None and "null" in texts:
         return "Quote it: 'null'."
     if isinstance(instance, str) and (suggestion := did_you_mean(instance, texts)):
-        return f"Did you mean {quote(suggestion)}? Allowed: {_list(options)}."
+        return Message.of("Did you mean ", quote(suggestion), f"? Allowed: {_list(options)}.")
     return f"Write one of: {_list(options)}."
 
 

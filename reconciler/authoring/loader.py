@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from reconciler.authoring.documents import Document
 from reconciler.authoring.walk import Walk, read_file
-from reconciler.errors import Diagnostic, Severity
+from reconciler.errors import Diagnostic, error
 
 
 class Loaded(NamedTuple):
@@ -49,12 +49,11 @@ def parse_yaml(data: bytes, file: str) -> tuple[Document | None, list[Diagnostic
     found, diagnostics = load_text(data, file)
     if len(found) > 1:
         diagnostics.append(
-            Diagnostic(
-                Severity.ERROR,
+            error(
                 "file/one-document",
                 f"this file must hold one document, found {len(found)}",
-                found[1].source,
-                "Remove everything from the second `---` on.",
+                source=found[1].source,
+                hint="Remove everything from the second `---` on.",
             )
         )
     if not found or any(diagnostic.is_error for diagnostic in diagnostics):

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from reconciler.authoring.documents import Document, Path
 from reconciler.authoring.phrases import did_you_mean
-from reconciler.errors import Diagnostic, error
+from reconciler.errors import Diagnostic, Message, Quote, error
 from reconciler.values import Json, Scalar, digest
 
 needs_expansion = re.compile(
@@ -146,7 +146,9 @@ class Filling:
             return self._outside("index", path)
         if padding and not _PADDED(padding):
             self._problem(
-                f"{{index:{padding}}} is not a placeholder", path, "Pad with zeros: {index:03}."
+                Message.of("{index:", Quote(padding, ""), "} is not a placeholder"),
+                path=path,
+                hint="Pad with zeros: {index:03}.",
             )
             return ""
         return f"{self._index:{padding}}"
@@ -159,22 +161,29 @@ class Filling:
             return item  # type: ignore[no-any-return]
         if isinstance(item, dict) and name in item and item[name] is not None:
             return item[name]  # type: ignore[no-any-return]
+        message: str | Message
+        hint: str | Message
         if not isinstance(item, dict):
             message, hint = "an item of this template is no map", "Write {item} alone."
         elif not name:
             message, hint = "an item of this template is a map", "Name a member: {item.NAME}."
         else:
             suggestion = did_you_mean(name, item)
-            message = f"item {self._index} of this template has no `{name}`"
-            hint = f"Did you mean {{item.{suggestion}}}?" if suggestion else "Add it to every item."
-        self._problem(message, path, hint)
+            message = Message.of(
+                f"item {self._index} of this template has no ", Quote(name, "`", is_name=True)
+            )
+            hint = "Add it to every item."
+            if suggestion:
+                known = Quote(suggestion, "", is_name=True)
+                hint = Message.of("Did you mean {item.", known, "}?")
+        self._problem(message, path=path, hint=hint)
         return ""
 
     def _outside(self, name: str, path: Path) -> str:
         self._problem(
             f"{{{name}}} means something only in a template",
-            path,
-            f"Add `for_each:` with a count or a list; {{{{{name}}}}} stands for these very characters.",
+            path=path,
+            hint=f"Add `for_each:` with a count or a list; {{{{{name}}}}} stands for these very characters.",
         )
         return ""
 
@@ -184,8 +193,8 @@ class Filling:
         if run is None:
             self._problem(
                 "{run} is not defined: this run has no name",
-                path,
-                "Give one: --run NAME, or the variable RECONCILE_RUN. In GitHub and GitLab builds it "
+                path=path,
+                hint="Give one: --run NAME, or the variable RECONCILE_RUN. In GitHub and GitLab builds it "
                 "is known.",
             )
         return run or ""
@@ -195,23 +204,23 @@ class Filling:
         if path == ("customer_user_id",):
             self._problem(
                 "a name cannot be made up: data is made up for a name",
-                path,
-                "Use {index}, {item} or {run}.",
+                path=path,
+                hint="Use {index}, {item} or {run}.",
             )
             return ""
         if self._values.fakes() is None:
             self._problem(
                 "{fake.…} needs Faker, which is not installed",
-                path,
-                "Install it: pip install 'reconciler[fake]'.",
+                path=path,
+                hint="Install it: pip install 'reconciler[fake]'.",
             )
             return ""
         invented = self._fake(name, f"{self._values.seed}\n{self._identity()}")
         if invented is None:
             self._problem(
-                f"{{fake.{name}}} is not known",
-                path,
-                "docs/testing.md lists what can be made up; only what cannot be anybody's is.",
+                Message.of("{fake.", Quote(name, ""), "} is not known"),
+                path=path,
+                hint="docs/testing.md lists what can be made up; only what cannot be anybody's is.",
             )
         return invented or ""
 
@@ -237,17 +246,17 @@ class Filling:
         known: Mapping[str, Scalar] = values.variables if kind == "var" else values.environ
         if kind not in ("var", "env") or not rest:
             self._problem(
-                f"${{{name}}} is not a variable",
-                path,
-                "Write ${var.NAME} or ${env.NAME}; $${ stands for ${.",
+                Message.of("${", Quote(name, ""), "} is not a variable"),
+                path=path,
+                hint="Write ${var.NAME} or ${env.NAME}; $${ stands for ${.",
             )
             return ""
         if kind == "env" and not (values.prefix and rest.startswith(values.prefix)):
             why = f"it does not begin with {values.prefix}" if values.prefix else "none may"
             self._problem(
-                f"${{env.{rest}}} may not be used: {why}",
-                path,
-                "Set `env_prefix` in reconcile.yaml to what such variables begin with.",
+                Message.of("${env.", Quote(rest, ""), f"}} may not be used: {why}"),
+                path=path,
+                hint="Set `env_prefix` in reconcile.yaml to what such variables begin with.",
             )
             return ""
         self._use(name)
@@ -255,9 +264,9 @@ class Filling:
             suggestion = did_you_mean(rest, known)
             where = "reconcile.yaml, under `variables`" if kind == "var" else "the environment"
             self._problem(
-                f"${{{name}}} is not defined",
-                path,
-                f"Did you mean ${{{kind}.{suggestion}}}?"
+                Message.of(f"${{{kind}.", Quote(rest, ""), "} is not defined"),
+                path=path,
+                hint=f"Did you mean ${{{kind}.{suggestion}}}?"
                 if suggestion
                 else f"Define it in {where}.",
             )
@@ -267,9 +276,9 @@ class Filling:
     def _unknown(self, name: str, path: Path) -> None:
         suggestion = did_you_mean(name, _NAMES)
         self._problem(
-            f"{{{name}}} is not a placeholder",
-            path,
-            f"Did you mean {{{suggestion}}}?"
+            Message.of("{", Quote(name, ""), "} is not a placeholder"),
+            path=path,
+            hint=f"Did you mean {{{suggestion}}}?"
             if suggestion
             else f"Known are {', '.join(f'{{{each}}}' for each in _NAMES)}.",
         )
@@ -277,9 +286,9 @@ class Filling:
     def _use(self, name: str) -> None:
         self._sources[name] = self._values.digest_of(name)
 
-    def _problem(self, message: str, path: Path, hint: str) -> None:
+    def _problem(self, message: str | Message, *, path: Path, hint: str | Message) -> None:
         self.findings.append(
-            error("template/placeholder", message, self._document.at(path), hint=hint)
+            error("template/placeholder", message, source=self._document.at(path), hint=hint)
         )
 
 

@@ -14,8 +14,9 @@ from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 from reconciler.authoring.documents import Document, Path
+from reconciler.authoring.phrases import name
 from reconciler.core.contract import ATTRIBUTES, Contract
-from reconciler.errors import Diagnostic, Severity
+from reconciler.errors import Diagnostic, Message, Quote, Severity
 
 RESERVED_DOMAINS = (
     *("example", "test", "invalid", "localhost"),
@@ -85,23 +86,23 @@ def personal(document: Document, contract: Contract, guard: Guard) -> Iterator[D
         # Most texts are neither: this is looked at for every text of every profile.
         if "@" not in text and path != _PHONE and not text.startswith("+"):
             continue
-        found = _about(path, text, guard)
-        if found is not None:
-            message, hint = found
+        suspicion = _suspicion(path, text, guard=guard)
+        if suspicion is not None:
+            message, hint = suspicion
             severity = Severity.ERROR if guard.level is Level.ERROR else Severity.WARNING
-            yield Diagnostic(
+            yield Diagnostic.of(
                 severity,
                 "personal/real-person",
-                message,
-                document.at(path),
-                f"{hint} If the file may hold it, say why: meta.contains_personal_data.",
+                message=message,
+                source=document.at(path),
+                hint=f"{hint} If the file may hold it, say why: meta.contains_personal_data.",
             )
 
 
 def _texts(value: Any) -> Iterator[tuple[Path, str]]:
-    for name in ("customer_user_id", "email", "phone_number"):
-        if isinstance(value.get(name), str):
-            yield (name,), value[name]
+    for field in ("customer_user_id", "email", "phone_number"):
+        if isinstance(value.get(field), str):
+            yield (field,), value[field]
     attributes = value.get(ATTRIBUTES)
     if isinstance(attributes, dict):
         for key, text in attributes.items():
@@ -113,15 +114,14 @@ def _texts(value: Any) -> Iterator[tuple[Path, str]]:
                 yield (ATTRIBUTES, index, "value"), item["value"]
 
 
-def _about(path: Path, text: str, guard: Guard) -> tuple[str, str] | None:
-    """What to say of a text, never quoting it; ``None`` where it is nobody's."""
+def _suspicion(path: Path, text: str, *, guard: Guard) -> tuple[Message, str] | None:
+    """Message and hint about a text, which never quote it; ``None`` if it cannot be a real person's."""
     if "@" in text:
         for match in _addresses()(text):
             domain = match["domain"].lower()
             if "." in domain and not _is_below(domain, (*RESERVED_DOMAINS, *guard.domains)):
-                where = ".".join(map(str, path))
                 return (
-                    f"`{where}` looks like the e-mail address of a real person",
+                    Message.of(_name(path), " looks like the e-mail address of a real person"),
                     "Use a domain such as example.com, or list yours under "
                     "`personal_data.domains` in reconcile.yaml.",
                 )
@@ -130,12 +130,15 @@ def _about(path: Path, text: str, guard: Guard) -> tuple[str, str] | None:
     digits = text.translate(_PUNCTUATION)
     looks = _NUMBER(text) is not None or (is_phone and sum(map(str.isdigit, digits)) >= 7)
     if looks and not _is_reserved_number()(digits):
-        where = ".".join(map(str, path))
         return (
-            f"`{where}` looks like the phone number of a real person",
+            Message.of(_name(path), " looks like the phone number of a real person"),
             "Use one that is reserved for fiction, such as +12025550123.",
         )
     return None
+
+
+def _name(path: Path) -> Quote:
+    return name(".".join(map(str, path)))
 
 
 @lru_cache(maxsize=1024)

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 
 from reconciler.authoring.defaults import Defaults, merged
 from reconciler.authoring.documents import Document
+from reconciler.authoring.phrases import quote
 from reconciler.authoring.placeholders import Fake, Filling, PlaceholderValues
-from reconciler.errors import Diagnostic, error
+from reconciler.errors import Diagnostic, Message, error
 
 FOR_EACH = "for_each"
 MOST_PROFILES = 100_000
@@ -72,7 +73,7 @@ def _expand_template(
         )
     if problem is not None:
         out.findings.append(
-            error("template/for-each", problem[0], document.at((FOR_EACH,)), hint=problem[1])
+            error("template/for-each", problem[0], source=document.at((FOR_EACH,)), hint=problem[1])
         )
         return
     value = {name: content for name, content in document.value.items() if name != FOR_EACH}
@@ -94,7 +95,7 @@ def _expand_template(
             error(
                 "template/not-unique",
                 f"this template makes {len(profiles)} profiles with {len(names)} different names",
-                document.at(("customer_user_id",)),
+                source=document.at(("customer_user_id",)),
                 hint="Put {index} into customer_user_id, or something of {item} that differs.",
             )
         )
@@ -102,13 +103,16 @@ def _expand_template(
         out.documents.extend(profiles)
 
 
-def _problem_of(items: Any) -> tuple[str, str] | None:
+def _problem_of(items: Any) -> tuple[str | Message, str] | None:
     hint = "Write a count such as 50, or a list of values or maps."
     if isinstance(items, bool) or not isinstance(items, (int, list)):
         return "`for_each` is neither a count nor a list", hint
     if isinstance(items, int):
         if items < 1:
-            return f"`for_each` is {items}; a template makes at least one profile", hint
+            message = Message.of(
+                "`for_each` is ", quote(items), "; a template makes at least one profile"
+            )
+            return message, hint
     elif not items:
         return "`for_each` is an empty list; a template makes at least one profile", hint
     elif any(isinstance(item, list) or item is None for item in items):

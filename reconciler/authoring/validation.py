@@ -24,7 +24,7 @@ from reconciler.core.contract import (
     ways_out,
 )
 from reconciler.core.lifetimes import is_time
-from reconciler.errors import Diagnostic, error, warning
+from reconciler.errors import Diagnostic, Message, Quote, error, warning
 
 _NULLABLE_WITHOUT_ANALYTICS = ("idfa", "idfv", "advertising_id")  # adapty-api 7.27
 
@@ -56,7 +56,7 @@ def validate_defaults(
         error(
             "defaults/not-shared",
             f"`{name}` cannot be the same for all profiles of a folder",
-            document.at((name,)),
+            source=document.at((name,)),
             hint="Write it into the profiles.",
         )
         for name in ("customer_user_id", "profile_id", "for_each")
@@ -140,9 +140,11 @@ class _Checker:
     # -- what the schema found, in the words of a profile --
 
     def diagnostic(self, violation: Violation, document: Document) -> Diagnostic:
-        path, message = violation.path, violation.message
+        path = violation.path
         head = path[0] if path else ""
-        rule, hint = f"profile/{violation.kind}", violation.hint
+        rule = f"profile/{violation.kind}"
+        message: str | Message = violation.message
+        hint: str | Message = violation.hint
         if violation.kind == "unknown-field":
             hint = self._unknown_hint(violation) or hint
         elif not path and violation.keyword == "anyOf":
@@ -154,7 +156,9 @@ class _Checker:
                 hint = "Use visible ASCII without blanks, not beginning with `profile:`."
         elif violation.instance is None and (field := self._field(path)) is not None:
             rule = "profile/cannot-clear"
-            message = f"{place_name(path)} cannot be cleared: the API does not accept null for it"
+            message = Message.of(
+                place_name(path), " cannot be cleared: the API does not accept null for it"
+            )
             hint = _ways_out(field)
         elif path == (INSTALLATION,) and violation.kind == "missing-field":
             rule = "installation/device-id-missing"
@@ -172,7 +176,7 @@ class _Checker:
             field = self._field(path)
             if field is not None and field.clear is Clear.NEVER:
                 hint = f"It cannot be cleared. {_ways_out(field)}"
-        return error(rule, message, document.at(path), hint=hint)
+        return error(rule, message, source=document.at(path), hint=hint)
 
     def _field(self, path: Path) -> Field | None:
         """The standard field or member of installation_meta at a path of a document."""
@@ -193,17 +197,22 @@ class _Checker:
                 return "It belongs under `meta`."
         return ""
 
-    def _attribute_violation(self, violation: Violation) -> tuple[str, str, str]:
+    def _attribute_violation(self, violation: Violation) -> tuple[str, Message, str]:
+        message: str | Message
         path, limit = violation.path, self.contract.max_attribute_length
         if violation.of_key or (path[-1] == "key" and len(path) == 3):
+            is_empty = violation.instance == ""
             subject = (
-                "an empty key"
-                if violation.instance == ""
-                else f"the key {quote(violation.instance)}"
+                ("an empty key",)
+                if is_empty
+                else (
+                    "the key ",
+                    quote(violation.instance, is_name=True),
+                )
             )
             return (
                 "attribute/key",
-                f"{subject} is not a key of a custom attribute",
+                Message.of(*subject, " is not a key of a custom attribute"),
                 "A key has 1 to 30 ASCII letters, digits, dashes, periods or underscores.",
             )
         if violation.kind == "missing-field":
@@ -218,8 +227,8 @@ class _Checker:
         if violation.instance == "":
             message, hint = "is empty text", "Write null to make sure that the attribute is absent."
         elif violation.kind == "type":
-            message = (
-                f"must be text, a number, true, false or null, not {kind_of(violation.instance)}"
+            message = Message.of(
+                "must be text, a number, true, false or null, not ", kind_of(violation.instance)
             )
             hint = "Write one value; an attribute holds neither lists nor maps."
         elif violation.keyword in ("minimum", "maximum"):
@@ -228,7 +237,7 @@ class _Checker:
         else:
             message = f"has {length(violation.instance)} characters; at most {limit} are allowed"
             hint = "Shorten it."
-        return "attribute/value", f"{place_name(path)} {message}", hint
+        return "attribute/value", Message.of(place_name(path), " ", message), hint
 
     # -- what a schema cannot say --
 
@@ -250,9 +259,12 @@ class _Checker:
                 found.append(
                     error(
                         "attribute/value",
-                        f"{place_name((ATTRIBUTES, key))} has {length(raw)} characters, counted in "
-                        f"UTF-16 units; at most {limit} are allowed",
-                        document.at((ATTRIBUTES, *place)),
+                        Message.of(
+                            place_name((ATTRIBUTES, key)),
+                            f" has {length(raw)} characters, counted in UTF-16 units; "
+                            f"at most {limit} are allowed",
+                        ),
+                        source=document.at((ATTRIBUTES, *place)),
                         hint="Shorten it; an emoji counts as two or more.",
                     )
                 )
@@ -262,7 +274,7 @@ class _Checker:
                     "attribute/too-many",
                     f"{count} custom attributes; a profile has at most "
                     f"{self.contract.max_attributes}",
-                    document.at((ATTRIBUTES,)),
+                    source=document.at((ATTRIBUTES,)),
                     hint="Remove some; attributes set to null do not count.",
                 )
             )
@@ -279,15 +291,17 @@ class _Checker:
             if not isinstance(path, str):
                 continue
             if not self._can_be_forgotten(path):
-                message = f"meta.forget: there is no field {quote(path)}"
+                message = Message.of("meta.forget: there is no field ", quote(path, is_name=True))
                 hint = self._forget_hint(path)
             elif path in declared:
-                message = f"{place_name((path,))} is both declared and listed under meta.forget"
+                message = Message.of(
+                    place_name((path,)), " is both declared and listed under meta.forget"
+                )
                 hint = "Remove it from one of the two."
             else:
                 continue
             place = document.at(("meta", "forget", index))
-            found.append(error("meta/forget", message, place, hint=hint))
+            found.append(error("meta/forget", message, source=place, hint=hint))
         return found
 
     def _can_be_forgotten(self, path: str) -> bool:
@@ -302,7 +316,7 @@ class _Checker:
         if other := _other_dialect(self.contract, path):
             return f"Only the {other} dialect has it."
         suggestion = did_you_mean(path, [*self.contract.fields, INSTALLATION])
-        return f"Did you mean {quote(suggestion)}?" if suggestion else "Give paths like `birthday`."
+        return f'Did you mean "{suggestion}"?' if suggestion else "Give paths like `birthday`."
 
     def _suspicious(self, path: str, content: str, document: Document) -> Diagnostic:
         field = self.contract.fields[path]
@@ -310,9 +324,13 @@ class _Checker:
         fits = warn.get("known") == "countries" and content.upper() in self.contract.countries
         return warning(
             "profile/suspicious",
-            f"`{path}` is {quote(content)}, which {warn.get('message', 'looks wrong')}",
-            document.at(tuple(path.split("."))),
-            hint=f"Did you mean {quote(content.upper())}?" if fits else field.description,
+            Message.of(
+                f"`{path}` is ", quote(content), f", which {warn.get('message', 'looks wrong')}"
+            ),
+            source=document.at(tuple(path.split("."))),
+            hint=Message.of("Did you mean ", quote(content.upper()), "?")
+            if fits
+            else field.description,
         )
 
 
@@ -321,15 +339,19 @@ def _lifetime(meta: Mapping[str, Any], document: Document) -> Iterator[Diagnosti
     if not is_time(expires):
         yield error(
             "meta/expires",
-            f"`meta.expires` is {quote(expires)}, which is no day of the calendar or time of a day",
-            document.at(("meta", "expires")),
+            Message.of(
+                "`meta.expires` is ",
+                quote(expires),
+                ", which is no day of the calendar or time of a day",
+            ),
+            source=document.at(("meta", "expires")),
             hint="Write it like 2030-12-31 or 2030-12-31T18:00Z.",
         )
     elif "ttl" in meta:
         yield error(
             "meta/expires",
             "`meta.expires` and `meta.ttl` are both given",
-            document.at(("meta", "ttl")),
+            source=document.at(("meta", "ttl")),
             hint="Keep one of the two.",
         )
 
@@ -337,19 +359,19 @@ def _lifetime(meta: Mapping[str, Any], document: Document) -> Iterator[Diagnosti
 def _not_a_map(document: Document) -> Diagnostic:
     return error(
         "profile/type",
-        f"a profile must be a map, not {kind_of(document.value)}",
-        document.source,
+        Message.of("a profile must be a map, not ", kind_of(document.value)),
+        source=document.source,
         hint="Begin with `customer_user_id: …`.",
     )
 
 
 def _written_as_float(name: str, content: float, document: Document) -> Diagnostic:
-    whole = f": {content:.0f}" if content.is_integer() else ""
+    whole = (": ", Quote(f"{content:.0f}", "")) if content.is_integer() else ()
     return error(
         "profile/type",
-        f"`{name}` must be a whole number, not {content}",
-        document.at((name,)),
-        hint=f"Write it without a point{whole}.",
+        Message.of(f"`{name}` must be a whole number, not ", Quote(str(content), "")),
+        source=document.at((name,)),
+        hint=Message.of("Write it without a point", *whole, "."),
     )
 
 
@@ -375,7 +397,7 @@ def _identifiers_without_analytics(
                 "profile/suspicious",
                 f"`{INSTALLATION}.{name}` is declared while `analytics_disabled` is true: "
                 "the API may drop it",
-                document.at((INSTALLATION, name)),
+                source=document.at((INSTALLATION, name)),
                 hint="Remove the identifier, or set `analytics_disabled` to false.",
             )
 
@@ -398,9 +420,12 @@ def _duplicate_keys(content: list[Any], document: Document) -> Iterator[Diagnost
         if key in first:
             yield error(
                 "attribute/duplicate",
-                f"the custom attribute {quote(key)} is listed twice, "
-                f"first in line {document.at(first[key]).line}",
-                document.at(path),
+                Message.of(
+                    "the custom attribute ",
+                    quote(key, is_name=True),
+                    f" is listed twice, first in line {document.at(first[key]).line}",
+                ),
+                source=document.at(path),
                 hint="Remove one of them.",
             )
         else:

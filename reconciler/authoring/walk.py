@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
-from reconciler.errors import Diagnostic, Severity, Source
+from reconciler.errors import Diagnostic, Severity, Source, error
 
 MAX_FILE = 64 * 1024 * 1024
 """Bytes of one file."""
@@ -40,7 +40,7 @@ def read_file(path: str, name: str) -> tuple[bytes, Stamp] | Diagnostic:
     try:
         return _read(path)
     except _Unusable as problem:
-        return Diagnostic(Severity.ERROR, problem.rule, problem.message, Source(name), problem.hint)
+        return error(problem.rule, problem.message, source=Source(name), hint=problem.hint)
 
 
 def files_below(
@@ -341,4 +341,6 @@ class Walk:
     def _report(
         self, rule: str, message: str, name: str, *, hint: str, severity: Severity = Severity.ERROR
     ) -> None:
-        self.diagnostics.append(Diagnostic(severity, rule, message, Source(name), hint))
+        self.diagnostics.append(
+            Diagnostic.of(severity, rule, message=message, source=Source(name), hint=hint)
+        )

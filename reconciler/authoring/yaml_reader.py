@@ -38,7 +38,15 @@ from reconciler.authoring.yaml_scalars import (
     is_visible,
     json_number,
 )
-from reconciler.errors import Diagnostic, ReconcileError, Severity, Source
+from reconciler.errors import (
+    Diagnostic,
+    Message,
+    Quote,
+    ReconcileError,
+    Source,
+    error,
+    warning,
+)
 from reconciler.values import Json
 
 CParser: Any
@@ -123,13 +131,14 @@ class _Reading:
         self.documents: list[Document] = []
         self.diagnostics: list[Diagnostic] = []
 
-    def error(self, rule: str, message: str, place: Place, *, hint: str = "") -> None:
-        self.diagnostics.append(
-            Diagnostic(Severity.ERROR, rule, message, Source(self.file, *place), hint)
-        )
+    def error(
+        self, rule: str, message: str | Message, *, place: Place, hint: str | Message = ""
+    ) -> None:
+        source = Source(self.file, *place)
+        self.diagnostics.append(error(rule, message, source=source, hint=hint))
 
-    def stop(self, rule: str, message: str, place: Place, *, hint: str = "") -> _Stop:
-        self.error(rule, message, place, hint=hint)
+    def stop(self, rule: str, message: str, *, place: Place, hint: str) -> _Stop:
+        self.error(rule, message, place=place, hint=hint)
         return _Stop()
 
     # -- before parsing --
@@ -138,7 +147,9 @@ class _Reading:
         """Whether the bytes are text that can be parsed: size, encoding, characters."""
         data = self.data
         if len(data) > MAX_FILE:
-            self.error("file/too-large", TOO_LARGE, (0, 0), hint="Split it into several files.")
+            self.error(
+                "file/too-large", TOO_LARGE, place=(0, 0), hint="Split it into several files."
+            )
             return False
         try:
             text = data.decode("utf-8")
@@ -158,7 +169,7 @@ class _Reading:
     def _encoding(self, guess: str, place: Place) -> None:
         message = f"the file looks like {guess}" if guess else "the file is not UTF-8"
         self.error(
-            "file/encoding", f"{message}; only UTF-8 is read", place, hint="Save it as UTF-8."
+            "file/encoding", f"{message}; only UTF-8 is read", place=place, hint="Save it as UTF-8."
         )
 
     def _invisible(self, text: str) -> None:
@@ -169,7 +180,7 @@ class _Reading:
             self.error(
                 "yaml/invisible-character",
                 f"{_named(match.group())} is not allowed{rest}",
-                _place(text[: match.start()]),
+                place=_place(text[: match.start()]),
                 hint="Delete it: it is invisible, or changes how the text around it reads.",
             )
 
@@ -204,7 +215,7 @@ class _Reading:
                 self.error(
                     "yaml/empty-document",
                     "this document is empty",
-                    before,
+                    place=before,
                     hint="Remove its `---`, or write the profile that belongs here.",
                 )
             empty.clear()
@@ -216,7 +227,7 @@ class _Reading:
             self.error(
                 "file/empty",
                 "the file holds no document",
-                (0, 0),
+                place=(0, 0),
                 hint="Write a profile into it, or delete the file: an empty file is never read as "
                 "a wish to delete.",
             )
@@ -233,7 +244,10 @@ class _Reading:
         elif self.data.startswith(b"$ANSIBLE_VAULT"):
             hint = "This file is encrypted with Ansible Vault; only plain files are read."
         self.error(
-            "yaml/not-a-mapping", f"a document must be a mapping, found {what}", place, hint=hint
+            "yaml/not-a-mapping",
+            f"a document must be a mapping, found {what}",
+            place=place,
+            hint=hint,
         )
         depth = 1 if root.__class__ is SequenceStartEvent else 0
         event = root
@@ -411,8 +425,8 @@ class _Reading:
         short = tag.replace("tag:yaml.org,2002:", "!!", 1)
         self.error(
             "yaml/tag",
-            f"the tag `{short}` is not allowed here",
-            place,
+            Message.of("the tag ", Quote(short, "`"), " is not allowed here"),
+            place=place,
             hint="Remove it; to keep a value as text, put it in quotes.",
         )
 
@@ -423,9 +437,13 @@ class _Reading:
             short = _short(text)
             self.error(
                 "yaml/non-string-key",
-                f"a key must be text, and `{short}` is not" if text else "a key is missing here",
-                place,
-                hint=f'Put it in quotes: "{short}".' if text else "Write one before the `:`.",
+                Message.of("a key must be text, and ", Quote(short, "`", is_name=True), " is not")
+                if text
+                else "a key is missing here",
+                place=place,
+                hint=Message.of("Put it in quotes: ", Quote(short, is_name=True), ".")
+                if text
+                else "Write one before the `:`.",
             )
             return _Slot.DISCARD
         if is_ambiguous(text):
@@ -436,15 +454,19 @@ class _Reading:
         self.error(
             "yaml/non-string-key",
             f"a key must be text, and this is {what}",
-            place,
+            place=place,
             hint="Write the key as text; text that begins with `[`, `{`, `*` or `? ` needs quotes.",
         )
 
     def _duplicate(self, key: str, place: Place, first: Place) -> _Slot:
         self.error(
             "yaml/duplicate-key",
-            f"the key `{_short(key)}` is here twice; first at line {first[0]}, column {first[1]}",
-            place,
+            Message.of(
+                "the key ",
+                Quote(_short(key), "`", is_name=True),
+                f" is here twice; first at line {first[0]}, column {first[1]}",
+            ),
+            place=place,
             hint="Keep one of the two.",
         )
         return _Slot.DISCARD
@@ -458,8 +480,10 @@ class _Reading:
             if value is None:
                 self.error(
                     "yaml/number-range",
-                    f"the number {_short(text)} is beyond the range of a float",
-                    _start(event),
+                    Message.of(
+                        "the number ", Quote(_short(text), ""), " is beyond the range of a float"
+                    ),
+                    place=_start(event),
                     hint="If it is text, such as an id, put it in quotes.",
                 )
                 return 0
@@ -470,14 +494,16 @@ class _Reading:
 
     def _ambiguous(self, text: str, place: Place) -> None:
         short = _short(text)
-        hint = f'Put it in quotes: "{short}".' if short is text else "Put it in quotes."
+        example = (": ", Quote(short)) if short is text else ()
         self.diagnostics.append(
-            Diagnostic(
-                Severity.WARNING,
+            warning(
                 "yaml/ambiguous-scalar",
-                f"`{short}` is text here, but other YAML tools read it as something else",
-                Source(self.file, *place),
-                hint,
+                Message.of(
+                    Quote(short, "`"),
+                    " is text here, but other YAML tools read it as something else",
+                ),
+                source=Source(self.file, *place),
+                hint=Message.of("Put it in quotes", *example, "."),
             )
         )
 
@@ -489,7 +515,7 @@ class _Reading:
                 self.error(
                     "yaml/scalar-too-long",
                     f"this value has {size:,} bytes; {MAX_SCALAR:,} are allowed",
-                    place,
+                    place=place,
                     hint="Shorten it.",
                 )
         found = dict.fromkeys(match.group() for match in INVISIBLE.finditer(text))
@@ -497,7 +523,7 @@ class _Reading:
             self.error(
                 "yaml/invisible-character",
                 f"{_named(character)} is not allowed, not as an escape either",
-                place,
+                place=place,
                 hint="Delete the escape.",
             )
 
@@ -506,15 +532,27 @@ class _Reading:
         if item is self:
             self.error(
                 "yaml/undefined-alias",
-                f"the alias `*{name}` has no anchor `&{name}` before it in this document",
-                place,
-                hint=f"Write `&{name}` before the value it stands for, or quote the text.",
+                Message.of(
+                    "the alias ",
+                    Quote(f"*{name}", "`"),
+                    " has no anchor ",
+                    Quote(f"&{name}", "`"),
+                    " before it in this document",
+                ),
+                place=place,
+                hint=Message.of(
+                    "Write ",
+                    Quote(f"&{name}", "`"),
+                    " before the value it stands for, or quote the text.",
+                ),
             )
         elif item is _OPEN:
             self.error(
                 "yaml/alias-loop",
-                f"the alias `*{name}` stands inside of what it stands for",
-                place,
+                Message.of(
+                    "the alias ", Quote(f"*{name}", "`"), " stands inside of what it stands for"
+                ),
+                place=place,
                 hint="Remove the alias, or write the value out.",
             )
         else:
@@ -536,7 +574,7 @@ class _Reading:
             self.error(
                 "yaml/merge",
                 "`<<` takes a mapping or a list of mappings",
-                place,
+                place=place,
                 hint='Give it an alias of a mapping; if a key named `<<` is meant, quote it: "<<".',
             )
             return
@@ -550,7 +588,7 @@ class _Reading:
         return self.stop(
             "yaml/too-deep",
             f"collections are nested more than {MAX_DEPTH} levels deep",
-            place,
+            place=place,
             hint="No profile needs this; the rest of the file was not read.",
         )
 
@@ -558,7 +596,7 @@ class _Reading:
         return self.stop(
             "yaml/too-many-nodes",
             f"the document has more than {MAX_NODES:,} keys and values, aliases expanded",
-            place,
+            place=place,
             hint="Split it into several documents; the rest of the file was not read.",
         )
 
@@ -567,7 +605,8 @@ class _Reading:
     def syntax(self, problem: Exception) -> None:
         """Say what stopped the parser, as a person would."""
         place: Place = (0, 0)
-        message, hint = f"the file is not YAML ({type(problem).__name__})", "Check its syntax."
+        message: str | Message = f"the file is not YAML ({type(problem).__name__})"
+        hint = "Check its syntax."
         if isinstance(problem, MarkedYAMLError):
             mark = problem.problem_mark or problem.context_mark
             if mark is not None:
@@ -581,14 +620,16 @@ class _Reading:
                 message, hint = self._bad_start(mark.line, mark.column)
         if _CONFLICT(self.data):
             hint = _RESOLVE
-        self.error("yaml/syntax", message, place, hint=f"{hint} The rest of the file was not read.")
+        self.error(
+            "yaml/syntax", message, place=place, hint=f"{hint} The rest of the file was not read."
+        )
 
-    def _bad_start(self, line: int, column: int) -> tuple[str, str]:
+    def _bad_start(self, line: int, column: int) -> tuple[str | Message, str]:
         lines = self.data.decode("utf-8-sig").split("\n")
         character = lines[line][column : column + 1] if line < len(lines) else ""
         if character == "\t":
             return "a tab cannot indent a line", "Use blanks."
-        return f"a value cannot begin with `{character}`", "Put it in quotes."
+        return Message.of("a value cannot begin with ", Quote(character, "`")), "Put it in quotes."
 
 
 _CONFLICT = re.compile(rb"^(?:<{7}|={7}|>{7})(?: |\r?$)", re.MULTILINE).search

@@ -120,7 +120,7 @@ def _unreadable(name: str, why: str) -> InputError:
     finding = error(
         "config/unreadable",
         f"the configuration cannot be read: {why}",
-        Source(name),
+        source=Source(name),
         hint="Give an existing file, or run `reconcile init` to write one.",
     )
     return _invalid(name, [finding])
@@ -145,7 +145,7 @@ def _secret_keys(data: bytes, name: str) -> Iterator[Diagnostic]:
             yield error(
                 "config/secret-key",
                 "this looks like a secret key",
-                Source(name, number, column),
+                source=Source(name, number, column),
                 hint="Remove it and replace the key at Adapty, since it may have been shared. "
                 "`key_env` takes the name of the variable that holds the key.",
             )

@@ -137,7 +137,7 @@ class SettingsBuilder:
         self, path: tuple[str, ...], message: str, *, hint: str, rule: str = "value"
     ) -> None:
         source = self.document.at(path)
-        self.problems.append(error(f"config/{rule}", message, source, hint=hint))
+        self.problems.append(error(f"config/{rule}", message, source=source, hint=hint))
 
     def config(self, path: Path | None) -> Config:
         data: Any = self.document.value

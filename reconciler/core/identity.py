@@ -85,4 +85,4 @@ class IdentityIndex(NamedTuple):
 
 
 def _identity(profile: Profile, message: str, hint: str) -> Diagnostic:
-    return error("profile/identity", message, profile.source, hint=hint)
+    return error("profile/identity", message, source=profile.source, hint=hint)

@@ -399,7 +399,7 @@ def _refusals(
                 "plan/unknown-field",
                 f"{path} is recorded for {address}, but the {contract.dialect} dialect "
                 "does not know it",
-                source,
+                source=source,
                 hint=f"List `{path}` under meta.forget, or use the dialect that wrote it.",
             )
     known = [path for path in impossible if contract.knows(path)]
@@ -407,7 +407,7 @@ def _refusals(
         yield error(
             "profile/cannot-clear",
             f"{path} of {address} is set and no longer declared, and the API cannot clear it",
-            source,
+            source=source,
             hint=ways_out(path),
         )
 

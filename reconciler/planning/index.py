@@ -24,7 +24,7 @@ from weakref import WeakSet
 from reconciler.atomicfile import is_ours_alone
 from reconciler.authoring.walk import STAMP, Listing, Stamp
 from reconciler.core.profiles import Profile
-from reconciler.errors import Diagnostic, ReconcileError, Severity, Source
+from reconciler.errors import Diagnostic, QuotedValue, ReconcileError, Severity, Source
 from reconciler.planning.packed import Packed
 
 APPLICATION_ID = 0x52636E69
@@ -32,7 +32,7 @@ APPLICATION_ID = 0x52636E69
 RACY = 2_000_000_000
 """Nanoseconds for which a stamp is too young to be trusted: within the tick of a file system's clock
 (two seconds, on the coarsest) a file may change again and keep its stamp, as git's index knows too."""
-_FORMAT = 1
+_FORMAT = 2
 _WAIT = 0.5
 """Seconds to wait for another process before working on a copy."""
 _PER_FILE = 1 << 20
@@ -784,18 +784,27 @@ def _code(problem: sqlite3.Error) -> int:
 
 
 def encode_findings(findings: Sequence[Diagnostic]) -> str:
+    """Findings as JSON; `decode_findings` is the reverse."""
     return json.dumps(
         [
             [
-                *(found.severity.value, found.rule, found.message, found.hint),
-                *(found.source.file, found.source.line, found.source.column),
+                *(each.severity.value, each.rule, each.message, each.source, each.hint),
+                *(each.values, each.hint_values),
             ]
-            for found in findings
+            for each in findings
         ]
     )
 
 
 def decode_findings(text: str) -> Iterator[Diagnostic]:
     """The reverse of `encode_findings`."""
-    for severity, rule, message, hint, file, line, column in json.loads(text):
-        yield Diagnostic(Severity(severity), rule, message, Source(file, line, column), hint)
+    for severity, rule, message, source, hint, values, hint_values in json.loads(text):
+        yield Diagnostic(
+            Severity(severity),
+            rule,
+            message,
+            Source(*source),
+            hint,
+            tuple(QuotedValue(*value) for value in values),
+            tuple(QuotedValue(*value) for value in hint_values),
+        )

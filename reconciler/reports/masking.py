@@ -14,11 +14,11 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Any
 
-from reconciler.core.contract import ATTRIBUTES, INSTALLATION, Contract
+from reconciler.core.contract import ATTRIBUTES, INSTALLATION, Contract, profile_schema
 from reconciler.core.outcomes import Drift, Result
 from reconciler.core.plan import Change, Changes, FieldChange, Plan, Request, Totals
 from reconciler.core.records import Export, Fact, Record
-from reconciler.errors import Diagnostic, InputError, ReconcileError
+from reconciler.errors import Diagnostic, InputError, QuotedValue, ReconcileError
 from reconciler.values import FieldPath, Json, Scalar, Tag, canonical
 
 PERSONAL = "personal"
@@ -151,49 +151,55 @@ class Mask:
         return text
 
     def finding(self, diagnostic: Diagnostic) -> Diagnostic:
-        """A finding about a file: whatever it quotes is replaced, names of fields aside.
+        """A finding about a file, without the values that it quotes, whatever their fields.
 
-        A file that does not parse has no fields to judge by, so all of it counts as personal.
+        A file with errors may hold a value in the wrong field, and one that does not parse has no
+        fields at all. Names of fields of the contract are kept.
         """
         return diagnostic._replace(
-            message=self._quotes(diagnostic.message),
-            hint=self._quotes(diagnostic.hint),
+            message=self._without(diagnostic.values, diagnostic.message),
+            hint=self._without(diagnostic.hint_values, diagnostic.hint),
+            values=(),
+            hint_values=(),
         )
 
     def error(self, problem: ReconcileError) -> None:
         """Masks a failure, in place, since it is on its way."""
-        problem.message, problem.hint = self.text(problem.message), self.text(problem.hint)
+        problem.message = self.text(self._without(problem.values, problem.message))
+        problem.values = ()
+        problem.hint = self.text(problem.hint)
         if isinstance(problem, InputError):
             problem.diagnostics = tuple(map(self.finding, problem.diagnostics))
 
-    def _quotes(self, text: str) -> str:
-        def replaced(match: re.Match[str]) -> str:
-            content = next(part for part in match.groups() if part is not None)
-            return match.group() if self._is_ours(content) else self._tag(content)
+    def _without(self, values: Sequence[QuotedValue], message: str) -> str:
+        """A message with tags instead of the values that it quotes, and of their marks."""
+        parts: list[str] = []
+        end = 0
+        for value in values:
+            if value.text and not (value.is_name and self._is_field_name(value.text)):
+                parts += [message[end : value.start], self._tag(value.text)]
+                end = value.end
+        return "".join([*parts, message[end:]])
 
-        return _QUOTED.sub(replaced, text)
-
-    def _is_ours(self, text: str) -> bool:
-        """Whether quoted text is a name of the contract or of ours, rather than somebody's value."""
-        path = _PATH(text)
-        return text in _WORDS or (path is not None and path["head"] in self._names)
+    def _is_field_name(self, text: str) -> bool:
+        """Whether a text is a name or a path of the contract, with positions in lists or without."""
+        path = _POSITION("", text)
+        group, _, key = path.partition(".")
+        return path in self._names or (group == ATTRIBUTES and _ATTRIBUTE_KEY(key) is not None)
 
     @cached_property
     def _names(self) -> frozenset[str]:
-        parts = (path.partition(".") for path in self.contract.fields)
-        return _OURS.union(name for group, _, member in parts for name in (group, member) if name)
+        schema = profile_schema(self.contract)["properties"]
+        members = {
+            f"{group}.{member}"
+            for group, content in schema.items()
+            for member in content.get("properties", ())
+        }
+        return frozenset({*schema, *members, *(path.partition(".")[2] for path in members)})
 
 
-_QUOTED = re.compile(
-    r'"((?:[^"\\]|\\.)*)"'  # the way messages quote a text
-    r"|`([^`]+)`"  # the way they quote a name, or a plain scalar
-    r"|(?<=the number )([-+0-9.eE]+)|(?<=\bis )(-?[0-9][0-9.eE+]*)(?=[;,]|$)|(?<=not )(-?[0-9][0-9.eE+]*)$"
-)
-_PATH = re.compile(r"(?P<head>[a-z_]+)(?:\.[A-Za-z0-9._-]+)?(?:\[[0-9]+\])?(?:: …|:)?").fullmatch
-_OURS = frozenset(
-    {"customer_user_id", "profile_id", "platform", ATTRIBUTES, INSTALLATION, "meta", "profile"}
-)
-_WORDS = frozenset({"key: value", "key", "value", "---", ":", "git lfs pull", "reconcile init", ""})
+_POSITION = re.compile(r"\[[0-9]+\]").sub
+_ATTRIBUTE_KEY = re.compile(r"[A-Za-z0-9._-]+").fullmatch
 
 
 class _Masked:

@@ -54,7 +54,7 @@ def _warning(ends: Sequence[tuple[float, Profile]], source: Source, *, is_over: 
     return warning(
         "meta/expired" if is_over else "meta/expires-soon",
         f"{subject} {verb} on {utc(end)}" + (", the first of them" if len(ends) > 1 else ""),
-        source,
+        source=source,
         hint="`reconcile sweep` deletes what this tool created, and the next apply would create it "
         "again: take it out of the files, or give it more time."
         if is_over

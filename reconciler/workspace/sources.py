@@ -226,7 +226,7 @@ class Sources:
                     error(
                         "template/for-each",
                         f"this template makes {len(rendered.documents)} profiles where one is wanted",
-                        source,
+                        source=source,
                         hint="Leave `for_each` out.",
                     )
                 ]
@@ -300,7 +300,7 @@ class Sources:
             problem = error(
                 "file/encoding",
                 "the file is not UTF-8",
-                Source(name),
+                source=Source(name),
                 hint="Save it as UTF-8.",
             )
             raise InputError("the file is not UTF-8", diagnostics=[problem]) from None

@@ -14,7 +14,7 @@ from reconciler.config.buildinfo import build_info
 from reconciler.config.settings import Environment
 from reconciler.core.record_codec import EXPORT_FORMAT_VERSION, decode_export
 from reconciler.core.records import Export
-from reconciler.errors import Refused, Source, StateRefused
+from reconciler.errors import Message, Refused, Source, StateRefused
 from reconciler.resources import load_schema
 from reconciler.state.sqlite import SqliteStore
 from reconciler.state.store import Holder, Store, Writer
@@ -119,7 +119,8 @@ def _refuse_malformed(data: dict[str, Any]) -> None:
     flaws = validate_value(export, load_schema("state.schema"), prefix="state")
     if flaws:
         raise StateRefused(
-            f"this is not a state export: {flaws[0].message}", hint="Give an unedited export."
+            Message.of("this is not a state export: ", Message(flaws[0].message, flaws[0].values)),
+            hint="Give an unedited export.",
         )
 
 

@@ -16,7 +16,7 @@ from reconciler.core.outcomes import Outcome, Result
 from reconciler.core.plan import Action
 from reconciler.core.plan_format import encode
 from reconciler.core.records import Fact, Known, Record
-from reconciler.errors import Source, error
+from reconciler.errors import InputError, Message, Quote, Source, error
 from reconciler.reports.json import plan_json
 from reconciler.reports.masking import Mask
 from reconciler.reports.text import diagnostics_text
@@ -136,18 +136,40 @@ def test_a_record_is_masked_with_what_was_attempted(mask: Mask) -> None:
 @pytest.mark.parametrize(
     ("message", "expected"),
     [
-        ('`email` is "a@b.c", which is odd', "`email` is (personal #1), which is odd"),
-        ("`+1234567890` is text here", "(personal #1) is text here"),
-        ("`email` is not the number 4155551234", "`email` is not the number (personal #1)"),
-        ("`email` is 9e9; it must be less", "`email` is (personal #1); it must be less"),
-        ("`meta.labels[1]` lists nothing", "`meta.labels[1]` lists nothing"),
+        (("`email` is ", Quote("a@b.c"), ", which is odd"), "`email` is (personal #1), which is odd"),
+        ((Quote("+1234567890", "`"), " is text here"), "(personal #1) is text here"),
+        (("not the number ", Quote("4155551234", "")), "not the number (personal #1)"),
+        (("is ", Quote('a"b'), " or ", Quote("c"), ";"), "is (personal #1) or (personal #2);"),
+        (("is ", Quote("a"), ", not ", Quote("a", "`")), "is (personal #1), not (personal #1)"),
+        (("the key ", Quote("email", "`", is_name=True)), "the key `email`"),
+        (("the key ", Quote("Jane", "`", is_name=True)), "the key (personal #1)"),
+        ((Quote("meta.labels[1]", "`", is_name=True), " is odd"), "`meta.labels[1]` is odd"),
+        ((Quote("custom_attributes.a-b", is_name=True), "!"), '"custom_attributes.a-b"!'),
+        ((Quote("custom_attributes.Jane Doe", is_name=True), "!"), "(personal #1)!"),
+        ((Quote("meta.Jane", is_name=True), "!"), "(personal #1)!"),
+        (("is ", Quote(""), ", which is odd"), 'is "", which is odd'),
+        (("our own `words`, and \"quotes\"",), "our own `words`, and \"quotes\""),
     ],
 )  # fmt: skip
-def test_a_finding_keeps_its_words_and_loses_its_quotes(
-    mask: Mask, message: str, expected: str
+def test_a_finding_keeps_its_words_and_loses_the_values_it_quotes(
+    mask: Mask, message: tuple[str | Quote, ...], expected: str
 ) -> None:
-    found = mask.finding(error("profile/value", message, Source("a.yaml", 1)))
-    assert found.message == expected
+    finding = error(
+        "profile/value", Message.of(*message), source=Source("a.yaml", 1), hint=Message.of(*message)
+    )
+    masked = mask.finding(finding)
+    assert (masked.message, masked.hint) == (expected, expected)
+    assert (masked.values, masked.hint_values) == ((), ())
+
+
+def test_a_failure_loses_the_values_it_quotes(mask: Mask) -> None:
+    finding = error("r", Message.of(Quote("Jane"), "!"), source=Source("a.yaml"))
+    problem = InputError(Message.of("not ", Quote("Jane")), diagnostics=[finding])
+    mask.error(problem)
+    assert (problem.message, problem.diagnostics[0].message) == (
+        "not (personal #1)",
+        "(personal #1)!",
+    )
 
 
 def personal_texts(folder: Path) -> set[str]:

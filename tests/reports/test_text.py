@@ -30,8 +30,8 @@ from tests.support.plans import PATH
 
 def test_findings_in_full() -> None:
     findings = [
-        error("profile/type", "it is wrong", Source("a.yaml", 1, 2), hint="mend it"),
-        warning("profile/suspicious", "odd", Source("b.yaml")),
+        error("profile/type", "it is wrong", source=Source("a.yaml", 1, 2), hint="mend it"),
+        warning("profile/suspicious", "odd", source=Source("b.yaml")),
     ]
     assert diagnostics_text(findings, color=False) == (
         "a.yaml:1:2: error: it is wrong [profile/type]\n"
@@ -105,8 +105,8 @@ def _renderings(text: str) -> list[str]:
     return [
         plan_text(PlanView.of(plan), color=False, show_requests=True),
         plan_json(PlanView.of(plan)),
-        diagnostics_text([error("rule", text, source, hint=text)], color=False),
-        diagnostics_json([error("rule", text, source, hint=text)]),
+        diagnostics_text([error("rule", text, source=source, hint=text)], color=False),
+        diagnostics_json([error("rule", text, source=source, hint=text)]),
         result_line(result, color=False),
         change_event(result),
         drift_text([Drift(text, DriftKind.CHANGED, (field,), 1)], color=False),

@@ -269,16 +269,16 @@ FINDINGS: tuple[Diagnostic, ...] = (
     error(
         "profile/unknown-field",
         'unknown field "fist_name"',
-        Source("profiles/qa/jane.yaml", 3, 1),
+        source=Source("profiles/qa/jane.yaml", 3, 1),
         hint="Did you mean `first_name`?",
     ),
     warning(
         "yaml/ambiguous-scalar",
         "`+1234567890` is text here, but other YAML tools read it as something else",
-        Source("profiles/qa/jane.yaml", 4, 15),
+        source=Source("profiles/qa/jane.yaml", 4, 15),
         hint='Put it in quotes: "+1234567890".',
     ),
-    error("file/empty", "the file holds no document", Source("profiles/empty.yaml")),
+    error("file/empty", "the file holds no document", source=Source("profiles/empty.yaml")),
 )
 
 SCALARS = (
