@@ -1,7 +1,11 @@
-"""Profiles for tests: made as declared, handed out, taken back.
+"""Profiles for tests: made as they are declared, handed out, and taken back.
 
 A module imports only from those above it.
 
+    clock (edge)          a clock by which waiting takes no time
+    documents             profiles as the documents that would declare them
+    handles               the profiles that a sandbox hands out
+    claims (edge)         keeps a profile for one test process at a time
     sandbox (edge)        a workspace for tests, with an emulator or a configured environment
     pytest_plugin (edge)  the fixtures, marker and reports of pytest
 """
@@ -13,8 +17,10 @@ from typing import TYPE_CHECKING
 from reconciler.exports import exported
 
 if TYPE_CHECKING:
+    from reconciler.testing.clock import InstantClock
+    from reconciler.testing.handles import NotMade, ProfileHandle, Teardown
     from reconciler.testing.pytest_plugin import MakeProfile
-    from reconciler.testing.sandbox import InstantClock, NotMade, ProfileHandle, Sandbox, Teardown
+    from reconciler.testing.sandbox import Sandbox
 
 __all__ = [
     "InstantClock",
@@ -28,7 +34,9 @@ __all__ = [
 __getattr__ = exported(
     __name__,
     {
+        "reconciler.testing.clock": "InstantClock",
+        "reconciler.testing.handles": "NotMade ProfileHandle Teardown",
         "reconciler.testing.pytest_plugin": "MakeProfile",
-        "reconciler.testing.sandbox": "InstantClock NotMade ProfileHandle Sandbox Teardown",
+        "reconciler.testing.sandbox": "Sandbox",
     },
 )

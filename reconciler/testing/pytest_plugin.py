@@ -4,7 +4,8 @@ Fixtures: `adapty_profile`, `adapty_emulator`, `adapty_workspace`, `adapty_names
 ``adapty_profile``. Options: ``--adapty-env``, ``--adapty-config``, ``--adapty-keep``. Described in
 docs/testing.md.
 
-It is imported in every run of pytest where the package is installed, so it imports nothing else yet.
+Every run of pytest imports this module where the package is installed. So it imports nothing else of ours
+until a fixture is used.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ import pytest
 if TYPE_CHECKING:
     from reconciler.emulator.server import EmulatorServer
     from reconciler.errors import ReconcileError
-    from reconciler.testing.sandbox import ProfileHandle, Sandbox
+    from reconciler.testing.handles import ProfileHandle
+    from reconciler.testing.sandbox import Sandbox
     from reconciler.workspace.facade import Workspace
 
 _SCOPES = ("function", "class", "module", "session")
@@ -64,13 +66,17 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def _run_of(config: pytest.Config) -> str:
     """Names this run: the same in all processes of one, and in no other run."""
-    given: Mapping[str, Any] = getattr(config, "workerinput", {})
-    return str(given.get("testrunuid") or secrets.token_hex(16))[:12]
+    return str(_worker_input(config).get("testrunuid") or secrets.token_hex(16))[:12]
 
 
 def _worker_of(config: pytest.Config) -> str:
-    given: Mapping[str, Any] = getattr(config, "workerinput", {})
-    return str(given.get("workerid", "main"))
+    return str(_worker_input(config).get("workerid", "main"))
+
+
+def _worker_input(config: pytest.Config) -> Mapping[str, Any]:
+    """What pytest-xdist gives to each of its processes; nothing without it."""
+    values: Mapping[str, Any] = getattr(config, "workerinput", {})
+    return values
 
 
 # --- fixtures ------------------------------------------------------------------------------------
@@ -84,16 +90,17 @@ def adapty_namespace(pytestconfig: pytest.Config) -> str:
 
 @pytest.fixture(scope="session")
 def adapty_sandbox(pytestconfig: pytest.Config) -> Iterator[Sandbox]:
-    """Where profiles are made: an emulator of this process, or the environment of ``--adapty-env``."""
+    """The sandbox that makes profiles: on an emulator of this process, or on the environment of
+    ``--adapty-env``."""
     from reconciler.testing.sandbox import Sandbox
 
-    given = pytestconfig.getoption("adapty_config") or pytestconfig.getini("adapty_config")
+    name = pytestconfig.getoption("adapty_config") or pytestconfig.getini("adapty_config")
     names = {
         "run": pytestconfig.stash[_RUN],
         "worker": _worker_of(pytestconfig),
         "ttl": pytestconfig.getini("adapty_ttl"),
     }
-    path = pytestconfig.rootpath / given if given else None
+    path = pytestconfig.rootpath / name if name else None
     env = pytestconfig.getoption("adapty_env")
     if env is None:
         sandbox = Sandbox.emulated(pytestconfig.rootpath, config=path, **names)
@@ -105,7 +112,7 @@ def adapty_sandbox(pytestconfig: pytest.Config) -> Iterator[Sandbox]:
 
 @pytest.fixture(scope="session")
 def adapty_workspace(adapty_sandbox: Sandbox) -> Workspace:
-    """The workspace of the profile files, on the environment that the tests work on."""
+    """The workspace of the profile files, on the environment of the tests."""
     return adapty_sandbox.workspace
 
 
@@ -117,15 +124,15 @@ def _adapty_clean(adapty_sandbox: Sandbox) -> Iterator[Sandbox]:
 
 @pytest.fixture
 def adapty_emulator(_adapty_clean: Sandbox) -> EmulatorServer:
-    """The emulator that this process works on: its address, log and faults. It is emptied after every
-    test, profiles of a wider scope aside; faults go with the test that set them."""
+    """The emulator of this process: its address, log and faults. After every test it is emptied, except
+    for profiles of a wider scope, and its faults are removed."""
     if _adapty_clean.server is None:
         pytest.skip("this test needs the emulator, and --adapty-env says otherwise")
     return _adapty_clean.server
 
 
 class _Keeper:
-    """The profiles of one scope: they are taken back in reverse order when it ends."""
+    """The profiles of one scope. When the scope ends, they are taken back in reverse order."""
 
     def __init__(self, sandbox: Sandbox, *, keep: bool) -> None:
         self.sandbox = sandbox
@@ -136,7 +143,7 @@ class _Keeper:
         self, wanted: Any, fields: Mapping[str, Any], *, teardown: str, origin: tuple[str, int]
     ) -> ProfileHandle:
         from reconciler.errors import Source, UsageError
-        from reconciler.testing.sandbox import Teardown
+        from reconciler.testing.handles import Teardown
 
         if teardown not in [*Teardown]:
             raise UsageError(f'"{teardown}" is no teardown', hint=f"One of {', '.join(Teardown)}.")
@@ -181,8 +188,8 @@ MakeProfile = Callable[..., "ProfileHandle"]
 def adapty_profile(request: pytest.FixtureRequest, _adapty_clean: Sandbox) -> MakeProfile:
     """Makes profiles: ``adapty_profile(name_or_mapping, scope=…, teardown=…, **fields)``.
 
-    The profile then exists with exactly its declared values, ``fields`` standing over them. Without
-    arguments it gives the one that the test's marker names.
+    The profile then exists with exactly its declared values; ``fields`` replace some of them. Without
+    arguments the call gives the profile that the test's marker names.
     """
     from reconciler.errors import ReconcileError, UsageError
 
@@ -224,7 +231,7 @@ def adapty_profile(request: pytest.FixtureRequest, _adapty_clean: Sandbox) -> Ma
 
 
 def _explained(problem: ReconcileError) -> ReconcileError:
-    """The same error, with its findings and its hint, and without our own lines in its traceback."""
+    """The same error with its findings and its hint as notes, and without lines of ours in its traceback."""
     from reconciler.errors import InputError
     from reconciler.reports.text import diagnostics_text
 
@@ -237,7 +244,7 @@ def _explained(problem: ReconcileError) -> ReconcileError:
 
 @pytest.fixture(autouse=True)
 def _adapty_marked(request: pytest.FixtureRequest) -> None:
-    """A marker is enough: the test need not ask for the fixture as well."""
+    """Makes the profiles of a test with the marker, although the test does not use the fixture."""
     if request.node.get_closest_marker("adapty_profile") is not None:
         request.getfixturevalue("adapty_profile")
 
@@ -249,7 +256,7 @@ def _adapty_marked(request: pytest.FixtureRequest) -> None:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """What was made for a test is told with its failure."""
+    """Adds the plans of the profiles that a failed test used to its report."""
     report = yield
     handles = item.stash.get(_HANDLES, [])
     if report.failed and handles:

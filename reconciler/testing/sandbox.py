@@ -1,169 +1,71 @@
-"""Profiles for tests: made as they are declared, handed out, and taken back afterwards.
+"""The sandbox: profiles for tests, made as they are declared, handed out, and taken back afterwards.
 
-`Sandbox` is what the pytest plugin is made of, for use with anything else. It works on an emulator of
-its own, where waiting takes no time, or on a configured environment, with the state and the rate of
-that; never on one with ``confirm: true``.
+The pytest plugin is made of it; it serves any other test runner as well. It works on an emulator of its own,
+where waiting takes no time, or on a configured environment, with the state and the rate of that. It refuses
+an environment with ``confirm: true``.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path, PurePath
-from types import MappingProxyType, TracebackType
-from typing import IO, Any, Self, TypeVar
+from types import TracebackType
+from typing import Any, Self, TypeVar
 
-from reconciler.authoring.placeholders import escaped
 from reconciler.config.reader import find_config, load_config, plain_config
 from reconciler.config.settings import Config, Environment
-from reconciler.core.contract import ATTRIBUTES, DEVICE_ID, Clear
-from reconciler.core.lifetimes import is_time, seconds_of
+from reconciler.core.contract import DEVICE_ID, Clear
+from reconciler.core.lifetimes import seconds_of
 from reconciler.core.options import Rate
 from reconciler.core.outcomes import Failure, Result
 from reconciler.core.plan import Plan
 from reconciler.core.profiles import Profile
-from reconciler.core.records import Known, Record
-from reconciler.core.requests import headers
+from reconciler.core.records import Known
 from reconciler.core.transitions import Observed
 from reconciler.emulator.api import Emulator
 from reconciler.emulator.server import EmulatorServer
-from reconciler.errors import ReconcileError, Refused, Source, UsageError
+from reconciler.errors import Refused, Source, UsageError
 from reconciler.reports.masking import Mask
 from reconciler.reports.plan_text import plan_text
 from reconciler.reports.view import PlanView
 from reconciler.state.memory import MemoryStore
 from reconciler.state.store import Locked
+from reconciler.testing.claims import claimed
+from reconciler.testing.clock import InstantClock
+from reconciler.testing.documents import document_of, overridden
+from reconciler.testing.handles import (
+    ATTRIBUTE_PREFIX,
+    NotMade,
+    PriorState,
+    ProfileHandle,
+    Teardown,
+)
 from reconciler.values import FieldPath, Scalar
 from reconciler.workspace.facade import Workspace
 
-PATIENCE = 30.0
-"""Seconds to wait for a profile, or for the state, that another process is using."""
 _KEY = "RECONCILE_EMULATOR_KEY"
-_ATTRIBUTE = f"{ATTRIBUTES}."
+"""The variable that holds the key of the emulator."""
 T = TypeVar("T")
-
-
-class InstantClock:
-    """A clock by which waiting takes no time: whoever waits finds himself later. Each thread has its
-    own, so that nobody's deadline passes while another one waits."""
-
-    def __init__(self) -> None:
-        self._skipped = threading.local()
-
-    def now(self) -> float:
-        return time.monotonic() + float(getattr(self._skipped, "seconds", 0.0))
-
-    def sleep(self, seconds: float) -> None:
-        self._skipped.seconds = getattr(self._skipped, "seconds", 0.0) + seconds
-
-
-class Teardown(StrEnum):
-    """What becomes of a profile when its test is over."""
-
-    RESTORE = "restore"
-    """It is as before: deleted if it was not there, else given back the values that were known of it."""
-    DELETE = "delete"
-    KEEP = "keep"
-
-
-class NotMade(ReconcileError):
-    """A profile could not be made as it is declared, or not be taken back. The message holds the plan."""
-
-
-@dataclass(eq=False)
-class ProfileHandle:
-    """A profile that exists as it is declared, for as long as its test runs."""
-
-    profile: Profile
-    """What is declared: identifiers, normalised values by field path, labels."""
-    url: str
-    """The base address of the API that it is at, without a final slash."""
-    teardown: Teardown
-    _sandbox: Sandbox
-    _prior: _Prior
-    profile_id: str = ""
-    """The id that the API gave it."""
-    plan: Plan | None = None
-    """What was applied last to make it so."""
-
-    @property
-    def address(self) -> str:
-        return self.profile.address
-
-    @property
-    def customer_user_id(self) -> str | None:
-        return self.profile.customer_user_id
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """The headers by which the API knows the profile. ``Authorization`` is not among them; the
-        emulator takes ``Api-Key`` and anything."""
-        customer = self.customer_user_id
-        return headers(customer, None if customer else self.profile_id, self.profile.platform)
-
-    @property
-    def values(self) -> Mapping[FieldPath, Scalar | None]:
-        """The declared values by field path, as the API is to hold them; ``None``: absent."""
-        return MappingProxyType(dict(self.profile.values))
-
-    @property
-    def custom_attributes(self) -> Mapping[str, Scalar]:
-        """The declared custom attributes, as the API answers them: numbers and booleans as floats."""
-        return {
-            path.removeprefix(_ATTRIBUTE): value
-            for path, value in self.profile.values.items()
-            if path.startswith(_ATTRIBUTE) and value is not None
-        }
-
-    @property
-    def plan_text(self) -> str:
-        """What was applied last, as a person reads it."""
-        return self._sandbox.text_of(self.plan) if self.plan is not None else ""
-
-    def refresh(self) -> Observed | None:
-        """What the API tells of the profile now: identifiers and custom attributes; ``None`` if it is
-        gone. Every other field is write-only."""
-        return self._sandbox.observe(self)
-
-    def reset(self) -> None:
-        """Sends every declared value again, whatever the app did meanwhile: one request, and another
-        one where an exclusive profile was given attributes."""
-        self._sandbox.reset(self)
-
-    def __repr__(self) -> str:
-        return f"<ProfileHandle {self.address!r}>"
-
-
-@dataclass(frozen=True)
-class _Prior:
-    """What was known of a profile before a test had it."""
-
-    record: Record | None = None
-    attributes: Mapping[str, Scalar] | None = None
-    """Of a profile that existed and was not recorded."""
-
-    @property
-    def existed(self) -> bool:
-        return self.attributes is not None or (self.record is not None and self.record.exists)
 
 
 @dataclass
 class Sandbox:
-    """One environment, for tests. A context manager: leaving it takes back what is still out."""
+    """One environment, for tests. A context manager: at its end it takes back every profile."""
 
     workspace: Workspace
     server: EmulatorServer | None = None
-    """The emulator of its own, if that is what it works on."""
+    """The emulator of the sandbox, unless it works on a configured environment."""
     ttl: str = "1h"
-    """How long what it creates may live if its run is killed, where it does not say so itself."""
+    """The lifetime of profiles that declare none, in case the run is killed."""
     url: str = ""
+    """The base address of the API, once the sandbox is entered."""
+    patience: float = 30.0
+    """Seconds to wait for a profile, or for the state, that another process is using."""
     _out: dict[str, ProfileHandle] = field(default_factory=dict)
     _claims: dict[str, ExitStack] = field(default_factory=dict)
     _declared: dict[str, Profile] | None = None
@@ -179,9 +81,10 @@ class Sandbox:
         worker: str = "main",
         ttl: str = "1h",
     ) -> Self:
-        """On an emulator of its own that is empty at first, with a state in memory. The configuration
-        is the nearest one from ``start`` upwards, if there is one: it says where profiles are, and
-        lends the default environment's dialect and variables.
+        """A sandbox on an emulator of its own that is empty at first, with a state in memory.
+
+        The configuration is the nearest one from ``start`` upwards, if there is one. It gives the folder
+        of the profile files, and the dialect and the variables of the default environment.
 
         Raises InputError for an invalid configuration.
         """
@@ -200,7 +103,13 @@ class Sandbox:
         environment = environment._replace(url=server.url)
         store = MemoryStore(environment=environment.name)
         workspace = _workspace(
-            loaded, environment, run, worker, store=store, key="emulator", clock=InstantClock()
+            loaded,
+            environment,
+            run=run,
+            worker=worker,
+            store=store,
+            key="emulator",
+            clock=InstantClock(),
         )
         sandbox = cls(workspace, server, ttl)
         sandbox._open.callback(server.emulator.close)
@@ -218,7 +127,7 @@ class Sandbox:
         worker: str = "main",
         ttl: str = "1h",
     ) -> Self:
-        """On a configured environment, with its state, its key and its rate.
+        """A sandbox on a configured environment, with its state, its key and its rate.
 
         Raises InputError for an invalid or missing configuration, UsageError for an unknown
         environment, Refused for one with ``confirm: true``.
@@ -230,7 +139,7 @@ class Sandbox:
                 f"environment {env} has `confirm: true`; tests never touch it",
                 hint="Give tests an environment of their own.",
             )
-        return cls(_workspace(loaded, environment, run, worker), ttl=ttl)
+        return cls(_workspace(loaded, environment, run=run, worker=worker), ttl=ttl)
 
     def __post_init__(self) -> None:
         try:
@@ -263,12 +172,12 @@ class Sandbox:
         Raises InputError for invalid files, UsageError for an unknown name.
         """
         if self._declared is None:
-            found = {profile.address: profile for profile in self.workspace.desired()}
-            files = Counter(profile.source.file for profile in found.values())
-            for profile in [*found.values()]:
+            profiles = {profile.address: profile for profile in self.workspace.desired()}
+            files = Counter(profile.source.file for profile in profiles.values())
+            for profile in [*profiles.values()]:
                 if files[profile.source.file] == 1:
-                    found.setdefault(PurePath(profile.source.file).stem, profile)
-            self._declared = found
+                    profiles.setdefault(PurePath(profile.source.file).stem, profile)
+            self._declared = profiles
         if name not in self._declared:
             raise UsageError(
                 f"no profile file declares {name}",
@@ -287,22 +196,22 @@ class Sandbox:
     ) -> ProfileHandle:
         """Makes a profile exist with exactly its declared values, and hands it out.
 
-        ``wanted`` is the name of a declared profile, or a mapping as a document would have it;
-        ``overrides`` are fields that stand over it. Until it is taken back no other sandbox on this
-        machine gets it; a second call here gives the same handle, reset.
+        ``wanted`` is the name of a declared profile, or a mapping like a document; ``overrides`` are
+        fields that replace those of it. Until the profile is taken back, no other sandbox on this machine
+        gets it. A second call for it resets the profile, and gives the same handle.
 
-        Raises InputError for what is not valid, NotMade where it could not be made.
+        Raises InputError for an invalid profile, NotMade where it could not be made.
         """
-        profile = self._profile(wanted, overrides or {}, source or Source("<test>"))
-        known = self._out.get(profile.address)
-        if known is not None:
-            known.profile = profile
-            known.reset()
-            return known
+        profile = self._profile(wanted, overrides or {}, source=source or Source("<test>"))
+        handle = self._out.get(profile.address)
+        if handle is not None:
+            handle.profile = profile
+            handle.reset()
+            return handle
         with ExitStack() as claim:
             claim.enter_context(self._claimed(profile.address))
             prior = self._before(profile)
-            handle = ProfileHandle(profile, self.url, teardown, self, prior)
+            handle = ProfileHandle(profile, self.url, teardown=teardown, owner=self, prior=prior)
             self.reset(handle)
             self._out[profile.address] = handle
             self._claims[profile.address] = claim.pop_all()
@@ -312,12 +221,13 @@ class Sandbox:
         self,
         wanted: str | Mapping[str, Any] | Profile,
         overrides: Mapping[str, Any],
+        *,
         source: Source,
     ) -> Profile:
         profile = self.declared(wanted) if isinstance(wanted, str) else wanted
         if overrides or isinstance(profile, Mapping):
-            value = profile if isinstance(profile, Mapping) else _document_of(profile)
-            profile = self.workspace.profile_of(_over(value, overrides), source)
+            value = profile if isinstance(profile, Mapping) else document_of(profile)
+            profile = self.workspace.profile_of(overridden(value, overrides), source)
         return profile._replace(lifetime=profile.lifetime or self.ttl)
 
     def reset(self, handle: ProfileHandle) -> None:
@@ -330,15 +240,15 @@ class Sandbox:
         handle.profile_id = (record.profile_id if record else None) or ""
 
     def observe(self, handle: ProfileHandle) -> Observed | None:
-        """What the API tells of a profile now; ``None`` if it knows none."""
+        """The profile as the API returns it now; ``None`` if the API knows none."""
         return self.workspace.observe(handle.profile)
 
     def is_out(self, address: str) -> bool:
-        """Whether a profile was handed out and not taken back."""
+        """Whether a profile was handed out and not taken back yet."""
         return address in self._out
 
     def take_back(self, handle: ProfileHandle) -> None:
-        """Does with a profile what its teardown says; nothing if it was taken back before.
+        """Does with a profile what its teardown says; does nothing if it was taken back before.
 
         Raises NotMade where that fails.
         """
@@ -349,13 +259,13 @@ class Sandbox:
                 return
             if self.server is not None:
                 self.server.faults.clear()
-            if handle.teardown is Teardown.DELETE or not handle._prior.existed:
+            if handle.teardown is Teardown.DELETE or not handle.prior.existed:
                 self._remove(handle)
             else:
                 self._bring_back(handle)
 
     def clean(self) -> None:
-        """Empties the emulator of all that was not handed out, and sets no fault any more."""
+        """Removes from the emulator every fault, and every profile that is not handed out."""
         if self.server is not None:
             self.server.faults.clear()
             self.server.emulator.clear(
@@ -370,22 +280,22 @@ class Sandbox:
             return plan_text(PlanView.of(mask.plan(plan), masked=(mask.kind,)), color=False)
         return plan_text(PlanView.of(plan), color=False)
 
-    # --- what it takes -----------------------------------------------------------------------
+    # --- steps -------------------------------------------------------------------------------
 
-    def _before(self, profile: Profile) -> _Prior:
+    def _before(self, profile: Profile) -> PriorState:
         record = self.workspace.store.record(profile.address)
         if record is not None and record.exists:
-            return _Prior(record)
-        if self.server is not None:  # nobody else makes profiles there
+            return PriorState(record)
+        if self.server is not None:  # nobody else makes profiles in it
             known = {each["customer_user_id"] for each in self.server.emulator.profiles()}
             if profile.customer_user_id is not None and profile.customer_user_id not in known:
-                return _Prior()
-        seen = self.workspace.observe(profile)
-        return _Prior(record, None if seen is None else seen.custom_attributes)
+                return PriorState()
+        observed = self.workspace.observe(profile)
+        return PriorState(record, None if observed is None else observed.custom_attributes)
 
     def _reach(self, profile: Profile) -> Plan:
-        """Plans and applies until the profile is as it is declared. A profile that the app deleted is
-        found missing by the first attempt, and made anew by the second."""
+        """Plans and applies until the profile is as it is declared. If the app deleted the profile, the
+        first attempt finds that out, and the second one creates it."""
         for attempt in (1, 2):
             plan = self.workspace.plan_profile(profile)
             problem = self._apply(plan, profile)
@@ -403,13 +313,13 @@ class Sandbox:
             raise self._not_made(f"{handle.address} could not be deleted: {reason}", plan)
 
     def _bring_back(self, handle: ProfileHandle) -> None:
-        prior, profile = handle._prior, handle.profile
+        prior, profile = handle.prior, handle.profile
         record = self.workspace.store.record(profile.address)
         known: dict[FieldPath, Scalar | None]
         if prior.attributes is not None:
-            # Only these could be seen; of the rest nobody knows what it was.
-            known = {_ATTRIBUTE + key: value for key, value in prior.attributes.items()}
-            left = {path for path in profile.values if not path.startswith(_ATTRIBUTE)}
+            # Only attributes can be read; nobody knows the other values from before.
+            known = {ATTRIBUTE_PREFIX + key: value for key, value in prior.attributes.items()}
+            unknown = {path for path in profile.values if not path.startswith(ATTRIBUTE_PREFIX)}
         else:
             assert prior.record is not None
             known = {
@@ -417,7 +327,7 @@ class Sandbox:
                 for path, fact in prior.record.facts.items()
                 if fact.known in (Known.VALUE, Known.CLEARED)
             }
-            left = set()
+            unknown = set()
         contract = self.workspace.contract
         never = {
             path
@@ -433,7 +343,7 @@ class Sandbox:
         self._reach(
             profile._replace(
                 values={path: known[path] for path in contract.ordered(known.keys() - never)},
-                forget=frozenset(left | never),
+                forget=frozenset(unknown | never),
                 protect=before.protect if before else profile.protect,
                 labels=before.labels if before else profile.labels,
                 lifetime=before.lifetime if before else None,
@@ -459,8 +369,8 @@ class Sandbox:
         return NotMade(f"{message}\n\n{self.text_of(plan)}")
 
     def _patiently(self, task: Callable[[], T]) -> T:
-        """Does what takes the lock of the state, once whoever has it lets it go."""
-        until = time.monotonic() + PATIENCE
+        """Runs a task that takes the lock of the state; waits while another process holds it."""
+        until = time.monotonic() + self.patience
         while True:
             try:
                 return task()
@@ -469,27 +379,19 @@ class Sandbox:
                     raise
                 time.sleep(0.01)
 
-    @contextmanager
-    def _claimed(self, address: str) -> Iterator[None]:
-        """Keeps a profile from other processes on this machine; a killed one claims nothing."""
+    def _claimed(self, address: str) -> AbstractContextManager[None]:
+        """The claim of a profile. On an emulator of its own the sandbox needs none."""
         if self.server is not None:
-            yield
-            return
-        state = self.workspace.environment.state
-        folder = state.with_name(f"{state.name}.claims")
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        name = hashlib.blake2b(address.encode(), digest_size=16).hexdigest()
-        with open(folder / name, "ab", opener=_private) as file:
-            _wait_for(file, address)
-            yield
+            return nullcontext()
+        return claimed(address, self.workspace.environment.state, patience=self.patience)
 
 
 def _workspace(
     config: Config,
     environment: Environment,
+    *,
     run: str,
     worker: str,
-    *,
     key: str | None = None,
     **options: Any,
 ) -> Workspace:
@@ -497,68 +399,3 @@ def _workspace(
     return Workspace(
         config, environment, environ=environ, cache=False, run=run, worker=worker, **options
     )
-
-
-def _wait_for(file: IO[bytes], address: str) -> None:
-    try:
-        import fcntl
-    except ImportError:  # pragma: no cover - where there is none, names must be unique
-        return
-    until = time.monotonic() + PATIENCE
-    while True:
-        with suppress(BlockingIOError):
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        if time.monotonic() > until:
-            raise NotMade(
-                f"{address} is in use by another test process",
-                hint="Give each its own: put {run}-{worker} into customer_user_id.",
-            )
-        time.sleep(0.01)
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_CLOEXEC, 0o600)
-
-
-def _document_of(profile: Profile) -> dict[str, Any]:
-    """A profile as the document that would declare it."""
-    value: dict[str, Any] = {
-        name: content
-        for name, content in (
-            ("customer_user_id", profile.customer_user_id),
-            ("profile_id", profile.profile_id),
-            ("platform", profile.platform),
-        )
-        if content is not None
-    }
-    for path, content in profile.values.items():
-        if isinstance(content, str):
-            content = escaped(content)
-        group, dot, name = path.partition(".")
-        if dot:
-            value.setdefault(group, {})[name] = content
-        else:
-            value[group] = content
-    meta: dict[str, Any] = {
-        "labels": [*profile.labels],
-        "forget": sorted(profile.forget),
-        "exclusive": [ATTRIBUTES] if profile.exclusive else [],
-    }
-    value["meta"] = {name: content for name, content in meta.items() if content}
-    if profile.protect:
-        value["meta"]["protect"] = True
-    if profile.lifetime is not None:
-        kind = "expires" if is_time(profile.lifetime) else "ttl"
-        value["meta"][kind] = profile.lifetime
-    return value
-
-
-def _over(value: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Overrides over a document: maps are joined, anything else replaces what was there."""
-    out = dict(value)
-    for name, content in overrides.items():
-        below = out.get(name)
-        joined = isinstance(content, Mapping) and isinstance(below, Mapping)
-        out[name] = {**below, **content} if joined and below else content
-    return out

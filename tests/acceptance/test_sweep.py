@@ -15,7 +15,7 @@ from reconciler.core.records import Presence
 from reconciler.core.removal import expired
 from reconciler.emulator import Emulator, EmulatorServer, parse_fault
 from reconciler.remote.answers import Answer, CallResult
-from reconciler.testing.sandbox import InstantClock
+from reconciler.testing.clock import InstantClock
 from tests.support.wire import create
 from tests.support.worlds import World, answer
 
