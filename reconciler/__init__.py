@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from reconciler.exports import exported
+from reconciler.exports import exported, keep_importable
 
 if TYPE_CHECKING:
     from reconciler.core.options import Rate, Selection
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         Request,
     )
     from reconciler.core.records import Export, Fact, Header, Known, Presence, Record
+    from reconciler.emulator import parse_fault
     from reconciler.emulator.api import Emulator
     from reconciler.emulator.server import EmulatorServer
     from reconciler.errors import (
@@ -55,6 +56,9 @@ if TYPE_CHECKING:
         StateRefused,
         UsageError,
     )
+    from reconciler.reports.markdown import plan_markdown
+    from reconciler.reports.view import PlanView
+    from reconciler.testing.handles import MakeProfile
     from reconciler.workspace.facade import Workspace
     from reconciler.workspace.results import Checked
 
@@ -82,11 +86,13 @@ __all__ = [
     "InputError",
     "Interrupted",
     "Known",
+    "MakeProfile",
     "Mode",
     "NotAuthorised",
     "Op",
     "Outcome",
     "Plan",
+    "PlanView",
     "Presence",
     "Progress",
     "Rate",
@@ -103,6 +109,8 @@ __all__ = [
     "UsageError",
     "Workspace",
     "__version__",
+    "parse_fault",
+    "plan_markdown",
 ]
 
 
@@ -113,11 +121,24 @@ __getattr__ = exported(
         "reconciler.core.plan": "Action Basis Change FieldChange Hazard Mode Op Plan Request",
         "reconciler.core.options": "Rate Selection",
         "reconciler.core.records": "Export Fact Header Known Presence Record",
+        "reconciler.emulator": "parse_fault",
         "reconciler.emulator.api": "Emulator",
         "reconciler.emulator.server": "EmulatorServer",
         "reconciler.errors": "Diagnostic ExitCode InputError Interrupted NotAuthorised ReconcileError "
         "Refused RemoteUnavailable Severity Source StateRefused UsageError",
+        "reconciler.reports.markdown": "plan_markdown",
+        "reconciler.reports.view": "PlanView",
+        "reconciler.testing.handles": "MakeProfile",
         "reconciler.workspace.facade": "Workspace",
         "reconciler.workspace.results": "Checked",
     },
+)
+
+keep_importable(
+    {
+        "reconciler.faults": "reconciler.emulator",
+        "reconciler.markdown": "reconciler.reports.markdown",
+        "reconciler.pytest_plugin": "reconciler.testing",
+        "reconciler.view": "reconciler.reports.view",
+    }
 )

@@ -18,8 +18,7 @@ from reconciler.exports import exported
 
 if TYPE_CHECKING:
     from reconciler.testing.clock import InstantClock
-    from reconciler.testing.handles import NotMade, ProfileHandle, Teardown
-    from reconciler.testing.pytest_plugin import MakeProfile
+    from reconciler.testing.handles import MakeProfile, NotMade, ProfileHandle, Teardown
     from reconciler.testing.sandbox import Sandbox
 
 __all__ = [
@@ -35,8 +34,7 @@ __getattr__ = exported(
     __name__,
     {
         "reconciler.testing.clock": "InstantClock",
-        "reconciler.testing.handles": "NotMade ProfileHandle Teardown",
-        "reconciler.testing.pytest_plugin": "MakeProfile",
+        "reconciler.testing.handles": "MakeProfile NotMade ProfileHandle Teardown",
         "reconciler.testing.sandbox": "Sandbox",
     },
 )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from reconciler.core.contract import ATTRIBUTES
 from reconciler.core.plan import Plan
@@ -118,3 +118,7 @@ class ProfileHandle:
 
     def __repr__(self) -> str:
         return f"<ProfileHandle {self.address!r}>"
+
+
+MakeProfile: TypeAlias = Callable[..., ProfileHandle]
+"""The type of the fixture `adapty_profile`."""

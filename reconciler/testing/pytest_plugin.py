@@ -11,7 +11,7 @@ until a fixture is used.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,7 +19,7 @@ import pytest
 if TYPE_CHECKING:
     from reconciler.emulator.server import EmulatorServer
     from reconciler.errors import ReconcileError
-    from reconciler.testing.handles import ProfileHandle
+    from reconciler.testing.handles import MakeProfile, ProfileHandle
     from reconciler.testing.sandbox import Sandbox
     from reconciler.workspace.facade import Workspace
 
@@ -180,8 +180,6 @@ _adapty_function = _keeper("function")
 _adapty_class = _keeper("class")
 _adapty_module = _keeper("module")
 _adapty_session = _keeper("session")
-
-MakeProfile = Callable[..., "ProfileHandle"]
 
 
 @pytest.fixture
