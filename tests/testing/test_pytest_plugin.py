@@ -106,7 +106,7 @@ def test_a_failure_shows_the_plan(tmp_path: Path) -> None:
     assert '+ custom_attributes.tier  "gold"  (never known)' in done.stdout
 
 
-def test_what_is_not_valid_is_told_without_our_own_lines(tmp_path: Path) -> None:
+def test_the_error_about_an_invalid_profile_shows_no_line_of_the_plugin(tmp_path: Path) -> None:
     tests = (
         "def test_field(adapty_profile):\n    adapty_profile({'customer_user_id': 'a', 'emal': 'b'})\n"
         "def test_name(adapty_profile):\n    adapty_profile('nobody')\n"
@@ -132,7 +132,9 @@ def test_without_a_configuration_mappings_work(tmp_path: Path) -> None:
     assert outcomes(run(tmp_path)) == "1 passed"
 
 
-def test_a_marker_is_enough_and_teardown_keep_keeps(tmp_path: Path, api: EmulatorServer) -> None:
+def test_a_marker_makes_the_profile_and_teardown_keep_leaves_it(
+    tmp_path: Path, api: EmulatorServer
+) -> None:
     tests = (
         "@pytest.mark.adapty_profile('jane', teardown='keep')\ndef test_keep(): pass\n"
         "@pytest.mark.adapty_profile({'customer_user_id': 'x'})\ndef test_restore(): pass\n"
@@ -145,7 +147,7 @@ def test_a_marker_is_enough_and_teardown_keep_keeps(tmp_path: Path, api: Emulato
     assert customers(api) == ["qa-jane"]
 
 
-def test_what_was_there_is_restored(tmp_path: Path, api: EmulatorServer) -> None:
+def test_a_profile_that_existed_gets_its_values_back(tmp_path: Path, api: EmulatorServer) -> None:
     suite(
         tmp_path,
         "def test(adapty_profile):\n"
@@ -185,9 +187,7 @@ def test_an_unrecorded_profile_gets_its_attributes_back(
     assert api.emulator.profiles()[0]["custom_attributes"] == {"tier": "old"}
 
 
-def test_an_environment_that_asks_for_more_is_never_touched(
-    tmp_path: Path, api: EmulatorServer
-) -> None:
+def test_an_environment_with_confirm_is_refused(tmp_path: Path, api: EmulatorServer) -> None:
     tests = "def test(adapty_profile):\n    adapty_profile('jane')\n"
     suite(tmp_path, tests, config=of(api, confirm=True))
 
@@ -214,7 +214,7 @@ def test_workers_take_turns_with_a_profile_that_they_share(
     assert customers(api) == []
 
 
-def test_what_a_killed_run_leaves_is_swept_and_nothing_else(
+def test_a_sweep_deletes_exactly_the_profiles_that_a_killed_run_left(
     tmp_path: Path, api: EmulatorServer
 ) -> None:
     tests = (

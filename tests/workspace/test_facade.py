@@ -49,7 +49,7 @@ def workspace(folder: Path, url: str, **options: Any) -> Workspace:
     return Workspace.open(start=folder, **{"environ": KEYS, **options})
 
 
-def test_a_missing_key_is_known_before_anybody_is_asked(tmp_path: Path) -> None:
+def test_a_missing_key_is_reported_before_the_apply_asks_for_approval(tmp_path: Path) -> None:
     with workspace(tmp_path, "http://127.0.0.1:9", environ={}) as place:
         made = place.plan()
         with pytest.raises(InputError, match="SECRET_KEY"):
@@ -72,7 +72,7 @@ class Kept:
         self.changes += other.changes
 
 
-def test_an_accumulator_counts_each_change_once_even_if_planning_begins_anew(
+def test_an_accumulator_counts_each_change_once_although_planning_starts_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = Planning.run
@@ -105,7 +105,7 @@ def test_a_refresh_that_cannot_read_a_profile_plans_nothing(tmp_path: Path) -> N
         assert [drift.kind for drift in place.refresh()] == ["unread"]
 
 
-def test_a_profile_that_is_gone_is_recorded_so_and_backed_up(tmp_path: Path) -> None:
+def test_a_refresh_records_a_deleted_profile_after_a_backup(tmp_path: Path) -> None:
     api = Emulator()
     with EmulatorServer(api) as server, workspace(tmp_path, server.url) as place:
         (tmp_path / "profiles" / "joe.yaml").write_text("customer_user_id: joe\nfirst_name: Joe\n")
@@ -118,7 +118,7 @@ def test_a_profile_that_is_gone_is_recorded_so_and_backed_up(tmp_path: Path) -> 
         assert list((tmp_path / ".reconcile").glob("*.backup-*"))
 
 
-def test_where_no_profile_is_known_any_more_nothing_is_recorded(tmp_path: Path) -> None:
+def test_a_refresh_that_finds_no_profile_at_all_records_nothing(tmp_path: Path) -> None:
     with EmulatorServer(Emulator()) as server, workspace(tmp_path, server.url) as place:
         (tmp_path / "profiles" / "joe.yaml").write_text("customer_user_id: joe\nfirst_name: Joe\n")
         place.apply(place.plan())
@@ -132,7 +132,7 @@ def test_where_no_profile_is_known_any_more_nothing_is_recorded(tmp_path: Path) 
         assert place.export() == before
 
 
-def test_answers_of_another_application_are_not_taken_for_drift(tmp_path: Path) -> None:
+def test_answers_of_another_application_are_no_drift(tmp_path: Path) -> None:
     with EmulatorServer(Emulator()) as server, workspace(tmp_path, server.url) as place:
         place.apply(place.plan())
         before = next(place.store.records()).facts
@@ -163,7 +163,7 @@ def test_answers_of_another_application_are_not_taken_for_drift(tmp_path: Path) 
         (5, "facts"),
     ],
 )
-def test_an_export_that_has_not_its_form_is_refused_by_what_is_wrong(
+def test_the_message_about_a_malformed_export_names_the_error(
     tmp_path: Path, facts: Any, message: str
 ) -> None:
     with workspace(tmp_path, "http://127.0.0.1:9") as place:
@@ -177,7 +177,7 @@ def test_an_export_that_has_not_its_form_is_refused_by_what_is_wrong(
         assert place.export().records == ()
 
 
-def test_reading_tells_how_many_files_are_done(tmp_path: Path) -> None:
+def test_progress_counts_the_files_that_were_read(tmp_path: Path) -> None:
     (tmp_path / "reconcile.yaml").write_text(
         "version: 1\nenvironments:\n  local:\n    api: {url: emulator}\n", "utf-8"
     )

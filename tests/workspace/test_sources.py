@@ -58,7 +58,7 @@ def test_environments_have_their_own_variables(folder: Path) -> None:
     assert fields(plan_of(folder, "other"), "u-1") == {"custom_attributes.tier": "silver"}
 
 
-def test_a_field_says_in_which_file_it_is(folder: Path, write: Write) -> None:
+def test_each_field_of_a_plan_names_its_file(folder: Path, write: Write) -> None:
     write("profiles/_defaults.yaml", "\nstore: app_store\n")
 
     change = plan_of(folder)["changes"][0]
@@ -100,7 +100,7 @@ def test_defaults_of_deeper_folders_win(folder: Path, write: Write) -> None:
         ("a: b\n---\na: b\n", "3:1: this file must hold one document, found 2"),
     ],
 )
-def test_what_is_wrong_with_defaults_is_told_once(
+def test_an_error_in_defaults_is_reported_once(
     folder: Path, write: Write, text: str, problem: str
 ) -> None:
     write("profiles/_defaults.yaml", text)
@@ -123,7 +123,7 @@ def test_defaults_need_not_be_a_whole_profile(folder: Path, write: Write) -> Non
     assert fields(plan_of(folder), "a")["installation_meta.locale"] == "en"
 
 
-def test_another_name_for_defaults_is_an_error(folder: Path, write: Write) -> None:
+def test_a_misspelled_name_of_the_defaults_file_is_an_error(folder: Path, write: Write) -> None:
     write("profiles/_defaults.yml", "customer_user_id: x\n")
 
     assert errors_of(folder) == [
@@ -136,7 +136,7 @@ def test_a_run_that_cannot_be_part_of_a_name_is_refused(folder: Path) -> None:
         plan_of(folder, run="a b")
 
 
-def test_the_run_of_a_build_is_known(folder: Path, write: Write) -> None:
+def test_a_run_is_named_after_the_build(folder: Path, write: Write) -> None:
     write("profiles/qa/users.yaml", "customer_user_id: u-{run}\n")
     for environ, name in (
         ({"GITHUB_RUN_ID": "7", "GITHUB_RUN_ATTEMPT": "2"}, "u-7-2"),
@@ -146,7 +146,9 @@ def test_the_run_of_a_build_is_known(folder: Path, write: Write) -> None:
     assert plan_of(folder, run="mine")["changes"][0]["address"] == "u-mine"
 
 
-def test_two_templates_with_one_name_are_told_with_both_places(folder: Path, write: Write) -> None:
+def test_the_finding_about_two_templates_with_one_name_has_both_places(
+    folder: Path, write: Write
+) -> None:
     write("profiles/z.yaml", "customer_user_id: u-2\n")
 
     assert errors_of(folder) == [
@@ -155,7 +157,9 @@ def test_two_templates_with_one_name_are_told_with_both_places(folder: Path, wri
     ]
 
 
-def test_render_gives_the_same_bytes_and_says_where_from(folder: Path, write: Write) -> None:
+def test_render_prints_the_same_bytes_each_time_and_names_the_sources(
+    folder: Path, write: Write
+) -> None:
     from reconciler.authoring.yaml_writer import profile_yaml
 
     write("profiles/_defaults.yaml", "store: app_store\n")
@@ -174,7 +178,9 @@ def test_render_gives_the_same_bytes_and_says_where_from(folder: Path, write: Wr
     )
 
 
-def test_what_render_prints_is_the_same_plan(folder: Path, write: Write, tmp_path: Path) -> None:
+def test_rendered_documents_give_the_same_plan_as_the_files(
+    folder: Path, write: Write, tmp_path: Path
+) -> None:
     from reconciler.authoring.yaml_writer import profile_yaml
 
     write("profiles/_defaults.yaml", "store: app_store\nmeta: {labels: [qa], ttl: 2h}\n")
@@ -192,7 +198,9 @@ def test_what_render_prints_is_the_same_plan(folder: Path, write: Write, tmp_pat
     assert requests(before) == requests(after)
 
 
-def test_validate_of_one_file_knows_the_defaults_above(folder: Path, write: Write) -> None:
+def test_validating_one_file_applies_the_defaults_of_the_folders_above(
+    folder: Path, write: Write
+) -> None:
     write("profiles/_defaults.yaml", "store: app_store\n")
 
     with Workspace.open(start=folder, environ={}) as workspace:
@@ -249,7 +257,7 @@ STEPS = st.fixed_dictionaries(
 
 @settings(deadline=None, max_examples=40)
 @given(steps=st.lists(STEPS, min_size=2, max_size=6))
-def test_whatever_changes_a_warm_plan_is_the_plan_from_scratch(
+def test_after_any_change_a_warm_plan_equals_a_cold_plan(
     tmp_path_factory: pytest.TempPathFactory, steps: list[dict[str, Any]]
 ) -> None:
     folder = tmp_path_factory.mktemp("warm")
