@@ -1,6 +1,6 @@
 """Finds, reads and checks ``reconcile.yaml``.
 
-A secret key never belongs in the file: one that is found is an error which does not repeat it.
+A secret key never belongs in the file. If there is one, the error does not repeat it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def find_config(start: Path) -> Path | None:
         except FileNotFoundError:
             continue
         except OSError:
-            return folder / FILE_NAME  # it is there, and reading it says what is wrong
+            return folder / FILE_NAME  # it exists, and reading it raises the error
         if not stat.S_ISDIR(status.st_mode):
             return folder / FILE_NAME
     return None

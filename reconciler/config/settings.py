@@ -1,6 +1,7 @@
 """The settings of a configuration as typed, frozen values.
 
-`SettingsBuilder` makes them of a document that has passed the schema, and reports what a schema cannot say.
+`SettingsBuilder` makes them from a document that has passed the schema, and checks the rules that a schema
+cannot express.
 The module reads no file; it counts as an edge because settings hold `Path` values.
 
 Values that could hold a secret key by mistake (addresses, the name of the variable) are never quoted.

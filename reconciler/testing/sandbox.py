@@ -1,7 +1,7 @@
 """The sandbox: profiles for tests, made as they are declared, handed out, and taken back afterwards.
 
-The pytest plugin is made of it; it serves any other test runner as well. It works on an emulator of its own,
-where waiting takes no time, or on a configured environment, with the state and the rate of that. It refuses
+The pytest plugin uses it; any other test runner can as well. It works on an emulator of its own, where
+waiting takes no time, or on a configured environment, with the state and the rate of that. It refuses
 an environment with ``confirm: true``.
 """
 
@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
-from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from reconciler.config.reader import find_config, load_config, plain_config
@@ -152,12 +151,7 @@ class Sandbox:
         self.url = self._open.enter_context(self.workspace.connection())
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         try:
             for handle in reversed([*self._out.values()]):
                 self.take_back(handle)

@@ -1,6 +1,6 @@
 """The façade: a configuration, its profile files, one environment's state and API.
 
-`Workspace` is what library users import. Its methods are short: the work is done by the parts beside it.
+Library users import `Workspace`. Its methods are short: the parts beside it do the work.
 """
 
 from __future__ import annotations
@@ -259,7 +259,7 @@ class Workspace:
         files changed since then are planned. With ``profiles`` the files are not read; otherwise
         ``on_findings`` is given the warnings about valid files.
 
-        Raises InputError for invalid files and for what the API cannot do, UsageError for a revision
+        Raises InputError for invalid files and for changes that the API cannot make, UsageError for a revision
         that git does not know, ReconcileError where a profile could not be read.
         """
         request = PlanRequest(
@@ -278,7 +278,7 @@ class Workspace:
     def plan_profile(self, profile: Profile, *, reassert: bool = True) -> Plan:
         """The plan of one profile, whatever the files say. It reads one record of the state.
 
-        Raises InputError for what the API cannot do.
+        Raises InputError for changes that the API cannot make.
         """
         return self.plans.of_profile(profile, reassert=reassert)
 

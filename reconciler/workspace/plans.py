@@ -83,7 +83,7 @@ class Plans:
         """The plan that takes the recorded state to the files, and a new accumulator of the given kind
         with the sums over its changes.
 
-        Raises InputError for invalid files and for what the API cannot do, UsageError for a revision
+        Raises InputError for invalid files and for changes that the API cannot make, UsageError for a revision
         that git does not know, ReconcileError where a profile could not be read.
         """
         refreshed = self._refresh().recorded(request.selection) if request.refresh else {}
@@ -229,7 +229,7 @@ class Plans:
     def of_profile(self, profile: Profile, *, reassert: bool) -> Plan:
         """The plan of one profile, whatever the files say. It reads one record of the state.
 
-        Raises InputError for what the API cannot do.
+        Raises InputError for changes that the API cannot make.
         """
         addresses = [profile.address]
         if profile.profile_id is not None:

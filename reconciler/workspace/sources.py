@@ -124,7 +124,7 @@ class Sources:
         """The result of a task that gets the valid declarations of all files, and the workers that read
         them. It begins anew, with an empty index, where the index file turns out to be unusable.
 
-        With a ``state``, whoever reads a file also checks whether its profiles match the recorded state.
+        With a ``state``, the process that reads a file also checks which of its profiles match the state.
 
         Raises InputError, with every finding, where one is an error.
         """
