@@ -259,7 +259,7 @@ class Workspace:
         files changed since then are planned. With ``profiles`` the files are not read; otherwise
         ``on_findings`` is given the warnings about valid files.
 
-        Raises InputError for invalid files and for changes that the API cannot make, UsageError for a revision
+        Raises InputError for invalid files and changes that the API cannot make, UsageError for a revision
         that git does not know, ReconcileError where a profile could not be read.
         """
         request = PlanRequest(

@@ -83,7 +83,7 @@ class Plans:
         """The plan that takes the recorded state to the files, and a new accumulator of the given kind
         with the sums over its changes.
 
-        Raises InputError for invalid files and for changes that the API cannot make, UsageError for a revision
+        Raises InputError for invalid files and changes that the API cannot make, UsageError for a revision
         that git does not know, ReconcileError where a profile could not be read.
         """
         refreshed = self._refresh().recorded(request.selection) if request.refresh else {}
