@@ -12,8 +12,8 @@ import pytest
 
 from reconciler.cli.main import main
 from reconciler.config.template import TEMPLATE
-from reconciler.workspace.facade import Workspace
 from reconciler.workspace.results import Checked
+from tests.support.projects import Project
 
 CASES = sorted(
     path for path in (Path(__file__).parent.parent / "bad_input").iterdir() if path.is_dir()
@@ -21,14 +21,13 @@ CASES = sorted(
 
 
 @pytest.fixture
-def folder(case: Path, tmp_path: Path) -> Path:
+def project(case: Path, tmp_path: Path) -> Project:
     shutil.copytree(case / "profiles", tmp_path / "profiles")
-    (tmp_path / "reconcile.yaml").write_text(TEMPLATE, "utf-8")
-    return tmp_path
+    return Project(tmp_path, TEMPLATE)
 
 
-def check(folder: Path) -> Checked:
-    with Workspace.open(folder / "reconcile.yaml") as workspace:
+def check(project: Project) -> Checked:
+    with project.workspace() as workspace:
         return workspace.validate()
 
 
@@ -37,24 +36,24 @@ def test_there_are_many_cases() -> None:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_each_problem_is_found_where_it_is(case: Path, folder: Path) -> None:
-    found = [f"{item.severity} {item.rule} {item.source}" for item in check(folder).diagnostics]
+def test_each_problem_is_found_where_it_is(case: Path, project: Project) -> None:
+    found = [f"{item.severity} {item.rule} {item.source}" for item in check(project).diagnostics]
     assert found == (case / "expected.txt").read_text("utf-8").splitlines()
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_every_finding_says_what_to_do(case: Path, folder: Path) -> None:
-    assert all(item.message and item.hint for item in check(folder).diagnostics), case.name
+def test_every_finding_says_what_to_do(case: Path, project: Project) -> None:
+    assert all(item.message and item.hint for item in check(project).diagnostics), case.name
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_an_error_stops_apply_before_anything_is_sent(
-    case: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+    case: Path, project: Project, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    if check(folder).valid:
+    if check(project).valid:
         pytest.skip("warnings only")
     with pytest.raises(SystemExit) as ended:
-        main(["--config", str(folder / "reconcile.yaml"), "apply", "--auto-approve"])
+        main(["--config", str(project.folder / "reconcile.yaml"), "apply", "--auto-approve"])
     assert ended.value.code == 3
-    assert not (folder / ".reconcile").exists()
+    assert not (project.folder / ".reconcile").exists()
     assert "Traceback" not in capsys.readouterr().err

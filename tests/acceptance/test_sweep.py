@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
 
 from reconciler import Refused, Workspace
 from reconciler.core.records import Presence
@@ -16,6 +15,7 @@ from reconciler.core.removal import expired
 from reconciler.emulator import Emulator, EmulatorServer, parse_fault
 from reconciler.remote.answers import Answer, CallResult
 from reconciler.testing.clock import InstantClock
+from tests.support.projects import Project, remote
 from tests.support.wire import create
 from tests.support.worlds import World, answer
 
@@ -153,17 +153,13 @@ def folder(tmp_path: Path, write: Write, api: EmulatorServer) -> Path:
 
 
 def configure(folder: Path, api: EmulatorServer, **limits: Any) -> None:
-    environment = {
-        "api": {"url": api.url, "key_env": "KEY", "rate": "1000/s", "quiet_period": 0},
-        "limits": limits,
-    }
-    config = {"version": 1, "environments": {"qa": environment}}
-    (folder / "reconcile.yaml").write_text(json.dumps(config), "utf-8")
+    settings = {"key_env": "KEY", "rate": "1000/s", "quiet_period": 0}
+    Project(folder, remote(api.url, name="qa", api=settings, limits=limits))
 
 
 def workspace(folder: Path, *, now: float = 0.0, **options: Any) -> Workspace:
     environ, clock = {"KEY": "k"}, InstantClock()
-    return Workspace.open(start=folder, environ=environ, now=lambda: now, clock=clock, **options)
+    return Project(folder, None).workspace(environ=environ, now=lambda: now, clock=clock, **options)
 
 
 def customers(api: EmulatorServer) -> list[str]:
@@ -279,15 +275,11 @@ def test_all_that_is_recorded_may_be_swept(folder: Path, api: EmulatorServer, wr
 
 
 def test_the_command_asks_shows_and_deletes(folder: Path, api: EmulatorServer) -> None:
-    from reconciler.cli.main import main
-
     with workspace(folder) as place:  # long ago
         place.apply(place.plan())
 
     def run(*arguments: str) -> tuple[int, str]:
-        given = ["--config", str(folder / "reconcile.yaml"), *arguments]
-        result = CliRunner(env={"KEY": "k"}).invoke(main, given)
-        return result.exit_code, result.output
+        return Project(folder, None).invoke(*arguments, KEY="k")
 
     code, shown = run("sweep")
     assert code == 6

@@ -6,8 +6,6 @@ import json
 import os
 import shutil
 import sqlite3
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -30,20 +28,19 @@ from reconciler.planning import index as index_module
 from reconciler.planning.index import Declared, Examined, Index
 from reconciler.state.store import Holder
 from reconciler.workspace.facade import Workspace
+from tests.support.configurations import LOCAL
+from tests.support.projects import Project
 
 ROOT = Path(__file__).parent.parent.parent
-CONFIG = "version: 1\nenvironments:\n  local:\n    api: {url: emulator}\n"
 JANE = "customer_user_id: jane\nfirst_name: Jane\n"
 HOLDER = Holder("tester", "here", 1, "test")
 
 
 def make(folder: Path, **files: str) -> Path:
     """A workspace with an applied state, so that it has a folder for its index."""
-    (folder / "profiles").mkdir(parents=True)
+    Project(folder, profiles=files)
+    (folder / "profiles").mkdir(exist_ok=True)
     (folder / ".reconcile").mkdir()
-    (folder / "reconcile.yaml").write_text(CONFIG, "utf-8")
-    for name, text in files.items():
-        (folder / "profiles" / f"{name}.yaml").write_text(text, "utf-8")
     return folder
 
 
@@ -457,8 +454,8 @@ def test_without_the_cache_the_index_is_left_alone(tmp_path: Path) -> None:
 def test_another_dialect_is_another_index(tmp_path: Path, trusting: None) -> None:
     make(tmp_path, jane=JANE)
     outcome(tmp_path, cache=True)
-    openapi = CONFIG.replace("{url: emulator}", "{url: emulator, dialect: openapi}")
-    (tmp_path / "reconcile.yaml").write_text(openapi)
+    openapi = LOCAL.replace("{url: emulator}", "{url: emulator, dialect: openapi}")
+    Project(tmp_path, openapi)
     assert outcome(tmp_path, cache=True) == outcome(tmp_path, cache=False)
 
 
@@ -478,16 +475,11 @@ def test_two_processes_at_once_do_not_disturb_each_other(tmp_path: Path) -> None
     for number in range(300):
         text = JANE.replace("jane", f"u{number}")
         (tmp_path / "profiles" / f"{number}.yaml").write_text(text)
-    command = [sys.executable, "-m", "reconciler", "plan", "--format", "json"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    expected = subprocess.run(
-        [*command, "--no-cache"], capture_output=True, cwd=tmp_path, env=environment, check=True
-    ).stdout
+    project = Project(tmp_path)
+    command = ["plan", "--format", "json"]
+    expected = project.run(*command, "--no-cache")
     for _ in range(2):
-        running = [
-            subprocess.Popen(command, stdout=subprocess.PIPE, cwd=tmp_path, env=environment)
-            for _ in range(3)
-        ]
+        running = [project.start(*command) for _ in range(3)]
         assert [process.communicate()[0] for process in running] == [expected] * 3
 
 

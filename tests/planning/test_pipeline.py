@@ -27,6 +27,7 @@ from reconciler.reports.view import PlanView
 from reconciler.state.store import Holder
 from reconciler.workspace.facade import Workspace
 from reconciler.workspace.plans import PlanRequest
+from tests.support.projects import Project, remote
 
 HOLDER = Holder("jane", "localhost", 1, "test")
 MANY = 400
@@ -43,19 +44,15 @@ def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def make(folder: Path, *, odd: bool = False) -> None:
     """Profiles of which some are recorded, some as they are declared; with orphans."""
-    (folder / "reconcile.yaml").write_text(
-        "version: 1\nenvironments:\n  here: {api: {url: 'http://127.0.0.1:9', key_env: KEY}}\n",
-        "utf-8",
-    )
-    (folder / "profiles").mkdir()
+    project = Project(folder, remote("http://127.0.0.1:9", name="here"))
     documents = [document(number) for number in range(MANY)]
     if odd:
         documents += [
             "customer_user_id: '%s-##[x]'\nfirst_name: 'Zo\u00eb \"%d\"'\nmeta: {protect: true}\n",
             "for_each: 3\ncustomer_user_id: 'made-{index}'\nfirst_name: A\n",
         ]
-    (folder / "profiles" / "all.yaml").write_text("---\n".join(documents), "utf-8")
-    with Workspace.open(start=folder) as place, place.store.lock(HOLDER) as writer:
+    project.profile("all", "---\n".join(documents))
+    with project.workspace() as place, place.store.lock(HOLDER) as writer:
         desired = [*place.desired()]
         writer.write(
             put=[

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -17,7 +16,9 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import yaml
 
+from tests.support.command_line import PROGRAM, environment
 from tests.support.git import Git
+from tests.support.projects import ProjectFolder
 
 ROOT = Path(__file__).parent.parent.parent
 ACTION = yaml.safe_load((ROOT / "action.yml").read_text("utf-8"))
@@ -104,14 +105,14 @@ def comment(body: str, number: int, author: str = BOT) -> dict[str, Any]:
     return {"id": number, "body": body, "user": {"login": author}}
 
 
-class Runner:
+class Runner(ProjectFolder):
     """Runs the steps of ``action.yml`` in a repository, with inputs and an event."""
 
     def __init__(self, folder: Path, stand: Stand) -> None:
-        self.folder = folder / "repository"
+        super().__init__(folder / "repository", CONFIG, profiles={"jane": JANE})
         self.temp = folder / "temp"
         self.bin = folder / "bin"
-        for made in (self.folder, self.temp, self.bin):
+        for made in (self.temp, self.bin):
             made.mkdir()
         program = self.bin / "reconcile"
         program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m reconciler "$@"\n', "utf-8")
@@ -120,15 +121,8 @@ class Runner:
         self.stand = stand
         self.git = Git(self.folder)
         self.write(".gitignore", ".reconcile/\n")
-        self.write("reconcile.yaml", CONFIG)
-        self.write("profiles/jane.yaml", JANE)
         self.commit = self.git.commit("Jane")
         self.log = ""
-
-    def write(self, name: str, text: str) -> None:
-        path = self.folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, "utf-8")
 
     def run(
         self, event: dict[str, Any] | None = None, /, **inputs: str
@@ -471,7 +465,5 @@ def test_the_hooks_call_commands_that_there_are() -> None:
     hooks = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text("utf-8"))
     for hook in hooks:
         command = hook["entry"].split()[1]
-        done = subprocess.run(
-            [sys.executable, "-m", "reconciler", command, "--help"], cwd=ROOT, env=dict(os.environ)
-        )
+        done = subprocess.run([*PROGRAM, command, "--help"], cwd=ROOT, env=environment())
         assert done.returncode == 0

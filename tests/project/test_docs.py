@@ -12,7 +12,6 @@ from pathlib import Path
 import click
 import pytest
 
-from reconciler import Workspace
 from reconciler.cli.main import main
 from reconciler.core.contract import Clear
 from reconciler.core.contract_files import generated, load_contract
@@ -20,6 +19,7 @@ from reconciler.errors import ExitCode
 from reconciler.reports.plan_text import plan_text
 from reconciler.reports.view import PlanView
 from reconciler.resources import load_schema
+from tests.support.projects import Project
 from tests.support.update_help import TARGET, content
 
 ROOT = Path(__file__).parent.parent.parent
@@ -193,15 +193,11 @@ def test_every_make_target_that_the_documents_name_exists() -> None:
 
 def test_the_example_of_the_readme_is_what_the_program_prints(tmp_path: Path) -> None:
     yaml, printed = re.findall(r"```(?:yaml|console)\n(.*?)```", README, re.DOTALL)[:2]
-    (tmp_path / "reconcile.yaml").write_text(
-        "version: 1\nenvironments:\n  local:\n    api: {url: emulator}\n", "utf-8"
-    )
-    profile = tmp_path / "profiles" / "qa" / "jane.yaml"
-    profile.parent.mkdir(parents=True)
-    profile.write_text(yaml.replace("tier: platinum        # was: gold", "tier: gold"), "utf-8")
-    with Workspace.open(start=tmp_path) as workspace:
+    project = Project(tmp_path)
+    project.profile("qa/jane", yaml.replace("tier: platinum        # was: gold", "tier: gold"))
+    with project.workspace() as workspace:
         workspace.apply(workspace.plan())
-        profile.write_text(yaml, "utf-8")
+        project.profile("qa/jane", yaml)
         text = plan_text(PlanView.of(workspace.plan()), color=False)
     expected = printed.removeprefix("$ reconcile plan\n")
     assert _undigested(text) == _undigested(expected)

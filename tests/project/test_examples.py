@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.configurations import LOCAL
+from tests.support.projects import Project
+
 ROOT = Path(__file__).parent.parent.parent
 PAGE = (ROOT / "docs" / "testing.md").read_text("utf-8")
 
@@ -55,12 +58,7 @@ def test_the_first_test_of_the_page_passes(tmp_path: Path) -> None:
 
 def test_the_template_of_the_page_makes_fifty_users(tmp_path: Path) -> None:
     (template,) = re.findall(r"```yaml\n(for_each: 50\n.*?)```", PAGE, re.S)
-    (tmp_path / "profiles").mkdir()
-    (tmp_path / "profiles" / "users.yaml").write_text(template, "utf-8")
-    (tmp_path / "reconcile.yaml").write_text(
-        "version: 1\nvariables: {tier: gold}\nenvironments: {local: {api: {url: emulator}}}\n",
-        "utf-8",
-    )
+    Project(tmp_path, f"{LOCAL}variables: {{tier: gold}}\n", profiles={"users": template})
 
     done = subprocess.run([reconcile(), "plan"], cwd=tmp_path, capture_output=True, text=True)
 

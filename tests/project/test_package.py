@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.config.template import TEMPLATE
+from tests.support.projects import Project
 
 ROOT = Path(__file__).parent.parent.parent
 HEAVY = ("requests", "jsonschema", "jsonschema_rs", "deepdiff", "yaml")
@@ -56,11 +57,8 @@ def test_help_and_version_import_nothing_heavy(arguments: list[str]) -> None:
 
 
 def test_a_plan_of_what_did_not_change_imports_nothing_that_it_does_not_use(tmp_path: Path) -> None:
-    (tmp_path / "reconcile.yaml").write_text(TEMPLATE, "utf-8")
+    Project(tmp_path, TEMPLATE, profiles={"jane": "customer_user_id: jane\nfirst_name: Jane\n"})
     (tmp_path / ".reconcile").mkdir()
-    profile = tmp_path / "profiles" / "jane.yaml"
-    profile.parent.mkdir()
-    profile.write_text("customer_user_id: jane\nfirst_name: Jane\n", "utf-8")
     program = (
         "import sys\n"
         "from reconciler.planning import index\n"

@@ -21,8 +21,8 @@ from reconciler.reports.json import plan_json
 from reconciler.reports.masking import Mask
 from reconciler.reports.text import diagnostics_text
 from reconciler.reports.view import PlanView
-from reconciler.workspace.facade import Workspace
 from tests.support.plans import EVERYTHING, SMALL
+from tests.support.projects import Project
 
 BAD_INPUT = Path(__file__).parent.parent / "bad_input"
 
@@ -193,9 +193,7 @@ def personal_texts(folder: Path) -> set[str]:
 
 @pytest.mark.parametrize("folder", sorted(BAD_INPUT.iterdir()), ids=lambda path: path.name)
 def test_no_finding_repeats_a_personal_value_when_masked(folder: Path, tmp_path: Path) -> None:
-    config = tmp_path / "reconcile.yaml"
-    config.write_text("version: 1\nenvironments: {local: {api: {url: emulator}}}\n", "utf-8")
-    with Workspace.open(config) as workspace:
+    with Project(tmp_path).workspace() as workspace:
         mask = Mask(workspace.contract)
         found = [mask.finding(item) for item in workspace.validate([folder]).diagnostics]
     text = re.sub(r"^.*?: (error|warning): ", "", diagnostics_text(found, color=False), flags=re.M)

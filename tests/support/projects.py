@@ -31,7 +31,7 @@ def remote(
     return {"version": 1, "environments": {name: {"api": settings, **environment}}}
 
 
-class Project(CommandLine):
+class ProjectFolder:
     """A folder with a configuration and profile files."""
 
     def __init__(
@@ -43,7 +43,8 @@ class Project(CommandLine):
     ) -> None:
         """``config``: see `configure`; None writes none. ``profiles``: the text of each profile file, by
         its name below ``profiles/`` without suffix."""
-        super().__init__(folder)
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
         if config is not None:
             self.configure(config)
         for name, text in (profiles or {}).items():
@@ -67,6 +68,21 @@ class Project(CommandLine):
     def workspace(self, env: str | None = None, **options: Any) -> Workspace:
         """The workspace of an environment; ``options`` are those of `Workspace`."""
         return Workspace.open(start=self.folder, env=env, **options)
+
+
+class Project(ProjectFolder, CommandLine):
+    """A folder with a configuration and profile files, and the program run in it."""
+
+    def __init__(
+        self,
+        folder: Path,
+        config: str | Mapping[str, object] | None = LOCAL,
+        *,
+        profiles: Mapping[str, str] | None = None,
+    ) -> None:
+        """The arguments are those of `ProjectFolder`."""
+        CommandLine.__init__(self, folder)
+        ProjectFolder.__init__(self, folder, config, profiles=profiles)
 
     def plan(self, *arguments: str) -> dict[str, Any]:
         """The plan that the program prints as JSON."""

@@ -11,10 +11,12 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from reconciler.emulator import Emulator, EmulatorServer
+from tests.support.projects import Project, remote
 from tests.support.wire import create
 
 ROOT = Path(__file__).parent.parent.parent
@@ -50,22 +52,16 @@ def run(folder: Path, *arguments: str, **environ: str) -> subprocess.CompletedPr
     )
 
 
-def suite(folder: Path, tests: str, *, config: str = "") -> Path:
-    (folder / "profiles").mkdir()
-    (folder / "profiles" / "jane.yaml").write_text(JANE, "utf-8")
-    (folder / "test_it.py").write_text("import pytest, requests\n" + tests, "utf-8")
-    (folder / "pytest.ini").write_text("[pytest]\n", "utf-8")
-    if config:
-        (folder / "reconcile.yaml").write_text(config, "utf-8")
-    return folder
+def suite(folder: Path, tests: str, *, config: dict[str, Any] | None = None) -> Project:
+    project = Project(folder, config, profiles={"jane": JANE})
+    project.write("test_it.py", "import pytest, requests\n" + tests)
+    project.write("pytest.ini", "[pytest]\n")
+    return project
 
 
-def of(server: EmulatorServer, *, confirm: bool = False) -> str:
-    return (
-        "version: 1\nenvironments:\n  sandbox:\n"
-        f"    api: {{url: '{server.url}', key_env: SECRET, rate: 1000/s, quiet_period: 0}}\n"
-        f"    confirm: {str(confirm).lower()}\n"
-    )
+def of(server: EmulatorServer, *, confirm: bool = False) -> dict[str, Any]:
+    api = {"key_env": "SECRET", "rate": "1000/s", "quiet_period": 0}
+    return remote(server.url, name="sandbox", api=api, confirm=confirm)
 
 
 @pytest.fixture
@@ -115,7 +111,7 @@ def test_the_error_about_an_invalid_profile_shows_no_line_of_the_plugin(tmp_path
         "def test_marker(adapty_profile): adapty_profile()\n"
     )
 
-    done = run(suite(tmp_path, tests))
+    done = run(suite(tmp_path, tests).folder)
 
     assert "Did you mean `email`?" in done.stdout
     assert "no profile file declares nobody" in done.stdout
@@ -148,20 +144,14 @@ def test_a_marker_makes_the_profile_and_teardown_keep_leaves_it(
 
 
 def test_a_profile_that_existed_gets_its_values_back(tmp_path: Path, api: EmulatorServer) -> None:
-    suite(
+    project = suite(
         tmp_path,
         "def test(adapty_profile):\n"
         "    jane = adapty_profile('jane', custom_attributes={'tier': 'silver', 'extra': 1})\n"
         "    assert jane.refresh().custom_attributes == {'tier': 'silver', 'extra': 1.0}\n",
         config=of(api),
     )
-    subprocess.run(
-        [sys.executable, "-m", "reconciler", "apply", "--auto-approve"],
-        cwd=tmp_path,
-        env={**os.environ, "SECRET": "k"},
-        check=True,
-        capture_output=True,
-    )
+    project.run("apply", "--auto-approve", SECRET="k")
     before = api.emulator.content()
 
     done = run(tmp_path, "--adapty-env", "sandbox", SECRET="k")
@@ -225,8 +215,8 @@ def test_a_sweep_deletes_exactly_the_profiles_that_a_killed_run_left(
         "    open('made', 'w').close()\n"
         "    time.sleep(60)\n"
     )
-    suite(tmp_path, tests, config=of(api))
-    (tmp_path / "pytest.ini").write_text("[pytest]\nadapty_ttl = 1s\n", "utf-8")
+    project = suite(tmp_path, tests, config=of(api))
+    project.write("pytest.ini", "[pytest]\nadapty_ttl = 1s\n")
     create(api.emulator, "qa-jane")
     environ = {**os.environ, "SECRET": "k"}
     command = [sys.executable, "-m", "pytest", "-q", "--adapty-env", "sandbox"]
@@ -239,8 +229,6 @@ def test_a_sweep_deletes_exactly_the_profiles_that_a_killed_run_left(
     assert len(customers(api)) == 2
     time.sleep(1.1)
 
-    sweep = [sys.executable, "-m", "reconciler", "sweep", "--auto-approve"]
-    done = subprocess.run(sweep, cwd=tmp_path, env=environ, capture_output=True, text=True)
+    project.run("sweep", "--auto-approve", SECRET="k")
 
-    assert done.returncode == 0, done.stdout + done.stderr
     assert customers(api) == ["qa-jane"]

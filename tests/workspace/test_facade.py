@@ -14,8 +14,8 @@ from reconciler.emulator import Answer, Emulator, EmulatorServer
 from reconciler.planning.index import Unusable
 from reconciler.planning.pipeline import Planned, Planning
 from reconciler.workspace.plans import PlanRequest
+from tests.support.projects import KEYS, Project, remote
 
-KEYS = {"SECRET_KEY": "secret_live_abcdefgh.0123456789abcdef0123456789abcdef"}
 JANE = "customer_user_id: jane\nfirst_name: Jane\ncustom_attributes: {tier: gold}\n"
 
 
@@ -40,13 +40,8 @@ class Moody(Emulator):
 
 
 def workspace(folder: Path, url: str, **options: Any) -> Workspace:
-    (folder / "profiles").mkdir(exist_ok=True)
-    (folder / "profiles" / "jane.yaml").write_text(JANE, "utf-8")
-    (folder / "reconcile.yaml").write_text(
-        f"version: 1\nenvironments:\n  remote: {{api: {{url: '{url}', key_env: SECRET_KEY}}}}\n",
-        "utf-8",
-    )
-    return Workspace.open(start=folder, **{"environ": KEYS, **options})
+    project = Project(folder, remote(url), profiles={"jane": JANE})
+    return project.workspace(**{"environ": KEYS, **options})
 
 
 def test_a_missing_key_is_reported_before_the_apply_asks_for_approval(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from hypothesis import strategies as st
 from reconciler import InputError, UsageError, Workspace
 from reconciler.core.plan_format import encode
 from reconciler.core.record_codec import encode_export
+from tests.support.projects import Project
 
 Write = Callable[[str, str], Path]
 CONFIG = """\
@@ -31,10 +31,8 @@ USERS = "for_each: 3\ncustomer_user_id: u-{index}\ncustom_attributes: {tier: '${
 
 
 @pytest.fixture
-def folder(tmp_path: Path, write: Write) -> Path:
-    write("reconcile.yaml", CONFIG)
-    write("profiles/qa/users.yaml", USERS)
-    return tmp_path
+def folder(tmp_path: Path) -> Path:
+    return Project(tmp_path, CONFIG, profiles={"qa/users": USERS}).folder
 
 
 def plan_of(folder: Path, env: str | None = None, **options: Any) -> dict[str, Any]:
@@ -301,7 +299,7 @@ def test_after_any_change_a_warm_plan_equals_a_cold_plan(
             "personal_data": {"guard": now.get("guard", "off")},
             "environments": {"local": {"api": {"url": "emulator"}}},
         }
-        (folder / "reconcile.yaml").write_text(json.dumps(config), "utf-8")
+        Project(folder, config)
         warm, cold = outcome(cache=True), outcome(cache=False)
         assert (warm[0] if isinstance(warm, tuple) else warm) == (
             cold[0] if isinstance(cold, tuple) else cold
