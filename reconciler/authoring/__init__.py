@@ -6,6 +6,7 @@ A module imports only from those above it.
     documents           a YAML document with the place of every member
     yaml_scalars        plain scalars of YAML, and characters that do not show
     yaml_fast           one function that reads the plain YAML of nearly every file
+    yaml_findings       what the strict reader finds wrong with a file, in a person's words
     yaml_reader (edge)  bytes → documents from libyaml's events, strict, with exact places
     loader (edge)       files → documents by the fastest reader that can read them
     phrases             how findings name places, quote values and suggest names

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.authoring import yaml_reader as events
+from reconciler.authoring import yaml_findings, yaml_reader
 from reconciler.authoring.loader import load_text
 from reconciler.errors import ReconcileError, Source
 
@@ -170,13 +170,13 @@ def test_an_anchor_may_be_set_again() -> None:
 
 
 def test_depth_is_bounded_exactly() -> None:
-    fits = events.MAX_DEPTH - 1
+    fits = yaml_findings.MAX_DEPTH - 1
     assert findings("a: " + "[" * fits + "]" * fits) == []
     assert findings("a: " + "[" * (fits + 1) + "]" * (fits + 1)) == ["yaml/too-deep f:1:19"]
 
 
 def test_nodes_are_bounded_exactly() -> None:
-    fits = events.MAX_NODES - 3  # the root, the key, the list
+    fits = yaml_findings.MAX_NODES - 3  # the root, the key, the list
     assert findings("a:\n" + "- x\n" * fits) == []
     assert findings("a:\n" + "- x\n" * (fits + 1)) == [f"yaml/too-many-nodes f:{fits + 2}:3"]
 
@@ -229,8 +229,8 @@ def test_text_of_any_script_is_read(text: str) -> None:
 
 def test_many_invisible_characters_are_counted_not_listed() -> None:
     _, diagnostics = load_text(b"v: " + b"\x01" * 1_000_000, "f")
-    assert len(diagnostics) == events.MAX_FINDINGS
-    assert f"and {1_000_000 - events.MAX_FINDINGS} more" in diagnostics[-1].message
+    assert len(diagnostics) == yaml_findings.MAX_FINDINGS
+    assert f"and {1_000_000 - yaml_findings.MAX_FINDINGS} more" in diagnostics[-1].message
 
 
 def test_windows_line_ends_and_a_byte_order_mark_are_read() -> None:
@@ -328,11 +328,11 @@ def test_whatever_the_parser_raises_is_a_finding(
 
         def dispose(self) -> None: ...
 
-    monkeypatch.setattr(events, "CParser", Broken)
+    monkeypatch.setattr(yaml_reader, "CParser", Broken)
     assert findings("a: 1\n") == ["yaml/syntax f"]
 
 
 def test_without_libyaml_nothing_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events, "CParser", None)
+    monkeypatch.setattr(yaml_reader, "CParser", None)
     with pytest.raises(ReconcileError, match="libyaml"):
         load_text(b"a: 1\n", "f")
