@@ -13,10 +13,10 @@ from reconciler.errors import Diagnostic, Message, Source, error, warning
 
 def cross_file_findings(documents: Iterable[Document]) -> list[Diagnostic]:
     """All findings about documents that only shows beside others."""
-    everyone = _Everyone()
+    claimed_once = _Claims()
     for document in documents:
-        everyone.add(document)
-    return [*everyone.clashes()]
+        claimed_once.add(document)
+    return [*claimed_once.clashes()]
 
 
 def claims(document: Document) -> tuple[str | None, str | None, str | None]:
@@ -34,7 +34,7 @@ def claims(document: Document) -> tuple[str | None, str | None, str | None]:
     )
 
 
-class _Everyone:
+class _Claims:
     """What may be claimed once: identifiers and devices, by the documents that claim them."""
 
     def __init__(self) -> None:
@@ -46,15 +46,15 @@ class _Everyone:
         groups = (self.customers, self.profiles, self.devices)
         for group, claimed in zip(groups, claims(document), strict=True):
             if claimed is not None:
-                _claim(group, claimed, document)
+                _claim(group, claimed, document=document)
 
     def clashes(self) -> Iterator[Diagnostic]:
-        told: set[tuple[Source, Source]] = set()
+        reported: set[tuple[Source, Source]] = set()
         for name, claims in (("customer_user_id", self.customers), ("profile_id", self.profiles)):
             for identifier, first, document in _clashes(claims):
                 pair = (first.source, document.source)
-                if pair not in told:
-                    told.add(pair)
+                if pair not in reported:
+                    reported.add(pair)
                     yield error(
                         "profile/duplicate-address",
                         Message.of(
@@ -77,7 +77,7 @@ class _Everyone:
             )
 
 
-def _claim(claims: dict[str, Document | list[Document]], key: str, document: Document) -> None:
+def _claim(claims: dict[str, Document | list[Document]], key: str, *, document: Document) -> None:
     others = claims.setdefault(key, document)
     if others is document:
         return

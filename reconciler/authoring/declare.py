@@ -19,25 +19,25 @@ def profile_of(document: Document, contract: Contract) -> Profile:
 
 
 class ParsedProfile(NamedTuple):
-    """What a valid document says."""
+    """The parts of a profile, as a valid document declares them."""
 
     paths: tuple[FieldPath, ...]
     """In the order of a request body."""
     values: list[Any]
     """Normalised."""
     lines: list[int]
-    """On which they stand."""
+    """The line of each path."""
     files: Mapping[FieldPath, str]
-    """Of those that stand in another one."""
+    """The file of each path that is not in the file of the document."""
     meta: ProfileMeta
 
 
 def parse_profile(document: Document, contract: Contract) -> ParsedProfile:
-    """What a *valid* document says, of which a profile is made, or packed."""
+    """The parts of the profile that a *valid* document declares, to be packed or made a `Profile`."""
     value: Mapping[str, Any] = document.value
     attributes, place_of = _attributes(value.get(ATTRIBUTES))
     installation: Mapping[str, Any] = value.get(INSTALLATION) or {}
-    layout = _layout(contract, tuple(value), tuple(attributes), tuple(installation))
+    layout = _layout(contract, tuple(value), keys=tuple(attributes), members=tuple(installation))
     declared = [*value.values(), *attributes.values(), *installation.values()]
     values = [declared[index] for index in layout.indexes]
     for index in layout.members:
@@ -83,7 +83,7 @@ _NOTHING: Mapping[str, Any] = {}
 
 
 def _lifetime(document: Document) -> str | None:
-    """Until when the profile of a valid document may live, as declared."""
+    """How long the profile of a valid document may live, as declared."""
     meta: Any = document.value.get("meta") or _NOTHING
     lifetime: str | None = meta.get("expires") or meta.get("ttl")
     return lifetime
@@ -107,7 +107,7 @@ _NO_FIELDS = frozenset({"customer_user_id", "profile_id", "platform", "meta"})
 
 
 class _Layout(NamedTuple):
-    """What the names in a document say by themselves; most profiles of a corpus share a few."""
+    """What follows from the names in a document; most profiles of a corpus share a few layouts."""
 
     paths: tuple[FieldPath, ...]
     """In the order of a request body."""
@@ -120,7 +120,7 @@ class _Layout(NamedTuple):
 
 @lru_cache(maxsize=4096)
 def _layout(
-    contract: Contract, names: tuple[str, ...], keys: tuple[str, ...], members: tuple[str, ...]
+    contract: Contract, names: tuple[str, ...], *, keys: tuple[str, ...], members: tuple[str, ...]
 ) -> _Layout:
     places: list[Path] = [(name,) for name in names]
     places += [(ATTRIBUTES, key) for key in keys]

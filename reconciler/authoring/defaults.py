@@ -21,7 +21,7 @@ class Defaults(NamedTuple):
     has_placeholders: bool
 
     def over(self, below: Defaults | None) -> Defaults:
-        """These over others."""
+        """These defaults laid over those of the folders above."""
         if below is None:
             return self
         return Defaults(
@@ -32,11 +32,13 @@ class Defaults(NamedTuple):
 
 
 def merged(document: Document, below: Document) -> Document:
-    """A document over its defaults. Maps are joined; ``null`` over a default takes it away, so that it
-    is as if neither had mentioned the field."""
+    """A document laid over its defaults.
+
+    Maps are joined. ``null`` over a default takes the default away, as if neither had the field.
+    """
     document, below = _in_one_form(document, below)
     inherited: list[Path] = []
-    value = _merged(document.value, below.value, (), inherited)
+    value = _merged(document.value, below.value, path=(), inherited=inherited)
     roots = frozenset(inherited)
     places, files = dict(document.places), dict(document.files)
     for path, place in below.places.items():
@@ -47,14 +49,14 @@ def merged(document: Document, below: Document) -> Document:
 
 
 def _merged(
-    over: Mapping[str, Any], below: Mapping[str, Any], path: Path, inherited: list[Path]
+    over: Mapping[str, Any], below: Mapping[str, Any], *, path: Path, inherited: list[Path]
 ) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for key, value in over.items():
         if key not in below:
             out[key] = value
         elif isinstance(value, dict) and isinstance(below[key], dict):
-            out[key] = _merged(value, below[key], (*path, key), inherited)
+            out[key] = _merged(value, below[key], path=(*path, key), inherited=inherited)
         elif value is not None:
             out[key] = value
     for key, value in below.items():
@@ -76,22 +78,22 @@ def _as_map(document: Document) -> Document:
     items: Any = document.value.get(ATTRIBUTES)
     if not isinstance(items, list):
         return document
-    found: dict[str, Any] = {}
+    by_key: dict[str, Any] = {}
     places, files = dict(document.places), dict(document.files)
     for index, item in enumerate(items):
         if not isinstance(item, dict) or {*item} != {"key", "value"}:
-            return document  # what is wrong with it is said later
+            return document  # validation reports what is wrong with it
         key = item["key"]
-        if not isinstance(key, str) or key in found:
+        if not isinstance(key, str) or key in by_key:
             return document
-        found[key] = item["value"]
+        by_key[key] = item["value"]
         here, there = (ATTRIBUTES, key), (ATTRIBUTES, index, "value")
         if there in places:
             places[here] = places[there]
             if there in files:
                 files[here] = files[there]
     return document._replace(
-        value={**document.value, ATTRIBUTES: found},
+        value={**document.value, ATTRIBUTES: by_key},
         places=places,
         files=files,
     )

@@ -25,7 +25,7 @@ class Document(NamedTuple):
     ``()`` of the root mapping. What an alias or a merge key brought in has the place where it was
     used, or none.
     ``files`` names the file of a place that is not in that of ``source``: its defaults'.
-    ``template`` is the customer id as the template has it that the document was made from.
+    ``template`` is the customer id as written in the template that made the document.
     """
 
     value: dict[str, Json]
@@ -43,5 +43,4 @@ class Document(NamedTuple):
         if place is None:
             return self.source
         line, column = place
-        # What stands in another file was put there, and is not shared.
         return Source(self.files.get(path) or self.source.file, line, column)

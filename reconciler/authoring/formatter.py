@@ -27,7 +27,7 @@ _MOST_ROUNDS = 4
 _META = ("labels", "protect", "forget")
 
 
-def format_text(text: str, file: str, contract: Contract) -> str:
+def format_text(text: str, file: str, *, contract: Contract) -> str:
     """The text of a profile file in canonical form.
 
     Identifiers come first, then fields in the order of the contract, unknown ones, and ``meta``; keys of
@@ -38,17 +38,19 @@ def format_text(text: str, file: str, contract: Contract) -> str:
     ``fmt/…``); ReconcileError without ruamel.yaml.
     """
     if "\r\n" in text:
-        return format_text(text.replace("\r\n", "\n"), file, contract).replace("\n", "\r\n")
+        return format_text(text.replace("\r\n", "\n"), file, contract=contract).replace(
+            "\n", "\r\n"
+        )
     text = text.removeprefix("\ufeff")
     documents, diagnostics = load_text(text.encode("utf-8", "surrogatepass"), file)
     problems = [diagnostic for diagnostic in diagnostics if diagnostic.is_error]
     if problems:
         raise InputError(f"{file} does not parse", diagnostics=problems)
-    result, before = _formatted(text, file, contract), text
+    result, before = _formatted(text, file, contract=contract), text
     for _ in range(_MOST_ROUNDS):  # blank lines around block scalars take another round to settle
         if result == before:
             break
-        result, before = _formatted(result, file, contract), result
+        result, before = _formatted(result, file, contract=contract), result
     again, _ = load_text(result.encode("utf-8", "surrogatepass"), file)
     faithful = (
         [document.value for document in again] == [document.value for document in documents]
@@ -66,16 +68,16 @@ def _comments(text: str) -> Counter[str]:
 
 def _not_safely(file: str, documents: list[Document]) -> InputError:
     place = documents[0].source if documents else Source(file)
-    found = error(
+    finding = error(
         "fmt/not-safely",
         "this file cannot be put in order without changing what it says, so it is left as it is",
         source=place,
         hint="Move comments that stand inside of a value, and aliases, to lines of their own.",
     )
-    return InputError(f"{file} was not formatted", diagnostics=[found])
+    return InputError(f"{file} was not formatted", diagnostics=[finding])
 
 
-def _formatted(text: str, file: str, contract: Contract) -> str:
+def _formatted(text: str, file: str, *, contract: Contract) -> str:
     yaml = _round_trip()
     try:
         documents = list(yaml.load_all(text))
@@ -288,13 +290,13 @@ class _Arranging:
     # -- on --
 
     def give(self, document: Any) -> None:
-        found = {
+        by_place = {
             (id(slot.holder), slot.key): slot for slot in self.slots if slot.holder is not None
         }
         ordered = [
-            (found[holder, key], column)
+            (by_place[holder, key], column)
             for holder, key, column in _places(document, 0)
-            if (holder, key) in found
+            if (holder, key) in by_place
         ]
         if not ordered:
             return

@@ -110,13 +110,13 @@ def _explaining() -> Callable[[Mapping[str, Any]], Any]:
     from jsonschema import Draft202012Validator, FormatChecker, ValidationError, validators
     from referencing import Registry
 
-    def pattern(_: Any, wanted: str, instance: Any, __: Any) -> Iterator[ValidationError]:
-        if isinstance(instance, str) and not _matches(wanted)(instance):
+    def pattern(_: Any, required: str, instance: Any, __: Any) -> Iterator[ValidationError]:
+        if isinstance(instance, str) and not _matches(required)(instance):
             yield ValidationError("pattern")
 
-    def unique(_: Any, wanted: bool, instance: Any, __: Any) -> Iterator[ValidationError]:
+    def unique(_: Any, required: bool, instance: Any, __: Any) -> Iterator[ValidationError]:
         # Only of scalars; `items` refuses the rest, and comparing those would be quadratic.
-        if wanted and isinstance(instance, list) and _repeated(instance) is not None:
+        if required and isinstance(instance, list) and _repeated(instance) is not None:
             yield ValidationError("uniqueItems")
 
     formats = FormatChecker(formats=())
@@ -129,12 +129,13 @@ def _explaining() -> Callable[[Mapping[str, Any]], Any]:
 
 
 def _repeated(items: Sequence[Any]) -> str | None:
-    seen: set[str] = set()
+    """The first text that is in a list twice."""
+    earlier: set[str] = set()
     for item in items:
         if isinstance(item, str):
-            if item in seen:
+            if item in earlier:
                 return item
-            seen.add(item)
+            earlier.add(item)
     return None
 
 
@@ -208,7 +209,7 @@ def _violations_of(problem: Any) -> Iterator[Violation]:
         known = schema.get("properties", {})
         for name in instance:
             if name not in known:
-                yield _unknown(name, path, known, instance)
+                yield _unknown(name, path, known=known, instance=instance)
     elif keyword == "required":
         for name in problem.validator_value:
             if name not in instance:
@@ -235,7 +236,7 @@ def _violations_of(problem: Any) -> Iterator[Violation]:
 
 
 def _violations_of_branches(problem: Any, path: Path) -> Iterator[Violation]:
-    """The findings of the branch that was meant: the only one that takes this kind of value."""
+    """The violations of the only branch that takes this kind of value, if there is one."""
     branches: dict[Any, list[Any]] = {}
     for nested in problem.context:
         branches.setdefault(nested.relative_schema_path[0], []).append(nested)
@@ -245,16 +246,16 @@ def _violations_of_branches(problem: Any, path: Path) -> Iterator[Violation]:
         for nested in branch
         if nested.validator == "type" and not nested.relative_path
     }
-    meant = [branch for index, branch in branches.items() if index not in refused]
-    if len(meant) == 1:
-        for nested in meant[0]:
+    fitting = [branch for index, branch in branches.items() if index not in refused]
+    if len(fitting) == 1:
+        for nested in fitting[0]:
             yield from _violations_of(nested)
         return
     types: list[str] = []
     for nested in refused.values():
-        wanted = nested.validator_value
-        types += [wanted] if isinstance(wanted, str) else wanted
-    if types and not meant:
+        required = nested.validator_value
+        types += [required] if isinstance(required, str) else required
+    if types and not fitting:
         message, hint = _explained("type", types, instance=problem.instance, schema=problem.schema)
         yield Violation(
             "type", "type", path, Message.of(place_name(path), " ", message), Message.of(hint),
@@ -266,7 +267,7 @@ def _violations_of_branches(problem: Any, path: Path) -> Iterator[Violation]:
         yield Violation("value", problem.validator, path, message, hint, problem.instance)
 
 
-def _unknown(name: str, path: Path, known: Iterable[str], instance: Any) -> Violation:
+def _unknown(name: str, path: Path, *, known: Iterable[str], instance: Any) -> Violation:
     names = list(known)
     suggestion = did_you_mean(name, names)
     hint = f"Did you mean `{suggestion}`?" if suggestion else f"Known here: {', '.join(names)}."
@@ -295,37 +296,39 @@ _WRITE_AS = {
 
 
 def _explained(
-    keyword: str, wanted: Any, *, instance: Any, schema: Mapping[str, Any]
+    keyword: str, required: Any, *, instance: Any, schema: Mapping[str, Any]
 ) -> tuple[str | Message, str | Message]:
     """What a failed keyword means for its value, and what to do."""
     about = str(schema.get("description", ""))
     shown = "this value" if schema.get("writeOnly") else quote(instance)
     match keyword:
         case "type":
-            types = [wanted] if isinstance(wanted, str) else list(wanted)
+            types = [required] if isinstance(required, str) else list(required)
             hint = _type_hint(types, instance) or about or f"Write {_either(types)}."
             return Message.of(f"must be {_either(types)}, not ", kind_of(instance)), hint
         case _ if instance == "" and keyword in ("minLength", "pattern", "format", "enum"):
             clears = "null" in schema.get("type", ())
             return "is empty text", "Write null to clear it." if clears else about
         case "enum" | "const":
-            options = wanted if keyword == "enum" else [wanted]
+            options = required if keyword == "enum" else [required]
             return Message.of("is ", shown), _options_hint(options, instance)
         case "pattern":
             upper = instance.upper()
-            fits = upper != instance and not schema.get("writeOnly") and _matches(wanted)(upper)
+            fits = upper != instance and not schema.get("writeOnly") and _matches(required)(upper)
             hint = Message.of("Did you mean ", quote(upper), "?") if fits else about
             return Message.of("is ", shown, ", which does not have the right form"), hint
         case "format":
-            kind = _NOT_A.get(wanted, wanted)
-            return Message.of("is ", shown, f", which is not {kind}"), _WRITE_AS.get(wanted, about)
+            kind = _NOT_A.get(required, required)
+            return Message.of("is ", shown, f", which is not {kind}"), _WRITE_AS.get(
+                required, about
+            )
         case "maxLength":
-            return f"has {len(instance)} characters; at most {wanted} are allowed", "Shorten it."
+            return f"has {len(instance)} characters; at most {required} are allowed", "Shorten it."
         case "minimum" | "exclusiveMinimum":
             over = "at least" if keyword == "minimum" else "more than"
-            return Message.of("is ", shown, f"; it must be {over} {wanted}"), about
+            return Message.of("is ", shown, f"; it must be {over} {required}"), about
         case "maximum":
-            return Message.of("is ", shown, f"; it must be at most {wanted}"), about
+            return Message.of("is ", shown, f"; it must be at most {required}"), about
         case "minProperties" | "minItems":
             return "is empty", about
         case "uniqueItems":

@@ -1,5 +1,7 @@
-"""Files to documents. What reads them is imported once a file needs it: `plain` for nearly all,
-`events` for the others and wherever exact places are wanted.
+"""Files → documents.
+
+A reader is imported when the first file needs it: `yaml_fast` for nearly all files, `yaml_reader` for the
+others and wherever exact places are needed.
 """
 
 from __future__ import annotations
@@ -46,19 +48,19 @@ def load_quickly(data: bytes, file: str) -> tuple[list[Document], list[Diagnosti
 
 def parse_yaml(data: bytes, file: str) -> tuple[Document | None, list[Diagnostic]]:
     """The one document of a file, read as strictly as a profile; ``None`` after an error."""
-    found, diagnostics = load_text(data, file)
-    if len(found) > 1:
+    documents, diagnostics = load_text(data, file)
+    if len(documents) > 1:
         diagnostics.append(
             error(
                 "file/one-document",
-                f"this file must hold one document, found {len(found)}",
-                source=found[1].source,
+                f"this file must hold one document, found {len(documents)}",
+                source=documents[1].source,
                 hint="Remove everything from the second `---` on.",
             )
         )
-    if not found or any(diagnostic.is_error for diagnostic in diagnostics):
+    if not documents or any(diagnostic.is_error for diagnostic in diagnostics):
         return None, diagnostics
-    return found[0], diagnostics
+    return documents[0], diagnostics
 
 
 def load(root: Path, *, display: Callable[[Path], str] | None = None) -> Loaded:
@@ -71,14 +73,14 @@ def load(root: Path, *, display: Callable[[Path], str] | None = None) -> Loaded:
     """
     walk = Walk(root, display)
     files = walk.files()
-    found: list[Document] = []
+    documents: list[Document] = []
     diagnostics = walk.diagnostics
     for _, path, name in files:
         match read_file(path, name):
             case Diagnostic() as problem:
                 diagnostics.append(problem)
             case data, _:
-                documents_, problems = load_text(data, name)
-                found += documents_
+                loaded, problems = load_text(data, name)
+                documents += loaded
                 diagnostics += problems
-    return Loaded(tuple(found), tuple(diagnostics), len(files))
+    return Loaded(tuple(documents), tuple(diagnostics), len(files))

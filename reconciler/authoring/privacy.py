@@ -69,7 +69,9 @@ class Guard(NamedTuple):
     """Besides the reserved ones: these, and all below them."""
 
 
-def personal(document: Document, contract: Contract, guard: Guard) -> Iterator[Diagnostic]:
+def personal_data_findings(
+    document: Document, contract: Contract, *, guard: Guard
+) -> Iterator[Diagnostic]:
     """What looks like a real person's in a document: addresses and phone numbers."""
     if guard.level is Level.OFF:
         return

@@ -18,12 +18,12 @@ from reconciler.errors import Diagnostic, Message, error
 FOR_EACH = "for_each"
 MOST_PROFILES = 100_000
 """Profiles of one template, and of all templates of a file together."""
-_FINDINGS = 3
-"""Profiles of a template of which findings are told; they mostly say the same."""
+_MOST_REPORTED = 3
+"""Profiles of a template that are reported; their findings are mostly alike."""
 
 
 class Expanded(NamedTuple):
-    """What a file means."""
+    """The documents that those of a file stand for."""
 
     documents: list[Document]
     findings: list[Diagnostic]
@@ -39,10 +39,10 @@ def expand(
     fake: Fake,
     fill: bool = True,
 ) -> Expanded:
-    """What the documents of a file mean, given the defaults of its folder; without ``fill``, nothing is
-    there to be filled in.
+    """The documents that those of a file stand for, laid over the defaults of its folder.
 
-    Of a document with findings here nothing is returned: it cannot be planned from.
+    Without ``fill``, templates and placeholders are not looked for. A document with a finding is left
+    out: it cannot be planned.
     """
     out = Expanded([], [], {})
     for document in documents:
@@ -87,7 +87,7 @@ def _expand_template(
         if filling.findings:
             failed += 1
             out.findings.extend(filling.findings)
-            if failed == _FINDINGS:
+            if failed == _MOST_REPORTED:
                 break
     names = {str(each.value.get("customer_user_id")) for each in profiles}
     if not failed and len(names) < len(profiles) and isinstance(name, str):

@@ -32,8 +32,8 @@ _NULLABLE_WITHOUT_ANALYTICS = ("idfa", "idfv", "advertising_id")  # adapty-api 7
 def validate_documents(documents: Iterable[Document], contract: Contract) -> list[Diagnostic]:
     """All findings about profile documents under a contract, in the order of their places.
 
-    Rules about several documents (the same address or device twice) see those given here together;
-    their order does not matter.
+    Rules about several documents (the same address or device twice) compare all of them; their order
+    does not matter.
     """
     checker = _checker(contract)
     documents = list(documents)
@@ -50,9 +50,11 @@ def validate_document(document: Document, contract: Contract) -> list[Diagnostic
 def validate_defaults(
     document: Document, contract: Contract, *, has_placeholders: bool
 ) -> list[Diagnostic]:
-    """What is wrong with the defaults of a folder by themselves: a part of a profile, without what names
-    one. With placeholders the rest shows only in the profiles below."""
-    found = [
+    """All findings about the defaults of a folder: a part of a profile, without its identifiers.
+
+    With placeholders in them, most findings show only in the profiles below.
+    """
+    findings = [
         error(
             "defaults/not-shared",
             f"`{name}` cannot be the same for all profiles of a folder",
@@ -62,9 +64,9 @@ def validate_defaults(
         for name in ("customer_user_id", "profile_id", "for_each")
         if name in document.value
     ]
-    if not found and not has_placeholders:
-        found += _checker(contract, partial=True).check(document)
-    return found
+    if not findings and not has_placeholders:
+        findings += _checker(contract, partial=True).check(document)
+    return findings
 
 
 class _Checker:
@@ -101,43 +103,45 @@ class _Checker:
 
     def check(self, document: Document) -> list[Diagnostic]:
         value: Any = document.value
-        found: list[Diagnostic] = []
-        flawed: set[Path] = set()
+        findings: list[Diagnostic] = []
+        refused: set[Path] = set()
         if not self.is_valid(value):
             if not isinstance(value, Mapping):
                 return [_not_a_map(document)]
             problems = violations(value, self.schema)
-            flawed = {violation.path for violation in problems}
-            found += [self.diagnostic(violation, document) for violation in problems]
+            refused = {violation.path for violation in problems}
+            findings += [self.diagnostic(violation, document) for violation in problems]
         warned, integers = self.warned, self.integers
         for name, content in value.items():
             usual = warned.get(name)
             if usual is not None:
-                if type(content) is str and not usual(content) and (name,) not in flawed:
-                    found.append(self._suspicious(name, content, document))
-            elif type(content) is float and name in integers and (name,) not in flawed:
-                found.append(_written_as_float(name, content, document))
+                if type(content) is str and not usual(content) and (name,) not in refused:
+                    findings.append(self._suspicious(name, content, document=document))
+            elif type(content) is float and name in integers and (name,) not in refused:
+                findings.append(_written_as_float(name, content, document=document))
         if attributes := value.get(ATTRIBUTES):
-            found += self._attributes(attributes, document)
+            findings += self._attributes(attributes, document)
         installation = value.get(INSTALLATION)
         if type(installation) is dict:
             for name, content in installation.items():
                 usual = self.warned_members.get(name)
                 if usual is not None and type(content) is str and not usual(content):
                     path = (INSTALLATION, name)
-                    if path not in flawed:
-                        found.append(self._suspicious(".".join(path), content, document))
+                    if path not in refused:
+                        findings.append(
+                            self._suspicious(".".join(path), content, document=document)
+                        )
             if value.get("analytics_disabled") is True:
-                found += _identifiers_without_analytics(installation, document)
+                findings += _identifiers_without_analytics(installation, document)
         meta = value.get("meta")
         if type(meta) is dict:
             if type(meta.get("forget")) is list:
-                found += self._forget(meta["forget"], document)
-            if "expires" in meta and ("meta", "expires") not in flawed:
-                found += _lifetime(meta, document)
-        return found
+                findings += self._forget(meta["forget"], document)
+            if "expires" in meta and ("meta", "expires") not in refused:
+                findings += _lifetime(meta, document)
+        return findings
 
-    # -- what the schema found, in the words of a profile --
+    # -- what the schema findings, in the words of a profile --
 
     def diagnostic(self, violation: Violation, document: Document) -> Diagnostic:
         path = violation.path
@@ -248,7 +252,7 @@ class _Checker:
             texts = [raw for raw in content.values() if type(raw) is str]
             if "".join(texts).isascii():
                 return []
-        found: list[Diagnostic] = []
+        findings: list[Diagnostic] = []
         limit = contract.max_attribute_length
         count = 0
         for key, raw, place in _attributes_of(content):
@@ -256,7 +260,7 @@ class _Checker:
                 continue
             count += 1
             if type(raw) is str and not raw.isascii() and len(raw) <= limit < length(raw):
-                found.append(
+                findings.append(
                     error(
                         "attribute/value",
                         Message.of(
@@ -269,7 +273,7 @@ class _Checker:
                     )
                 )
         if count > self.contract.max_attributes:
-            found.append(
+            findings.append(
                 error(
                     "attribute/too-many",
                     f"{count} custom attributes; a profile has at most "
@@ -279,14 +283,14 @@ class _Checker:
                 )
             )
         if type(content) is list:
-            found += _duplicate_keys(content, document)
-        return found
+            findings += _duplicate_keys(content, document)
+        return findings
 
     def _forget(self, paths: list[Any], document: Document) -> list[Diagnostic]:
         declared = set(_declared(document.value))
         if not declared.isdisjoint(self.contract.members()):
             declared.add(INSTALLATION)
-        found: list[Diagnostic] = []
+        findings: list[Diagnostic] = []
         for index, path in enumerate(paths):
             if not isinstance(path, str):
                 continue
@@ -301,8 +305,8 @@ class _Checker:
             else:
                 continue
             place = document.at(("meta", "forget", index))
-            found.append(error("meta/forget", message, source=place, hint=hint))
-        return found
+            findings.append(error("meta/forget", message, source=place, hint=hint))
+        return findings
 
     def _can_be_forgotten(self, path: str) -> bool:
         group, _, key = path.partition(".")
@@ -318,7 +322,7 @@ class _Checker:
         suggestion = did_you_mean(path, [*self.contract.fields, INSTALLATION])
         return f'Did you mean "{suggestion}"?' if suggestion else "Give paths like `birthday`."
 
-    def _suspicious(self, path: str, content: str, document: Document) -> Diagnostic:
+    def _suspicious(self, path: str, content: str, *, document: Document) -> Diagnostic:
         field = self.contract.fields[path]
         warn = field.warn or {}
         fits = warn.get("known") == "countries" and content.upper() in self.contract.countries
@@ -365,7 +369,7 @@ def _not_a_map(document: Document) -> Diagnostic:
     )
 
 
-def _written_as_float(name: str, content: float, document: Document) -> Diagnostic:
+def _written_as_float(name: str, content: float, *, document: Document) -> Diagnostic:
     whole = (": ", Quote(f"{content:.0f}", "")) if content.is_integer() else ()
     return error(
         "profile/type",
@@ -446,5 +450,5 @@ def _declared(value: Mapping[str, Any]) -> Iterator[str]:
 
 @lru_cache(maxsize=8)
 def _checker(contract: Contract, *, partial: bool = False) -> _Checker:
-    """The compiled checks of a contract, made once; ``partial`` misses nothing."""
+    """The compiled checks of a contract, made once; with ``partial`` no field has to be there."""
     return _Checker(contract, partial=partial)

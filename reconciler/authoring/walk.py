@@ -57,7 +57,7 @@ def files_below(
 class _Unusable(Exception):
     """A file that cannot be read: rule, message and hint of the diagnostic."""
 
-    def __init__(self, rule: str, message: str, hint: str) -> None:
+    def __init__(self, rule: str, message: str, *, hint: str) -> None:
         super().__init__(message)
         self.rule, self.message, self.hint = rule, message, hint
 
@@ -67,7 +67,7 @@ def _unreadable(problem: OSError | ValueError, what: str) -> _Unusable:
     return _Unusable(
         "file/unreadable",
         f"the {what} cannot be read: {reason}",
-        "Make it readable: what cannot be read is never taken as absent.",
+        hint="Make it readable: what cannot be read is never taken as absent.",
     )
 
 
@@ -82,7 +82,7 @@ def _not_regular(mode: int) -> _Unusable:
     return _Unusable(
         "file/not-regular",
         f"this is {kinds.get(stat.S_IFMT(mode), 'something else')}, not a regular file",
-        "Remove or rename it, or put a regular file in its place.",
+        hint="Remove or rename it, or put a regular file in its place.",
     )
 
 
@@ -102,8 +102,8 @@ def _read(path: str) -> tuple[bytes, Stamp]:
         chunks: list[bytes] = []
         size = status.st_size
         if size <= MAX_FILE:  # not even a buffer for more: a sparse file may claim any size
-            wanted, size = max(size, 4095) + 1, 0
-            while size <= MAX_FILE and (chunk := os.read(fd, wanted)):
+            chunk_size, size = max(size, 4095) + 1, 0
+            while size <= MAX_FILE and (chunk := os.read(fd, chunk_size)):
                 chunks.append(chunk)
                 size += len(chunk)
                 if size == status.st_size:  # and what is added from now on, changes the stamp
@@ -113,7 +113,7 @@ def _read(path: str) -> tuple[bytes, Stamp]:
     finally:
         os.close(fd)
     if size > MAX_FILE:
-        raise _Unusable("file/too-large", TOO_LARGE, "Split it into several files.")
+        raise _Unusable("file/too-large", TOO_LARGE, hint="Split it into several files.")
     return b"".join(chunks), _stamp(status)
 
 
@@ -171,7 +171,7 @@ class Walk:
             self._report(
                 "file/missing",
                 "there is no such file or folder",
-                self.name(root),
+                name=self.name(root),
                 hint="Check the path; `reconcile init` makes a profiles folder. "
                 "A missing folder is never read as a wish to delete.",
             )
@@ -180,15 +180,15 @@ class Walk:
             self._unusable(root, _unreadable(problem, "path"))
             return
         if stat.S_ISDIR(status.st_mode):
-            found = False
+            has_files = False
             for listing in self._folders():
-                found = True
+                has_files = True
                 yield listing
-            if not found and not any(item.is_error for item in self.diagnostics):
+            if not has_files and not any(item.is_error for item in self.diagnostics):
                 self._report(
                     "file/no-profiles",
                     "the folder holds no profile file",
-                    self.name(root),
+                    name=self.name(root),
                     hint="Put *.yaml or *.yml files into it; an empty folder is never read "
                     "as a wish to delete.",
                 )
@@ -216,7 +216,7 @@ class Walk:
             folder = folders.pop()
             try:
                 with os.scandir(folder) as entries:
-                    listing = self._listing(folder, entries, folders, inside)
+                    listing = self._listing(folder, entries, folders=folders, inside=inside)
             except OSError as problem:
                 self._unusable(folder, _unreadable(problem, "folder"))
             else:
@@ -224,7 +224,7 @@ class Walk:
                     yield listing
 
     def _listing(
-        self, folder: str, entries: Iterable[os.DirEntry[str]], folders: list[str], inside: str
+        self, folder: str, entries: Iterable[os.DirEntry[str]], *, folders: list[str], inside: str
     ) -> Listing:
         """One folder; those within it are added to ``folders``."""
         names: list[str] = []
@@ -244,7 +244,7 @@ class Walk:
                             self._report(
                                 "defaults/name",
                                 "this file is read as profiles, not as defaults",
-                                self.name(entry.path),
+                                name=self.name(entry.path),
                                 hint=f"Rename it to {DEFAULTS}.",
                             )
                         status = entry.stat(follow_symlinks=False)
@@ -287,7 +287,7 @@ class Walk:
             self._report(
                 "file/ending",
                 "this file is not read: its ending is not in lower case",
-                self.name(path),
+                name=self.name(path),
                 hint="Rename it to end in .yaml or .yml.",
                 severity=Severity.WARNING,
             )
@@ -307,13 +307,13 @@ class Walk:
             raise _Unusable(
                 "file/link-broken",
                 f"this link {what}",
-                "Repair or remove it: what cannot be read is never taken as absent.",
+                hint="Repair or remove it: what cannot be read is never taken as absent.",
             ) from None
         if stat.S_ISDIR(status.st_mode):
             self._report(
                 "file/link-folder",
                 "this link to a folder is not followed",
-                self.name(path),
+                name=self.name(path),
                 hint="Move the folder here; if it holds no profiles, nothing is missing.",
                 severity=Severity.WARNING,
             )
@@ -325,7 +325,7 @@ class Walk:
             raise _Unusable(
                 "file/link-outside",
                 "this link leads out of the profiles folder",
-                "Copy the file into the folder: what is outside of it is not read.",
+                hint="Copy the file into the folder: what is outside of it is not read.",
             )
         if not stat.S_ISREG(status.st_mode):
             raise _not_regular(status.st_mode)
@@ -336,10 +336,10 @@ class Walk:
         return _readable(self._display(Path(path)) if self._display else Path(path).as_posix())
 
     def _unusable(self, path: str, problem: _Unusable) -> None:
-        self._report(problem.rule, problem.message, self.name(path), hint=problem.hint)
+        self._report(problem.rule, problem.message, name=self.name(path), hint=problem.hint)
 
     def _report(
-        self, rule: str, message: str, name: str, *, hint: str, severity: Severity = Severity.ERROR
+        self, rule: str, message: str, *, name: str, hint: str, severity: Severity = Severity.ERROR
     ) -> None:
         self.diagnostics.append(
             Diagnostic.of(severity, rule, message=message, source=Source(name), hint=hint)

@@ -23,13 +23,14 @@ def profile_yaml(document: Document, shown: Callable[[Path, Json], Json] = lambd
     """
     name = f"  {document.template}" if document.template else ""
     lines = [f"# {document.source.file}:{document.source.line}{name}"]
-    lines += _lines(document, document.value, (), shown)
+    lines += _lines(document, document.value, path=(), shown=shown)
     return "\n".join(lines) + "\n"
 
 
 def _lines(
     document: Document,
     node: Mapping[str, Any],
+    *,
     path: Path,
     shown: Callable[[Path, Json], Json],
 ) -> Iterator[str]:
@@ -40,7 +41,7 @@ def _lines(
         note = f"  # {place.file}:{place.line}" if here in document.files else ""
         if isinstance(value, dict) and value:
             yield f"{indent}{_spelled(key)}:{note}"
-            yield from _lines(document, value, here, shown)
+            yield from _lines(document, value, path=here, shown=shown)
         else:
             yield f"{indent}{_spelled(key)}: {_value(shown(here, value))}{note}"
 

@@ -22,7 +22,7 @@ from reconciler.authoring.defaults import Defaults
 from reconciler.authoring.folder_defaults import FolderDefaults
 from reconciler.authoring.loader import load_quickly, load_text
 from reconciler.authoring.placeholders import PlaceholderValues
-from reconciler.authoring.privacy import Guard, personal
+from reconciler.authoring.privacy import Guard, personal_data_findings
 from reconciler.authoring.render import (
     ExpandedFile,
     deduplicate,
@@ -204,7 +204,7 @@ def _judge(content: ExpandedFile, contract: Contract, rules: Rules) -> None:
     """Adds the findings about each document by itself."""
     for document in content.documents:
         content.findings.extend(validate_document(document, contract))
-        content.findings.extend(personal(document, contract, rules.guard))
+        content.findings.extend(personal_data_findings(document, contract, guard=rules.guard))
 
 
 def _examined(

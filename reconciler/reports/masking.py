@@ -127,7 +127,7 @@ class Mask:
     # --- free text ---------------------------------------------------------------------------
 
     def result(self, result: Result) -> Result:
-        """An outcome: what the API said may repeat what it was sent."""
+        """An outcome: the reason that the API gives may repeat a value."""
         return result._replace(
             reason=self.text(result.reason),
             warnings=tuple(self.text(warning) for warning in result.warnings),
@@ -203,7 +203,7 @@ _ATTRIBUTE_KEY = re.compile(r"[A-Za-z0-9._-]+").fullmatch
 
 
 class _Masked:
-    """Changes that are masked as they are gone through, as often as that is wanted."""
+    """Changes that are masked anew each time they are iterated."""
 
     def __init__(self, changes: Changes, masked: Callable[[Change], Change]) -> None:
         self._changes, self._masked = changes, masked

@@ -14,7 +14,7 @@ from reconciler.authoring.declare import profile_of
 from reconciler.authoring.documents import Document
 from reconciler.authoring.folder_defaults import FolderDefaults
 from reconciler.authoring.placeholders import PlaceholderValues
-from reconciler.authoring.privacy import personal
+from reconciler.authoring.privacy import personal_data_findings
 from reconciler.authoring.render import deduplicate, rendered_documents
 from reconciler.authoring.templates import expand
 from reconciler.authoring.validation import validate_document, validate_documents
@@ -257,7 +257,7 @@ class Sources:
             findings += [*problems, *defaults.findings]
         findings += validate_documents(documents, self.contract)
         for document in documents:
-            findings += personal(document, self.contract, self._config.guard)
+            findings += personal_data_findings(document, self.contract, guard=self._config.guard)
         return documents, sorted(deduplicate(findings), key=Diagnostic.sort_key)
 
     # --- formatting --------------------------------------------------------------------------
@@ -295,7 +295,7 @@ class Sources:
 
         try:
             text = path.read_bytes().decode("utf-8")
-            return text, format_text(text, name, self.contract)
+            return text, format_text(text, name, contract=self.contract)
         except UnicodeDecodeError:
             problem = error(
                 "file/encoding",

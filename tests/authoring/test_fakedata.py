@@ -6,7 +6,7 @@ import pytest
 
 from reconciler.authoring.documents import Document
 from reconciler.authoring.fakedata import NAMES, fake, version
-from reconciler.authoring.privacy import Guard, personal
+from reconciler.authoring.privacy import Guard, personal_data_findings
 from reconciler.authoring.validation import validate_document
 from reconciler.core.contract import Contract
 from reconciler.errors import Source
@@ -45,7 +45,7 @@ def test_every_kind_can_be_an_attribute(name: str, contract: Contract) -> None:
         assert [
             f for f in validate_document(document, contract) if f.rule != "attribute/value"
         ] == []
-        assert [*personal(document, contract, Guard())] == []
+        assert [*personal_data_findings(document, contract, guard=Guard())] == []
 
 
 def test_profiles_made_up_are_valid_and_nobodys(contract: Contract) -> None:
@@ -56,7 +56,7 @@ def test_profiles_made_up_are_valid_and_nobodys(contract: Contract) -> None:
         value["installation_meta"] = {"device_id": fake("uuid", seed)}  # type: ignore[assignment]
         document = Document({"customer_user_id": "a", **value}, Source("p", 1, 1), {})
         assert validate_document(document, contract) == []
-        assert [*personal(document, contract, Guard())] == []
+        assert [*personal_data_findings(document, contract, guard=Guard())] == []
 
 
 def test_an_address_is_made_of_the_name() -> None:

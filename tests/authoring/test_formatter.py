@@ -16,7 +16,7 @@ from tests.support.projects import Project
 
 
 def formatted(text: str, contract: Contract) -> str:
-    return format_text(text, "a.yaml", contract)
+    return format_text(text, "a.yaml", contract=contract)
 
 
 def test_order_quoting_and_comments_in_full(contract: Contract) -> None:

@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 
 from reconciler.authoring.documents import Document
-from reconciler.authoring.privacy import Guard, Level, personal
+from reconciler.authoring.privacy import Guard, Level, personal_data_findings
 from reconciler.core.contract import Contract
 from reconciler.errors import Severity, Source
 
 
 def places(value: dict[str, Any], contract: Contract, guard: Guard | None = None) -> list[str]:
     document = Document({"customer_user_id": "a", **value}, Source("p.yaml", 1, 1), {})
-    found = [*personal(document, contract, guard or Guard())]
+    found = [*personal_data_findings(document, contract, guard=guard or Guard())]
     assert all(str(text) not in each.message for text in value.values() for each in found)
     return [each.message.split("`")[1] for each in found]
 
@@ -81,5 +81,5 @@ def test_a_reason_keeps_it_quiet_and_the_level_is_configured(contract: Contract)
 
     document = Document({"customer_user_id": "a", **email}, Source("p.yaml", 1, 1), {})
     for level, severity in ((Level.WARN, Severity.WARNING), (Level.ERROR, Severity.ERROR)):
-        (finding,) = personal(document, contract, Guard(level))
+        (finding,) = personal_data_findings(document, contract, guard=Guard(level))
         assert finding.severity is severity

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from reconciler.authoring import fakedata
 from reconciler.authoring.loader import load_text
 from reconciler.authoring.placeholders import PlaceholderValues
-from reconciler.authoring.privacy import Guard, personal
+from reconciler.authoring.privacy import Guard, personal_data_findings
 from reconciler.authoring.templates import expand
 from reconciler.authoring.validation import validate_defaults, validate_documents
 from reconciler.core.contract import Dialect
@@ -217,7 +217,7 @@ def findings_about(text: str, *, rule: str) -> list[Diagnostic]:
         findings += expanded.findings
         findings += validate_documents(expanded.documents, contract)
         for document in expanded.documents:
-            findings += personal(document, contract, Guard())
+            findings += personal_data_findings(document, contract, guard=Guard())
     assert [*decode_findings(encode_findings(findings))] == findings
     return findings
 
