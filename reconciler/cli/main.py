@@ -34,7 +34,11 @@ CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 @click.group(cls=ErrorHandlingGroup, context_settings=CONTEXT)
 @click.version_option(__version__, prog_name="reconcile")
-@option("--config", metavar="FILE", help="The configuration; by default found upwards from here.")
+@option(
+    "--config",
+    metavar="FILE",
+    help="The configuration file; by default searched from this folder upwards.",
+)
 @option("--env", metavar="NAME", help="The environment; by default the configured one.")
 @option(
     "--color",
@@ -43,8 +47,8 @@ CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
     show_default=True,
     help="When to use colour; auto respects NO_COLOR.",
 )
-@option("--run", metavar="NAME", help="What {run} stands for in profile files.")
-@option("--worker", metavar="NAME", help="What {worker} stands for in them; main by default.")
+@option("--run", metavar="NAME", help="The value of {run} in profile files.")
+@option("--worker", metavar="NAME", help="The value of {worker} in profile files; main by default.")
 @click.pass_context
 def main(
     context: click.Context,
@@ -56,7 +60,7 @@ def main(
 ) -> None:
     """Manage end-user profiles the way Terraform manages infrastructure.
 
-    Desired profiles are YAML files; `plan` shows what would change, `apply` makes it so.
+    Desired profiles are YAML files; `plan` shows what would change, `apply` makes the changes.
     """
     context.obj = App(config, env, color, run, worker)
 
@@ -88,7 +92,7 @@ def validate() -> None:
 @mask_option
 @implemented_in("files")
 def render() -> None:
-    """Print what the profile files mean: defaults, templates and placeholders filled in."""
+    """Print profile files with defaults, templates and placeholders filled in."""
 
 
 @main.command()
@@ -111,7 +115,7 @@ def fmt() -> None:
 @output_options
 @plan_options
 @no_cache_option
-@option("--blame", is_flag=True, help="Say who wrote each line, and who removed one: git blame.")
+@option("--blame", is_flag=True, help="Show who wrote or removed each line, from git blame.")
 @option("--detailed-exitcode", is_flag=True, help="Exit with 2 when there are changes.")
 @implemented_in("planning")
 def plan() -> None:
@@ -135,21 +139,21 @@ def show() -> None:
     "--parallelism",
     type=click.IntRange(1, 1000),
     metavar="N",
-    help="The most profiles under way at a time; by default as many as the rate makes use of.",
+    help="Change at most N profiles at a time; by default as many as the rate needs.",
 )
 @option(
     "--rate",
     metavar="N/min",
-    help="Requests per minute or second, or auto to learn it; instead of the configured.",
+    help="Requests per minute or second, or auto to learn the rate. Overrides the configured rate.",
 )
 @max_changes_option
 @digest_option
 @events_option
-@option("--no-progress", is_flag=True, help="No progress bar on a terminal; a line now and then.")
+@option("--no-progress", is_flag=True, help="Print a line now and then instead of a progress bar.")
 @mask_option
 @implemented_in("applying")
 def apply() -> None:
-    """Make it so: apply a saved PLAN, or plan now and apply that."""
+    """Apply a saved PLAN, or make a plan now and apply it."""
 
 
 @main.command()
@@ -158,7 +162,7 @@ def apply() -> None:
 @mask_option
 @implemented_in("remote")
 def refresh() -> None:
-    """Read what the API will tell, record it, report drift."""
+    """Read custom attributes and identifiers from the API, record them, report drift."""
 
 
 @main.command()
@@ -170,7 +174,7 @@ def refresh() -> None:
 @events_option
 @implemented_in("applying")
 def sweep() -> None:
-    """Delete what has expired: profiles that this tool created, and no other."""
+    """Delete expired profiles that this tool created, and no others."""
 
 
 # --- the state -----------------------------------------------------------------------------------
@@ -178,7 +182,7 @@ def sweep() -> None:
 
 @main.group()
 def state() -> None:
-    """Look at the state, and mend it by hand."""
+    """Inspect the state, and repair it by hand."""
 
 
 @state.command("list")
@@ -195,7 +199,7 @@ def state_list() -> None:
 @mask_option
 @implemented_in("state")
 def state_show() -> None:
-    """Show what is known of one profile."""
+    """Show the record of one profile."""
 
 
 @state.command("rm")
@@ -213,17 +217,17 @@ def state_pull() -> None:
 
 @state.command("push")
 @click.argument("file", type=click.Path(path_type=Path, allow_dash=True), default="-")
-@option("--force", is_flag=True, help="Take a state of another lineage or application.")
+@option("--force", is_flag=True, help="Accept a state of another lineage or application.")
 @implemented_in("state")
 def state_push() -> None:
-    """Replace the state by what `state pull` printed. A backup is made first."""
+    """Replace the state with the output of `state pull`. A backup is made first."""
 
 
 @state.command("unlock")
 @click.argument("lock_id", metavar="ID")
 @implemented_in("state")
 def state_unlock() -> None:
-    """Take the lock from a holder that is gone. The ID is in the message of the refusal."""
+    """Remove the lock of a process that is gone. The message that refused the lock shows the ID."""
 
 
 # --- the local API -------------------------------------------------------------------------------
@@ -231,27 +235,40 @@ def state_unlock() -> None:
 
 @main.command()
 @option("--port", type=click.IntRange(0, 65535), default=0, help="The port; 0 takes a free one.")
-@option("--db", metavar="FILE", type=click.Path(path_type=Path), help="Keep profiles here.")
-@option("--fault", multiple=True, metavar="FAULT", help="A fault on request: docs/emulator.md.")
-@option("--seed", type=int, default=0, show_default=True, help="What chance begins with.")
-@option("--header-faults", is_flag=True, help="Let requests bring faults: emulator-fault.")
-@option("--rate-limit", multiple=True, metavar="N/s|N/min", help="The most requests of a key.")
+@option("--db", metavar="FILE", type=click.Path(path_type=Path), help="Keep profiles in this file.")
+@option(
+    "--fault", multiple=True, metavar="FAULT", help="Inject a fault; docs/emulator.md lists them."
+)
+@option("--seed", type=int, default=0, show_default=True, help="The seed of random faults.")
+@option(
+    "--header-faults",
+    is_flag=True,
+    help="Let a request ask for faults in its header emulator-fault.",
+)
+@option(
+    "--rate-limit",
+    multiple=True,
+    metavar="N/s|N/min",
+    help="The most requests that one key may send.",
+)
 @option(
     "--rate-mode",
     type=click.Choice(["refuse", "bare", "record"]),
     default="refuse",
     show_default=True,
-    help="Above it: 429, 429 without Retry-After, or nothing. It is recorded in any case.",
+    help="Above the limit, answer 429, answer 429 without Retry-After, or only record the request.",
 )
-@option("--log", metavar="FILE", type=click.Path(path_type=Path), help="Append requests here.")
+@option(
+    "--log", metavar="FILE", type=click.Path(path_type=Path), help="Append requests to this file."
+)
 @option(
     "--dialect",
     type=click.Choice(["guide", "openapi"]),
     default="guide",
     show_default=True,
-    help="Which version of the API's contract to judge by.",
+    help="The version of the API's contract to check requests against.",
 )
-@option("--debug", is_flag=True, help="Show and change its inside at /debug/.")
+@option("--debug", is_flag=True, help="Show and change its contents at /debug/.")
 @implemented_in("emulator")
 def emulator() -> None:
     """Run the local API, on 127.0.0.1, until interrupted."""

@@ -33,23 +33,26 @@ def format_option(*choices: str) -> Callable[[Command], Command]:
 mask_option = option(
     "--mask/--no-mask",
     default=None,
-    help="Show tags like (personal #1) instead of personal values, or not, whatever is configured.",
+    help="Replace personal values with tags such as (personal #1). Overrides `mask` in reconcile.yaml.",
 )
 links_option = option(
     "--links",
     metavar="URL",
-    help="Where the files can be read, for links to lines: https://HOST/OWNER/NAME/blob/COMMIT/. "
-    "Known by itself in GitHub Actions and GitLab CI.",
+    help="The base URL of links to lines of files: https://HOST/OWNER/NAME/blob/COMMIT/. "
+    "Detected in GitHub Actions and GitLab CI.",
 )
 no_cache_option = option(
     "--no-cache",
     is_flag=True,
-    help="Read every file, also those that did not change since they were read last.",
+    help="Read every file, even those that did not change since the last run.",
 )
 show_requests_option = option("--show-requests", is_flag=True, help="Print the exact requests.")
-auto_approve_option = option("--auto-approve", is_flag=True, help="Do not ask.")
+auto_approve_option = option("--auto-approve", is_flag=True, help="Do not ask for approval.")
 max_changes_option = option(
-    "--max-changes", type=click.IntRange(min=0), metavar="N", help="Refuse a larger plan."
+    "--max-changes",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Refuse a plan with more than N changes.",
 )
 digest_option = option("--digest", metavar="sha256:…", help="Apply only the plan with this digest.")
 events_option = option(
@@ -115,12 +118,12 @@ def plan_options(command: Command) -> Command:
         option(
             "--reassert",
             is_flag=True,
-            help="Send every managed field again, whatever the state says.",
+            help="Send every managed field again, even those that the state records as set.",
         ),
         option(
             "--refresh",
             is_flag=True,
-            help="First read what the API will tell: custom attributes and identifiers.",
+            help="First read custom attributes and identifiers from the API.",
         ),
     )
 
@@ -162,7 +165,8 @@ def output_options(command: Command) -> Command:
             default=65_000,
             metavar="N",
             show_default=True,
-            help="The size of the Markdown; the least important is cut. GitHub takes 65,536.",
+            help="The largest size of the Markdown; the least important parts are cut. "
+            "GitHub accepts 65,536.",
         ),
         links_option,
         show_requests_option,
