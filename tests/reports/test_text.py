@@ -24,8 +24,7 @@ from reconciler.reports.text import (
     result_line,
 )
 from reconciler.reports.view import PlanView
-from tests.reports.test_plan_text import plan_of
-from tests.support.plans import PATH
+from tests.support.plans import PATH, plan_with
 
 
 def test_findings_in_full() -> None:
@@ -97,7 +96,9 @@ def _renderings(text: str) -> list[str]:
         text, Action.UPDATE, text, (field,), (Request("PATCH", PATH, {text: text}, {text: text}),),
         (Hazard("link", text), Hazard("other", text)), source,
     )  # fmt: skip
-    plan = plan_of(change, orphans=(text,), environment=text, hazards=(Hazard("protected", text),))
+    plan = plan_with(
+        [change], orphans=(text,), environment=text, hazards=(Hazard("protected", text),)
+    )
     result = Result(text, Action.UPDATE, Outcome.FAILED, text, text, (text,))
     record = Record(
         text, profile_id=text, labels=(text,), facts={text: Fact.of(text)}, source=source

@@ -20,7 +20,8 @@ from reconciler.errors import ReconcileError
 from reconciler.state.memory import MemoryStore
 from reconciler.state.sqlite import SqliteStore
 from reconciler.state.store import Writer
-from reconciler.workspace.facade import Workspace
+from tests.support.projects import KEYS, ProjectFolder
+from tests.support.projects import remote as remote_config
 from tests.support.worlds import World
 from tests.torture.checker import Checker, facts_against
 from tests.torture.kills import finish
@@ -161,21 +162,14 @@ def emergency(seed: int, *, step: int = 1) -> Tally:
 def _in_an_emergency(seed: int, place: Path, fault: Fault, tally: Tally) -> Iterator[str]:
     files = Files(random.Random(seed), 6)
     files.edit(1.0)
-    (place / "profiles").mkdir()
-    (place / "profiles" / "all.yaml").write_text(
-        "\n---\n".join(json.dumps(profile) for profile in files.desired.values()), "utf-8"
-    )
+    documents = "\n---\n".join(json.dumps(profile) for profile in files.desired.values())
+    project = ProjectFolder(place, None, profiles={"all": documents})
     remote = Remote()
     with EmulatorServer(remote) as server:
-        (place / "reconcile.yaml").write_text(
-            f"version: 1\nenvironments: {{e: {{api: {{url: '{server.url}', key_env: K}}}}}}\n",
-            "utf-8",
-        )
+        project.configure(remote_config(server.url, name="e"))
         inner = SqliteStore(place / ".reconcile" / "e.db", environment="e")
         failing: Any = FailingStore(inner, fault)
-        with Workspace.open(
-            start=place, environ={"K": "secret_live_torture"}, store=failing
-        ) as workspace:
+        with project.workspace(environ=KEYS, store=failing) as workspace:
             plan = workspace.plan()
             message = ""
             try:

@@ -13,7 +13,6 @@ import select
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -27,6 +26,8 @@ from reconciler.core.records import JournalEntry, Record
 from reconciler.emulator import Answer, Emulator, EmulatorServer, parse_fault
 from reconciler.state.sqlite import SqliteStore
 from reconciler.workspace.facade import Workspace
+from tests.support.command_line import PROGRAM
+from tests.support.projects import ProjectFolder
 from tests.support.worlds import World
 
 ROOT = Path(__file__).parent.parent.parent
@@ -228,7 +229,7 @@ class Project:
     parallelism: int = 4
     settings: dict[str, Any] = field(default_factory=dict)
     """Members of ``api`` in the configuration."""
-    program: tuple[str, ...] = (sys.executable, "-m", "reconciler")
+    program: tuple[str, ...] = PROGRAM
     database: str = "state/state.db"
     output: str = "output"
     """Stem of the files that hold what a process prints."""
@@ -259,14 +260,11 @@ class Project:
             "default_environment": ENVIRONMENT,
             "environments": {ENVIRONMENT: environment},
         }
-        self.folder.mkdir(exist_ok=True)
-        (self.folder / "reconcile.yaml").write_text(json.dumps(settings))
+        ProjectFolder(self.folder, settings)
 
     def write(self, desired: Mapping[str, Mapping[str, Any]]) -> None:
-        profiles = self.folder / "profiles"
-        profiles.mkdir(exist_ok=True)
         text = "---\n".join(json.dumps(desired[name]) + "\n" for name in sorted(desired))
-        (profiles / "all.yaml").write_text(text)
+        ProjectFolder(self.folder, None, profiles={"all": text})
 
     @property
     def command(self) -> list[str]:
