@@ -14,8 +14,15 @@ from reconciler.values import FieldPath
 
 def profile_of(document: Document, contract: Contract) -> Profile:
     """The profile that a *valid* document declares; validation comes first."""
-    paths, values, lines, files, meta = parse_profile(document, contract)
-    return make_profile(paths, values, lines, files, meta, document.source)
+    parsed = parse_profile(document, contract)
+    return make_profile(
+        parsed.meta,
+        paths=parsed.paths,
+        values=parsed.values,
+        lines=parsed.lines,
+        files=parsed.files,
+        source=document.source,
+    )
 
 
 class ParsedProfile(NamedTuple):

@@ -145,6 +145,18 @@ class Listing(NamedTuple):
     def shown(self, index: int) -> str:
         return self.prefix + _readable(self.names[index])
 
+    def size(self, index: int) -> int:
+        """Bytes of a file."""
+        return self.stamps[index * STAMP]
+
+    def sizes(self) -> array[int]:
+        """Bytes of each file."""
+        return self.stamps[::STAMP]
+
+    def set_stamp(self, index: int, stamp: Stamp) -> None:
+        """Replaces the stamp of a file."""
+        self.stamps[index * STAMP : (index + 1) * STAMP] = array("q", stamp)
+
 
 def _readable(name: str) -> str:
     if name.isascii():

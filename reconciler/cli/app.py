@@ -73,7 +73,9 @@ class App:
             self.config,
             self.env,
             stop=lambda: self.is_stopping,
-            tell=lambda told: self.status.update(told.doing, told.done, total=told.total),
+            on_progress=lambda event: self.status.update(
+                event.phase, event.done, total=event.total
+            ),
             pool=processes,
             cache=cache,
             run=self.run,

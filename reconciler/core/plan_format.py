@@ -72,7 +72,7 @@ class PlanEncoder:
             self._actions[action.value] += number
         self._requests += lines.requests
 
-    def footer(self, orphans: Iterable[str], hazards: Iterable[Hazard], unchanged: int) -> str:
+    def footer(self, orphans: Iterable[str], hazards: Iterable[Hazard], *, unchanged: int) -> str:
         named = list(orphans)
         summary = self._actions | {
             "unchanged": unchanged,
@@ -87,10 +87,6 @@ class PlanEncoder:
         self._sha.update(_line(footer).encode("ascii"))
         self.totals = Totals(summary, f"sha256:{self._sha.hexdigest()}")
         return _line({**footer, "digest": self.totals.digest})
-
-
-MOST_HELD = 5_000
-"""Changes of a plan that are held in memory; of a larger one, none is."""
 
 
 class PlanLines(NamedTuple):
@@ -149,7 +145,7 @@ def assemble_plan(
         encoder = PlanEncoder(head)
         for change in changes:
             encoder.change(change)
-        encoder.footer(orphans, hazards, unchanged)
+        encoder.footer(orphans, hazards, unchanged=unchanged)
         totals = encoder.totals
     return Plan(
         environment=head.environment,
@@ -172,7 +168,7 @@ def to_lines(plan: Plan) -> Iterator[str]:
     yield encoder.header
     for change in plan.changes:
         yield encoder.change(change)
-    yield encoder.footer(plan.orphans, plan.hazards, plan.unchanged)
+    yield encoder.footer(plan.orphans, plan.hazards, unchanged=plan.unchanged)
 
 
 def encode(plan: Plan) -> dict[str, Json]:
@@ -291,7 +287,7 @@ def _checked(
         orphans = tuple(footer["orphans"])
         unchanged = footer["summary"]["unchanged"]
         hazards = _decode_hazards(footer["hazards"])
-        footer_line = encoder.footer(orphans, hazards, unchanged)
+        footer_line = encoder.footer(orphans, hazards, unchanged=unchanged)
         intact = first == encoder.header and last == footer_line
     except _NOT_A_PLAN:
         raise Refused(

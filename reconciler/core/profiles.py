@@ -63,26 +63,17 @@ class ProfileMeta(NamedTuple):
     def address(self) -> str:
         return address_of(self.customer_user_id, self.profile_id)
 
-    @property
-    def is_usual(self) -> bool:
-        """Whether it says nothing but who the profile is, its platform and its labels."""
-        return not (
-            self.protect
-            or self.forget
-            or self.template
-            or self.lifetime is not None
-            or self.exclusive
-        )
-
 
 def make_profile(
+    meta: ProfileMeta,
+    *,
     paths: Sequence[FieldPath],
     values: Sequence[Scalar | None],
     lines: Sequence[int],
     files: Mapping[FieldPath, str],
-    meta: ProfileMeta,
     source: Source,
 ) -> Profile:
+    """The profile of a document: ``values`` and ``lines`` stand in the order of ``paths``."""
     return Profile(
         address=address_of(meta.customer_user_id, meta.profile_id),
         customer_user_id=meta.customer_user_id,

@@ -1,11 +1,16 @@
-"""Files and state → a plan, incrementally, in several processes.
+"""Files and state → a plan, incrementally, on several workers.
 
 A module imports only from those above it.
 
-    workers (edge)   this process and, where there is much to do, others beside it
-    packed           profiles as the index keeps them
-    index (edge)     what the files declared when they were last read, in SQLite: a cache
-    planfile (edge)  saved plans: written while they are made, read line by line
-    catalog (edge)   what the files declare: read where they changed, remembered where not
-    pipeline (edge)  declared and recorded, address by address, through the planner in batches
+    limits               tunables, and the progress that planning reports
+    workers (edge)       a pool of workers: this process and, where there is much to do, others
+    packed               profiles as the index keeps them
+    findings             findings as the index keeps them
+    folder_files         the files of a folder as the index keeps them
+    index_file (edge)    the SQLite file of the index: opening, copying, keeping
+    index (edge)         what the files declared when they were last read: a cache, and its queries
+    reader (edge)        reading and checking single files
+    catalog (edge)       what the files declare: read where they changed, remembered where not
+    planfile (edge)      saved plans: written while they are made, read line by line
+    pipeline (edge)      declared and recorded profiles → changes, in batches
 """

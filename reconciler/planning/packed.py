@@ -1,4 +1,4 @@
-"""Profiles as the index keeps them: two texts of JSON that many of them share a part of. Pure."""
+"""Profiles as the index keeps them: two texts of JSON, of which many profiles share the first. Pure."""
 
 from __future__ import annotations
 
@@ -10,70 +10,76 @@ from reconciler.authoring.declare import ParsedProfile
 from reconciler.core.profiles import NO_OTHER_FILES, Profile, ProfileMeta, make_profile
 from reconciler.errors import Source
 from reconciler.jsontext import packed, unpacked
-from reconciler.values import FieldPath, Scalar
+from reconciler.values import FieldPath
 
 
-def pack(profile: ParsedProfile, source: Source) -> tuple[str, str]:
-    """The profile that says something at a source, as two texts of JSON: what many have in common (its
-    paths, and on which lines after its first one, or of which other file, they stand), and the rest.
-    The name of its file is left out."""
-    paths, values, lines, files, about = profile
-    first = source.line
-    if files:
-        stand = zip(paths, lines, strict=True)
-        offsets = [line if path in files else line - first for path, line in stand]
-        layout = _packed_layout(paths, tuple(offsets), tuple(files.items()))
-    else:
-        layout = _packed_layout(paths, tuple([line - first for line in lines]), ())
-    rest = about[:] if any(about[_USUAL:]) else about[:_USUAL]  # plain tuples
-    return layout, packed([first, source.column, rest, *values])
+class PackedProfile(NamedTuple):
+    """The JSON of a profile. The name of its file is kept elsewhere."""
 
-
-_USUAL = ProfileMeta._fields.index("template")
-"""Members of what a document says besides its fields that are always written down."""
-
-
-class Packed(NamedTuple):
-    """A packed profile, as far as it can be opened without making everything of it."""
-
-    paths: tuple[FieldPath, ...]
-    values: Sequence[Scalar | None]
-    about: ProfileMeta
-    offsets: Sequence[int]
-    files: Mapping[FieldPath, str]
-    line: int
-    column: int
+    layout: str
+    """What many profiles have in common: the paths, and where each stands: a number of lines after the
+    first line of its document, or a line of another file."""
+    body: str
+    """The rest: place, identifiers and meta, and the values in the order of the paths."""
 
     @classmethod
-    def of(cls, layout: str, body: str) -> Packed:
-        """What `pack` made of it."""
-        paths, offsets, files = _unpacked_layout(layout)
-        line, column, about, *values = unpacked(body)
-        return cls(paths, values, ProfileMeta(*about), offsets, files, line, column)
+    def of(cls, profile: ParsedProfile, source: Source) -> PackedProfile:
+        """The JSON of a profile that was declared at a source."""
+        first, files = source.line, profile.files
+        paths, lines, meta = profile.paths, profile.lines, profile.meta
+        if files:
+            stand = zip(paths, lines, strict=True)
+            offsets = [line if path in files else line - first for path, line in stand]
+            layout = _layout_json(paths, tuple(offsets), files=tuple(files.items()))
+        else:
+            layout = _layout_json(paths, tuple([line - first for line in lines]), files=())
+        members = [
+            meta.customer_user_id,
+            meta.profile_id,
+            meta.platform,
+            meta.protect,
+            meta.labels,
+            meta.forget,
+        ]
+        if meta.template or meta.lifetime is not None or meta.exclusive:
+            members += [meta.template, meta.lifetime, meta.exclusive]
+        return cls(layout, packed([first, source.column, members, *profile.values]))
 
     def profile(self, file: str) -> Profile:
-        line, files = self.line, self.files
+        """The profile that a file declares.
+
+        Raises ValueError, TypeError or AttributeError where the JSON is damaged.
+        """
+        paths, offsets, files = _layout_of(self.layout)
+        line, column, members, *values = unpacked(self.body)
         if files:
-            stand = zip(self.paths, self.offsets, strict=True)
+            stand = zip(paths, offsets, strict=True)
             lines = [offset if path in files else line + offset for path, offset in stand]
         else:
-            lines = [line + offset for offset in self.offsets]
-        source = Source(file, line, self.column)
-        return make_profile(self.paths, self.values, lines, files, self.about, source)
+            lines = [line + offset for offset in offsets]
+        return make_profile(
+            ProfileMeta(*members),
+            paths=paths,
+            values=values,
+            lines=lines,
+            files=files,
+            source=Source(file, line, column),
+        )
 
 
 @lru_cache(maxsize=4096)
-def _packed_layout(
+def _layout_json(
     paths: tuple[FieldPath, ...],
     offsets: tuple[int, ...],
+    *,
     files: tuple[tuple[FieldPath, str], ...],
 ) -> str:
     return packed([paths, offsets, files])
 
 
 @lru_cache(maxsize=4096)
-def _unpacked_layout(
+def _layout_of(
     layout: str,
-) -> tuple[tuple[FieldPath, ...], tuple[int, ...], Mapping[FieldPath, str]]:
+) -> tuple[tuple[FieldPath, ...], Sequence[int], Mapping[FieldPath, str]]:
     paths, offsets, files = unpacked(layout)
     return tuple(paths), tuple(offsets), dict(files) if files else NO_OTHER_FILES

@@ -18,7 +18,6 @@ from reconciler.authoring.json_schema import verdict_of
 from reconciler.core.plan import Change, Changes, Hazard, Head, Plan, Totals
 from reconciler.core.plan_format import (
     DIGEST_SIZE,
-    MOST_HELD,
     Conforms,
     PlanEncoder,
     PlanLines,
@@ -28,6 +27,7 @@ from reconciler.core.plan_format import (
     to_lines,
 )
 from reconciler.errors import InputError, ReconcileError, Refused
+from reconciler.planning.limits import Limits
 from reconciler.resources import load_schema
 
 _BLOCK = 1 << 18
@@ -76,70 +76,48 @@ def _conforms() -> Conforms:
     return lambda kind, data: verdicts[kind](data)
 
 
-_MOST_TEXT = 16 * 1024 * 1024
-"""Bytes of a spool that are held in memory; of a longer one, none is."""
-
-
 class Spool:
-    """Text in UTF-8, in the order in which it came: in memory while it is little, else in a file. Once all is
-    there it can be read again and again.
+    """Text in UTF-8 that is written once and then read again and again: in memory while it is short, in a
+    file otherwise.
 
     Raises ReconcileError where that cannot be done.
     """
 
-    def __init__(self, what: str, folder: Path) -> None:
-        """``what`` it is, for messages. The file is one without a name in a folder, or elsewhere if it
-        cannot be there, and is gone in the end."""
+    def __init__(self, what: str, folder: Path, *, held: int) -> None:
+        """``what`` names the text in messages. Up to ``held`` bytes stay in memory. The file has no name,
+        lies in ``folder`` if that is possible, and is gone in the end."""
         self._what = what
         self._folder = folder
+        self._most_held = held
         self._held: list[bytes] = []
         self._size = 0
         self._file: BinaryIO | None = None
 
-    def put_into(self, descriptor: int) -> None:
-        """From now on all is in an open file, which is closed with the spool."""
+    def move_to(self, descriptor: int) -> None:
+        """Moves the text into an open file, which is closed with the spool."""
         self._file = file = os.fdopen(descriptor, "wb", _BLOCK)
         file.writelines(self._held)
         self._held.clear()
 
     def write(self, text: bytes) -> None:
-        with _translated(self._what):
+        with _write_errors(self._what):
             if self._file is not None:
                 self._file.write(text)
                 return
             self._held.append(text)
             self._size += len(text)
-            if self._size > _MOST_TEXT:
-                self.put_into(_unnamed(self._folder))
-
-    def flush(self) -> None:
-        """Have all that was written in the file, if there is one."""
-        with _translated(self._what):
-            if self._file is not None:
-                self._file.flush()
+            if self._size > self._most_held:
+                self.move_to(_unnamed(self._folder))
 
     def finish(self, *, durable: bool = False) -> Callable[[], Iterator[str]]:
-        """What gives all lines from the first one on at every call, also when the spool is closed."""
+        """A function that gives all lines at every call, also after `close`."""
         if self._file is None:
             return lambda: iter(b"".join(self._held).decode("utf-8").split("\n"))
-        with _translated(self._what):
+        with _write_errors(self._what):
             self._file.flush()
             if durable:
                 os.fsync(self._file.fileno())
             return _Lines(os.dup(self._file.fileno()))
-
-    def parts(self) -> Iterator[str]:
-        """All of it, in pieces of many lines."""
-        if self._file is None:
-            yield b"".join(self._held).decode("utf-8")
-            return
-        with _translated(self._what):
-            self._file.flush()
-            again = os.fdopen(os.dup(self._file.fileno()), "rb", _BLOCK)
-        with again, _translated(self._what):
-            again.seek(0)
-            while part := again.read(_BLOCK) + again.readline():
-                yield part.decode("utf-8")
 
     def close(self) -> None:
         if self._file is not None:
@@ -148,30 +126,34 @@ class Spool:
 
 
 class PlanWriter:
-    """Takes the changes of a plan as they are made, and saves them on the way if they are to be saved
-    or are many. A context manager: without `finish`, nothing is left."""
+    """Takes the changes of a plan while they are made. It writes them to a file on the way if they are to be
+    saved, or are many. A context manager: without `finish`, no file is left."""
 
-    def __init__(self, head: Head, out: Path | None, *, folder: Path) -> None:
+    def __init__(
+        self, head: Head, out: Path | None, *, folder: Path, limits: Limits | None = None
+    ) -> None:
         """``folder`` is where a plan that is not saved may be kept for as long as it is in use.
 
         Raises InputError for what names no file, ReconcileError where the plan cannot be written.
         """
-        self._writing = PlanEncoder(head)
+        limits = limits or Limits()
+        self._encoder = PlanEncoder(head)
+        self._changes_held = limits.changes_held
         self._out = out
         self._what = f"the plan {out or 'that is too large for memory'}"
-        self._spool = Spool(self._what, folder)
+        self._spool = Spool(self._what, folder, held=limits.text_held)
         self._held: list[Change] | None = []
-        self._marks = bytearray()
+        self._digests = bytearray()
         self._partial: Path | None = None
 
     def __enter__(self) -> Self:
         if self._out is not None:
             self._partial = partial_name(self._out)
-            with _translated(self._what):
-                self._spool.put_into(
+            with _write_errors(self._what):
+                self._spool.move_to(
                     os.open(self._partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
                 )
-        self._spool.write(self._writing.header.encode("ascii"))
+        self._spool.write(self._encoder.header.encode("ascii"))
         return self
 
     def __exit__(
@@ -188,36 +170,36 @@ class PlanWriter:
     @property
     def count(self) -> int:
         """How many changes there are."""
-        return len(self._marks) // DIGEST_SIZE
+        return len(self._digests) // DIGEST_SIZE
 
     def add(self, lines: PlanLines, changes: Sequence[Change] | None) -> None:
-        """Take the next lines; ``changes`` are those on them, where they are at hand."""
-        self._writing.count_lines(lines)
-        self._marks += lines.digests
+        """Take the next lines; ``changes`` are the changes on them, if the caller has them."""
+        self._encoder.count_lines(lines)
+        self._digests += lines.digests
         self._spool.write(lines.text)
-        if changes is None or self.count > MOST_HELD:
+        if changes is None or self.count > self._changes_held:
             self._held = None
         elif self._held is not None:
             self._held += changes
 
     def finish(
-        self, orphans: Iterable[str], hazards: Iterable[Hazard], unchanged: int
+        self, orphans: Iterable[str], hazards: Iterable[Hazard], *, unchanged: int
     ) -> tuple[Changes, Totals]:
-        """The changes, and what is known of them now; the plan is saved if it was to be."""
-        footer = self._writing.footer(orphans, hazards, unchanged)
+        """The changes and their totals. The plan is saved if it was to be."""
+        footer = self._encoder.footer(orphans, hazards, unchanged=unchanged)
         self._spool.write(footer.encode("ascii"))
         lines = self._spool.finish(durable=self._partial is not None)
         if self._partial is not None and self._out is not None:
-            with _translated(self._what):
+            with _write_errors(self._what):
                 os.replace(self._partial, self._out)
         if self._held is not None:
-            return tuple(self._held), self._writing.totals
-        return Stream(lines, self.count, bytes(self._marks)), self._writing.totals
+            return tuple(self._held), self._encoder.totals
+        return Stream(lines, self.count, bytes(self._digests)), self._encoder.totals
 
 
 @contextmanager
-def _translated(what: str) -> Iterator[None]:
-    """Says of what goes wrong what could not be written."""
+def _write_errors(what: str) -> Iterator[None]:
+    """Turns errors of the system into ReconcileErrors that name what could not be written."""
     try:
         yield
     except OSError as problem:

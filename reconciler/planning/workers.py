@@ -1,4 +1,4 @@
-"""Who does the work of a command: this process and, where there is much to do, others beside it."""
+"""A pool of workers: this process and, where there is much to do, others beside it."""
 
 from __future__ import annotations
 
@@ -6,84 +6,76 @@ import gc
 import os
 import signal
 import stat
-import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from itertools import chain
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor
+    from concurrent.futures import Executor, Future
 
 _Batch = TypeVar("_Batch")
 _Result = TypeVar("_Result")
 
-
-class Told(NamedTuple):
-    """How far it is: what is being done, how much of it is done, and of how much if that is known."""
-
-    doing: str
-    done: int
-    total: int | None = None
+_PIPE_BYTES = 1 << 20
+"""The most that a process may ask for."""
+_MOST_PENDING = 16
+"""Batches that are held at a time: enough to keep some processes busy, few enough for memory."""
 
 
 def processes() -> Executor:
-    """An executor with a process for each processor that we may use but one: whoever hands out work does
-    some of it as well."""
+    """An executor with one process fewer than the processors that we may use: the process that hands out
+    the work does some of it as well."""
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
 
     # Not by forking: the index is open, and an embedding program may have threads.
     return ProcessPoolExecutor(
-        max(_processors() - 1, 1),
+        max(usable_processors() - 1, 1),
         mp_context=get_context("spawn"),
         initializer=_prepare_process,
     )
 
 
-def _processors() -> int:
+def usable_processors() -> int:
+    """The processors that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _prepare_process() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started us ends us
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started us ends us
     gc.disable()  # nothing here makes cycles, and looking for them takes a fifth of the time
     with suppress(OSError, ImportError, AttributeError):
         _widen_pipes()
 
 
 def _widen_pipes() -> None:
-    """Has the pipes between us and whoever started us hold what comes of a batch, where the system can do
-    that (Linux). Else we wait, a few thousandths of a second for each 64 KiB, for somebody who is busy."""
+    """Makes the pipes to the starting process hold the result of a batch, where the system can do that
+    (Linux). Otherwise this process waits some thousandths of a second for each 64 KiB until the other
+    one, which is busy, has read them."""
     import fcntl
 
     for descriptor in map(int, os.listdir("/proc/self/fd")):
-        with suppress(OSError):  # the one of the listing is gone; and there may be a limit
+        with suppress(OSError):  # the listing's own descriptor is closed; and there may be a limit
             if descriptor > 2 and stat.S_ISFIFO(os.fstat(descriptor).st_mode):
-                fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, _PIPE)
+                fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
 
-_PIPE = 1 << 20
-"""Bytes: the most that a process may ask for."""
+class WorkerPool:
+    """Runs a task over batches and gives the results in their order: in this process, and in an executor
+    once there is enough to do.
 
-
-_UNDER_WAY = 16
-"""Batches that are held at a time: enough to keep some processes busy, few enough for memory."""
-_SWITCH = 0.001
-"""Seconds after which one thread lets another have the interpreter, while work is shared out."""
-
-
-class Hands:
-    """Does tasks batch by batch, in their order: here, and by an executor once there is enough to do.
-
-    A context manager, which ends with the executor. ``pool`` makes one; without it, and on a single
-    processor, all is done here.
+    A context manager, which ends with the executor. ``start`` makes the executor; without it, and on a
+    single processor, all is done in this process.
     """
 
-    def __init__(self, pool: Callable[[], Executor] | None = None) -> None:
-        self._pool = pool if pool is not None and _processors() > 1 else None
+    def __init__(
+        self, start: Callable[[], Executor] | None = None, *, processors: int | None = None
+    ) -> None:
+        self._processors = usable_processors() if processors is None else processors
+        self._start = start if start is not None and self._processors > 1 else None
         self._executor: Executor | None = None
 
     def __enter__(self) -> Self:
@@ -99,79 +91,93 @@ class Hands:
             self._executor.shutdown(cancel_futures=True)
             self._executor = None
 
-    def results(
+    def map_ordered(
         self,
         task: Callable[..., _Result],
         batches: Iterable[_Batch],
-        given: Callable[[_Batch], tuple[Any, ...]],
         *,
-        worth: Callable[[_Batch], float],
-        here: Callable[..., _Result] | None = None,
+        arguments: Callable[[_Batch], tuple[Any, ...]],
+        cost: Callable[[_Batch], float],
+        local: Callable[..., _Result] | None = None,
     ) -> Iterator[tuple[_Batch, _Result]]:
-        """Batches, each with what a task makes of what is given for it.
+        """Each batch with the result of the task for its ``arguments``, in the order of the batches.
 
-        An executor is started, and stays, once batches were met that are ``worth`` 1 together. What is
-        done ``here`` may be another form of the task, whose result nobody has to carry.
+        The executor is started, and stays, once the ``cost`` of the batches so far adds up to 1.
+        ``local`` is the form of the task for this process, whose result nobody has to carry.
         """
-        here = here or task
+        local = local or task
         rest = iter(batches)
-        if self._executor is None and self._pool is not None:
-            few: list[_Batch] = []
-            met = 0.0
-            while met < 1 and (batch := next(rest, None)) is not None:
-                few.append(batch)
-                met += worth(batch)
-            if met >= 1:
-                self._executor = self._pool()
-            rest = chain(few, rest)
+        if self._executor is None and self._start is not None:
+            first: list[_Batch] = []
+            total = 0.0
+            while total < 1 and (batch := next(rest, None)) is not None:
+                first.append(batch)
+                total += cost(batch)
+            if total >= 1:
+                self._executor = self._start()
+            rest = chain(first, rest)
         if self._executor is None:
             for batch in rest:
-                yield batch, here(*given(batch))
+                yield batch, local(*arguments(batch))
             return
-        yield from _shared(self._executor, task, here, rest, given)
+        sharing = _Sharing(
+            self._executor,
+            task=task,
+            local=local,
+            arguments=arguments,
+            enough=4 * max(self._processors - 1, 1),
+        )
+        yield from sharing.run(rest)
 
 
-def _shared(
-    executor: Executor,
-    task: Callable[..., _Result],
-    here: Callable[..., _Result],
-    batches: Iterator[_Batch],
-    given: Callable[[_Batch], tuple[Any, ...]],
-) -> Iterator[tuple[_Batch, _Result]]:
-    """The same, done by an executor and, while that has enough to do, here; all of it where the executor
-    breaks down, since a process of it was killed, for want of memory perhaps."""
-    from concurrent.futures import BrokenExecutor, Future
+class _Sharing:
+    """Work that an executor does and, while that has enough to do, this process. This process does all
+    of it where the executor breaks down, since one of its processes was killed, perhaps for want of
+    memory."""
 
-    enough = 4 * max(_processors() - 1, 1)
-    under_way: deque[tuple[_Batch, Future[_Result]]] = deque()
+    def __init__(
+        self,
+        executor: Executor,
+        *,
+        task: Callable[..., Any],
+        local: Callable[..., Any],
+        arguments: Callable[[Any], tuple[Any, ...]],
+        enough: int,
+    ) -> None:
+        self._executor = executor
+        self._task = task
+        self._local = local
+        self._arguments = arguments
+        self._enough = enough
+        self._pending: deque[tuple[Any, Future[Any]]] = deque()
 
-    def begun(batch: _Batch) -> Future[_Result]:
-        if sum(not future.done() for _, future in under_way) < enough:
-            with suppress(BrokenExecutor):
-                return executor.submit(task, *given(batch))
-        done: Future[_Result] = Future()
-        done.set_result(here(*given(batch)))
-        return done
-
-    def ended(batch: _Batch, future: Future[_Result]) -> _Result:
+    def run(self, batches: Iterator[_Batch]) -> Iterator[tuple[_Batch, Any]]:
+        pending = self._pending
         try:
-            return future.result()
-        except BrokenExecutor:
-            return here(*given(batch))
+            for batch in batches:
+                pending.append((batch, self._begin(batch)))
+                while pending and (pending[0][1].done() or len(pending) >= _MOST_PENDING):
+                    yield self._finish(*pending.popleft())
+            while pending:
+                yield self._finish(*pending.popleft())
+        finally:
+            for _, future in pending:
+                future.cancel()
 
-    # Threads of ours feed the executor. They need the interpreter often, and for little.
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(_SWITCH)
-    try:
-        for batch in batches:
-            under_way.append((batch, begun(batch)))
-            while under_way and (under_way[0][1].done() or len(under_way) >= _UNDER_WAY):
-                first, future = under_way.popleft()
-                yield first, ended(first, future)
-        while under_way:
-            first, future = under_way.popleft()
-            yield first, ended(first, future)
-    finally:
-        sys.setswitchinterval(interval)
-        for _, future in under_way:
-            future.cancel()
+    def _begin(self, batch: Any) -> Future[Any]:
+        from concurrent.futures import BrokenExecutor, Future
+
+        if sum(not future.done() for _, future in self._pending) < self._enough:
+            with suppress(BrokenExecutor):
+                return self._executor.submit(self._task, *self._arguments(batch))
+        future: Future[Any] = Future()
+        future.set_result(self._local(*self._arguments(batch)))
+        return future
+
+    def _finish(self, batch: Any, future: Future[Any]) -> tuple[Any, Any]:
+        from concurrent.futures import BrokenExecutor
+
+        try:
+            return batch, future.result()
+        except BrokenExecutor:
+            return batch, self._local(*self._arguments(batch))

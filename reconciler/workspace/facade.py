@@ -24,8 +24,8 @@ from reconciler.core.profiles import Profile
 from reconciler.core.records import Export
 from reconciler.core.transitions import Observed
 from reconciler.errors import Diagnostic, Source
-from reconciler.planning.catalog import Profiles
-from reconciler.planning.workers import Told
+from reconciler.planning.catalog import DeclaredProfiles
+from reconciler.planning.limits import Limits, ProgressEvent
 from reconciler.state.store import Store
 from reconciler.values import FieldPath
 from reconciler.workspace.plans import PlanRequest, Plans
@@ -49,15 +49,14 @@ class Workspace:
       environment of the process.
     - ``stop`` is asked before anything new starts. Where it says yes, methods raise Interrupted.
     - ``store`` holds the state; by default the SQLite file of the environment.
-    - ``tell`` is given the progress of reading and planning.
+    - ``on_progress`` is given the progress of reading and planning.
     - ``pool`` makes the executor that reads many files, `planning.workers.processes` for example. Such
       processes import the main module of the program, which must allow for that.
     - Without ``cache`` every file is read, and the index is neither read nor written.
     - ``clock`` is the clock by which calls of the API wait. ``now`` gives the time in Unix seconds.
     - ``run`` and ``worker`` are the values of ``{run}`` and ``{worker}`` in profile files; by default the
       name of the build of GitHub or GitLab, and ``main``.
-    - ``most_held`` is the number of profiles that `validate` holds in memory at most. More are read from
-      the index each time.
+    - ``limits`` holds the tunables of planning.
 
     ``plans`` makes plans for programs that count their changes on the way, as the command line does.
 
@@ -72,14 +71,14 @@ class Workspace:
         environ: Mapping[str, str] | None = None,
         stop: Callable[[], bool] = lambda: False,
         store: Store | None = None,
-        tell: Callable[[Told], None] = lambda event: None,
+        on_progress: Callable[[ProgressEvent], None] = lambda event: None,
         pool: Callable[[], Executor] | None = None,
         cache: bool = True,
         clock: Clock | None = None,
         now: Callable[[], float] = time.time,
         run: str | None = None,
         worker: str | None = None,
-        most_held: int = 2_000,
+        limits: Limits = Limits(),  # noqa: B008
     ) -> None:
         self.config = config
         self.environment = environment
@@ -94,10 +93,10 @@ class Workspace:
                 config, environment, environ=environ, run=run, worker=worker
             ),
             use_cache=cache,
-            most_held=most_held,
-            on_progress=tell,
+            on_progress=on_progress,
             stop=stop,
             pool=pool,
+            limits=limits,
         )
         self._state = StateAdmin(environment, environ=environ, now=now, store=store)
         self.plans = Plans(
@@ -106,9 +105,10 @@ class Workspace:
             sources=self.sources,
             state=self._state,
             refresh=lambda: self._refresh,
-            on_progress=tell,
+            on_progress=on_progress,
             now=now,
             stop=stop,
+            limits=limits,
         )
 
     @classmethod
@@ -190,7 +190,7 @@ class Workspace:
         return self._state.store
 
     @property
-    def declared(self) -> Profiles | tuple[Profile, ...]:
+    def declared(self) -> DeclaredProfiles | tuple[Profile, ...]:
         """The profiles that the files declared when they were last read, if they were valid."""
         return self.sources.declared
 
@@ -201,7 +201,7 @@ class Workspace:
         returned, none is raised."""
         return self.sources.validate(paths)
 
-    def desired(self) -> Profiles | tuple[Profile, ...]:
+    def desired(self) -> DeclaredProfiles | tuple[Profile, ...]:
         """The valid profiles of all files.
 
         Raises InputError, with every finding, where one is an error.

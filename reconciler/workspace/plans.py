@@ -16,10 +16,11 @@ from reconciler.core.profiles import Profile, address_of
 from reconciler.core.records import Header, Record, by_address
 from reconciler.core.removal import expired, make_removal
 from reconciler.errors import Diagnostic
-from reconciler.planning.catalog import Declarations, State
-from reconciler.planning.pipeline import Planning
+from reconciler.planning.catalog import Catalog
+from reconciler.planning.limits import Limits, ProgressEvent
+from reconciler.planning.pipeline import PlanPipeline
 from reconciler.planning.planfile import PlanWriter, write_plan
-from reconciler.planning.workers import Hands, Told
+from reconciler.planning.workers import WorkerPool
 from reconciler.values import FieldPath
 from reconciler.workspace.expiry import expiry_warnings
 from reconciler.workspace.results import invalid_files, refuse_unread
@@ -63,9 +64,10 @@ class Plans:
         sources: Sources,
         state: StateAdmin,
         refresh: Callable[[], Refresh],
-        on_progress: Callable[[Told], None],
+        on_progress: Callable[[ProgressEvent], None],
         now: Callable[[], float],
         stop: Callable[[], bool],
+        limits: Limits,
     ) -> None:
         """``refresh`` is called once profiles have to be read at the API."""
         self._config = config
@@ -76,6 +78,7 @@ class Plans:
         self._on_progress = on_progress
         self._now = now
         self._stop = stop
+        self._limits = limits
 
     # --- files -------------------------------------------------------------------------------
 
@@ -103,18 +106,15 @@ class Plans:
                 refreshed=refreshed,
                 accumulator=accumulator,
             )
-        plans_all = request.since is not None or _needs_every_profile(options) or bool(refreshed)
-        environment = self._environment
-        return self._sources.with_declarations(
+        return self._sources.with_catalog(
             partial(
-                self._of_declarations,
+                self._of_catalog,
                 request=request,
                 options=options,
                 header=header,
                 refreshed=refreshed,
                 accumulator=accumulator,
-            ),
-            state=None if plans_all else State(environment.state.absolute(), environment.name),
+            )
         )
 
     def _of_profiles(
@@ -145,10 +145,10 @@ class Plans:
             sums.add(change)
         return plan, sums
 
-    def _of_declarations(
+    def _of_catalog(
         self,
-        declarations: Declarations,
-        hands: Hands,
+        catalog: Catalog,
+        workers: WorkerPool,
         *,
         request: PlanRequest,
         options: Options,
@@ -156,33 +156,36 @@ class Plans:
         refreshed: Mapping[str, Record],
         accumulator: _A,
     ) -> tuple[Plan, _A]:
-        options = self._limited(options, request.since, profiles=declarations.profiles())
-        if findings := [*declarations.findings, *self._expiry_warnings(declarations)]:
+        options = self._limited(options, request.since, profiles=catalog.profiles())
+        if findings := [*catalog.findings, *self._expiry_warnings(catalog)]:
             request.on_findings(findings)
         planner = Planner(self._sources.contract, options)
         totals, sums = planner.totals, accumulator.empty()
-        planning = Planning(
-            declarations.index,
+        pipeline = PlanPipeline(
+            catalog.index,
             self._state.store,
-            options,
+            options=options,
             dialect=self._environment.dialect.value,
-            whole=_needs_every_profile(options),
-            seen=refreshed,
-            hands=hands,
-            tell=self._on_progress,
+            plan_all=_needs_every_profile(options),
+            observed=refreshed,
+            workers=workers,
+            limits=self._limits,
+            on_progress=self._on_progress,
             stop=self._stop,
         )
         folder = self._environment.state.parent
-        with PlanWriter(planner.head(header), request.out, folder=folder) as writer:
-            for batch in planning.run(accumulator):
-                totals.add(batch.found)
+        with PlanWriter(
+            planner.head(header), request.out, folder=folder, limits=self._limits
+        ) as writer:
+            for batch in pipeline.run(accumulator):
+                totals.add(batch.totals)
                 if not totals.diagnostics:
                     writer.add(batch.lines, batch.changes)
                     sums.merge(batch.accumulator)
             if totals.diagnostics:
                 raise invalid_files(sorted(totals.diagnostics, key=Diagnostic.sort_key))
             changes, plan_totals = writer.finish(
-                totals.orphans, planner.hazards(writer.count), totals.unchanged
+                totals.orphans, planner.hazards(writer.count), unchanged=totals.unchanged
             )
         return planner.finish(header, changes, totals=plan_totals), sums
 
@@ -216,11 +219,11 @@ class Plans:
         within = frozenset(address for address, file in sources if file in changed)
         return options._replace(since=commit, selection=options.selection._replace(within=within))
 
-    def _expiry_warnings(self, declarations: Declarations) -> list[Diagnostic]:
+    def _expiry_warnings(self, catalog: Catalog) -> list[Diagnostic]:
         return expiry_warnings(
-            declarations.lifetimes(),
+            catalog.lifetimes(),
             records_of=self._state.store.records_of,
-            profile_of=declarations.profile,
+            profile_of=catalog.profile,
             now=self._now(),
         )
 

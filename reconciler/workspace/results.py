@@ -10,7 +10,7 @@ from reconciler.core.profiles import Profile
 from reconciler.errors import Diagnostic, InputError, ReconcileError
 
 if TYPE_CHECKING:
-    from reconciler.planning.catalog import Profiles
+    from reconciler.planning.catalog import DeclaredProfiles
 
 
 class Checked(NamedTuple):
@@ -20,7 +20,7 @@ class Checked(NamedTuple):
     validation, each time the caller iterates over them; that ends once the workspace is closed.
     """
 
-    profiles: Profiles | tuple[Profile, ...]
+    profiles: DeclaredProfiles | tuple[Profile, ...]
     diagnostics: tuple[Diagnostic, ...]
     documents: int
 

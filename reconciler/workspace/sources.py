@@ -26,16 +26,12 @@ from reconciler.core.contract_files import load_contract
 from reconciler.core.options import Selection
 from reconciler.core.profiles import Profile
 from reconciler.errors import Diagnostic, InputError, ReconcileError, Source, UsageError, error
-from reconciler.planning.catalog import (
-    Declarations,
-    Means,
-    Profiles,
-    Rules,
-    State,
-    are_large,
-)
-from reconciler.planning.index import Index, Unusable
-from reconciler.planning.workers import Hands, Told
+from reconciler.planning.catalog import Catalog, DeclaredProfiles, ReadContext, are_larger_than
+from reconciler.planning.index import Index
+from reconciler.planning.index_file import Unusable
+from reconciler.planning.limits import Limits, ProgressEvent
+from reconciler.planning.reader import ParseOptions
+from reconciler.planning.workers import WorkerPool
 from reconciler.resources import fingerprint
 from reconciler.workspace.results import Checked, Formatted, invalid_files
 
@@ -43,6 +39,8 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
 _T = TypeVar("_T")
+_WORTH_AN_INDEX = 512 * 1024
+"""Bytes of files that take so long to read that an index is worth a folder of its own."""
 
 
 class Sources:
@@ -55,43 +53,42 @@ class Sources:
         *,
         placeholders: PlaceholderValues,
         use_cache: bool,
-        most_held: int,
-        on_progress: Callable[[Told], None],
+        on_progress: Callable[[ProgressEvent], None],
         stop: Callable[[], bool],
         pool: Callable[[], Executor] | None,
+        limits: Limits,
     ) -> None:
-        """Without ``use_cache`` every file is read, and the index file is neither read nor written. At most
-        ``most_held`` profiles are held in memory after a validation."""
+        """Without ``use_cache`` every file is read, and the index file is neither read nor written."""
         self._config = config
         self._environment = environment
         self._placeholders = placeholders
         self._use_cache = use_cache
-        self._most_held = most_held
         self._on_progress = on_progress
         self._stop = stop
         self._pool = pool
+        self._limits = limits
         self.index: Index | None = None
         """The index that the files were last read into."""
         self._lent: WeakSet[Index] = WeakSet()
         """Earlier indexes, from which a caller may still read profiles."""
-        self._declarations: Declarations | None = None
+        self._catalog: Catalog | None = None
 
     def close(self) -> None:
         """Closes every index. Files can be read again afterwards."""
         for index in [*self._lent, *([self.index] if self.index else [])]:
-            index.close()
-        self._declarations = self.index = None
+            index.file.close()
+        self._catalog = self.index = None
 
     @property
     def contract(self) -> Contract:
         return load_contract(self._environment.dialect.value)
 
     @property
-    def declared(self) -> Profiles | tuple[Profile, ...]:
+    def declared(self) -> DeclaredProfiles | tuple[Profile, ...]:
         """The profiles that the files declared when they were last read, if they were valid."""
-        if self._declarations is None or not self._declarations.is_valid:
+        if self._catalog is None or not self._catalog.is_valid:
             return ()
-        return self._declarations.profiles()
+        return self._catalog.profiles()
 
     # --- all files ---------------------------------------------------------------------------
 
@@ -99,16 +96,16 @@ class Sources:
         """Reads and checks all files, or only those below ``paths``. Raises no finding."""
         if paths:
             return self._validate_paths(paths)
-        with Hands(self._pool) as hands:
-            declarations = self._with_index(lambda index: self._read(index, hands))
+        with self._workers() as workers:
+            catalog = self._with_index(lambda index: self._read(index, workers))
         if self.index is not None:
-            self.index.keep()
+            self.index.file.keep()
         profiles = self.declared
-        if len(profiles) <= self._most_held:
+        if len(profiles) <= self._limits.profiles_held:
             profiles = tuple(profiles)
-        return Checked(profiles, declarations.findings, declarations.documents)
+        return Checked(profiles, catalog.findings, catalog.documents)
 
-    def desired(self) -> Profiles | tuple[Profile, ...]:
+    def desired(self) -> DeclaredProfiles | tuple[Profile, ...]:
         """The valid profiles of all files.
 
         Raises InputError, with every finding, where one is an error.
@@ -118,26 +115,22 @@ class Sources:
             raise invalid_files(checked.diagnostics)
         return checked.profiles
 
-    def with_declarations(
-        self, task: Callable[[Declarations, Hands], _T], *, state: State | None
-    ) -> _T:
-        """The result of a task that gets the valid declarations of all files, and the workers that read
+    def with_catalog(self, task: Callable[[Catalog, WorkerPool], _T]) -> _T:
+        """The result of a task that gets the valid catalog of all files, and the workers that read
         them. It begins anew, with an empty index, where the index file turns out to be unusable.
-
-        With a ``state``, the process that reads a file also checks which of its profiles match the state.
 
         Raises InputError, with every finding, where one is an error.
         """
-        with Hands(self._pool) as hands:
+        with self._workers() as workers:
 
             def run(index: Index) -> _T:
-                declarations = self._read(index, hands, state=state)
+                catalog = self._read(index, workers)
                 try:
-                    if not declarations.is_valid:
-                        raise invalid_files(declarations.findings)
-                    return task(declarations, hands)
+                    if not catalog.is_valid:
+                        raise invalid_files(catalog.findings)
+                    return task(catalog, workers)
                 finally:
-                    index.keep()  # the files that were read need not be read again
+                    index.file.keep()  # the files that were read need not be read again
 
             return self._with_index(run)
 
@@ -146,13 +139,15 @@ class Sources:
         state, profiles = self._environment.state, self._config.profiles
         path = None
         # An index of a few files is not worth the folder, which does not exist until something is applied.
-        if self._use_cache and (state.parent.exists() or are_large(profiles)):
+        if self._use_cache and (
+            state.parent.exists() or are_larger_than(profiles, _WORTH_AN_INDEX)
+        ):
             path = state.with_name(f"{state.name}.index")
-        rules = self._rules()
-        key = f"{fingerprint()} {rules.dialect} {rules.guard} {self._display(profiles)}"
+        options = self._options()
+        key = f"{fingerprint()} {options.dialect} {options.guard} {self._display(profiles)}"
         for place in (path, None):
             self._let_go()
-            self.index = Index.open(place, key)
+            self.index = Index.open(place, key, limits=self._limits)
             try:
                 return task(self.index)
             except Unusable:
@@ -161,22 +156,29 @@ class Sources:
         raise AssertionError
 
     def _let_go(self) -> None:
-        self._declarations = None
+        self._catalog = None
         if self.index is not None:
-            self.index.let_go()
+            self.index.file.let_go()
             self._lent.add(self.index)
             self.index = None
 
-    def _read(self, index: Index, hands: Hands, *, state: State | None = None) -> Declarations:
-        means = self._means()._replace(hands=hands, state=state)
-        self._declarations = Declarations.read(index, self._config.profiles, means, self._display)
-        return self._declarations
+    def _read(self, index: Index, workers: WorkerPool) -> Catalog:
+        context = ReadContext(
+            self._options(),
+            display=self._display,
+            stop=self._stop,
+            on_progress=self._on_progress,
+            workers=workers,
+            limits=self._limits,
+        )
+        self._catalog = Catalog.read(index, self._config.profiles, context=context)
+        return self._catalog
 
-    def _means(self) -> Means:
-        return Means(self._rules(), stop=self._stop, tell=self._on_progress)
+    def _workers(self) -> WorkerPool:
+        return WorkerPool(self._pool, processors=self._limits.processors)
 
-    def _rules(self) -> Rules:
-        return Rules(self._environment.dialect.value, self._placeholders, self._config.guard)
+    def _options(self) -> ParseOptions:
+        return ParseOptions(self._environment.dialect.value, self._placeholders, self._config.guard)
 
     def _display(self, path: Path) -> str:
         """The name of a file in findings and plans: relative to the configuration, so that a plan is the

@@ -131,7 +131,12 @@ def test_equal_digests_leave_nothing_to_be_planned(
     if digest is None or digest != known_digest(there):
         return
     desired = make_profile(
-        tuple(declared), [*declared.values()], [2] * len(declared), {}, about, Source("a", 1, 1)
+        about,
+        paths=tuple(declared),
+        values=[*declared.values()],
+        lines=[2] * len(declared),
+        files={},
+        source=Source("a", 1, 1),
     )
     made = make_plan(
         [desired],

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import sqlite3
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -22,10 +23,15 @@ from reconciler.authoring import walk as files
 from reconciler.authoring.placeholders import PlaceholderValues
 from reconciler.core.plan_format import to_lines
 from reconciler.core.records import Fact, Known, Presence, Record
-from reconciler.errors import InputError, ReconcileError, Source
-from reconciler.planning import catalog as declarations
-from reconciler.planning import index as index_module
-from reconciler.planning.index import Declared, Examined, Index
+from reconciler.errors import Diagnostic, InputError, ReconcileError, Severity, Source
+from reconciler.planning import index_file, reader
+from reconciler.planning.catalog import Catalog, ReadContext
+from reconciler.planning.findings import decode_findings, encode_findings
+from reconciler.planning.index import FileEntry, FileResult, Index, IndexedDocument
+from reconciler.planning.index_file import IndexFile, Unusable, copy_database
+from reconciler.planning.limits import Limits
+from reconciler.planning.packed import PackedProfile
+from reconciler.planning.reader import ParseOptions
 from reconciler.state.store import Holder
 from reconciler.workspace.facade import Workspace
 from tests.support.configurations import LOCAL
@@ -34,6 +40,15 @@ from tests.support.projects import Project
 ROOT = Path(__file__).parent.parent.parent
 JANE = "customer_user_id: jane\nfirst_name: Jane\n"
 HOLDER = Holder("tester", "here", 1, "test")
+DEFAULT = Limits()
+TRUSTING = DEFAULT._replace(racy_ns=-10_000_000_000)
+"""Young stamps are trusted: changes within a tick of the clock are not what most tests are about."""
+limits = DEFAULT
+"""The limits of the workspaces that tests open."""
+
+
+def workspace_in(folder: Path, **options: Any) -> Workspace:
+    return Workspace.open(start=folder, **{"limits": limits, **options})
 
 
 def make(folder: Path, **files: str) -> Path:
@@ -51,7 +66,7 @@ def index_of(folder: Path) -> Path:
 def outcome(folder: Path, *, cache: bool, **options: Any) -> list[str]:
     """All that a plan says: its lines and findings, or the findings that prevent it."""
     findings: list[Any] = []
-    with Workspace.open(start=folder, cache=cache) as workspace:
+    with workspace_in(folder, cache=cache) as workspace:
         try:
             plan = workspace.plan(on_findings=findings.extend, **options)
         except InputError as problem:
@@ -67,7 +82,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         seen.append(name)
         return files.read_file(path, name)
 
-    monkeypatch.setattr(declarations, "read_file", read_file)
+    monkeypatch.setattr(reader, "read_file", read_file)
     return seen
 
 
@@ -80,8 +95,7 @@ def age(folder: Path) -> None:
 
 @pytest.fixture
 def trusting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stamps are trusted at once: what happens within a tick of the clock is not what is tested."""
-    monkeypatch.setattr(index_module, "RACY", -10_000_000_000)
+    monkeypatch.setattr(sys.modules[__name__], "limits", TRUSTING)
 
 
 # --- what is spared ------------------------------------------------------------------------------
@@ -107,7 +121,7 @@ def test_a_profile_that_is_as_recorded_is_not_planned_again(
     tmp_path: Path, trusting: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make(tmp_path, jane=JANE)
-    with Workspace.open(start=tmp_path) as workspace, workspace.store.lock(HOLDER) as writer:
+    with workspace_in(tmp_path) as workspace, workspace.store.lock(HOLDER) as writer:
         writer.write(
             put=[Record("jane", customer_user_id="jane", facts={"first_name": Fact.of("Jane")})]
         )
@@ -117,7 +131,7 @@ def test_a_profile_that_is_as_recorded_is_not_planned_again(
     def opened(*arguments: str) -> None:
         raise AssertionError("looked into")
 
-    monkeypatch.setattr(index_module.Packed, "of", opened)
+    monkeypatch.setattr(PackedProfile, "profile", opened)
     assert outcome(tmp_path, cache=True) == first
 
 
@@ -131,7 +145,7 @@ def test_the_same_content_under_another_stamp_is_read_but_not_parsed(
     def parse(data: bytes, file: str) -> None:
         raise AssertionError("parsed")
 
-    monkeypatch.setattr(declarations, "load_quickly", parse)
+    monkeypatch.setattr(reader, "load_quickly", parse)
     assert outcome(tmp_path, cache=True) == first
 
 
@@ -153,7 +167,7 @@ def test_warnings_are_told_again(tmp_path: Path, trusting: None) -> None:
 def test_a_write_within_the_same_tick_is_never_missed(tmp_path: Path) -> None:
     make(tmp_path, jane=JANE)
     path = tmp_path / "profiles" / "jane.yaml"
-    with Workspace.open(start=tmp_path) as workspace:
+    with workspace_in(tmp_path) as workspace:
         for number in range(100):
             name = f"J{number % 10}ne"
             before = path.stat()
@@ -178,8 +192,8 @@ def test_a_clock_that_is_wrong_makes_no_young_stamp_trusted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shift: int
 ) -> None:
     make(tmp_path, jane=JANE)
-    right = index_module.time.time_ns
-    monkeypatch.setattr(index_module.time, "time_ns", lambda: right() + shift * 10**9)
+    right = index_file.time.time_ns
+    monkeypatch.setattr(index_file.time, "time_ns", lambda: right() + shift * 10**9)
     outcome(tmp_path, cache=True)
     stamps = sqlite3.connect(index_of(tmp_path)).execute("SELECT stamps FROM folder").fetchone()[0]
     assert stamps == bytes(files.array("q", (-1, 0, 0, 0)))
@@ -253,11 +267,12 @@ class Changing(RuleBasedStateMachine):
     Every stamp is trusted; so that it may be, a tick of the clock lies between any two steps.
     """
 
-    racy = -10_000_000_000
+    limits = TRUSTING
 
     @initialize(text=TEXTS)
     def begin(self, text: str) -> None:
-        self.racy, index_module.RACY = index_module.RACY, self.racy
+        global limits
+        limits = self.limits
         self.folder = make(Path(tempfile.mkdtemp()))
         self.profiles = self.folder / "profiles"
         self.index = index_of(self.folder)
@@ -265,7 +280,8 @@ class Changing(RuleBasedStateMachine):
         self.write("a.yaml", text)
 
     def teardown(self) -> None:
-        self.racy, index_module.RACY = index_module.RACY, self.racy
+        global limits
+        limits = DEFAULT
         shutil.rmtree(self.folder)
 
     def files(self) -> list[Path]:
@@ -320,12 +336,12 @@ class Changing(RuleBasedStateMachine):
 
     @rule(put=st.lists(RECORDS, max_size=3), gone=st.lists(IDS, max_size=2))
     def state_moves(self, put: list[Record], gone: list[str]) -> None:
-        with Workspace.open(start=self.folder) as workspace, workspace.store.lock(HOLDER) as writer:
+        with workspace_in(self.folder) as workspace, workspace.store.lock(HOLDER) as writer:
             writer.write(put={record.address: record for record in put}.values(), remove=gone)
 
     @rule()
     def state_becomes_what_files_declare(self) -> None:
-        with Workspace.open(start=self.folder, cache=False) as workspace:
+        with workspace_in(self.folder, cache=False) as workspace:
             checked = workspace.validate()
             with workspace.store.lock(HOLDER) as writer:
                 writer.write(
@@ -380,7 +396,7 @@ class Changing(RuleBasedStateMachine):
 class ChangingFast(Changing):
     """The same, with young stamps: what is not trusted is read again."""
 
-    racy = index_module.RACY
+    limits = DEFAULT
 
 
 TestChangingFast = ChangingFast.TestCase
@@ -489,7 +505,7 @@ def test_profiles_stay_what_they_were_when_files_are_read_again(
 ) -> None:
     make(tmp_path, jane=JANE, joe=JANE.replace("jane", "joe"))
     # No profile is held, so they are read from the index each time.
-    with Workspace.open(start=tmp_path, cache=cache, most_held=1) as workspace:
+    with workspace_in(tmp_path, cache=cache, limits=limits._replace(profiles_held=1)) as workspace:
         checked = workspace.validate()
         (tmp_path / "profiles" / "joe.yaml").unlink()
         (tmp_path / "profiles" / "jane.yaml").write_text(JANE.replace("Jane", "Janet"))
@@ -505,12 +521,12 @@ def test_profiles_stay_what_they_were_when_files_are_read_again(
 def test_nothing_is_copied_for_a_workspace_that_is_closed(
     tmp_path: Path, trusting: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def detach(index: Index) -> None:
+    def detach(index: IndexFile) -> None:
         raise AssertionError("copied")
 
     make(tmp_path, jane=JANE)
-    monkeypatch.setattr(Index, "_detach", detach)
-    with Workspace.open(start=tmp_path) as workspace:
+    monkeypatch.setattr(IndexFile, "_detach", detach)
+    with workspace_in(tmp_path) as workspace:
         workspace.plan()
         profiles = workspace.declared
     assert len(profiles) == 1
@@ -523,10 +539,10 @@ def test_what_another_process_put_into_the_index_is_not_taken_for_what_was_read(
     outcome(tmp_path, cache=True)
 
     seen: list[int] = []
-    with Workspace.open(start=tmp_path, most_held=1) as workspace:
+    with workspace_in(tmp_path, limits=limits._replace(profiles_held=1)) as workspace:
         checked = workspace.validate()
-        index = workspace.sources.index
-        assert index is not None
+        assert workspace.sources.index is not None
+        index = workspace.sources.index.file
         real = index._version
 
         def version() -> int:
@@ -540,7 +556,7 @@ def test_what_another_process_put_into_the_index_is_not_taken_for_what_was_read(
 
         monkeypatch.setattr(index, "_version", version)
         index.keep()
-        with pytest.raises(index_module.Unusable):
+        with pytest.raises(Unusable):
             list(checked.profiles)
 
 
@@ -552,7 +568,7 @@ def test_a_plan_that_is_being_read_keeps_no_other_one_waiting(
     reader = sqlite3.connect(index_of(tmp_path), isolation_level=None)
     reader.execute("BEGIN")
     reader.execute("SELECT * FROM profile").fetchall()
-    with Workspace.open(start=tmp_path) as workspace:
+    with workspace_in(tmp_path) as workspace:
         (tmp_path / "profiles" / "jane.yaml").write_text(JANE.replace("Jane", "Janet"))
         assert len(workspace.validate().profiles) == 1  # and what was read cannot be committed
         other = sqlite3.connect(index_of(tmp_path), timeout=0)
@@ -571,7 +587,7 @@ def test_a_database_that_stays_locked_is_not_waited_for(tmp_path: Path, trusting
     private = sqlite3.connect(":memory:")
     source = sqlite3.connect(index_of(tmp_path), timeout=0)
     with pytest.raises(sqlite3.OperationalError):
-        index_module._copy(source, private)
+        copy_database(source, private)
     assert outcome(tmp_path, cache=True) == first
     for connection in (busy, source, private):
         connection.close()
@@ -585,41 +601,34 @@ def test_a_file_is_read_again_when_something_else_changed_that_it_was_made_from(
 ) -> None:
     make(tmp_path, jane=JANE)
     profiles = tmp_path / "profiles"
-    given = PlaceholderValues(variables={"tier": "gold"})
+    values = PlaceholderValues(variables={"tier": "gold"})
 
     def read(index: Index) -> None:
-        means = declarations.Means(declarations.Rules("guide", given))
-        declarations.Declarations.read(index, profiles, means, str)
+        Catalog.read(index, profiles, context=ReadContext(ParseOptions("guide", values)))
 
-    def rows(index: Index) -> int:
-        return len([*index.profiles()])
-
-    index = Index.open(None, "key")
+    index = Index.open(None, "key", limits=TRUSTING)
     read(index)
-    (file,) = {number >> 20 for *_, number in index.profiles()}
-    sources = {"var.tier": given.digest_of("var.tier")}
-    seen = Examined(None, b"?", (), [Declared("jane", None, None, None, None)], sources)
-    index.put_files([(file, "profiles/jane.yaml", seen)], known=True)
+    (file,) = {number >> 20 for number in index.profiles()}
+    sources = {"var.tier": values.digest_of("var.tier")}
+    result = FileResult(None, b"?", (), [IndexedDocument("jane", None, None)], sources)
+    index.replace_files([FileEntry(file, "profiles/jane.yaml", result)])
     read(index)
-    assert next(index.profiles())[0] == "jane"
     assert index.digests([file]) == {file: b"?"}
-    given = PlaceholderValues(variables={"tier": "silver"})
+    values = PlaceholderValues(variables={"tier": "silver"})
     read(index)
     assert index.digests([file]) != {file: b"?"}
-    assert rows(index) == 1
-    index.close()
+    assert len([*index.profiles()]) == 1
+    index.file.close()
 
 
 def test_findings_survive_the_index() -> None:
-    finding = index_module.Diagnostic(
-        index_module.Severity.WARNING, "a/b", "m\u202e", Source("f", 1, 2), "h"
-    )
-    assert [*index_module.decode_findings(index_module.encode_findings([finding]))] == [finding]
+    finding = Diagnostic(Severity.WARNING, "a/b", "m\u202e", Source("f", 1, 2), "h")
+    assert [*decode_findings(encode_findings([finding]))] == [finding]
     assert finding._replace(hint="") != finding
 
 
 def put(folder: Path, *records: Record, gone: tuple[str, ...] = ()) -> None:
-    with Workspace.open(start=folder) as workspace, workspace.store.lock(HOLDER) as writer:
+    with workspace_in(folder) as workspace, workspace.store.lock(HOLDER) as writer:
         writer.write(put=records, remove=gone)
     time.sleep(0.012)
 
@@ -628,7 +637,7 @@ def recorded(name: str, value: str) -> Record:
     return Record(name, customer_user_id=name, facts={"first_name": Fact.of(value)})
 
 
-def test_what_was_settled_in_a_newer_state_says_nothing_about_an_older_one(
+def test_what_was_in_sync_with_a_newer_state_says_nothing_about_an_older_one(
     tmp_path: Path, trusting: None
 ) -> None:
     uuid = "10000000-0000-4000-8000-000000000000"

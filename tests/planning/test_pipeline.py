@@ -1,4 +1,4 @@
-"""Plans are the same whoever makes them: here, in threads, in processes; with examples or without."""
+"""A plan is the same whichever worker makes it: this process, threads or other processes."""
 
 from __future__ import annotations
 
@@ -17,9 +17,8 @@ from reconciler.core.plan_format import to_lines
 from reconciler.core.planner import make_plan
 from reconciler.core.records import Fact, Record
 from reconciler.errors import ReconcileError
-from reconciler.planning import pipeline as planning
 from reconciler.planning import planfile
-from reconciler.planning import workers as hands
+from reconciler.planning.limits import Limits
 from reconciler.planning.workers import processes
 from reconciler.reports.plan_text import plan_text
 from reconciler.reports.tally import Tally
@@ -33,13 +32,10 @@ HOLDER = Holder("jane", "localhost", 1, "test")
 MANY = 400
 
 
-@pytest.fixture
-def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A few profiles are worth what many are."""
-    monkeypatch.setattr(hands, "_processors", lambda: 2)
-    monkeypatch.setattr(planning, "AT_ONCE", 16)
-    monkeypatch.setattr(planning, "_WORTH_A_PROCESS", 50)
-    monkeypatch.setattr(planning, "MOST_HELD", 30)
+SMALL_BATCHES = Limits(
+    processors=2, profiles_per_batch=16, profiles_per_process=50, changes_held=30
+)
+"""A few profiles are worth as much work as many are."""
 
 
 def make(folder: Path, *, odd: bool = False) -> None:
@@ -75,9 +71,15 @@ def make(folder: Path, *, odd: bool = False) -> None:
         )
 
 
-def planned(folder: Path, pool: Callable[[], Executor] | None, **options: Any) -> tuple[Plan, str]:
+def planned(
+    folder: Path,
+    pool: Callable[[], Executor] | None,
+    *,
+    limits: Limits = SMALL_BATCHES,
+    **options: Any,
+) -> tuple[Plan, str]:
     """A plan, and its text with the sums that were counted while it was made."""
-    with Workspace.open(start=folder, pool=pool, cache=False) as place:
+    with Workspace.open(start=folder, pool=pool, cache=False, limits=limits) as place:
         made, tally = place.plans.make(PlanRequest(**options), Tally())
         lines = [*to_lines(made)]
     assert lines == [*to_lines(made)]
@@ -111,7 +113,6 @@ def alone(folder: Path, **options: Any) -> Plan:
 )
 def test_a_plan_is_the_same_whoever_makes_it(
     tmp_path: Path,
-    small_batches: None,
     pool: Callable[[], Executor] | None,
     options: dict[str, Any],
     odd: bool,
@@ -124,9 +125,7 @@ def test_a_plan_is_the_same_whoever_makes_it(
     assert text == plan_text(PlanView.of(expected), color=False)
 
 
-def test_changes_that_were_made_elsewhere_can_be_gone_through_again(
-    tmp_path: Path, small_batches: None
-) -> None:
+def test_changes_that_were_made_elsewhere_can_be_gone_through_again(tmp_path: Path) -> None:
     make(tmp_path)
     made, _ = planned(tmp_path, lambda: ThreadPoolExecutor(1))
     assert not isinstance(made.changes, tuple)
@@ -139,10 +138,9 @@ def test_a_plan_that_there_is_no_room_for_says_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make(tmp_path)
-    monkeypatch.setattr(planfile, "_MOST_TEXT", 100)
     monkeypatch.setattr(planfile, "_unnamed", lambda folder: os.open("/dev/full", os.O_RDWR))
     with (
-        Workspace.open(start=tmp_path, cache=False) as place,
+        Workspace.open(start=tmp_path, cache=False, limits=Limits(text_held=100)) as place,
         pytest.raises(ReconcileError, match="No space left") as failed,
     ):
         place.plan()
@@ -151,5 +149,5 @@ def test_a_plan_that_there_is_no_room_for_says_what_to_do(
 
 def test_a_few_changes_are_held(tmp_path: Path) -> None:
     make(tmp_path)
-    made, _ = planned(tmp_path, processes)
+    made, _ = planned(tmp_path, processes, limits=Limits())
     assert isinstance(made.changes, tuple)

@@ -1,4 +1,4 @@
-"""Work that is shared out comes back whole and in order, whoever does it and whatever becomes of them."""
+"""A worker pool gives every result, in order, even when a worker is killed."""
 
 from __future__ import annotations
 
@@ -9,13 +9,7 @@ from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecu
 
 import pytest
 
-from reconciler.planning import workers as hands
-from reconciler.planning.workers import Hands, processes
-
-
-@pytest.fixture(autouse=True)
-def two_processors(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hands, "_processors", lambda: 2)
+from reconciler.planning.workers import WorkerPool, processes
 
 
 def doubled(number: int) -> int:
@@ -28,12 +22,12 @@ def doubled_unless_elsewhere(number: int, home: int) -> int:
     return 2 * number
 
 
-def given(number: int) -> tuple[int]:
+def arguments(number: int) -> tuple[int]:
     return (number,)
 
 
-def results(team: Hands, *, worth: float = 1.0) -> list[tuple[int, int]]:
-    return [*team.results(doubled, range(50), given, worth=lambda number: worth)]
+def results(workers: WorkerPool, *, cost: float = 1.0) -> list[tuple[int, int]]:
+    return [*workers.map_ordered(doubled, range(50), arguments=arguments, cost=lambda number: cost)]
 
 
 EXPECTED = [(number, 2 * number) for number in range(50)]
@@ -51,27 +45,26 @@ class Counting:
 
 
 def test_results_come_in_the_order_of_their_batches() -> None:
-    with Hands(lambda: ThreadPoolExecutor(3)) as team:
-        assert results(team) == EXPECTED
+    with WorkerPool(lambda: ThreadPoolExecutor(3), processors=2) as workers:
+        assert results(workers) == EXPECTED
 
 
 def test_an_executor_is_made_once_there_is_enough_to_do_and_stays() -> None:
     pool = Counting()
-    with Hands(pool) as team:
-        assert results(team, worth=0.0199) == EXPECTED
+    with WorkerPool(pool, processors=2) as workers:
+        assert results(workers, cost=0.0199) == EXPECTED
         assert not pool.made
-        assert results(team, worth=0.02) == EXPECTED
-        assert results(team, worth=0) == EXPECTED
+        assert results(workers, cost=0.02) == EXPECTED
+        assert results(workers, cost=0) == EXPECTED
     (executor,) = pool.made
     with pytest.raises(RuntimeError, match="shutdown"):
         executor.submit(doubled, 1)
 
 
-def test_on_one_processor_nobody_else_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hands, "_processors", lambda: 1)
+def test_on_one_processor_no_executor_is_started() -> None:
     pool = Counting()
-    with Hands(pool) as team:
-        assert results(team) == EXPECTED
+    with WorkerPool(pool, processors=1) as workers:
+        assert results(workers) == EXPECTED
     assert not pool.made
 
 
@@ -96,20 +89,20 @@ class Broken(Executor):
 
 
 @pytest.mark.parametrize("after", [0, 1, 20])
-def test_what_a_broken_executor_leaves_undone_is_done_here(after: int) -> None:
-    with Hands(lambda: Broken(after)) as team:
-        assert results(team) == EXPECTED
+def test_this_process_does_the_work_of_a_broken_executor(after: int) -> None:
+    with WorkerPool(lambda: Broken(after), processors=2) as workers:
+        assert results(workers) == EXPECTED
 
 
-def test_a_process_that_is_killed_takes_nothing_along() -> None:
-    with Hands(processes) as team:
-        found = team.results(
+def test_no_result_is_lost_with_a_killed_process() -> None:
+    with WorkerPool(processes, processors=2) as workers:
+        pairs = workers.map_ordered(
             doubled_unless_elsewhere,
             range(50),
-            lambda number: (number, os.getpid()),
-            worth=lambda number: 1,
+            arguments=lambda number: (number, os.getpid()),
+            cost=lambda number: 1,
         )
-        assert [*found] == EXPECTED
+        assert [*pairs] == EXPECTED
 
 
 def test_an_error_of_a_task_is_raised_and_the_rest_is_not_begun() -> None:
@@ -125,15 +118,19 @@ def test_an_error_of_a_task_is_raised_and_the_rest_is_not_begun() -> None:
         yield from range(1000)
 
     with (
-        Hands(lambda: ThreadPoolExecutor(1)) as team,
+        WorkerPool(lambda: ThreadPoolExecutor(1), processors=2) as workers,
         pytest.raises(ValueError, match="three"),
     ):
-        [*team.results(failing, batches(), given, worth=lambda number: 1)]
+        [*workers.map_ordered(failing, batches(), arguments=arguments, cost=lambda number: 1)]
     assert len(begun) < 100
 
 
-def test_what_is_done_here_may_be_done_in_another_way() -> None:
-    done = Hands().results(
-        doubled, range(3), given, worth=lambda number: 1, here=lambda number: -number
+def test_this_process_may_run_another_form_of_the_task() -> None:
+    done = WorkerPool().map_ordered(
+        doubled,
+        range(3),
+        arguments=arguments,
+        cost=lambda number: 1,
+        local=lambda number: -number,
     )
     assert [*done] == [(0, 0), (1, -1), (2, -2)]

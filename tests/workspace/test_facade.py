@@ -11,8 +11,8 @@ import pytest
 from reconciler import InputError, ReconcileError, Refused, StateRefused, Workspace
 from reconciler.core.plan import Change
 from reconciler.emulator import Answer, Emulator, EmulatorServer
-from reconciler.planning.index import Unusable
-from reconciler.planning.pipeline import Planned, Planning
+from reconciler.planning.index_file import Unusable
+from reconciler.planning.pipeline import PlannedBatch, PlanPipeline
 from reconciler.workspace.plans import PlanRequest
 from tests.support.projects import KEYS, Project, remote
 
@@ -70,10 +70,10 @@ class Kept:
 def test_an_accumulator_counts_each_change_once_although_planning_starts_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = Planning.run
+    real = PlanPipeline.run
     runs = []
 
-    def failing(self: Planning, accumulator: Kept) -> Iterator[Planned[Kept]]:
+    def failing(self: PlanPipeline, accumulator: Kept) -> Iterator[PlannedBatch[Kept]]:
         runs.append(self)
         yield from real(self, accumulator)
         if len(runs) == 1:
@@ -81,7 +81,7 @@ def test_an_accumulator_counts_each_change_once_although_planning_starts_again(
 
     (tmp_path / ".reconcile").mkdir()
     with workspace(tmp_path, "http://127.0.0.1:9") as place:
-        monkeypatch.setattr(Planning, "run", failing)
+        monkeypatch.setattr(PlanPipeline, "run", failing)
         made, kept = place.plans.make(PlanRequest(), Kept())
         assert len(runs) == 2
         _, again = place.plans.make(PlanRequest(profiles=[*place.desired()]), Kept())
@@ -181,7 +181,7 @@ def test_progress_counts_the_files_that_were_read(tmp_path: Path) -> None:
         text = f"customer_user_id: u{number}\n"
         (tmp_path / "profiles" / f"{number}.yaml").write_text(text, "utf-8")
     told: list[Any] = []
-    with Workspace.open(start=tmp_path, tell=told.append) as workspace:
+    with Workspace.open(start=tmp_path, on_progress=told.append) as workspace:
         workspace.validate()
-    reading = [each.done for each in told if each.doing == "reading"]
+    reading = [each.done for each in told if each.phase == "reading"]
     assert reading == [0, 256, 512, 600]

@@ -1,0 +1,331 @@
+"""The SQLite file of the index: opening, copying, keeping, and the errors of its use.
+
+One process works on the file at a time, in one transaction. Another one meanwhile works on a copy of its
+own, which it throws away. So does a process that may not write here.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+from typing import Any
+from weakref import WeakSet
+
+from reconciler.atomicfile import is_ours_alone
+from reconciler.errors import ReconcileError
+
+APPLICATION_ID = 0x52636E69
+"""``PRAGMA application_id`` of our files ("Rcni")."""
+FORMAT = 3
+"""Version of the tables. An index of another version is made anew."""
+_WAIT = 0.5
+"""Seconds to wait for another process before working on a copy."""
+_ROWS_AT_ONCE = 1000
+_CACHE_BYTES = 64 * 1024 * 1024
+
+_TABLES = """
+CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE folder (
+    path BLOB PRIMARY KEY, names BLOB NOT NULL, stamps BLOB NOT NULL, files BLOB NOT NULL);
+CREATE TABLE file (
+    id INTEGER PRIMARY KEY, name TEXT NOT NULL, digest BLOB NOT NULL, sources INTEGER,
+    documents INTEGER NOT NULL, findings TEXT);
+CREATE TABLE sources (id INTEGER PRIMARY KEY, digests TEXT NOT NULL UNIQUE);
+CREATE TABLE layout (id INTEGER PRIMARY KEY, paths TEXT NOT NULL UNIQUE);
+CREATE TABLE profile (
+    id INTEGER PRIMARY KEY, address TEXT, profile_id TEXT, device INTEGER, wanted BLOB,
+    layout INTEGER, body TEXT, lifetime TEXT);
+CREATE TABLE pending (address TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE INDEX file_with_findings ON file (id) WHERE findings IS NOT NULL;
+CREATE INDEX profile_with_lifetime ON profile (address) WHERE lifetime IS NOT NULL;
+"""
+
+
+class Unusable(ReconcileError):
+    """The index failed in the middle of its use. Nothing that came from it counts."""
+
+    def __init__(self, *, closed: bool = False) -> None:
+        if closed:
+            super().__init__(
+                "the profiles of a workspace were read after it was closed",
+                hint="Read them before, or keep the workspace open.",
+            )
+        else:
+            super().__init__(
+                "the index of the profile files failed while it was in use",
+                hint="Run again; if it fails again, do so with --no-cache.",
+            )
+
+    def __reduce__(self) -> tuple[type[Unusable], tuple[()]]:
+        return Unusable, ()  # it may come from another process
+
+
+class IndexFile:
+    """An open database with the tables of the index. Queries raise `Unusable`; the caller goes on with
+    another, private one."""
+
+    def __init__(self, db: sqlite3.Connection, path: Path | None = None) -> None:
+        self._db = db
+        self._path = path
+        """``None`` for a private one, of which nothing is kept."""
+        self._has_failed = False
+        self._is_closed = False
+        self._readers: WeakSet[object] = WeakSet()
+
+    @classmethod
+    def open(cls, path: Path | None, key: str) -> IndexFile:
+        """The index in a file, if it has this key and can be used; otherwise an empty one.
+
+        ``key`` names everything that the meaning of a file depends on besides its content. Without a
+        path the index is private: in memory, and in an unnamed file where that is not enough.
+        """
+        if path is not None:
+            for _ in range(2):
+                try:
+                    return cls._shared(path, key)
+                except sqlite3.OperationalError as problem:
+                    if _code(problem) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_READONLY):
+                        return cls._copied(path, key)
+                    break
+                except sqlite3.DatabaseError:
+                    _remove(path)
+                except OSError:
+                    break
+        return cls._private(key)
+
+    @classmethod
+    def _shared(cls, path: Path, key: str) -> IndexFile:
+        if not _is_trusted(path):
+            _remove(path)
+        if not path.exists():
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with suppress(FileExistsError):
+                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+        db = _connect(path.absolute().as_uri() + "?mode=rw")
+        try:
+            db.execute("BEGIN IMMEDIATE")
+            if not _has_key(db, key):
+                _make(db, key)
+        except BaseException:
+            db.close()
+            raise
+        return cls(db, path)
+
+    @classmethod
+    def _copied(cls, path: Path, key: str) -> IndexFile:
+        """A private copy of what is committed."""
+        private = _connect("")
+        try:
+            source = _connect(path.absolute().as_uri() + "?mode=ro")
+            try:
+                copy_database(source, private)
+            finally:
+                source.close()
+            private.execute("BEGIN")
+            if _has_key(private, key):
+                return cls(private)
+        except sqlite3.Error:
+            pass
+        private.close()
+        return cls._private(key)
+
+    @classmethod
+    def _private(cls, key: str) -> IndexFile:
+        db = _connect("")
+        db.execute("PRAGMA journal_mode = OFF")
+        db.execute("BEGIN")
+        _make(db, key)
+        return cls(db)
+
+    # --- keeping and closing -----------------------------------------------------------------
+
+    def keep(self) -> None:
+        """Commits what was written, if that is possible. Readers of this index see what they saw before."""
+        if self._path is None or self._has_failed:
+            return
+        with suppress(sqlite3.Error):
+            before = self._version()
+            try:
+                self._db.execute("COMMIT")
+            except sqlite3.Error:
+                # Others read. To go on trying would keep all of them out for as long as we are here.
+                self._detach()
+                return
+            # Between the two, another process may put its own content in the place of this one.
+            self._has_failed = True
+            self._db.execute("BEGIN")
+            self._has_failed = self._version() != before
+
+    def lend(self, reader: object) -> None:
+        """Notes something that reads from the index for as long as it lives: see `let_go`."""
+        self._readers.add(reader)
+
+    def let_go(self) -> None:
+        """Lets go of the file. What was not kept is gone, except for those that it was lent to: they go
+        on with a copy of what was here."""
+        if not self._readers:
+            self.close()
+        elif self._path is not None:
+            self._detach()
+
+    def close(self) -> None:
+        """Ends the index for everybody."""
+        self._is_closed = True
+        with suppress(sqlite3.Error):
+            self._db.close()
+
+    def clock_ns(self) -> int:
+        """The time in nanoseconds by the older of our clock and that of the file system."""
+        now = time.time_ns()
+        if self._path is not None:
+            with suppress(OSError):
+                os.utime(self._path)
+                now = min(now, os.stat(self._path).st_mtime_ns)
+        return now
+
+    def _detach(self) -> None:
+        """Goes on with a private copy."""
+        private = _connect("")
+        private.execute("PRAGMA journal_mode = OFF")
+        private.execute("BEGIN")
+        try:
+            # Row by row: SQLite copies no database that is being written.
+            for (statement,) in self._db.execute(
+                "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY type DESC"
+            ):
+                private.execute(statement)
+            for (table,) in self._db.execute("SELECT name FROM sqlite_master WHERE type = 'table'"):
+                rows = self._db.execute(f'SELECT * FROM "{table}"')
+                places = ",".join("?" * len(rows.description))
+                private.executemany(f'INSERT INTO "{table}" VALUES ({places})', rows)
+        except sqlite3.Error:
+            self._has_failed = True
+        self._db.close()
+        self._db, self._path = private, None
+
+    def _version(self) -> int:
+        """A number that changes when another connection writes. Begins to read."""
+        self._db.execute("SELECT count(*) FROM about").fetchone()
+        (version,) = self._db.execute("PRAGMA data_version").fetchone()
+        return int(version)
+
+    # --- queries -----------------------------------------------------------------------------
+
+    def run(self, query: str, arguments: Sequence[object] = ()) -> None:
+        try:
+            self._db.execute(query, arguments)
+        except sqlite3.Error as problem:
+            raise self.failed() from problem
+
+    def run_many(self, query: str, rows: Iterable[Sequence[object]]) -> None:
+        try:
+            self._db.executemany(query, rows)
+        except sqlite3.Error as problem:
+            raise self.failed() from problem
+
+    def one(self, query: str, *arguments: object) -> tuple[Any, ...] | None:
+        """The first row of a query."""
+        try:
+            row: tuple[Any, ...] | None = self._db.execute(query, arguments).fetchone()
+        except sqlite3.Error as problem:
+            raise self.failed() from problem
+        return row
+
+    def rows(self, query: str, *arguments: object) -> Iterator[Any]:
+        """All rows of a query, some of them at a time."""
+        if self._has_failed:
+            raise self.failed()
+        try:
+            cursor = self._db.execute(query, arguments)
+            while rows := cursor.fetchmany(_ROWS_AT_ONCE):
+                yield from rows
+        except sqlite3.Error as problem:
+            raise self.failed() from problem
+
+    def rows_by_id(self, query: str, ids: Iterable[int]) -> Iterator[Any]:
+        """All rows of a query that holds ``{}`` in the place of a list of ids."""
+        rest = iter(ids)
+        while chunk := [*islice(rest, _ROWS_AT_ONCE)]:
+            yield from self.rows(query.format(",".join("?" * len(chunk))), *chunk)
+
+    def failed(self) -> Unusable:
+        """Gives the index up; what it returns is to be raised."""
+        self._has_failed = True
+        return Unusable(closed=self._is_closed)
+
+
+def copy_database(source: sqlite3.Connection, target: sqlite3.Connection) -> None:
+    """Copies a database, or raises sqlite3.OperationalError where it stays locked: by itself, SQLite's
+    backup would wait for ever."""
+    until = time.monotonic() + _WAIT
+
+    def progress(status: int, remaining: int, total: int) -> None:
+        if status not in (sqlite3.SQLITE_OK, sqlite3.SQLITE_DONE) and time.monotonic() > until:
+            raise sqlite3.OperationalError("locked")
+
+    source.backup(target, progress=progress)
+
+
+def _connect(database: str) -> sqlite3.Connection:
+    db = sqlite3.connect(
+        database, uri=database.startswith("file:"), timeout=_WAIT, isolation_level=None
+    )
+    try:
+        db.execute("PRAGMA trusted_schema = OFF")
+        db.execute("PRAGMA secure_delete = FAST")
+        db.execute("PRAGMA synchronous = NORMAL")
+        db.execute(f"PRAGMA cache_size = {-_CACHE_BYTES // 1024}")
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _has_key(db: sqlite3.Connection, key: str) -> bool:
+    if db.execute("PRAGMA application_id").fetchone() != (APPLICATION_ID,):
+        if db.execute("SELECT count(*) FROM sqlite_master").fetchone() != (0,):
+            raise sqlite3.DatabaseError  # somebody else's, or damaged
+        return False
+    if db.execute("PRAGMA user_version").fetchone() != (FORMAT,):
+        return False
+    row = db.execute("SELECT value FROM about WHERE name = 'key'").fetchone()
+    return bool(row == (key,))
+
+
+def _make(db: sqlite3.Connection, key: str) -> None:
+    """Makes an empty index, inside the transaction."""
+    for kind in ("index", "table"):
+        for (name,) in db.execute(
+            "SELECT name FROM sqlite_master WHERE type = ? AND sql IS NOT NULL", (kind,)
+        ).fetchall():
+            db.execute(f'DROP {kind} "{name}"')
+    for statement in _TABLES.split(";"):
+        db.execute(statement)
+    db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    db.execute(f"PRAGMA user_version = {FORMAT}")
+    db.execute("INSERT INTO about (name, value) VALUES ('key', ?)", (key,))
+
+
+def _is_trusted(path: Path) -> bool:
+    """Whether nobody but this user can have written the file, or it does not exist."""
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return True
+    return is_ours_alone(status)
+
+
+def _remove(path: Path) -> None:
+    # The journal first: SQLite would roll it back into the next file.
+    for name in (f"{path}-journal", path):
+        with suppress(FileNotFoundError):
+            os.unlink(name)
+
+
+def _code(problem: sqlite3.Error) -> int:
+    return getattr(problem, "sqlite_errorcode", 0) & 0xFF
