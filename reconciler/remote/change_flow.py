@@ -73,7 +73,9 @@ class ChangeFlow:
                 return result
             warnings += result.warnings
         removal = removal_of_undeclared(
-            change, before, delete_attribute_with=self._run.context.sending.delete_attribute_with
+            change,
+            before,
+            delete_attribute_with=self._run.context.request_options.delete_attribute_with,
         )
         if removal is not None:
             pending = PendingRequest(removal, removal.requests[0], before, True)

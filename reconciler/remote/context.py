@@ -55,6 +55,6 @@ class ApplyContext:
     clock: RunClock
     gate: Gate
     listener: ApplyListener = field(default_factory=ApplyListener)
-    sending: RequestOptions = field(default_factory=RequestOptions)
+    request_options: RequestOptions = field(default_factory=RequestOptions)
     quiet_period: float = 60.0
     """Seconds that a different value waits after a write of unknown outcome (see `contradicts`)."""

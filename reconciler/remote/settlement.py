@@ -111,7 +111,9 @@ class Settlement:
         learned_application = application if self._run.application is None else None
         self._run.application = self._run.application or application
         removal = removal_of_undeclared(
-            change, after, delete_attribute_with=self._run.context.sending.delete_attribute_with
+            change,
+            after,
+            delete_attribute_with=self._run.context.request_options.delete_attribute_with,
         )
         yield Step(
             Writes(

@@ -117,7 +117,7 @@ class Applies:
                 ),
                 on_state_write=pace.learn_write_time,
             ),
-            sending=sending_of(self._environment),
+            request_options=sending_of(self._environment),
             quiet_period=self._environment.quiet_period,
         )
 
