@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def process_identity(pid: int) -> str | None:
-    """A text that no other process has, not even a later one with the same number: boot, process
+    """A text that tells a process from every other one that had or gets its number: boot, process
     namespace, and start in clock ticks since boot (proc(5)).
 
     ``None`` if the process is dead (a zombie is), or if the system has no /proc.

@@ -1,0 +1,62 @@
+"""Copies of a state file beside it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from reconciler.state.backups import BACKUPS
+from reconciler.state.sqlite import SqliteStore
+from tests.support.clock import ManualClock
+from tests.support.states import (
+    JANE,
+    US,
+    put,
+)
+
+
+def test_a_backup_is_a_state_of_its_own_named_by_time_and_serial(
+    path: Path, clock: ManualClock
+) -> None:
+    store = SqliteStore(path, environment="test", clock=clock)
+    put(store, JANE)
+    with store.lock(US) as writer:
+        copy = writer.backup()
+        writer.write(remove=["qa-jane"])
+    assert copy == path.with_name("test.db.backup-20231114T221320Z-1")
+    assert list(SqliteStore(copy, environment="test").records()) == [JANE._replace(revision=1)]
+
+
+def test_there_is_nothing_to_back_up_before_the_first_write(path: Path) -> None:
+    with SqliteStore(path, environment="test").lock(US) as writer:
+        assert writer.backup() is None
+    assert os.listdir(path.parent) == ["test.db"]
+
+
+def test_only_the_newest_backups_are_kept_and_other_files_are_left_alone(
+    path: Path, clock: ManualClock
+) -> None:
+    store = SqliteStore(path, environment="test", clock=clock)
+    put(store, JANE)
+    other = path.with_name("test.db.backup-of-mine")
+    other.write_text("keep")
+    made = []
+    for _ in range(BACKUPS + 3):
+        clock.time += 1
+        with store.lock(US) as writer:
+            made.append(writer.backup())
+    assert sorted(path.parent.glob("test.db.backup-2*")) == made[3:]
+    assert other.exists()
+
+
+def test_a_backup_just_made_survives_rotation_though_the_clock_went_back(
+    path: Path, clock: ManualClock
+) -> None:
+    store = SqliteStore(path, environment="test", clock=clock)
+    put(store, JANE)
+    for _ in range(BACKUPS + 1):
+        clock.time -= 1000
+        with store.lock(US) as writer:
+            copy = writer.backup()
+        assert copy is not None
+        assert copy.exists()
