@@ -9,22 +9,22 @@ from types import FrameType
 from typing import NoReturn
 
 _INTERRUPTED = 130
-_SELDOM = 100_000
-"""New objects after which garbage is looked for."""
+_OBJECTS_PER_COLLECTION = 100_000
+"""New objects after which the garbage collector runs."""
 
 
 def main() -> NoReturn:
     """Runs the command line and ends the process.
 
-    A signal ends it with 130 from the first moment on, before anything that takes time is imported,
-    and after the last. It ends without the interpreter's own farewell, which would wait for calls
-    that nobody waits for any more, and stumble over streams that are gone.
+    A signal ends it with 130 at any time, also while modules are imported and after the command. The
+    process ends without the interpreter's shutdown, which would wait for calls that the program has
+    given up, and fail on streams that are closed.
     """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupted)
-    # To start makes many objects and no garbage; looking for some as often as usual takes a
-    # twentieth of the time of a small plan.
-    gc.set_threshold(_SELDOM, *gc.get_threshold()[1:])
+    # Starting creates many objects and no garbage. The default threshold costs a twentieth of the
+    # time of a small plan.
+    gc.set_threshold(_OBJECTS_PER_COLLECTION, *gc.get_threshold()[1:])
     from reconciler.cli.main import main as command
 
     code: object = None

@@ -1,8 +1,8 @@
 """What can go wrong, as values (findings) and as exceptions (failures).
 
 A *diagnostic* is a finding about somebody's input; all of them are collected and reported together.
-An exception ends a command. The one door that turns exceptions into messages and exit codes is
-``reconciler.cli.main``; every class here carries the code it ends with::
+An exception ends a command. `ErrorHandlingGroup` in ``reconciler.cli.app`` alone turns exceptions into
+messages and exit codes; every class here carries the code it ends with::
 
     ReconcileError            1  something failed
     ├── InputError            3  files or configuration are invalid; carries the diagnostics

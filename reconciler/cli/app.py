@@ -28,11 +28,8 @@ from reconciler.values import shown
 if TYPE_CHECKING:
     from reconciler.core.contract import Contract
     from reconciler.core.outcomes import Result
-    from reconciler.core.plan import Plan
     from reconciler.errors import Diagnostic
     from reconciler.reports.masking import Mask
-    from reconciler.reports.tally import Tally
-    from reconciler.reports.view import PlanView
     from reconciler.workspace.facade import Workspace
 
 
@@ -96,14 +93,6 @@ class App:
         from reconciler.reports.masking import Mask
 
         self.mask = Mask(contract, public_attributes)
-
-    def view(self, plan: Plan, *, tally: Tally | None = None, **settings: Any) -> PlanView:
-        """The view of a plan, masked if that is asked for."""
-        from reconciler.reports.view import PlanView
-
-        if self.mask is None:
-            return PlanView.of(plan, tally=tally, **settings)
-        return PlanView.of(self.mask.plan(plan), masked=(self.mask.kind,), **settings)
 
     def result(self, result: Result) -> Result:
         """The result of a change, masked if that is asked for."""

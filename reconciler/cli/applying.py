@@ -12,7 +12,7 @@ from typing import Any
 from reconciler.cli.app import App
 from reconciler.cli.options import PlanOptions
 from reconciler.cli.planning import plan_files
-from reconciler.cli.render import print_plan
+from reconciler.cli.render import print_plan, view_of
 from reconciler.cli.stopping import ask, stopping_on_signals
 from reconciler.cli.streams import is_smart_terminal
 from reconciler.config.settings import parse_rate
@@ -61,7 +61,7 @@ def apply(
             profiles = workspace.declared
         workspace.check(plan, max_changes=max_changes)
         shown_rate = workspace.environment.rate if rate_option is None else rate_option
-        view = app.view(plan, tally=tally, rate=shown_rate)
+        view = view_of(app, plan, tally=tally, rate=shown_rate)
         if not json_:
             print_plan(app, view, show_requests=show_requests)
         _approve(app, workspace, plan=plan, auto_approve=auto_approve, digest=digest)
@@ -94,7 +94,7 @@ def sweep(
     with stopping_on_signals(app), _narrated(narrator), app.workspace() as workspace:
         plan = workspace.plan_sweep(select=select, exclude=exclude)
         if not json_:
-            print_plan(app, app.view(plan, rate=workspace.environment.rate))
+            print_plan(app, view_of(app, plan, rate=workspace.environment.rate))
         if dry_run:
             return ExitCode.DONE
         workspace.check(plan, max_changes=max_changes)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from reconciler.cli.app import App
 from reconciler.cli.options import OutputOptions, PlanOptions
-from reconciler.cli.render import deliver_findings, deliver_plan, links_for, warn
+from reconciler.cli.render import deliver_findings, deliver_plan, links_for, view_of, warn
 from reconciler.cli.stopping import stopping_on_signals
 from reconciler.cli.streams import stderr_line
 from reconciler.config.reader import find_config, load_config
@@ -42,7 +42,8 @@ def plan(
             environment = workspace.environment.name
             deliver_findings(app, problem, output=output, links=links, environment=environment)
             raise
-        view = app.view(
+        view = view_of(
+            app,
             plan_,
             tally=tally,
             rate=workspace.environment.rate,
@@ -98,4 +99,4 @@ def show(app: App, *, file: Path, output: OutputOptions, mask: bool | None) -> N
         app.mask_values(load_contract("openapi"), config.public_attributes if config else ())
     root = config.root if config else here
     links = links_for(output.formats(), root, base=output.links)
-    deliver_plan(app, app.view(plan_, links=links), output=output)
+    deliver_plan(app, view_of(app, plan_, links=links), output=output)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from reconciler.atomicfile import write_whole
 from reconciler.cli.app import App
 from reconciler.cli.options import OutputOptions
-from reconciler.cli.streams import can_encode, print_document, stderr_line, write
+from reconciler.cli.streams import can_encode, print_document, print_findings, write
+from reconciler.core.plan import Plan
 from reconciler.errors import Diagnostic, InputError
 from reconciler.reports.json import diagnostics_json, plan_json_parts
 from reconciler.reports.plan_text import plan_text_parts
+from reconciler.reports.tally import Tally
 from reconciler.reports.view import Links, PlanView
 
 _LINKED_FORMATS = frozenset({"markdown", "html", "github", "gitlab", "sarif"})
@@ -28,6 +31,13 @@ def links_for(formats: Iterable[str], root: Path, *, base: str | None) -> Links 
     from reconciler.cli.formats import links_to_files
 
     return links_to_files(root, base)
+
+
+def view_of(app: App, plan: Plan, *, tally: Tally | None = None, **settings: Any) -> PlanView:
+    """The view of a plan, masked if that is asked for. ``settings`` are those of `PlanView.of`."""
+    if app.mask is None:
+        return PlanView.of(plan, tally=tally, **settings)
+    return PlanView.of(app.mask.plan(plan), masked=(app.mask.kind,), **settings)
 
 
 def deliver_plan(app: App, view: PlanView, *, output: OutputOptions) -> None:
@@ -111,11 +121,8 @@ def findings_text(
 
 
 def warn(app: App, findings: Sequence[Diagnostic]) -> None:
-    """Prints findings to stderr."""
-    from reconciler.reports.text import diagnostics_text  # not needed by a plan without findings
-
-    text = diagnostics_text(app.findings(findings), color=app.uses_color(sys.stderr))
-    stderr_line(text.rstrip("\n"))
+    """Prints findings to stderr, masked if that is asked for."""
+    print_findings(app.findings(findings), color=app.uses_color(sys.stderr))
 
 
 def _plan_parts(view: PlanView, output: OutputOptions, *, format_: str) -> Iterable[str]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from time import monotonic
 from typing import IO, Any, NoReturn, TextIO
 
-from reconciler.errors import ExitCode, InputError, ReconcileError
+from reconciler.errors import Diagnostic, ExitCode, InputError, ReconcileError
 from reconciler.values import shown, spelled
 
 _BROKEN: set[TextIO] = set()
@@ -41,12 +41,17 @@ def print_error(problem: ReconcileError) -> None:
     """Prints an error to stderr: its findings, its message, its hint."""
     diagnostics = problem.diagnostics if isinstance(problem, InputError) else ()
     if diagnostics:
-        from reconciler.reports.text import diagnostics_text
-
-        stderr_line(diagnostics_text(diagnostics, color=False).rstrip("\n"))
+        print_findings(diagnostics, color=False)
     stderr_line(f"error: {shown(problem.message)}")
     if problem.hint:
         stderr_line(f"  {shown(problem.hint)}")
+
+
+def print_findings(findings: Sequence[Diagnostic], *, color: bool) -> None:
+    """Prints findings to stderr."""
+    from reconciler.reports.text import diagnostics_text  # not needed where there are none
+
+    stderr_line(diagnostics_text(findings, color=color).rstrip("\n"))
 
 
 def stderr_line(text: str) -> None:

@@ -65,7 +65,7 @@ def test_documents_are_utf_8_whatever_the_terminal_is(project: Project) -> None:
         assert "Zoë" in out
 
 
-def test_invalid_files_are_told_in_the_comment(project: Project) -> None:
+def test_the_comment_shows_the_findings_of_invalid_files(project: Project) -> None:
     project.profile("bad", "customer_user_id: bad\nfist_name: X\n")
     out = project.run("plan", "--format", "github", "--markdown-out", "plan.md", code=3)
     assert out.startswith(
@@ -93,7 +93,7 @@ def test_links_are_taken_from_the_build_or_the_option(project: Project) -> None:
 @pytest.mark.parametrize(
     "links", ["javascript:alert(1)", "https://x/ y", "https://x)](y", "file:///etc", "x"]
 )
-def test_what_is_no_address_of_files_is_a_wrong_call(project: Project, links: str) -> None:
+def test_links_that_are_not_a_url_are_a_usage_error(project: Project, links: str) -> None:
     project.run("plan", "--format", "markdown", "--links", links, code=64)
 
 
@@ -122,7 +122,7 @@ def leaks(project: Project) -> list[str]:
     return [person for person in PERSON if person in "".join(project.outputs)]
 
 
-def test_the_configuration_masks_whatever_is_printed(masked: Project) -> None:
+def test_the_configuration_masks_all_output(masked: Project) -> None:
     masked.run("plan", "--show-requests")
     masked.run(
         "plan",
@@ -154,7 +154,7 @@ def test_the_configuration_masks_whatever_is_printed(masked: Project) -> None:
         assert [person for person in PERSON if person in text] == []
 
 
-def test_what_is_saved_is_the_real_plan_with_the_digest_that_is_shown(masked: Project) -> None:
+def test_a_masked_plan_is_saved_unmasked_under_the_digest_that_is_shown(masked: Project) -> None:
     out = masked.run("plan", "--out", "a.plan")
     saved = (masked.folder / "a.plan").read_text()
     assert all(person in saved for person in PERSON)
@@ -186,7 +186,7 @@ def test_a_plan_with_blame_can_still_be_applied(project: Project) -> None:
     assert "1 applied" in project.run("apply", "a.json", "--auto-approve")
 
 
-def test_words_of_a_build_in_names_are_not_obeyed(project: Project) -> None:
+def test_workflow_commands_in_names_are_not_obeyed(project: Project) -> None:
     project.write(
         "profiles/::stop-commands::x.yaml",
         "customer_user_id: '::error::y'\nfist_name: ##[group]x\n",

@@ -44,7 +44,7 @@ def test_a_change_is_pending_with_detailed_exitcode(project: Project) -> None:
     project.run("plan", "--detailed-exitcode", code=2)
 
 
-def test_each_edit_takes_its_minimal_body(project: Project) -> None:
+def test_each_edit_sends_a_minimal_body(project: Project) -> None:
     project.run("apply", "--auto-approve")
     project.profile("jane", JANE.replace("first_name: Jane\n", ""))
     assert project.bodies() == [{"first_name": None}]
@@ -80,12 +80,12 @@ def test_a_truncated_plan_is_refused(project: Project, keep: int) -> None:
     project.run("apply", "a.plan", "--auto-approve", code=6)
 
 
-def test_the_json_plan_is_as_applicable_as_the_saved_one(project: Project) -> None:
+def test_the_json_plan_can_be_applied(project: Project) -> None:
     project.write("a.json", project.run("plan", "--format", "json"))
     assert "1 applied" in project.run("apply", "a.json", "--auto-approve")
 
 
-def test_a_digest_that_is_not_the_plans_is_refused(project: Project) -> None:
+def test_a_wrong_digest_is_refused(project: Project) -> None:
     project.run("apply", "--auto-approve", "--digest", "sha256:0", code=6)
 
 
@@ -103,7 +103,7 @@ def test_invalid_files_end_with_3_and_send_nothing(project: Project) -> None:
     assert not (project.folder / ".reconcile").exists()
 
 
-def test_an_empty_profiles_folder_is_no_wish_to_delete(project: Project) -> None:
+def test_an_empty_profiles_folder_deletes_nothing(project: Project) -> None:
     project.run("apply", "--auto-approve")
     (project.folder / "profiles" / "jane.yaml").unlink()
     project.run("apply", "--auto-approve", "--prune", code=3)
@@ -191,7 +191,7 @@ def test_a_refused_key_ends_with_4_and_is_never_printed(project: Project) -> Non
     assert KEY not in "".join(project.outputs)
 
 
-def test_a_remote_that_is_away_ends_with_5(project: Project) -> None:
+def test_an_api_that_is_unreachable_ends_with_5(project: Project) -> None:
     project.configure(remote("http://127.0.0.1:9", api=REMOTE))
     project.run("apply", "--auto-approve", code=5, SECRET_KEY=KEY)
 
@@ -225,7 +225,7 @@ def test_confirm_needs_the_digest_beside_auto_approve(project: Project) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_it_saves_and_says_what_was_not_done(
+def test_an_interrupted_apply_saves_and_reports_what_was_not_done(
     project: Project, number: signal.Signals
 ) -> None:
     many = [f"customer_user_id: u{index}\nfirst_name: U\n" for index in range(200)]
@@ -245,7 +245,7 @@ def test_interrupted_it_saves_and_says_what_was_not_done(
     assert sorted(done) == [record["address"] for record in recorded]
 
 
-def test_two_applies_at_once_leave_one_waiting_outside(project: Project) -> None:
+def test_the_second_of_two_applies_at_once_is_refused(project: Project) -> None:
     go_on = threading.Event()
 
     class Held:
@@ -273,12 +273,12 @@ def test_select_by_label_and_address(project: Project) -> None:
     assert plan["summary"]["unchanged"] == 0
 
 
-def test_a_variable_stands_for_an_option(project: Project) -> None:
+def test_an_environment_variable_sets_an_option(project: Project) -> None:
     project.run("plan", code=2, RECONCILE_DETAILED_EXITCODE="1")
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_killed_at_any_moment_the_next_run_converges(project: Project, seed: int) -> None:
+def test_after_a_kill_at_any_moment_the_next_run_converges(project: Project, seed: int) -> None:
     many = [f"customer_user_id: u{index}\nfirst_name: U{index}\n" for index in range(60)]
     project.profile("many", "---\n".join(many))
     chance = random.Random(seed)
@@ -356,7 +356,7 @@ def test_init_leaves_what_gitignore_holds(tmp_path: Path) -> None:
     assert (tmp_path / ".gitignore").read_bytes() == b"caf\xe9\n*.plan\n.reconcile/\n"
 
 
-def test_init_of_another_folder_says_where_to_go(tmp_path: Path) -> None:
+def test_init_of_another_folder_prints_how_to_go_there(tmp_path: Path) -> None:
     assert Project(tmp_path, None).run("init", "a b").endswith("next: cd 'a b' && reconcile plan\n")
 
 
@@ -370,7 +370,7 @@ def test_init_of_another_folder_says_where_to_go(tmp_path: Path) -> None:
         ("state", "push", "no.json"),
     ],
 )
-def test_a_file_that_is_not_there_is_invalid_input(project: Project, arguments: tuple[str]) -> None:
+def test_a_missing_file_is_invalid_input(project: Project, arguments: tuple[str]) -> None:
     project.run(*arguments, code=3)
 
 
@@ -379,7 +379,7 @@ def test_apply_shows_the_requests_when_asked(project: Project) -> None:
     assert '"first_name": "Jane"' not in project.run("apply", code=6)
 
 
-def test_a_selection_of_nothing_is_noticed(project: Project) -> None:
+def test_a_selection_that_matches_nothing_gives_a_warning(project: Project) -> None:
     project.run("plan", "--select", "jane*")
     assert "warning" not in project.err
     project.run("plan", "--select", "jame*")
