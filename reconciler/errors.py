@@ -1,8 +1,8 @@
-"""What can go wrong, as values (findings) and as exceptions (failures).
+"""Findings as values, and failures as exceptions.
 
 A *diagnostic* is a finding about somebody's input; all of them are collected and reported together.
-An exception ends a command. `ErrorHandlingGroup` in ``reconciler.cli.app`` alone turns exceptions into
-messages and exit codes; every class here carries the code it ends with::
+An exception ends a command. Only `ErrorHandlingGroup` in ``reconciler.cli.app`` turns exceptions into
+messages and exit codes; every class carries its exit code::
 
     ReconcileError            1  something failed
     ├── InputError            3  files or configuration are invalid; carries the diagnostics
@@ -78,14 +78,14 @@ class QuotedValue(NamedTuple):
 
 
 class Message(NamedTuple):
-    """A finished message, and what it quotes, in the order of places."""
+    """A finished message, and the values that it quotes, in their order."""
 
     text: str
     values: tuple[QuotedValue, ...] = ()
 
     @classmethod
     def of(cls, *parts: str | Quote | Message) -> Message:
-        """A message of some parts, one after another."""
+        """The message that some parts make, one after another."""
         text, values = "", []
         for part in parts:
             match part:
@@ -121,9 +121,9 @@ class Diagnostic(NamedTuple):
     source: Source
     hint: str = ""
     values: tuple[QuotedValue, ...] = ()
-    """What ``message`` quotes."""
+    """The quotes in ``message``."""
     hint_values: tuple[QuotedValue, ...] = ()
-    """What ``hint`` quotes."""
+    """The quotes in ``hint``."""
 
     @classmethod
     def of(
@@ -165,7 +165,10 @@ def warning(
 
 
 class ReconcileError(Exception):
-    """Base of every failure a user may see. ``hint`` says what to do next, ``values`` what it quotes."""
+    """Base of every failure a user may see.
+
+    ``hint`` says what to do next; ``values`` are the quotes in the message.
+    """
 
     exit_code = ExitCode.FAILED
 

@@ -1,4 +1,4 @@
-"""What only one profile may have: an address, a device; and the findings where several have it. Pure."""
+"""Identifiers and devices, which only one profile may have. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from reconciler.errors import Diagnostic, Message, Source, error, warning
 
 
 def cross_file_findings(documents: Iterable[Document]) -> list[Diagnostic]:
-    """All findings about documents that only shows beside others."""
+    """All findings about documents that claim the same identifier or device."""
     claimed_once = _Claims()
     for document in documents:
         claimed_once.add(document)
@@ -20,7 +20,7 @@ def cross_file_findings(documents: Iterable[Document]) -> list[Diagnostic]:
 
 
 def claims(document: Document) -> tuple[str | None, str | None, str | None]:
-    """What may be claimed once: ``customer_user_id``, ``profile_id`` in lower case, ``device_id``."""
+    """The ``customer_user_id``, ``profile_id`` in lower case and ``device_id`` of a document."""
     value: Any = document.value
     if type(value) is not dict:
         return None, None, None
@@ -35,7 +35,7 @@ def claims(document: Document) -> tuple[str | None, str | None, str | None]:
 
 
 class _Claims:
-    """What may be claimed once: identifiers and devices, by the documents that claim them."""
+    """Identifiers and devices, with the documents that claim them."""
 
     def __init__(self) -> None:
         self.customers: dict[str, Document | list[Document]] = {}

@@ -13,7 +13,7 @@ from reconciler.values import FieldPath
 
 
 def profile_of(document: Document, contract: Contract) -> Profile:
-    """The profile that a *valid* document declares; validation comes first."""
+    """The profile that a *valid* document declares."""
     parsed = parse_profile(document, contract)
     return make_profile(
         parsed.meta,
@@ -97,7 +97,7 @@ def _lifetime(document: Document) -> str | None:
 
 
 def _attributes(content: Any) -> tuple[Mapping[str, Any], Mapping[Path, Path]]:
-    """Custom attributes by key, and where those of a list are."""
+    """Custom attributes by key, and the places of those that are items of a list."""
     if isinstance(content, dict):
         return content, {}
     items = content or ()
@@ -119,10 +119,10 @@ class _Layout(NamedTuple):
     paths: tuple[FieldPath, ...]
     """In the order of a request body."""
     indexes: tuple[int, ...]
-    """Where their values are in all that is declared."""
+    """The positions of their values among all declared values."""
     places: tuple[Path, ...]
     members: tuple[int, ...]
-    """Positions of those whose values have more than one form."""
+    """Positions of fields whose values have more than one form."""
 
 
 @lru_cache(maxsize=4096)

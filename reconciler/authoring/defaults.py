@@ -14,7 +14,7 @@ from reconciler.values import digest
 
 
 class Defaults(NamedTuple):
-    """What lies under the profiles of a folder: its own defaults over those of the folders above."""
+    """The defaults of a folder, laid over those of the folders above."""
 
     document: Document
     digest: str

@@ -1,4 +1,4 @@
-"""A parsed document with its places: what the loader makes and validation judges. Untrusted."""
+"""A parsed document with its places. Its content is untrusted."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _HERE: Mapping[Path, str] = MappingProxyType({})
 class Document(NamedTuple):
     """One YAML document: JSON values only, and where each of them was written.
 
-    ``places`` holds the line and column (from 1) of a member's key, of a list's item, and under
-    ``()`` of the root mapping. What an alias or a merge key brought in has the place where it was
-    used, or none.
-    ``files`` names the file of a place that is not in that of ``source``: its defaults'.
+    ``places`` holds the line and column (from 1) of each member's key and each list's item, and
+    under ``()`` those of the root mapping. A value from an alias or a merge key has the place where it
+    was used, or none. ``files`` names the file of a place that is in another file than ``source``, such
+    as a file of defaults.
     ``template`` is the customer id as written in the template that made the document.
     """
 

@@ -1,8 +1,8 @@
 """Made-up data that cannot be anybody's, the same for the same seed on every machine. Home of Faker.
 
-Names and places are Faker's. Addresses of the net are below domains that are reserved for examples
-(RFC 2606, RFC 5737), phone numbers in the range that is reserved for fiction (555-0100 to 555-0199 of
-the North American plan): whoever they are sent to by mistake, it is nobody.
+Names and places come from Faker. E-mail and IP addresses are in the ranges that are reserved for
+examples (RFC 2606, RFC 5737), phone numbers in the range that is reserved for fiction (555-0100 to
+555-0199 of the North American plan). So a message that is sent by mistake reaches nobody.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _DOMAINS = ("example.com", "example.net", "example.org")
 
 @cache
 def version() -> str | None:
-    """Names Faker and its data; ``None`` where it is not installed."""
+    """Faker with its version; ``None`` if it is not installed."""
     from importlib.metadata import PackageNotFoundError, version
 
     try:
@@ -32,10 +32,10 @@ def version() -> str | None:
 
 
 def fake(name: str, seed: str) -> str | None:
-    """What a name such as ``first_name`` stands for, for a seed; ``None`` for an unknown name.
+    """The made-up text for a name such as ``first_name`` and a seed; ``None`` for an unknown name.
 
-    The same name gives the same text wherever it stands in a profile: an address is made of the very
-    first and last name that the profile has.
+    The same name gives the same text wherever it stands in a profile. An e-mail address is made of the
+    first and last name of the same seed.
     """
     make = _MAKERS.get(name)
     return None if make is None else make(seed)

@@ -1,9 +1,9 @@
-"""A profile file in canonical order and quoting, comments kept: what ``reconcile fmt`` writes.
+"""Formats a profile file for ``reconcile fmt``: canonical order and quoting, comments kept.
 
 ruamel.yaml (an extra) reads and writes the file with its comments. It ties a comment to what stands
-*before* it; since keys move here, comments are tied anew to the key that *follows* them. Nothing is
-believed: a result is given only if our own loader reads the same values from it, every comment is still
-there, and formatting it again changes nothing.
+*before* it; since keys move here, comments are tied anew to the key that *follows* them. A
+result is returned only if our own loader reads the same values from it, every comment is still there,
+and formatting it again changes nothing.
 """
 
 from __future__ import annotations
@@ -82,10 +82,12 @@ def _formatted(text: str, file: str, *, contract: Contract) -> str:
     try:
         documents = list(yaml.load_all(text))
         for document in documents:
-            _Arranging(contract).run(document)
+            _Formatter(contract).run(document)
         stream = StringIO()
         yaml.dump_all(documents, stream)
-    except Exception:  # ruamel's errors are no family; our own loader has read the file already
+    except (
+        Exception
+    ):  # ruamel's errors have no common base; our own loader has read the file already
         raise _not_safely(file, []) from None
     return stream.getvalue()
 
@@ -108,7 +110,7 @@ def _round_trip() -> Any:
 
 @cache
 def _text_only() -> Any:
-    """A resolver for which every plain scalar is text: what it means is our loader's business."""
+    """A resolver for which every plain scalar is text; only our loader decides about types."""
     from ruamel.yaml.nodes import ScalarNode
     from ruamel.yaml.resolver import VersionedResolver
     from ruamel.yaml.tag import Tag
@@ -127,8 +129,10 @@ def _text_only() -> Any:
 
 @dataclass
 class _Slot:
-    """A key of a map or an item of a list, with its comments. ``holder`` is ``None`` for what stands
-    before the first key of a document."""
+    """A key of a map or an item of a list, with its comments.
+
+    ``holder`` is ``None`` for the comments before the first key of a document.
+    """
 
     holder: Any
     key: Any
@@ -141,25 +145,25 @@ class _Slot:
     """Lines below it that belong to nothing further down."""
 
 
-class _Arranging:
+class _Formatter:
     """Takes the comments off a document, orders and quotes it, and puts them back."""
 
     def __init__(self, contract: Contract) -> None:
         self.contract = contract
         self.slots: list[_Slot] = []
         self.foot: list[str] = []
-        self._seen: list[Any] = []
+        self._handled: list[Any] = []
 
     def run(self, document: Any) -> None:
-        self.take(document)
+        self.take_comments(document)
         if hasattr(document, "items"):
             self.order(document, ())
         self.quote(document)
-        self.give(document)
+        self.put_comments(document)
 
-    # -- off --
+    # -- taking comments off --
 
-    def take(self, document: Any) -> None:
+    def take_comments(self, document: Any) -> None:
         self.slots = [_Slot(None, None, 0)]
         self._visit(document)
         last = self.slots[-1]
@@ -185,11 +189,11 @@ class _Arranging:
             for position, held in enumerate(comments.items.pop(key, None) or ()):
                 if position == 1:
                     self.slots[-1].before += self._lines(held)
-                elif _is_block(value):  # what stands at its head it holds itself
+                elif _is_block(value):  # it holds the comment at its head itself
                     self.slots[-1].after += self._lines([held] if position == 2 else ())
                 else:
                     self._read(held)
-            if _is_flow(value):  # what stands after it is held twice
+            if _is_flow(value):  # the comment after it is held twice
                 value.ca.comment = None
             self._visit(value)
         self._read(comments.end)
@@ -197,17 +201,20 @@ class _Arranging:
 
     def _lines(self, held: Any) -> Iterator[str]:
         for token in held or ():
-            if token is not None and not any(token is one for one in self._seen):
-                self._seen.append(token)
+            if token is not None and not any(token is one for one in self._handled):
+                self._handled.append(token)
                 yield from _below(token.value)
 
     def _read(self, held: Any) -> None:
-        """Comments as ruamel holds them: one that begins beside the present slot and goes on below, or a
-        list of lines below. Some are held twice."""
+        """Takes comments as ruamel holds them.
+
+        One begins beside the last slot and goes on below, or there is a list of lines below. ruamel holds
+        some of them twice.
+        """
         for token in held if isinstance(held, list) else [held]:
-            if token is None or any(token is one for one in self._seen):
+            if token is None or any(token is one for one in self._handled):
                 continue
-            self._seen.append(token)
+            self._handled.append(token)
             beside, _, rest = token.value.partition("\n")
             if isinstance(held, list):
                 indent = " " * token.start_mark.column
@@ -219,8 +226,10 @@ class _Arranging:
             self.slots[-1].after += _below(rest)
 
     def _settle(self) -> None:
-        """Gives the lines below the slot before to the present one, unless they are indented deeper.
-        What stands above the first key stays there: it is about the document."""
+        """Moves the lines below the last slot but one to the last one, unless they are indented deeper.
+
+        Comments above the first key stay there: they are about the document.
+        """
         last, present = self.slots[-2], self.slots[-1]
         if last.holder is None:
             return
@@ -230,7 +239,7 @@ class _Arranging:
         present.before += last.after[deeper:]
         del last.after[deeper:]
 
-    # -- in between --
+    # -- order and quotes --
 
     def order(self, node: Any, path: tuple[str, ...]) -> None:
         if _MERGE not in node:  # around a merge key, the order of keys has a meaning
@@ -258,7 +267,7 @@ class _Arranging:
     def quote(self, node: Any) -> None:
         if hasattr(node, "items"):
             for key in list(node):
-                value = node.pop(key)  # so that the key is written anew, in the same order
+                value = node.pop(key)  # so that the key is replaced, in the same order
                 node[key if key == _MERGE else self._spelled(key)] = self._spelled(value)
         elif isinstance(node, list):
             for index, value in enumerate(node):
@@ -287,9 +296,9 @@ class _Arranging:
             return PlainScalarString(str(value))
         return DoubleQuotedScalarString(str(value))
 
-    # -- on --
+    # -- putting comments back --
 
-    def give(self, document: Any) -> None:
+    def put_comments(self, document: Any) -> None:
         by_place = {
             (id(slot.holder), slot.key): slot for slot in self.slots if slot.holder is not None
         }
@@ -337,8 +346,10 @@ def _is_block(value: Any) -> bool:
 
 
 def _places(node: Any, column: int) -> Iterator[tuple[int, Any, int]]:
-    """Every key and item below a node, in the order in which they are written, and its column then. A
-    flow, `[a, b]`, is one place with its key."""
+    """Every key and item below a node with the column that it is written at, in that order.
+
+    A flow, `[a, b]`, is one place with its key.
+    """
     for key, value in _members(node):
         yield id(node), key, column
         if hasattr(value, "ca") and not isinstance(value, str) and not _is_flow(value):
@@ -350,7 +361,7 @@ def _below(rest: str) -> list[str]:
 
 
 def _column(line: str, blank: int) -> int:
-    """Where a comment begins; a blank line begins where it is told."""
+    """The column of a comment; ``blank`` for a blank line."""
     return len(line) - len(line.lstrip()) if line.strip() else blank
 
 
@@ -373,7 +384,7 @@ def _token(text: str, column: int) -> Any:
 
 
 def _read(text: str) -> Any:
-    """What our loader makes of a plain scalar; ``None`` also where it is no scalar at all."""
+    """The value that our loader reads from a plain scalar; ``None`` also if it is no scalar."""
     documents, _ = load_text(f"k: {text}\n".encode("utf-8", "surrogatepass"), "")
     return documents[0].value.get("k") if len(documents) == 1 else None
 

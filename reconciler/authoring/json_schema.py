@@ -1,10 +1,9 @@
 """Explains what a JSON Schema finds wrong with a value: profiles, the configuration, exports. Pure.
 
-Home of ``jsonschema``, ``jsonschema_rs`` and ``referencing``, which are imported on first use. The compiled
-validator gives the verdict in about a microsecond; only what it refuses goes through jsonschema,
-for the findings. Both enforce the same formats and patterns: the formats are ours, and jsonschema's
-``pattern`` asks the compiled engine (Python's ``$`` also matches before a last line break, and its
-``\\s`` is another set).
+Home of ``jsonschema``, ``jsonschema_rs`` and ``referencing``, which are imported on first use. The
+compiled validator gives the verdict in about a microsecond; jsonschema explains only what it refused.
+Both enforce the same formats and patterns: the formats are ours, and jsonschema's ``pattern`` asks the
+compiled engine (Python's ``$`` also matches before a last line break, and its ``\\s`` is another set).
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from reconciler.errors import Diagnostic, Message, error
 def validate_value(
     document: Document, schema: Mapping[str, Any], *, prefix: str
 ) -> list[Diagnostic]:
-    """What a JSON Schema (2020-12) finds wrong with a document, in the order of places.
+    """The findings of a JSON Schema (2020-12) about a document, in the order of places.
 
     The rules are ``<prefix>/unknown-field``, ``/type``, ``/value`` and ``/missing-field``. A schema
     with ``"writeOnly": true`` marks a value that is never quoted. No reference leaves the schema.
@@ -82,8 +81,10 @@ _FORMATS: dict[str, Callable[[object], bool]] = {
 
 
 def verdict_of(schema: Mapping[str, Any]) -> Callable[[Any], bool]:
-    """The verdict of a JSON Schema (2020-12) on values, compiled once. What cannot be JSON (keys that
-    are not text, say) is refused."""
+    """The verdict of a JSON Schema (2020-12) on values, compiled once.
+
+    Values that cannot be JSON, such as maps whose keys are not text, are refused.
+    """
     import jsonschema_rs
 
     is_valid = jsonschema_rs.Draft202012Validator(
@@ -106,7 +107,7 @@ def _matches(pattern: str) -> Callable[[Any], bool]:
 
 @cache
 def _explaining() -> Callable[[Mapping[str, Any]], Any]:
-    """Makes jsonschema validators that fetch nothing and judge as the compiled ones do."""
+    """A maker of jsonschema validators that fetch nothing and judge as the compiled ones do."""
     from jsonschema import Draft202012Validator, FormatChecker, ValidationError, validators
     from referencing import Registry
 
@@ -140,7 +141,7 @@ def _repeated(items: Sequence[Any]) -> str | None:
 
 
 def _tame(value: Any) -> Any:
-    """The same value for a verdict, without the numbers that jsonschema cannot write or compare."""
+    """The same value to jsonschema, without numbers that it cannot write or compare."""
     match value:
         case Mapping():
             return {str(key): _tame(item) for key, item in value.items()}
@@ -169,10 +170,10 @@ class Violation(NamedTuple):
     instance: Any
     name: str = ""
     of_key: bool = False
-    """It is the key at the end of the path that is wrong, not what stands under it."""
+    """The key at the end of the path is wrong, not the value under it."""
 
 
-# Of several findings about one value, the one that says most comes first.
+# Of several violations by one value, the one that says most comes first.
 _MOST_TELLING = {
     keyword: rank
     for rank, keyword in enumerate(
@@ -183,7 +184,7 @@ _KINDS = {"additionalProperties": "unknown-field", "required": "missing-field", 
 
 
 def violations(value: Any, schema: Mapping[str, Any]) -> list[Violation]:
-    """All that the schema finds wrong, once for each place and member."""
+    """All violations of a schema, one for each place and member."""
     problems = _explaining()(schema).iter_errors(_tame(value))
     ordered = sorted(
         (violation for problem in problems for violation in _violations_of(problem)),
@@ -298,7 +299,7 @@ _WRITE_AS = {
 def _explained(
     keyword: str, required: Any, *, instance: Any, schema: Mapping[str, Any]
 ) -> tuple[str | Message, str | Message]:
-    """What a failed keyword means for its value, and what to do."""
+    """Message and hint for a keyword that a value fails."""
     about = str(schema.get("description", ""))
     shown = "this value" if schema.get("writeOnly") else quote(instance)
     match keyword:

@@ -26,8 +26,8 @@ class Loaded(NamedTuple):
 def load_text(data: bytes, file: str) -> tuple[list[Document], list[Diagnostic]]:
     """The documents of one file and all that is wrong with it.
 
-    Documents are returned although there are errors where their values still stand for what was
-    written, so that validation can add its findings; none of it may be planned from.
+    Some documents are returned in spite of errors, so that validation can add its findings. Nothing may
+    be planned from a file with errors.
 
     Raises ReconcileError when PyYAML lacks libyaml.
     """
@@ -37,7 +37,7 @@ def load_text(data: bytes, file: str) -> tuple[list[Document], list[Diagnostic]]
 
 
 def load_quickly(data: bytes, file: str) -> tuple[list[Document], list[Diagnostic]]:
-    """The same, without the places of list items where nothing is wrong with the file."""
+    """As `load_text`, but a file without findings may lack the places of list items."""
     from reconciler.authoring.yaml_fast import read
     from reconciler.authoring.yaml_scalars import visible_text
 

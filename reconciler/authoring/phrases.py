@@ -15,7 +15,7 @@ MOST_EXACT = 10**18
 
 
 def did_you_mean(text: str, known: Iterable[str]) -> str | None:
-    """The known name that somebody most likely meant; case, dashes and camel case aside."""
+    """The known name that is most like a text; case, dashes and camel case aside."""
     if len(text) > _LONGEST_QUOTE:
         return None
     from difflib import get_close_matches  # here, since only a mistake needs it

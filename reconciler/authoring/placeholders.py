@@ -19,7 +19,7 @@ from reconciler.values import Json, Scalar, digest
 needs_expansion = re.compile(
     rb"for_each|\$\{|\{(?:index|item|run|worker|fake)[}.:]", re.ASCII
 ).search
-"""Whether a file may hold a template or a placeholder. Most hold neither."""
+"""Finds a sign of a template or a placeholder in a file. Most files have neither."""
 
 _PLACEHOLDER = re.compile(
     r"""
@@ -33,7 +33,7 @@ _PADDED = re.compile(r"0[1-9]").fullmatch
 _NAMES = ("index", "item", "run", "worker", "fake")
 
 Fake: TypeAlias = Callable[[str, str], "str | None"]
-"""Makes up what a name stands for, the same for the same seed; ``None`` for an unknown name."""
+"""Makes up the text for a name and a seed; ``None`` for an unknown name."""
 
 
 def _nothing() -> None:
@@ -41,22 +41,22 @@ def _nothing() -> None:
 
 
 class PlaceholderValues(NamedTuple):
-    """What placeholders stand for, besides what their document says."""
+    """The values that placeholders stand for, apart from those in their document."""
 
     variables: Mapping[str, Scalar] = {}
-    """``${var.NAME}``: of the configuration."""
+    """``${var.NAME}``: the variables of the configuration."""
     environ: Mapping[str, str] = {}
-    """``${env.NAME}``: only those that begin with the prefix."""
+    """``${env.NAME}``: the environment, of which only names with the prefix may be used."""
     prefix: str | None = None
-    """What variables of the environment must begin with to be used; without it none are."""
+    """The beginning of the environment variables that may be used; ``None`` allows none."""
     run: str | None = None
     worker: str = "main"
     seed: str = ""
     fakes: Callable[[], str | None] = _nothing
-    """Names what makes data up, with its version; ``None`` where it is not installed."""
+    """The library that makes data up, with its version; ``None`` if it is not installed."""
 
     def digest_of(self, name: str) -> str:
-        """What a source (``var.tier``, ``run``) is now; ``""`` where it is not defined."""
+        """The digest of the value of a source (``var.tier``, ``run``); ``""`` if it has none."""
         kind, _, rest = name.partition(".")
         value: Scalar | None = {
             "var": self.variables.get(rest),
@@ -70,7 +70,7 @@ class PlaceholderValues(NamedTuple):
 
 
 class Filling:
-    """The filling of one document's placeholders."""
+    """Fills in the placeholders of one document, and collects findings and sources."""
 
     def __init__(
         self,
@@ -108,8 +108,10 @@ class Filling:
         return value
 
     def _text(self, text: str, path: Path) -> Scalar:
-        """A text with its placeholders filled in. One that is nothing but a placeholder for a member of
-        the list or a variable takes over its type as well."""
+        """A text with its placeholders filled in.
+
+        A text that is nothing but one placeholder becomes its value, with its type.
+        """
         only = _PLACEHOLDER.fullmatch(text)
         if only is not None:
             return self._value_of(only, path)
@@ -225,7 +227,7 @@ class Filling:
         return invented or ""
 
     def _identity(self) -> str:
-        """Names the profile, the same in every run."""
+        """The identifier of the profile, the same in every run and worker."""
         if self._address is None:
             value = self._document.value
             name = value.get("customer_user_id") or value.get("profile_id")
@@ -305,12 +307,12 @@ def _written(value: Scalar) -> str:
 
 
 def escaped(text: str) -> str:
-    """What stands for a text where placeholders are filled in."""
+    """A text that becomes this text when placeholders are filled in."""
     return _PLACEHOLDER.sub(_escaped, text) if "{" in text else text
 
 
 def _escaped(match: re.Match[str]) -> str:
-    """What stands for a text that would otherwise be a placeholder."""
+    """The escaped form of a match that would be a placeholder."""
     if match["variable"] is not None:
         return f"${match.group()}"
     name = match["name"] or match["escaped"]

@@ -1,8 +1,8 @@
-"""The guard: what looks like a real person's data in files that are in git. Pure.
+"""The guard: reports values that look like a real person's data. Pure.
 
-An address of the net counts as nobody's below the domains that are reserved for examples and tests
-(RFC 2606, RFC 6761) and those that are configured; a phone number in the ranges that regulators keep
-for fiction. A document that may hold more says why: ``meta.contains_personal_data``.
+An e-mail address is fine below the domains that are reserved for examples and tests (RFC 2606,
+RFC 6761) and below configured ones. A phone number is fine in the ranges that regulators reserve for
+fiction. A document may hold other data if it says why in ``meta.contains_personal_data``.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _NUMBER = re.compile(r"\+[0-9][0-9 ().\-/]{6,22}[0-9]").fullmatch
 _PUNCTUATION = str.maketrans("", "", " ().-/")
 
 
-# Compiled on first use: a plan of files that did not change looks at none of their text.
+# Compiled on first use: a plan of unchanged files reads no text.
 @cache
 def _addresses() -> Callable[[str], Iterator[re.Match[str]]]:
     return re.compile(_ADDRESS).finditer
@@ -54,7 +54,7 @@ _PHONE: Path = ("phone_number",)
 
 
 class Level(StrEnum):
-    """How the guard speaks."""
+    """Whether the guard reports nothing, warnings or errors."""
 
     OFF = "off"
     WARN = "warn"
@@ -62,17 +62,17 @@ class Level(StrEnum):
 
 
 class Guard(NamedTuple):
-    """How the guard is set."""
+    """The settings of the guard."""
 
     level: Level = Level.WARN
     domains: tuple[str, ...] = ()
-    """Besides the reserved ones: these, and all below them."""
+    """Domains that are fine besides the reserved ones, with all below them."""
 
 
 def personal_data_findings(
     document: Document, contract: Contract, *, guard: Guard
 ) -> Iterator[Diagnostic]:
-    """What looks like a real person's in a document: addresses and phone numbers."""
+    """A finding for each e-mail address and phone number that may be a real person's."""
     if guard.level is Level.OFF:
         return
     value = document.value
@@ -85,7 +85,7 @@ def personal_data_findings(
     if isinstance(meta, dict) and meta.get("contains_personal_data"):
         return
     for path, text in _texts(value):
-        # Most texts are neither: this is looked at for every text of every profile.
+        # Runs for every text of every profile, and most are neither an address nor a number.
         if "@" not in text and path != _PHONE and not text.startswith("+"):
             continue
         suspicion = _suspicion(path, text, guard=guard)

@@ -28,7 +28,7 @@ class ExpandedFile(NamedTuple):
     documents: list[Document]
     findings: list[Diagnostic]
     sources: Mapping[str, str] | None
-    """Digests of what the placeholders stood for, by name; ``None`` if the file has neither defaults,
+    """Digests of the values that placeholders stood for, by name; ``None`` if the file has neither defaults,
     templates nor placeholders."""
 
 
@@ -56,7 +56,7 @@ def rendered_documents(
     display: Callable[[Path], str],
     names: Container[str] | None = None,
 ) -> tuple[list[Document], list[Diagnostic]]:
-    """The documents that the files below a root stand for, and what is wrong with them.
+    """The documents that the files below a root stand for, and all findings of reading them.
 
     ``names`` restricts them to some files, by their names in messages. Places are exact; nothing is
     validated, and nothing comes from an index.

@@ -28,7 +28,7 @@ class Expanded(NamedTuple):
     documents: list[Document]
     findings: list[Diagnostic]
     sources: dict[str, str]
-    """Digests of what placeholders stood for, by name."""
+    """Digests of the values that placeholders stood for, by name."""
 
 
 def expand(

@@ -1,4 +1,4 @@
-"""Documents → diagnostics: everything that is wrong with profile files, all at once. Pure."""
+"""The rules of profiles: documents → all findings about them at once. Pure."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ class _Checker:
                 findings += _lifetime(meta, document)
         return findings
 
-    # -- what the schema findings, in the words of a profile --
+    # -- violations of the schema, in the words of a profile --
 
     def diagnostic(self, violation: Violation, document: Document) -> Diagnostic:
         path = violation.path
@@ -243,12 +243,12 @@ class _Checker:
             hint = "Shorten it."
         return "attribute/value", Message.of(place_name(path), " ", message), hint
 
-    # -- what a schema cannot say --
+    # -- rules that a schema cannot express --
 
     def _attributes(self, content: Any, document: Document) -> list[Diagnostic]:
         contract = self.contract
         if type(content) is dict and len(content) <= contract.max_attributes:
-            # The schema has seen to everything but characters that count as more than one.
+            # The schema has checked everything but characters that count as more than one.
             texts = [raw for raw in content.values() if type(raw) is str]
             if "".join(texts).isascii():
                 return []
@@ -407,7 +407,7 @@ def _identifiers_without_analytics(
 
 
 def _attributes_of(content: Any) -> Iterator[tuple[str, Any, Path]]:
-    """Key, value and place of each custom attribute; what has not the right shape is left out."""
+    """Key, value and place of each custom attribute. Items of another shape are left out."""
     if isinstance(content, dict):
         for key, raw in content.items():
             yield key, raw, (key,)

@@ -1,7 +1,7 @@
 """Folders and files: the walk over a profiles folder, and the bytes of a file with its stamp.
 
-A file that cannot be read is an error and never looks like an absent one. What is in a file is not
-known here, so that nothing is imported for files that nobody needs to look into.
+A file that cannot be read is an error and never looks like an absent one. This module does not look
+into files, so walking over unchanged files imports no parser.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import stat
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 from reconciler.errors import Diagnostic, Severity, Source, error
 
@@ -22,13 +22,22 @@ TOO_LARGE = f"the file has more than {MAX_FILE // 2**20} MiB"
 
 _ENDINGS = (".yaml", ".yml")
 DEFAULTS = "_defaults.yaml"
-"""The file that lies under all profiles of its folder, and so is no profile file itself."""
+"""The file with the defaults of its folder; it is no profile file."""
 _OTHER_DEFAULTS = "_defaults.yml"
 
 
-Stamp: TypeAlias = tuple[int, int, int, int]
-"""Size, time of change and of status change in nanoseconds, inode: what tells a file from another."""
-STAMP = 4
+class Stamp(NamedTuple):
+    """Numbers of a file that change when its content does."""
+
+    size: int
+    modified: int
+    """Nanoseconds since the epoch."""
+    changed: int
+    """When its status changed, in nanoseconds since the epoch."""
+    inode: int
+
+
+STAMP = len(Stamp._fields)
 """Numbers of a stamp."""
 
 
@@ -46,8 +55,8 @@ def read_file(path: str, name: str) -> tuple[bytes, Stamp] | Diagnostic:
 def files_below(
     root: Path, *, display: Callable[[Path], str] | None = None
 ) -> tuple[list[tuple[Path, str]], list[Diagnostic]]:
-    """The files that profiles are made of, defaults too, each with its name in messages, and what is
-    wrong with others."""
+    """The profile files below a root and their defaults, each with its name in messages; and the findings
+    about files that cannot be read."""
     walk = Walk(root, display)
     files = [(Path(path), name) for _, path, name in walk.files()]
     files += [(Path(path), walk.name(path)) for path in walk.defaults]
@@ -55,7 +64,7 @@ def files_below(
 
 
 class _Unusable(Exception):
-    """A file that cannot be read: rule, message and hint of the diagnostic."""
+    """A file cannot be read; carries rule, message and hint of the diagnostic."""
 
     def __init__(self, rule: str, message: str, *, hint: str) -> None:
         super().__init__(message)
@@ -106,7 +115,7 @@ def _read(path: str) -> tuple[bytes, Stamp]:
             while size <= MAX_FILE and (chunk := os.read(fd, chunk_size)):
                 chunks.append(chunk)
                 size += len(chunk)
-                if size == status.st_size:  # and what is added from now on, changes the stamp
+                if size == status.st_size:  # what is added from now on changes the stamp
                     break
     except OSError as problem:
         raise _unreadable(problem, "file") from None
@@ -118,20 +127,21 @@ def _read(path: str) -> tuple[bytes, Stamp]:
 
 
 def _stamp(status: os.stat_result) -> Stamp:
-    return (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino & _SIGNED)
+    return Stamp(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino & _SIGNED)
 
 
 _SIGNED = 2**63 - 1
 
 
 class Listing(NamedTuple):
-    """The profile files in one folder, in no particular order, and their stamps one after another."""
+    """The profile files in one folder, in no particular order, with their stamps."""
 
     folder: str
     prefix: str
-    """Of the names of its files in messages."""
+    """Stands before the names of its files in messages."""
     names: list[str]
     stamps: array[int]
+    """The numbers of all stamps, one file after another."""
     links: dict[str, str]
     """The real paths of files that are links."""
 
@@ -139,7 +149,7 @@ class Listing(NamedTuple):
         return os.path.join(self.folder, self.names[index])
 
     def opened(self, index: int) -> str:
-        """What is to be opened."""
+        """The path to open: the real one of a link."""
         return self.links.get(self.names[index]) or self.path(index)
 
     def shown(self, index: int) -> str:
@@ -165,17 +175,17 @@ def _readable(name: str) -> str:
 
 
 class Walk:
-    """The files to read below a root, folder by folder, and what is wrong on the way."""
+    """A walk over the files below a root, folder by folder, and the findings on the way."""
 
     def __init__(self, root: Path, display: Callable[[Path], str] | None = None) -> None:
         self._root = str(root)
         self._display = display
         self.diagnostics: list[Diagnostic] = []
         self.defaults: list[str] = []
-        """The files that lie under the profiles, as far as it has come."""
+        """The files of defaults, as far as the walk has come."""
 
     def listings(self) -> Iterator[Listing]:
-        """Folders that hold files to read; to be gone through once."""
+        """The folders that hold files to read. May be iterated once."""
         root = self._root
         try:
             status = os.stat(root)
@@ -213,8 +223,8 @@ class Walk:
             self._unusable(root, _not_regular(status.st_mode))
 
     def files(self) -> list[tuple[list[str], str, str]]:
-        """The files in the order of their paths: the parts of each, what is to be opened, and its name in
-        messages; to be asked for once."""
+        """The files in the order of their paths: the parts of each path, the path to open, and the name in
+        messages. May be called once."""
         return sorted(
             (listing.path(at).split(os.sep), listing.opened(at), listing.shown(at))
             for listing in self.listings()
@@ -238,7 +248,7 @@ class Walk:
     def _listing(
         self, folder: str, entries: Iterable[os.DirEntry[str]], *, folders: list[str], inside: str
     ) -> Listing:
-        """One folder; those within it are added to ``folders``."""
+        """The listing of one folder. The folders in it are added to ``folders``."""
         names: list[str] = []
         stamps = array("q")
         links: dict[str, str] = {}
@@ -307,7 +317,7 @@ class Walk:
     def _link(
         self, path: str, inside: str, *, is_profile: bool
     ) -> tuple[str, os.stat_result] | None:
-        """The real path and status of the file that a link names, unless it is not to be read."""
+        """The real path and status of the file that a link leads to; ``None`` if it is not read."""
         try:
             status = os.stat(path)
         except OSError as problem:
@@ -344,7 +354,7 @@ class Walk:
         return real, status
 
     def name(self, path: str) -> str:
-        """What a file or folder is called in messages."""
+        """The name of a file or folder in messages."""
         return _readable(self._display(Path(path)) if self._display else Path(path).as_posix())
 
     def _unusable(self, path: str, problem: _Unusable) -> None:

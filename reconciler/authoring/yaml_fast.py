@@ -2,8 +2,8 @@
 
 It reads block mappings, and lists of scalars that stand on one line each, with one regular expression,
 in about a fifth of the time that libyaml's events take. It returns the documents that the strict
-reader returns for the same text, or ``None``; a text with any finding gets ``None``. Nothing else of
-this program depends on how it works.
+reader returns for the same text, or ``None``; a text with any finding gets ``None``. No other module
+depends on how it works.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from reconciler.errors import Source
 from reconciler.values import Json
 
 _LONGEST = 16_000
-"""Characters of a document. So it has neither too many nodes nor a scalar that is too long."""
+"""Characters of a document. Shorter ones have neither too many nodes nor too long a scalar."""
 _MOST_LAYOUTS = 4096
 """Layouts that are remembered."""
 
@@ -136,7 +136,7 @@ class _Layout(NamedTuple):
 
 
 class _LowerPlaces(Mapping[Path, Place]):
-    """The places of a layout, for a document that begins so many lines further down."""
+    """The places of a layout, for a document that begins further down in its file."""
 
     __slots__ = ("_lines", "_places")
 
@@ -178,7 +178,7 @@ class _Open(NamedTuple):
 
 _ITEM_HEAD = "-"
 _AFTER_ITEM = 100
-"""Deeper than any line: what is below an item is part of it, and not plain."""
+"""Deeper than any line: nothing can be below an item of a plain list."""
 
 
 class _LayoutBuilder:
@@ -196,7 +196,7 @@ class _LayoutBuilder:
         """Of the last key."""
 
     def add(self, row: int, head: str) -> bool:
-        """Takes the next line with a key or a dash; whether it is plain."""
+        """Adds the next line with a key or a dash. Returns whether it is plain."""
         key = head.lstrip(" ")
         indent = len(head) - len(key)
         is_item = key == _ITEM_HEAD
@@ -229,7 +229,7 @@ class _LayoutBuilder:
         self._all.append(opened)
 
     def _close(self, indent: int, *, is_item: bool) -> bool:
-        """Ends what is deeper than a line; whether the line goes on with what is open then."""
+        """Ends the containers that are deeper than a line. Returns whether the line fits the rest."""
         stack = self._stack
         while indent < stack[-1].indent:
             stack.pop()
@@ -273,7 +273,7 @@ _NO_LETTER = frozenset(first for first in LOOK_CLOSER if not first.isalpha()) | 
 
 
 def _scalar(raw: str) -> Any:
-    """What a value is as it stands in its line, or `_REFUSED`."""
+    """The value of a scalar or a list as it stands in its line, or `_REFUSED`."""
     first = raw[:1]
     if first in _QUOTES:
         return raw[1:-1]
@@ -282,7 +282,7 @@ def _scalar(raw: str) -> Any:
 
 
 def _typed(text: str) -> Any:
-    """What a scalar is that may be more than text, or a list of such; or `_REFUSED`."""
+    """The value of a scalar that may be more than text, or of a list; or `_REFUSED`."""
     if text in WORDS:
         return WORDS[text]
     if text[0] == "[":

@@ -1,4 +1,4 @@
-"""What the strict YAML reader finds wrong with a file, in a person's words. Pure."""
+"""The findings of the strict YAML reader about a file, in a person's words. Pure."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Stop(Exception):
 
 
 class YamlFindings:
-    """Collects what is wrong with one file."""
+    """Collects the findings about one file."""
 
     def __init__(self, file: str) -> None:
         self.file = file
@@ -272,7 +272,7 @@ class YamlFindings:
 
 
 def explain_syntax(problem: str) -> tuple[str, str] | None:
-    """Message and hint for what libyaml says; ``None`` for what it hardly ever says."""
+    """Message and hint for a message of libyaml; ``None`` for a rare one."""
     return _SYNTAX.get(problem)
 
 
@@ -356,7 +356,7 @@ def _named(character: str) -> str:
 
 
 def _utf_16_or_32(data: bytes) -> str:
-    """The name of the encoding that the first bytes give away, or nothing."""
+    """The name of the encoding that the first bytes suggest, or nothing."""
     head = data[:4]
     if head in (b"\xff\xfe\0\0", b"\0\0\xfe\xff"):
         return "UTF-32"

@@ -1,8 +1,8 @@
-"""One file, from libyaml's events: strict YAML, with a place for everything. Home of PyYAML.
+"""The strict YAML reader: documents with exact places from libyaml's events. Home of PyYAML.
 
-Scalars are JSON's, whatever YAML would make of them. Values are built from the events with a
-stack of our own, so that nothing here recurses and every bound (depth, nodes with aliases expanded,
-length) is checked before memory or time is spent. Whatever is wrong with a file is a diagnostic.
+Scalars are read as JSON reads them, not as YAML does. Values are built from the events with a stack
+of our own, so nothing here recurses, and every bound (depth, nodes with aliases expanded, length) is
+checked before memory or time is spent. Every problem of a file is a diagnostic.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def read_events(data: bytes, file: str) -> tuple[list[Document], list[Diagnostic
 
 
 def comments_of(text: str) -> list[str]:
-    """The comments of YAML that parses, in their order: what stands between its tokens."""
+    """The comments of YAML that parses, in their order: they stand between its tokens."""
     parser = CParser(text.encode("utf-8", "surrogatepass"))
     comments: list[str] = []
     place = 0
@@ -169,7 +169,7 @@ class _Reading:
                 depth -= 1
 
     def _document(self, root: Any, get_event: Callable[[], Any], *, place: Place) -> None:
-        """Build one document. This is the loop that the speed of everything rests on."""
+        """Builds one document. Long, since this loop decides how fast files are read."""
         data, findings = self.data, self.findings
         # Whether there may be anchors, tags, escapes or long scalars at all; mostly not.
         unusual = len(data) > MAX_SCALAR or any(mark in data for mark in (b"&", b"!", b"\\"))
@@ -342,7 +342,7 @@ class _Reading:
         return text
 
     def _plain(self, text: str, event: Any) -> Json:
-        """What a plain scalar is that may be more than text."""
+        """The value of a plain scalar that may be more than text."""
         if text in WORDS:
             return WORDS[text]
         if is_number(text):
@@ -375,7 +375,7 @@ class _Reading:
         path: documents.Path,
         places: dict[documents.Path, Place],
     ) -> None:
-        """Bring the mappings under `<<` into ``node``: its own keys win, then the earlier one's."""
+        """Brings the mappings under `<<` into ``node``: its own keys win, then the earlier one's."""
         sources = [merged] if isinstance(merged, dict) else merged
         if not isinstance(sources, list) or not all(isinstance(item, dict) for item in sources):
             self.findings.merge(place)
@@ -412,7 +412,7 @@ def _start(event: Any) -> Place:
 
 
 def _measure(item: Node) -> tuple[int, int]:
-    """How many nodes a finished value has, keys included, and how many levels of collections."""
+    """The number of nodes of a finished value, keys included, and of its levels of collections."""
     size, height = 0, 0
     level: list[Any] = [item]
     while level:

@@ -1,6 +1,6 @@
-"""Plain scalars of YAML, and the characters that no file may hold, since they do not show. Pure.
+"""Plain scalars of YAML, and the invisible characters that no file may hold. Pure.
 
-Scalars are JSON's, whatever YAML would make of them.
+Scalars are read as JSON reads them, not as YAML does.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ WORDS: dict[str, bool | None] = {"": None, "~": None, "null": None, "true": True
 is_number = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?").fullmatch
 
 LOOK_CLOSER = frozenset(["", *"~-+.0123456789nNtTfFyYoO=<"])
-"""With one of these begins every plain scalar that is not text, here or for another tool."""
+"""The first characters of all plain scalars that are not text, here or for another tool."""
 
 _OTHER_WORDS = frozenset(
     [
@@ -44,7 +44,7 @@ def is_ambiguous(text: str) -> bool:
 
 
 def json_number(text: str) -> int | float | None:
-    """JSON's number, or ``None`` where no float comes near it. There is one zero."""
+    """The number of a text in JSON's form; ``None`` if no float comes near it. -0 is 0."""
     value = float(text)
     if value in (float("inf"), float("-inf")):
         return None
@@ -78,12 +78,12 @@ _VISIBLE = bytes([ord("\n"), *range(ord(" "), ord("~") + 1)])
 
 
 def is_visible(text: str) -> bool:
-    """Whether nothing in a text hides, or changes how the text around it reads."""
+    """Whether a text holds no character that hides or changes how the text around it reads."""
     return _PERHAPS(text) is None or INVISIBLE.search(text) is None
 
 
 def visible_text(data: bytes) -> str | None:
-    """The text of a file; ``None`` where it is not UTF-8, or something in it is invisible."""
+    """The text of a file; ``None`` if it is not UTF-8 or holds an invisible character."""
     try:
         text = data.decode("utf-8")
         # Nearly all characters are ASCII and visible, and taken out at once; the rest is searched.

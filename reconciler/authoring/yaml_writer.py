@@ -16,10 +16,10 @@ _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_./-]*(?: [A-Za-z0-9_./-]+)*").fullmatch
 
 
 def profile_yaml(document: Document, shown: Callable[[Path, Json], Json] = lambda _, x: x) -> str:
-    """A document as a profile file has it, ended by a newline. A comment says of what is not written in
-    its file where it is. The same document always gives the same bytes.
+    """A document as the text of a profile file, which ends with a newline.
 
-    ``shown`` may put something in the place of a value.
+    A comment gives the place of each value that comes from another file. The same document always gives
+    the same bytes. ``shown`` may replace values.
     """
     name = f"  {document.template}" if document.template else ""
     lines = [f"# {document.source.file}:{document.source.line}{name}"]
@@ -60,7 +60,7 @@ def _scalar(value: Any) -> str:
 
 
 def _spelled(value: Any) -> str:
-    """A scalar, or a key: in keys nothing is filled in."""
+    """A scalar or a key as YAML. Placeholders are not escaped, since keys have none."""
     if isinstance(value, str) and _PLAIN(value) and not is_odd(value):
         return value
     return json.dumps(value, ensure_ascii=False)

@@ -35,7 +35,7 @@ _NO_FINDINGS = encode_findings([])
 _FEW_CHANGED = 10_000
 """Changed files for which looking for conflicts of each takes less time than going through all profiles."""
 _PROFILES_AT_ONCE = 500
-_UNTRUSTED: Stamp = (-1, 0, 0, 0)
+_UNTRUSTED = Stamp(-1, 0, 0, 0)
 """The stamp of a file that has to be read again."""
 
 
@@ -272,7 +272,7 @@ class _Update:
                 stamp = result.stamp
             else:
                 stamp = result
-            if stamp is None or max(stamp[1], stamp[2]) >= self._trusted_before:
+            if stamp is None or max(stamp.modified, stamp.changed) >= self._trusted_before:
                 stamp = _UNTRUSTED
             folder.listing.set_stamp(position, stamp)
             folder.open -= 1

@@ -1,8 +1,8 @@
 """Personal values → tags, below every writer. Pure.
 
-What is printed, written beside a plan or logged passes here first when masking is asked for; what is
-saved to be applied does not. Equal values have the same tag, ``(personal #1)``, so that a reader still
-sees *that* something changed and what equals what.
+With masking on, everything that is printed, written beside a plan or logged passes here first. Data
+that is saved to be applied does not. Equal values get the same tag, ``(personal #1)``, so a reader
+still sees that a value changed and which values are equal.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Mask:
 
     @property
     def kind(self) -> str:
-        """What is masked, as the configuration calls it."""
+        """The kind of values that are masked, as the configuration calls it."""
         return PERSONAL
 
     def hides(self, path: FieldPath) -> bool:
@@ -48,7 +48,7 @@ class Mask:
         return path not in self.contract.fields or self.contract.fields[path].personal
 
     def value(self, path: FieldPath, value: Scalar | None) -> Scalar | None:
-        """A value of a field, or its tag. ``None`` stays: that nothing is there is no personal value."""
+        """A value of a field, or its tag. ``None`` stays: an absent value is not personal."""
         return value if value is None or not self.hides(path) else self._tag(value)
 
     def _tag(self, value: Scalar) -> Tag:
@@ -61,10 +61,10 @@ class Mask:
     # --- plans -------------------------------------------------------------------------------
 
     def plan(self, plan: Plan) -> Plan:
-        """A plan to be shown: it has the digest and the totals of the real one."""
+        """The masked plan. It has the digest and the totals of the real one."""
         totals = Totals(plan.summary, plan.digest)
         masked = replace(plan, changes=_Masked(plan.changes, self.change), totals=totals)
-        for _ in masked.changes:  # so that tags are numbered in the plan's order in every format
+        for _ in masked.changes:  # numbers the tags in the plan's order, whatever the format
             pass
         return masked
 
@@ -103,7 +103,7 @@ class Mask:
     def _member(self, path: FieldPath, value: Any) -> Json:
         return value if value in (None, "") else self.value(path, value)
 
-    # --- what is known, and what was seen ----------------------------------------------------
+    # --- records and drift ----------------------------------------------------
 
     def drift(self, drift: Drift) -> Drift:
         return drift._replace(fields=tuple(self.field(item) for item in drift.fields))
@@ -134,9 +134,9 @@ class Mask:
         )
 
     def text(self, text: str) -> str:
-        """Text that may repeat values tagged before: they are replaced wherever they stand alone.
+        """Text with tags instead of the values that were tagged before, wherever one stands alone.
 
-        Very short ones only in quotes, since they are also parts of words.
+        Very short values are replaced only in quotes, since they are also parts of words.
         """
         lowered = text.casefold()
         for spelled in sorted(self._tags, key=len, reverse=True):
@@ -164,7 +164,7 @@ class Mask:
         )
 
     def error(self, problem: ReconcileError) -> None:
-        """Masks a failure, in place, since it is on its way."""
+        """Masks a failure in place, since it is being raised."""
         problem.message = self.text(self._without(problem.values, problem.message))
         problem.values = ()
         problem.hint = self.text(problem.hint)
