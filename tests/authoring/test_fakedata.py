@@ -48,7 +48,7 @@ def test_every_kind_can_be_an_attribute(name: str, contract: Contract) -> None:
         assert [*personal_data_findings(document, contract, guard=Guard())] == []
 
 
-def test_profiles_made_up_are_valid_and_nobodys(contract: Contract) -> None:
+def test_made_up_profiles_are_valid_and_cannot_be_a_real_person(contract: Contract) -> None:
     for seed in SEEDS:
         value = {
             name: fake(name, seed) for name in ("first_name", "email", "phone_number", "birthday")

@@ -121,7 +121,7 @@ def test_a_key_has_one_spelling_too(contract: Contract) -> None:
     )
 
 
-def test_a_block_keeps_its_lines_and_what_stands_at_its_head(contract: Contract) -> None:
+def test_a_block_keeps_its_lines_and_the_comment_at_its_head(contract: Contract) -> None:
     text = (
         "first_name: |  # two lines\n  a: b\n  # no comment\n# about the id\ncustomer_user_id: x\n"
     )
@@ -153,7 +153,7 @@ def test_anchors_and_merges_keep_their_meaning(contract: Contract) -> None:
     assert [document.value for document in before] == [document.value for document in after]
 
 
-def test_what_cannot_be_kept_is_refused_rather_than_lost(contract: Contract) -> None:
+def test_a_comment_that_cannot_be_kept_is_refused_rather_than_lost(contract: Contract) -> None:
     text = "customer_user_id: x\ncustom_attributes: {b: 1, # inside\n  a: 2}\n"
     with pytest.raises(InputError) as caught:
         formatted(text, contract)
@@ -237,7 +237,7 @@ class Writer:
 
 
 @pytest.mark.parametrize("seed", range(150))
-def test_comments_stay_with_what_they_are_about(contract: Contract, seed: int) -> None:
+def test_comments_stay_with_their_keys(contract: Contract, seed: int) -> None:
     writer = Writer(seed)
     text = "---\n".join(writer.document() for _ in range(1 + seed % 3))
     result = formatted(text, contract)

@@ -57,8 +57,8 @@ def test_both_engines_read_a_pattern_alike_for_every_character(pattern: str) -> 
 
 def test_a_value_that_is_write_only_is_not_quoted() -> None:
     schema = {"properties": {"key": {"pattern": "^[a-z]+$", "writeOnly": True}}}
-    [found] = validate_value(document({"key": "HUNTER2"}), schema, prefix="config")
-    assert "HUNTER2" not in found.message + found.hint
+    [finding] = validate_value(document({"key": "HUNTER2"}), schema, prefix="config")
+    assert "HUNTER2" not in finding.message + finding.hint
 
 
 def test_references_leave_no_schema(tmp_path: Any) -> None:

@@ -28,7 +28,7 @@ def test_a_configuration_is_one_document() -> None:
         ("a: \u200b\n", True),
     ],
 )
-def test_only_what_is_not_plain_is_read_by_events(text: str, needs_yaml: bool) -> None:
+def test_only_text_that_is_not_plain_goes_to_the_strict_reader(text: str, needs_yaml: bool) -> None:
     program = (
         "import sys\n"
         "from reconciler.authoring.loader import load_quickly\n"
@@ -63,7 +63,7 @@ def test_nested_files_are_read_in_the_order_of_their_paths(root: Path) -> None:
     assert (loaded.diagnostics, loaded.files) == ((), 4)
 
 
-def test_a_file_is_named_by_its_path_unless_told_otherwise(root: Path) -> None:
+def test_a_file_is_named_by_its_path_by_default(root: Path) -> None:
     assert load(root).documents[0].source.file == (root / "good.yaml").as_posix()
 
 

@@ -25,7 +25,7 @@ def test_placeholders_stand_in_any_text() -> None:
     }
 
 
-def test_what_is_doubled_stands_for_itself_and_other_braces_too() -> None:
+def test_doubled_and_other_braces_stand_for_themselves() -> None:
     (made,) = values(
         "customer_user_id: a\nfirst_name: '{{index}} $${var.tier} {x} {\"a\": 1} {{x}} {run.x}'\n"
     )
@@ -33,7 +33,7 @@ def test_what_is_doubled_stands_for_itself_and_other_braces_too() -> None:
     assert made["first_name"] == '{index} ${var.tier} {x} {"a": 1} {{x}} {run.x}'
 
 
-def test_what_was_filled_in_is_not_looked_into() -> None:
+def test_a_filled_in_value_is_not_searched_for_placeholders() -> None:
     (made,) = values(
         "customer_user_id: a\nfirst_name: '${var.x}'\n",
         placeholders=PlaceholderValues(variables={"x": "{run}"}),
@@ -54,7 +54,7 @@ def test_what_was_filled_in_is_not_looked_into() -> None:
         ("{item.a}", "{item} means something only in a template"),
     ],
 )
-def test_what_is_not_defined_is_an_error_at_its_place(text: str, message: str) -> None:
+def test_an_undefined_placeholder_is_an_error_at_its_place(text: str, message: str) -> None:
     assert messages(f"customer_user_id: a\nfirst_name: 'x {text}'\n") == [("p.yaml:2:1", message)]
 
 
@@ -81,13 +81,13 @@ def test_a_misspelt_placeholder_of_a_template_is_an_error() -> None:
     )
 
 
-def test_a_default_that_cannot_be_filled_in_is_told_of_its_own_file() -> None:
+def test_a_default_that_cannot_be_filled_in_is_reported_in_its_own_file() -> None:
     assert messages("customer_user_id: a\n", "store: ${var.nope}\n") == [
         ("_defaults.yaml:1:1", "${var.nope} is not defined")
     ]
 
 
-def test_what_was_used_is_named_and_what_was_not_is_not() -> None:
+def test_only_used_sources_are_named() -> None:
     made = expanded("customer_user_id: u-{run}\nfirst_name: '${var.tier}'\nstore: '{worker}'\n")
 
     assert made.sources == {name: VALUES.digest_of(name) for name in ("run", "var.tier", "worker")}
@@ -119,7 +119,7 @@ def test_a_plain_file_is_not_gone_through() -> None:
     assert not needs_expansion(b"customer_user_id: a\ncustom_attributes: {tier: gold}\n")
 
 
-def test_the_same_of_the_same_place_is_told_once() -> None:
+def test_the_same_finding_about_the_same_place_is_reported_once() -> None:
     made = expanded("for_each: 50\ncustomer_user_id: u-{index}\nstore: ${var.no}\n")
 
     found: list[Diagnostic] = deduplicate(made.findings)

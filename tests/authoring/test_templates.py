@@ -34,7 +34,7 @@ def test_a_list_gives_items_with_their_types() -> None:
     )] == ["u-x", "u-y"]  # fmt: skip
 
 
-def test_made_profiles_know_their_template_and_share_its_place() -> None:
+def test_profiles_of_a_template_name_it_and_share_its_place() -> None:
     made = expanded("# a comment\nfor_each: 2\ncustomer_user_id: u-{index}\n").documents
 
     assert {each.template for each in made} == {"u-{index}"}
@@ -53,7 +53,7 @@ def test_made_profiles_know_their_template_and_share_its_place() -> None:
         ("for_each: 100001\n", "`for_each` makes more than 100,000 profiles"),
     ],
 )
-def test_what_cannot_be_a_template(text: str, message: str) -> None:
+def test_a_wrong_for_each_is_an_error(text: str, message: str) -> None:
     assert messages(f"{text}customer_user_id: u-{{index}}\n") == [("p.yaml:1:1", message)]
 
 

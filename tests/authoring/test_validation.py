@@ -20,8 +20,8 @@ from tests.support.documents import ANYTHING, SEED, UUID, check, document, mutat
 
 def only(text: str, dialect: str = "guide") -> tuple[str, str, str, str]:
     """Rule, place, message and hint of the one finding about a profile ``a``."""
-    [found] = check(f"customer_user_id: a\n{text}\n", dialect)
-    return found.rule, str(found.source), found.message, found.hint
+    [finding] = check(f"customer_user_id: a\n{text}\n", dialect)
+    return finding.rule, str(finding.source), finding.message, finding.hint
 
 
 @pytest.mark.parametrize("dialect", list(Dialect))
@@ -321,16 +321,16 @@ def test_null_for_a_device_id_names_the_whole_map_as_the_way_out() -> None:
 
 @pytest.mark.parametrize("id_", ["''", "profile:x", "a b", "jäne", '"a\\n"'])
 def test_a_customer_id_that_cannot_travel_or_looks_like_an_address_is_refused(id_: str) -> None:
-    assert [found.rule for found in check(f"customer_user_id: {id_}\n")] == ["profile/id"]
+    assert [finding.rule for finding in check(f"customer_user_id: {id_}\n")] == ["profile/id"]
 
 
 def test_a_profile_without_identifier_is_refused() -> None:
-    assert [found.rule for found in check("first_name: Jane\n")] == ["profile/missing-id"]
+    assert [finding.rule for finding in check("first_name: Jane\n")] == ["profile/missing-id"]
 
 
 def test_all_findings_are_reported_in_the_order_of_their_places() -> None:
-    found = check("first_name: 5\nlsat_name: Doe\nstore: x\nmeta: {forget: [nothing]}\n")
-    assert [(str(item.source), item.rule) for item in found] == [
+    findings = check("first_name: 5\nlsat_name: Doe\nstore: x\nmeta: {forget: [nothing]}\n")
+    assert [(str(item.source), item.rule) for item in findings] == [
         ("a.yaml:1:1", "profile/missing-id"),
         ("a.yaml:1:1", "profile/type"),
         ("a.yaml:2:1", "profile/unknown-field"),
@@ -340,10 +340,10 @@ def test_all_findings_are_reported_in_the_order_of_their_places() -> None:
 
 
 def test_long_values_are_quoted_briefly() -> None:
-    [found] = validate_documents(
+    [finding] = validate_documents(
         [document({"customer_user_id": "a", "birthday": "x" * 1000})], load_contract()
     )
-    assert len(found.message) < 120
+    assert len(finding.message) < 120
 
 
 def test_thirty_attributes_are_allowed_and_nulls_do_not_count() -> None:
@@ -355,8 +355,8 @@ def test_thirty_attributes_are_allowed_and_nulls_do_not_count() -> None:
 def test_thirty_one_attributes_are_too_many() -> None:
     attributes = [{"key": f"k{index}", "value": 1} for index in range(31)]
     value = {"customer_user_id": "a", "custom_attributes": attributes}
-    found = validate_documents([document(value)], load_contract())
-    assert [item.rule for item in found] == ["attribute/too-many"]
+    findings = validate_documents([document(value)], load_contract())
+    assert [item.rule for item in findings] == ["attribute/too-many"]
 
 
 @pytest.mark.parametrize(("dialect", "limit"), [("guide", 30), ("openapi", 50)])
@@ -406,8 +406,8 @@ def test_a_member_that_is_not_declared_can_be_forgotten() -> None:
     ],
 )
 def test_a_suspicious_value_is_a_warning(text: str, place: str) -> None:
-    [found] = check(f"customer_user_id: a\n{text}\n")
-    assert (found.severity, found.rule, str(found.source)) == (
+    [finding] = check(f"customer_user_id: a\n{text}\n")
+    assert (finding.severity, finding.rule, str(finding.source)) == (
         Severity.WARNING,
         "profile/suspicious",
         place,
@@ -425,16 +425,16 @@ def test_a_value_that_is_wrong_is_not_suspicious_as_well() -> None:
 @given(value=mutated() | ANYTHING)
 def test_no_document_crashes_and_every_refused_one_has_an_error(value: Any) -> None:
     contract = load_contract()
-    found = validate_documents([document(value)], contract)
+    findings = validate_documents([document(value)], contract)
     if not verdict_of(profile_schema(contract))(value):
-        assert any(item.is_error for item in found)
+        assert any(item.is_error for item in findings)
 
 
 @settings(deadline=None, max_examples=100)
 @given(value=mutated())
 def test_findings_never_quote_at_length(value: Any) -> None:
-    found = validate_documents([document(value)], load_contract())
-    assert [item.message for item in found if len(item.message) > 300] == []
+    findings = validate_documents([document(value)], load_contract())
+    assert [item.message for item in findings if len(item.message) > 300] == []
 
 
 @pytest.mark.parametrize("value", [None, [], "text", 5, {1: 2}, {"custom_attributes": [[], 1]}])
@@ -444,15 +444,15 @@ def test_a_document_of_another_kind_is_an_error(value: Any, contract: Contract) 
 
 def test_a_number_of_five_thousand_digits_is_an_error(contract: Contract) -> None:
     value = {"customer_user_id": "a", "first_name": 10**5000, "custom_attributes": {"k": 10**5000}}
-    found = validate_documents([document(value)], contract)
-    assert [item.rule for item in found] == ["attribute/value", "profile/type"]
+    findings = validate_documents([document(value)], contract)
+    assert [item.rule for item in findings] == ["attribute/value", "profile/type"]
 
 
 @pytest.mark.parametrize("number", [float("inf"), float("-inf"), float("nan")])
 def test_a_number_that_json_does_not_have_is_an_error(contract: Contract, number: float) -> None:
     value = {"customer_user_id": "a", "custom_attributes": {"k": number}}
-    found = validate_documents([document(value)], contract)
-    assert [item.rule for item in found] == ["attribute/value"]
+    findings = validate_documents([document(value)], contract)
+    assert [item.rule for item in findings] == ["attribute/value"]
 
 
 def test_jsonschema_is_not_imported_for_valid_profiles() -> None:

@@ -132,7 +132,7 @@ def test_a_huge_sparse_file_is_refused_unread(root: Path) -> None:
     assert time.perf_counter() - started < 2
 
 
-def test_a_file_of_a_size_that_says_nothing_is_read_to_its_end() -> None:
+def test_a_file_without_a_true_size_is_read_to_its_end() -> None:
     assert files._read("/proc/self/status")[0].startswith(b"Name:")
 
 

@@ -58,7 +58,7 @@ def findings(text: str | bytes) -> list[str]:
         ("::1", "::1"),
     ],
 )
-def test_a_scalar_is_what_json_makes_of_it(text: str, value: object) -> None:
+def test_a_scalar_is_read_as_json_reads_it(text: str, value: object) -> None:
     documents, diagnostics = load_text(f"v: {text}\n".encode(), "f")
     found = documents[0].value["v"]
     assert (found, type(found), str(found)) == (value, type(value), str(value))
@@ -71,7 +71,7 @@ def test_a_scalar_is_what_json_makes_of_it(text: str, value: object) -> None:
     "12:30 190:20:30.15 2000-12-31 2001-12-14t21:59:43.10-05:00 2001-1-1 .inf -.INF .NaN = <<"
     .split(),
 )  # fmt: skip
-def test_what_other_tools_read_as_something_else_is_text_with_a_warning(text: str) -> None:
+def test_a_scalar_that_other_tools_read_otherwise_is_text_with_a_warning(text: str) -> None:
     documents, diagnostics = load_text(f"v: {text}\n".encode(), "f")
     assert documents[0].value == {"v": text}
     assert [(item.rule, item.is_error) for item in diagnostics] == [
@@ -145,12 +145,12 @@ def test_all_findings_of_a_file_are_reported() -> None:
     ]
 
 
-def test_what_follows_a_refused_key_is_read_as_its_value() -> None:
+def test_the_value_after_a_refused_key_is_read() -> None:
     documents, _ = load_text(b"? [k]\n: {v: [1]}\n? {k: 1}\n: [2]\n1: {w: 3}\nb: 4\n", "f")
     assert documents[0].value == {"b": 4}
 
 
-def test_a_merge_key_fills_in_what_is_missing() -> None:
+def test_a_merge_key_fills_in_missing_keys() -> None:
     text = "a: &a {p: 1, q: 2}\nb: &b {q: 9, r: 9}\nc:\n  <<: [*a, *b]\n  p: 7\n"
     assert read(text)["c"] == {"p": 7, "q": 2, "r": 9}
 
@@ -296,7 +296,7 @@ def test_a_path_without_a_place_has_that_of_its_nearest_ancestor() -> None:
     assert document.at(("missing",)) == Source("f", 1, 1)
 
 
-def test_what_a_merge_brought_in_has_the_place_of_the_merge() -> None:
+def test_a_merged_value_has_the_place_of_the_merge() -> None:
     document = load_text(b"x: &x {p: 1}\ny:\n  <<: *x\n", "f")[0][0]
     assert document.at(("y", "p")) == Source("f", 3, 7)
 
@@ -317,7 +317,7 @@ def test_no_input_raises_and_none_is_passed_over_in_silence(text: bytes | str) -
 
 
 @pytest.mark.parametrize("problem", [ValueError, MemoryError, RecursionError, KeyError])
-def test_whatever_the_parser_raises_is_a_finding(
+def test_any_error_of_the_parser_is_a_finding(
     monkeypatch: pytest.MonkeyPatch, problem: type[Exception]
 ) -> None:
     class Broken:

@@ -13,7 +13,7 @@ from reconciler.errors import Source
 from tests.support.templates import expanded, values
 
 
-def test_what_is_profile_yaml_says_where_it_comes_from() -> None:
+def test_the_text_of_a_profile_says_where_its_values_come_from() -> None:
     (made,) = expanded(
         "customer_user_id: a\nbirthday: '2000-12-31'\n", "store: s\nmeta: {labels: [x]}\n"
     ).documents
@@ -53,7 +53,7 @@ SCALARS = st.none() | st.booleans() | st.integers(-9, 9) | st.floats(-9, 9) | TE
         max_size=4,
     )
 )
-def test_what_is_profile_yaml_means_the_same(value: dict[str, Any]) -> None:
+def test_the_text_of_a_profile_declares_the_same(value: dict[str, Any]) -> None:
     document = Document({"customer_user_id": "a", **value}, Source("p.yaml", 1, 1), {})
 
     (read,) = values(profile_yaml(document))

@@ -32,7 +32,7 @@ def mask(contract: Contract) -> Mask:
     return Mask(contract)
 
 
-def test_what_the_contract_calls_personal_is_hidden(mask: Mask) -> None:
+def test_fields_that_the_contract_calls_personal_are_hidden(mask: Mask) -> None:
     for path, field in mask.contract.fields.items():
         assert mask.hides(path) == field.personal, path
 
@@ -53,7 +53,7 @@ def test_equal_values_have_the_same_tag_and_others_do_not(mask: Mask) -> None:
     assert mask.value("custom_attributes.x", "Jane") == "(personal #1)"
 
 
-def test_that_nothing_is_there_is_shown(mask: Mask) -> None:
+def test_an_absent_value_is_shown_as_absent(mask: Mask) -> None:
     assert mask.value("first_name", None) is None
 
 
@@ -88,7 +88,7 @@ def test_bodies_keep_their_shape(mask: Mask) -> None:
     }
 
 
-def test_a_tag_is_told_from_a_value_that_looks_like_one(mask: Mask) -> None:
+def test_a_value_that_looks_like_a_tag_is_not_taken_for_one(mask: Mask) -> None:
     fake = replace(SMALL, changes=tuple(
         c._replace(fields=tuple(f._replace(after="(personal #1)", path="store") for f in c.fields))
         for c in SMALL.changes
@@ -106,7 +106,7 @@ def test_a_masked_plan_says_so_and_does_not_pass_for_the_plan(mask: Mask) -> Non
     assert {**data, "masked": None} != {**encode(SMALL), "masked": None}
 
 
-def test_what_the_api_says_is_masked_where_it_repeats_a_value(mask: Mask) -> None:
+def test_a_reason_of_the_api_is_masked_where_it_repeats_a_value(mask: Mask) -> None:
     mask.plan(EVERYTHING)
     result = Result(
         "qa-anna", Action.CREATE, Outcome.FAILED, "email P@Example.com is taken, says Anna", "id",
@@ -118,7 +118,7 @@ def test_what_the_api_says_is_masked_where_it_repeats_a_value(mask: Mask) -> Non
     assert masked.warnings == ("Annabel is fine",)
 
 
-def test_a_record_is_masked_with_what_was_attempted(mask: Mask) -> None:
+def test_the_attempted_values_of_a_record_are_masked(mask: Mask) -> None:
     record = Record(
         "jane",
         facts={
