@@ -22,12 +22,12 @@ from reconciler.errors import ReconcileError, UsageError
 from reconciler.values import FieldPath
 
 _MOST_COMMITS = 500
-"""Versions of a file that are searched for the one that removed a line."""
+"""Commits that are searched for the one that removed a line."""
 
-_FRESH = LineAuthor("", "", "", "not committed yet")
+_UNCOMMITTED = LineAuthor("", "", "", "not committed yet")
 
 Blame = dict[tuple[str, FieldPath], LineAuthor]
-"""By address and field path; the path is empty for the profile as a whole."""
+"""Authors of lines by address and field path; the path is empty for the profile as a whole."""
 
 
 @dataclass(frozen=True)
@@ -38,15 +38,15 @@ class Repository:
 
     @classmethod
     def around(cls, folder: Path) -> Repository:
-        """The work tree that a folder is in.
+        """The work tree that contains a folder.
 
         Raises ReconcileError where there is none, or no git.
         """
         done = _git(folder, "rev-parse", "--show-toplevel")
         if done.returncode:
-            told = done.stderr.decode("utf-8", "replace").partition("\n")[0]
+            message = done.stderr.decode("utf-8", "replace").partition("\n")[0]
             raise ReconcileError(
-                f"git finds no repository at {folder}: {told.removeprefix('fatal: ')}",
+                f"git finds no repository at {folder}: {message.removeprefix('fatal: ')}",
                 hint="--since and --blame ask git; leave them out, or run git init.",
             )
         return cls(Path(os.fsdecode(done.stdout).rstrip("\n")))
@@ -59,81 +59,89 @@ class Repository:
             return None
 
     def changed_since(self, revision: str) -> tuple[str, frozenset[str]]:
-        """The commit where the present branch left ``revision`` (itself, for an ancestor), and the files
-        that differ from it in the work tree, deleted and untracked ones included.
+        """The commit where the current branch forked from ``revision``, and the files of the work tree that
+        differ from it, deleted and untracked files included. An ancestor is itself the fork point.
 
         Raises UsageError for a revision that git does not know.
         """
         name = f"{revision}^{{commit}}"
-        found = _run(self.root, "rev-parse", "--verify", "--quiet", "--end-of-options", name)
-        if found is None:
+        output = _run(self.root, "rev-parse", "--verify", "--quiet", "--end-of-options", name)
+        if output is None:
             raise UsageError(
                 f'git does not know the revision "{revision}"',
                 hint="Give a branch, tag or commit. In a build, fetch enough history: fetch-depth: 0.",
             )
-        commit = found.decode().strip()
+        commit = output.decode().strip()
         base = _run(self.root, "merge-base", commit, "HEAD")
         commit = base.decode().strip() if base else commit
-        listed = [
+        listings = [
             _run(self.root, "diff", "--name-only", "--no-renames", "--no-ext-diff", "-z", commit),
             _run(self.root, "ls-files", "--others", "--exclude-standard", "-z"),
         ]
-        if None in listed:
+        if None in listings:
             raise ReconcileError(f"git cannot compare the work tree with {commit[:12]}")
-        names = b"".join(part or b"" for part in listed).split(b"\0")
+        names = b"".join(part or b"" for part in listings).split(b"\0")
         return commit, frozenset(os.fsdecode(name) for name in names if name)
 
     def blame(self, path: str) -> Mapping[int, LineAuthor]:
         """The commit of every line of a file, by line number from 1; empty where there is no file."""
         out = _run(self.root, "blame", "--porcelain", "--", path)
         if out is not None:
-            return dict(_blamed(out.decode("utf-8", "replace").split("\n")))
+            return dict(_parse_porcelain(out.decode("utf-8", "replace").split("\n")))
         try:  # git does not know the file yet
             lines = (self.root / path).read_bytes().count(b"\n") + 1
         except OSError:
             return {}
-        return dict.fromkeys(range(1, lines + 1), _FRESH)
+        return dict.fromkeys(range(1, lines + 1), _UNCOMMITTED)
 
-    def removal(self, path: str, address: str, field: FieldPath) -> LineAuthor | None:
-        """The commit that took a field, or with an empty ``field`` a whole profile, out of a file.
+    def removal(self, path: str, *, address: str, field: FieldPath) -> LineAuthor | None:
+        """The author of the commit that removed a field from a file; with an empty ``field``, the profile.
 
-        ``None`` where no commit within reach did.
+        ``None`` if none of the last `_MOST_COMMITS` commits did.
         """
         history = self._history(path)
-        if history and (address, field) in self._declared(history[0][0], path):
-            return _FRESH._replace(removed=True)
-        for (_, author), (before, _) in pairwise(history):
-            if (address, field) in self._declared(before, path):
+        if history and (address, field) in self._declarations(history[0].commit, path):
+            return _UNCOMMITTED._replace(removed=True)
+        for author, before in pairwise(history):
+            if (address, field) in self._declarations(before.commit, path):
                 return author
         return None
 
-    def _history(self, path: str) -> list[tuple[str, LineAuthor]]:
-        held = self._histories.get(path)
-        if held is None:
+    def _history(self, path: str) -> list[LineAuthor]:
+        """The commits that changed a file, the latest first."""
+        history = self._histories.get(path)
+        if history is None:
             out = _run(
                 self.root,
                 *("log", f"--max-count={_MOST_COMMITS}", "--no-show-signature"),
                 *("--format=%H%x00%an%x00%at%x00%s", "--", path),
             )
             lines = (out or b"").decode("utf-8", "replace").splitlines()
-            held = self._histories[path] = [
-                (parts[0], LineAuthor(parts[0], parts[1], _day(parts[2]), parts[3], removed=True))
+            history = self._histories[path] = [
+                LineAuthor(
+                    parts[0],
+                    author=parts[1],
+                    date=_day(parts[2]),
+                    summary=parts[3],
+                    removed=True,
+                )
                 for line in lines
                 if len(parts := line.split("\0")) == 4
             ]
-        return held
+        return history
 
-    def _declared(self, commit: str, path: str) -> frozenset[tuple[str, FieldPath]]:
-        held = self._versions.get((commit, path))
-        if held is None:
+    def _declarations(self, commit: str, path: str) -> frozenset[tuple[str, FieldPath]]:
+        """The addresses and fields that the version of a file at a commit declares."""
+        pairs = self._versions.get((commit, path))
+        if pairs is None:
             data = _run(self.root, "cat-file", "blob", f"{commit}:{path}")
             documents = load_text(data, path)[0] if data else []
-            held = frozenset(pair for document in documents for pair in _pairs(document))
-            self._versions[commit, path] = held
-        return held
+            pairs = frozenset(pair for document in documents for pair in _declarations_of(document))
+            self._versions[commit, path] = pairs
+        return pairs
 
     @cached_property
-    def _histories(self) -> dict[str, list[tuple[str, LineAuthor]]]:
+    def _histories(self) -> dict[str, list[LineAuthor]]:
         return {}
 
     @cached_property
@@ -142,7 +150,7 @@ class Repository:
 
 
 def folder_in_repository(folder: Path) -> str:
-    """Where a folder is in its repository, with a slash at its end; empty at the root or outside."""
+    """The path of a folder in its repository, with a slash at its end; empty at the root or outside."""
     try:
         path = Repository.around(folder).path_of(folder)
     except ReconcileError:
@@ -151,15 +159,15 @@ def folder_in_repository(folder: Path) -> str:
 
 
 def blame_of(plan: Plan, folder: Path) -> Blame:
-    """Who wrote each line behind a plan, and who removed what is no longer declared.
+    """Who wrote each line that a plan comes from, and who removed each line that is gone.
 
-    Files of the plan are relative to ``folder``. Lines that git cannot tell are left out.
+    Files of the plan are relative to ``folder``. Lines that git does not know are left out.
 
     Raises ReconcileError where there is no repository.
     """
     repository = Repository.around(folder)
     lines: dict[str, Mapping[int, LineAuthor]] = {}
-    found: Blame = {}
+    blame: Blame = {}
     for change in plan.changes:
         if change.source is None:
             continue
@@ -170,11 +178,13 @@ def blame_of(plan: Plan, folder: Path) -> Blame:
             if path not in lines:
                 lines[path] = repository.blame(path)
             author = (
-                lines[path].get(line) if line else repository.removal(path, change.address, field)
+                lines[path].get(line)
+                if line
+                else repository.removal(path, address=change.address, field=field)
             )
             if author is not None:
-                found[change.address, field] = author
-    return found
+                blame[change.address, field] = author
+    return blame
 
 
 def _lines_of(change: Change) -> Iterator[tuple[FieldPath, int | None, str | None]]:
@@ -189,31 +199,36 @@ def _lines_of(change: Change) -> Iterator[tuple[FieldPath, int | None, str | Non
             yield field.path, field.line, field.file
 
 
-def _blamed(lines: Sequence[str]) -> Iterator[tuple[int, LineAuthor]]:
-    """Reads ``git blame --porcelain``: facts of a commit stand only where it appears first."""
-    facts: dict[str, dict[str, str]] = {}
+def _parse_porcelain(lines: Sequence[str]) -> Iterator[tuple[int, LineAuthor]]:
+    """Reads ``git blame --porcelain``, which gives the properties of a commit only the first time."""
+    commits: dict[str, dict[str, str]] = {}
     commit, number = "", 0
     for line in lines:
         if line.startswith("\t"):
-            told = facts[commit]
-            fresh = not commit.strip("0")
+            properties = commits[commit]
             yield (
                 number,
-                _FRESH
-                if fresh
-                else LineAuthor(commit, told["author"], _day(told["author-time"]), told["summary"]),
+                LineAuthor(
+                    commit,
+                    author=properties["author"],
+                    date=_day(properties["author-time"]),
+                    summary=properties["summary"],
+                )
+                if commit.strip("0")
+                else _UNCOMMITTED,
             )
             continue
         word, _, rest = line.partition(" ")
         if len(word) in (40, 64) and rest[:1].isdigit():
             commit, number = word, int(rest.split()[1])
-            facts.setdefault(commit, {"author": "", "author-time": "0", "summary": ""})
+            commits.setdefault(commit, {"author": "", "author-time": "0", "summary": ""})
         elif commit:
-            facts[commit][word] = rest
+            commits[commit][word] = rest
 
 
-def _pairs(document: Document) -> Iterator[tuple[str, FieldPath]]:
-    """What a document declares, valid or not: its address alone, and with each field path."""
+def _declarations_of(document: Document) -> Iterator[tuple[str, FieldPath]]:
+    """The address that a document declares with each field path, and with an empty one. The document may
+    be invalid."""
     value = document.value
     ids = [value.get("customer_user_id"), value.get("profile_id")]
     customer, profile = (text if isinstance(text, str) else None for text in ids)
@@ -232,7 +247,7 @@ def _pairs(document: Document) -> Iterator[tuple[str, FieldPath]]:
 
 
 def _day(seconds: str) -> str:
-    """A day, in UTC so that it is the same everywhere, of seconds since 1970."""
+    """The day of a Unix time in seconds, in UTC so that it is the same everywhere."""
     try:
         return datetime.fromtimestamp(int(seconds), UTC).date().isoformat()
     except (ValueError, OverflowError, OSError):
@@ -240,7 +255,7 @@ def _day(seconds: str) -> str:
 
 
 def _run(folder: Path, *arguments: str) -> bytes | None:
-    """What git prints, or ``None`` where it fails.
+    """The output of git, or ``None`` where it fails.
 
     Raises ReconcileError where there is no git.
     """

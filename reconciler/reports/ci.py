@@ -21,8 +21,9 @@ from reconciler.reports.wording import count
 from reconciler.values import Json, shown, spelled
 
 _MOST_OF_A_KIND = 10
-"""Annotations of a kind that GitHub keeps of one step; it drops the rest without a word."""
+"""Annotations of each kind that GitHub keeps for a step; it silently drops the rest."""
 _LONGEST = 1_000
+"""Characters of a message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,35 +31,28 @@ class _Note:
     """An annotation: ``error``, ``warning`` or ``notice``, at a line of a file (0: none)."""
 
     kind: str
-    file: str
-    line: int
-    column: int
     title: str
     message: str
+    file: str = ""
+    line: int = 0
+    column: int = 0
 
 
 # --- GitHub annotations --------------------------------------------------------------------------
 
 
 def plan_annotations(view: PlanView) -> str:
-    """A plan as GitHub's workflow commands, the destructive changes first, then a line with the totals.
+    """A plan as workflow commands of GitHub: the gravest changes first, and a line with the totals last.
 
     Deletions and what apply refuses are errors, other hazards warnings, the rest notices.
     """
     notes = [
-        _Note("error" if hazard.refused else "warning", "", 0, 0, hazard.kind, hazard.message)
+        _Note("error" if hazard.refused else "warning", hazard.kind, hazard.message)
         for hazard in view.hazards
         if hazard.scope is HazardScope.PLAN
     ]
     notes += [
-        _Note(
-            "warning",
-            "",
-            0,
-            0,
-            shown(hazard.kind),
-            f"{count(hazard.number, 'change')} {hazard.message}",
-        )
+        _Note("warning", hazard.kind, f"{count(hazard.number, 'change')} {hazard.message}")
         for hazard in view.hazards
         if hazard.is_summed
     ]
@@ -72,7 +66,7 @@ def plan_annotations(view: PlanView) -> str:
     total = kinds + Counter(note.kind for note in notes)
     for kind, heap in worst.items():
         notes += [
-            _change_note(view.group(change), view.links, kind)
+            _change_note(view.group(change), kind=kind, links=view.links)
             for _, _, change in sorted(heap, key=lambda item: item[:2], reverse=True)
         ]
     closing = f"reconcile: {view.totals}; {view.summary['unchanged']:,} unchanged. {view.digest}"
@@ -80,17 +74,17 @@ def plan_annotations(view: PlanView) -> str:
 
 
 def diagnostics_annotations(diagnostics: Sequence[Diagnostic], links: Links | None = None) -> str:
-    """Findings as GitHub's workflow commands, errors first, then a line with how many there are."""
+    """Findings as workflow commands of GitHub: errors first, and a line with the totals last."""
     place = links or Links()
     ordered = sorted(diagnostics, key=lambda item: (not item.is_error, item.sort_key()))
     notes = [
         _Note(
             str(item.severity),
-            place.path(item.source.file),
-            item.source.line,
-            item.source.column,
-            item.rule,
-            _sentence(item),
+            title=item.rule,
+            message=_sentence(item),
+            file=place.path(item.source.file),
+            line=item.source.line,
+            column=item.source.column,
         )
         for item in ordered
     ]
@@ -105,12 +99,15 @@ def _kind(change: Change) -> str:
     return "warning" if severity_rank(change) <= 2 and change.hazards else "notice"
 
 
-def _change_note(change: ChangeView, links: Links, kind: str) -> _Note:
+def _change_note(change: ChangeView, *, kind: str, links: Links) -> _Note:
     marks = [f"{field.mark} {field.path}" for field in change.fields]
     dangers = [hazard.message for hazard in change.hazards]
-    told = "; ".join([change.reason, *dangers, *([", ".join(marks)] if marks else [])])
     return _Note(
-        kind, links.path(change.file), change.line, 0, f"{change.action} {change.address}", told
+        kind,
+        title=f"{change.action} {change.address}",
+        message="; ".join([change.reason, *dangers, *([", ".join(marks)] if marks else [])]),
+        file=links.path(change.file),
+        line=change.line,
     )
 
 
@@ -120,13 +117,12 @@ def _annotations(notes: Iterable[_Note], total: Mapping[str, int]) -> Iterator[s
     for note in notes:
         by_kind[note.kind].append(note)
     for kind in ("error", "warning", "notice"):
-        found = by_kind[kind]
         more = total[kind] - _MOST_OF_A_KIND
-        for note in found[: _MOST_OF_A_KIND - (more > 0)]:
+        for note in by_kind[kind][: _MOST_OF_A_KIND - (more > 0)]:
             yield _annotation(note)
         if more > 0:
-            told = f"and {more + 1:,} more of this kind; see the report of the plan"
-            yield _annotation(_Note(kind, "", 0, 0, "reconcile", told))
+            message = f"and {more + 1:,} more of this kind; see the report of the plan"
+            yield _annotation(_Note(kind, "reconcile", message))
 
 
 def _annotation(note: _Note) -> str:
@@ -265,11 +261,11 @@ def diagnostics_junit(diagnostics: Sequence[Diagnostic], *, documents: int) -> s
         by_file[item.source.file].append(item)
     suite = ElementTree.Element("testsuite", name="reconcile validate")
     failed = 0
-    for file, found in sorted(by_file.items()):
+    for file, findings in sorted(by_file.items()):
         case = ElementTree.SubElement(
             suite, "testcase", classname="reconcile.validate", name=shown(file), file=shown(file)
         )
-        errors = [item for item in found if item.is_error]
+        errors = [item for item in findings if item.is_error]
         if errors:
             failed += 1
             failure = ElementTree.SubElement(
@@ -278,7 +274,7 @@ def diagnostics_junit(diagnostics: Sequence[Diagnostic], *, documents: int) -> s
             failure.text = "\n".join(
                 f"{shown(str(e.source))}: {shown(_sentence(e))}" for e in errors
             )
-        warnings = [item for item in found if item.severity is Severity.WARNING]
+        warnings = [item for item in findings if item.severity is Severity.WARNING]
         if warnings:
             ElementTree.SubElement(case, "system-out").text = "\n".join(
                 f"{shown(str(w.source))}: warning: {shown(_sentence(w))}" for w in warnings
@@ -307,11 +303,11 @@ def _sentence(item: Diagnostic) -> str:
 
 
 def _fingerprinted(diagnostics: Sequence[Diagnostic]) -> Iterator[tuple[Diagnostic, str]]:
-    """Each finding with a name that stays when lines move: file, rule and message, and which of equal
-    ones it is. GitLab drops findings that share one."""
-    seen: Counter[tuple[str, str, str]] = Counter()
+    """Each finding with a name that stays the same when lines move: a digest of file, rule and message, and
+    a number among equal findings. GitLab drops findings that share a name."""
+    repeats: Counter[tuple[str, str, str]] = Counter()
     for item in diagnostics:
         key = (item.source.file, item.rule, item.message)
-        seen[key] += 1
-        text = "\0".join([*key, str(seen[key])])
+        repeats[key] += 1
+        text = "\0".join([*key, str(repeats[key])])
         yield item, hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]

@@ -1,7 +1,7 @@
 """A plan as one HTML page that needs nothing else: no network, no other file.
 
-Jinja2 escapes what it is given. The changes are embedded as JSON, which the page's script turns into
-text nodes, a hundred at a time; so ten thousand open as quickly as ten. A policy in the page allows this
+Jinja2 escapes every value. The changes are embedded as JSON; the page's script turns them into text
+nodes, a hundred at a time, so that ten thousand open as quickly as ten. A policy in the page allows this
 one style and this one script, by their digests, and nothing else.
 """
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from jinja2 import Template
 
 _FEW, _MANY = 5, 200
-"""Dangers that are in sight at once, and in the page at all; the filter finds the others."""
-_WHO = 8
+"""Hazards that are visible at once, and that the list holds at all; the filter finds the others."""
+_MOST_ADDRESSES = 8
 """Profiles that are named in the facts above the list."""
 _MOST_ORPHANS = 10
 _MOST_PLAIN = 500
-"""Changes that a reader without scripts gets."""
+"""Changes that a reader sees without scripts."""
 
 
 @cache
@@ -72,7 +72,9 @@ def _gravest(view: PlanView) -> list[Change]:
     ranked = (
         (severity_rank(change), place, change) for place, change in enumerate(view.plan.changes)
     )
-    return [change for _, _, change in nsmallest(_WHO, ranked, key=lambda item: item[:2])]
+    return [
+        change for _, _, change in nsmallest(_MOST_ADDRESSES, ranked, key=lambda item: item[:2])
+    ]
 
 
 _TILES = (Action.DELETE, Action.LINK, Action.UPDATE, Action.CREATE, Action.FORGET)

@@ -1,8 +1,8 @@
 """A plan, or findings, as a comment of a review: GitHub's and GitLab's Markdown. Pure.
 
-What came from files or the API stands in code spans and fences only, where neither GitHub nor GitLab
-looks for markup, mentions, links, images or references; sentences that may hold such text keep plain
-words, and everything else in them becomes a code span.
+Text from files or from the API stands in code spans and fences only: there, neither GitHub nor GitLab
+looks for markup, mentions, links, images or references. In a sentence that may hold such text, plain
+words stay, and everything else becomes a code span.
 """
 
 from __future__ import annotations
@@ -44,15 +44,17 @@ _LONGEST_SENTENCE = 300
 def plan_markdown(view: PlanView, *, limit: int = LIMIT, show_requests: bool = False) -> str:
     """A plan as a comment of at most ``limit`` bytes.
 
-    What does not fit is cut from the end of the order of importance: deletions and links are the last
-    to go. Totals, digest and command are never cut, and the comment says what is missing.
+    If it does not fit, the least severe changes are cut first; deletions and links stay longest. Totals,
+    digest and command are never cut. The comment says what is missing.
     """
     head = "\n".join(_head(view)) + "\n"
     foot = "\n".join(_foot(view)) + "\n"
     room = limit - _size(head) - _size(foot) - 600
-    body, cut = _body(view, room, show_requests) if not view.is_empty else ("", [])
-    told = f"\n> [!NOTE]\n> Cut to fit: {'; '.join(cut)}.\n" if cut else ""
-    return head + body + told + foot
+    body, cut = (
+        _body(view, room=room, show_requests=show_requests) if not view.is_empty else ("", [])
+    )
+    note = f"\n> [!NOTE]\n> Cut to fit: {'; '.join(cut)}.\n" if cut else ""
+    return head + body + note + foot
 
 
 def diagnostics_markdown(
@@ -79,10 +81,10 @@ def diagnostics_markdown(
 
 
 def marker(environment: str, digest: str = "") -> str:
-    """The hidden line by which the comment of an environment is found again, and its digest read."""
+    """The hidden line that a later run finds the comment of an environment by, and reads its digest from."""
     name = quote(environment.encode("utf-8", "surrogatepass"), safe="")
-    told = f" {digest}" if _DIGEST(digest) else ""
-    return f"<!-- reconcile:plan:{name}{told} -->"
+    suffix = f" {digest}" if _DIGEST(digest) else ""
+    return f"<!-- reconcile:plan:{name}{suffix} -->"
 
 
 # --- the parts of a plan -------------------------------------------------------------------------
@@ -137,7 +139,7 @@ def _hazards(hazards: Sequence[HazardView]) -> Iterator[str]:
         yield ""
 
 
-def _body(view: PlanView, room: int, show_requests: bool) -> tuple[str, list[str]]:
+def _body(view: PlanView, *, room: int, show_requests: bool) -> tuple[str, list[str]]:
     # Of a group the requests are not the same.
     changes, view_of = (
         (view.plan.changes, view.change) if show_requests else (view.leaders, view.group)

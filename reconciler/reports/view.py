@@ -35,7 +35,7 @@ from reconciler.reports.wording import (
     author_text,
     count,
     field_wording,
-    listed,
+    join_with_and,
     request_lines,
     sending_time,
     shown_often,
@@ -333,7 +333,7 @@ class PlanView(NamedTuple):
         if unknown:
             never.append(f"what {count(unknown, 'field')} held that nobody knew")
         advice = "Revert the commit and apply again."
-        return f"{advice} That cannot take back {listed(never)}." if never else advice
+        return f"{advice} That cannot take back {join_with_and(never)}." if never else advice
 
 
 def severity_rank(change: Change) -> int:
@@ -398,9 +398,9 @@ def _group_view(first: ChangeView, group: TemplateGroup) -> ChangeView:
 def _scope(scope: Scope) -> Iterator[str]:
     limits = [*map(shown, scope.select)]
     if limits:
-        yield f"only {listed(limits)}"
+        yield f"only {join_with_and(limits)}"
     if scope.exclude:
-        yield f"without {listed([*map(shown, scope.exclude)])}"
+        yield f"without {join_with_and([*map(shown, scope.exclude)])}"
     if scope.since:
         yield f"only profiles whose files changed since {shown(scope.since[:12])}"
     if scope.reassert:

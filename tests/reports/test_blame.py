@@ -53,9 +53,9 @@ def test_a_removed_field_has_the_commit_that_removed_it(git: Git, write: Write) 
     write("profiles/a.yaml", JANE.replace("email: j@example.com\n", "") + other + "# x\n")
     git.commit("Later")
     repository = Repository.around(git.folder)
-    found = repository.removal("profiles/a.yaml", "jane", "email")
-    assert found == LineAuthor(removal, "Grace", "2026-11-03", "No mail for Jane", removed=True)
-    assert repository.removal("profiles/a.yaml", "jane", "last_name") is None
+    author = repository.removal("profiles/a.yaml", address="jane", field="email")
+    assert author == LineAuthor(removal, "Grace", "2026-11-03", "No mail for Jane", removed=True)
+    assert repository.removal("profiles/a.yaml", address="jane", field="last_name") is None
 
 
 def test_a_removed_file_has_the_commit_that_removed_it(git: Git, write: Write) -> None:
@@ -63,17 +63,19 @@ def test_a_removed_file_has_the_commit_that_removed_it(git: Git, write: Write) -
     git.commit("First")
     path.unlink()
     removal = git.commit("Jane leaves")
-    found = Repository.around(git.folder).removal("profiles/jane.yaml", "jane", "")
-    assert found is not None
-    assert (found.commit, found.removed) == (removal, True)
+    author = Repository.around(git.folder).removal("profiles/jane.yaml", address="jane", field="")
+    assert author is not None
+    assert (author.commit, author.removed) == (removal, True)
 
 
 def test_a_removal_that_is_not_committed_says_so(git: Git, write: Write) -> None:
     write("profiles/jane.yaml", JANE)
     git.commit("First")
     write("profiles/jane.yaml", "customer_user_id: jane\n")
-    found = Repository.around(git.folder).removal("profiles/jane.yaml", "jane", "email")
-    assert found == LineAuthor("", "", "", "not committed yet", removed=True)
+    author = Repository.around(git.folder).removal(
+        "profiles/jane.yaml", address="jane", field="email"
+    )
+    assert author == LineAuthor("", "", "", "not committed yet", removed=True)
 
 
 def test_removed_attributes_are_found_in_both_notations(git: Git, write: Write) -> None:
@@ -82,9 +84,11 @@ def test_removed_attributes_are_found_in_both_notations(git: Git, write: Write) 
     git.commit("First")
     write("profiles/x.yaml", "customer_user_id: x\ncustom_attributes: {a: 1}\n")
     removal = git.commit("Without b")
-    found = Repository.around(git.folder).removal("profiles/x.yaml", "x", "custom_attributes.b")
-    assert found is not None
-    assert found.commit == removal
+    author = Repository.around(git.folder).removal(
+        "profiles/x.yaml", address="x", field="custom_attributes.b"
+    )
+    assert author is not None
+    assert author.commit == removal
 
 
 def test_a_version_that_does_not_parse_does_not_stop_the_search(git: Git, write: Write) -> None:
@@ -94,9 +98,9 @@ def test_a_version_that_does_not_parse_does_not_stop_the_search(git: Git, write:
     broken = git.commit("Oops")
     write("profiles/x.yaml", "customer_user_id: jane\n")
     git.commit("Mended")
-    found = Repository.around(git.folder).removal("profiles/x.yaml", "jane", "email")
-    assert found is not None
-    assert found.commit == broken
+    author = Repository.around(git.folder).removal("profiles/x.yaml", address="jane", field="email")
+    assert author is not None
+    assert author.commit == broken
 
 
 def test_changed_since_compares_with_the_fork_point(git: Git, write: Write) -> None:

@@ -35,7 +35,7 @@ def tally_of(changes: Iterable[Change]) -> Tally:
     return tally
 
 
-def assert_same_view(view: PlanView, expected: PlanView, plan: Plan) -> None:
+def assert_same_view(view: PlanView, expected: PlanView, *, plan: Plan) -> None:
     assert view.hazards == expected.hazards
     assert (view.basis, view.write_only) == (expected.basis, expected.write_only)
     assert [*map(view.group, plan.changes)] == [*map(expected.group, plan.changes)]
@@ -44,7 +44,7 @@ def assert_same_view(view: PlanView, expected: PlanView, plan: Plan) -> None:
 def test_a_view_with_a_tally_does_not_go_through_the_changes() -> None:
     without_changes = replace(PLAN, changes=(), totals=Totals(PLAN.summary, PLAN.digest))
     view = PlanView.of(without_changes, tally=tally_of(PLAN.changes))
-    assert_same_view(view, PlanView.of(PLAN), PLAN)
+    assert_same_view(view, PlanView.of(PLAN), plan=PLAN)
 
 
 @pytest.mark.parametrize("at", [0, 1, 7, len(GENERATED), 600, PLAN.count])
@@ -55,4 +55,4 @@ def test_the_sums_of_two_parts_merge_into_those_of_the_whole(at: int) -> None:
     for change in changes[at:]:
         other.add(change)
     tally.merge(other)
-    assert_same_view(PlanView.of(PLAN, tally=tally), PlanView.of(PLAN), PLAN)
+    assert_same_view(PlanView.of(PLAN, tally=tally), PlanView.of(PLAN), plan=PLAN)
