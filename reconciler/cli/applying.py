@@ -21,7 +21,7 @@ from reconciler.core.plan import HazardKind, Plan
 from reconciler.core.profiles import Profile
 from reconciler.errors import ExitCode, ReconcileError, Refused, UsageError
 from reconciler.planning.planfile import read_plan
-from reconciler.reports.progress import Events, Lines, Narrator
+from reconciler.reports.progress import ApplyReporter, EventReporter, LineReporter
 from reconciler.values import shown
 from reconciler.workspace.facade import Workspace
 
@@ -45,8 +45,12 @@ def apply(
     rate_option = parse_rate(rate) if rate is not None else None
     if file is not None and not plan_options.is_default:
         raise UsageError("a saved plan is applied as it is: plan options do not go with it")
-    narrator = _narrator(app, json_=json_, bar=not no_progress)
-    with stopping_on_signals(app), _narrated(narrator), app.workspace(mask=mask) as workspace:
+    reporter = _reporter(app, json_=json_, bar=not no_progress)
+    with (
+        stopping_on_signals(app),
+        _reporting_errors(reporter),
+        app.workspace(mask=mask) as workspace,
+    ):
         profiles: Iterable[Profile] | None = None
         tally = None
         if file is not None:
@@ -68,14 +72,14 @@ def apply(
         code = _carry_out(
             app,
             workspace,
-            narrator=narrator,
+            reporter=reporter,
             plan=plan,
             max_changes=max_changes,
             rate=rate_option,
             parallelism=parallelism,
             profiles=profiles,
         )
-    return code if code or not narrator.broken else ExitCode.FAILED
+    return code if code or not reporter.broken else ExitCode.FAILED
 
 
 def sweep(
@@ -90,8 +94,8 @@ def sweep(
     json_: bool,
 ) -> int:
     """Deletes expired profiles that this tool created."""
-    narrator = _narrator(app, json_=json_, bar=True)
-    with stopping_on_signals(app), _narrated(narrator), app.workspace() as workspace:
+    reporter = _reporter(app, json_=json_, bar=True)
+    with stopping_on_signals(app), _reporting_errors(reporter), app.workspace() as workspace:
         plan = workspace.plan_sweep(select=select, exclude=exclude)
         if not json_:
             print_plan(app, view_of(app, plan, rate=workspace.environment.rate))
@@ -100,33 +104,33 @@ def sweep(
         workspace.check(plan, max_changes=max_changes)
         _approve(app, workspace, plan=plan, auto_approve=auto_approve, digest=digest)
         code = _carry_out(
-            app, workspace, narrator=narrator, plan=plan, max_changes=max_changes, profiles=()
+            app, workspace, reporter=reporter, plan=plan, max_changes=max_changes, profiles=()
         )
-    return code if code or not narrator.broken else ExitCode.FAILED
+    return code if code or not reporter.broken else ExitCode.FAILED
 
 
 def _carry_out(
-    app: App, workspace: Workspace, *, narrator: Narrator, plan: Plan, **options: Any
+    app: App, workspace: Workspace, *, reporter: ApplyReporter, plan: Plan, **options: Any
 ) -> ExitCode:
-    """Applies an approved plan, reported by the narrator from first to last. ``options`` are those of
+    """Applies an approved plan, reported by the reporter from first to last. ``options`` are those of
     `Workspace.apply`."""
-    narrator.begin(plan)
+    reporter.begin(plan)
     report = workspace.apply(
         plan,
-        on_result=lambda result: narrator.result(app.result(result)),
-        on_progress=narrator.progress,
+        on_result=lambda result: reporter.result(app.result(result)),
+        on_progress=reporter.progress,
         **options,
     )
     code = _exit_code(report, plan)
     problems = tuple(map(app.result, report.problems))
-    narrator.end(report._replace(problems=problems), code)
+    reporter.end(report._replace(problems=problems), code)
     return code
 
 
-def _narrator(app: App, *, json_: bool, bar: bool) -> Narrator:
+def _reporter(app: App, *, json_: bool, bar: bool) -> ApplyReporter:
     if json_:
-        return Events(sys.stdout)
-    return Lines(
+        return EventReporter(sys.stdout)
+    return LineReporter(
         sys.stdout,
         sys.stderr,
         color=app.uses_color(sys.stdout),
@@ -135,12 +139,12 @@ def _narrator(app: App, *, json_: bool, bar: bool) -> Narrator:
 
 
 @contextmanager
-def _narrated(narrator: Narrator) -> Iterator[None]:
-    """Within, an error is reported by the narrator too."""
+def _reporting_errors(reporter: ApplyReporter) -> Iterator[None]:
+    """Within, an error is reported by the reporter too."""
     try:
         yield
     except ReconcileError as problem:
-        narrator.fail(problem)
+        reporter.fail(problem)
         raise
 
 

@@ -16,8 +16,8 @@ from reconciler.values import Json, spelled
 
 
 def plan_json(view: PlanView) -> str:
-    """A plan as one JSON object: schema ``plan.schema.json``. What is masked in it, and who wrote its
-    lines, is said beside the plan itself; a masked one cannot be applied."""
+    """A plan as one JSON object: schema ``plan.schema.json``. The kinds of masked values and the authors of
+    lines are members beside those of the plan. A masked plan cannot be applied."""
     return "".join(plan_json_parts(view))
 
 
@@ -77,7 +77,7 @@ def diagnostics_json(diagnostics: Sequence[Diagnostic]) -> str:
 
 
 def drift_json(drifts: Sequence[Drift]) -> str:
-    """What `refresh` found, as one JSON object."""
+    """The drift that `refresh` found, as one JSON object."""
     data: Json = {
         "format_version": 1,
         "profiles": [

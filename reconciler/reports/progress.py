@@ -1,7 +1,7 @@
 """What an apply shows while it runs: lines, a bar or heartbeats, or a stream of events.
 
-The applier tells what is durable already. So nothing that happens to a stream (a closed pipe, a full
-disk, a terminal that is gone) may stop it: such a stream is given up, and the run ends with code 1.
+The applier reports an outcome after it is durable. A stream that fails (a closed pipe, a full disk, a
+terminal that is gone) must not stop the apply: nothing more is written to it, and the run ends with code 1.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from reconciler.reports.json import (
 from reconciler.reports.text import apply_text, pace_text, progress_text, result_line
 
 HEARTBEAT = 10.0
-"""Seconds between two lines that say how far it is, where there is no bar, and between two events."""
+"""Seconds between two progress lines, if there is no bar, and between two progress events."""
 _BAR_AFTER = 1.0
-"""Seconds until it is worth showing a bar."""
+"""Seconds until a bar is shown; a shorter apply needs none."""
 _FEW = 20
-"""Changes of which each gets a line beside a bar, and is not listed again at the end."""
+"""Changes of an apply whose problems are not listed again at its end."""
 
 
-class Narrator(Protocol):
-    """Tells how an apply goes."""
+class ApplyReporter(Protocol):
+    """Shows how an apply proceeds."""
 
     @property
     def broken(self) -> bool:
-        """Whether a stream could not be written to, so that something was not told."""
+        """Whether writing to a stream failed, so that something is missing from it."""
         ...
 
     def begin(self, plan: Plan) -> None: ...
@@ -47,12 +47,12 @@ class Narrator(Protocol):
     def end(self, done: ApplyReport, code: ExitCode) -> None: ...
 
     def fail(self, problem: ReconcileError) -> None:
-        """The run ended by an error, which will be shown after this."""
+        """The run ended by an error, which the caller prints next."""
         ...
 
 
-class _Stream:
-    """A stream that may break; what it cannot encode is escaped."""
+class _FragileStream:
+    """A stream that may break. Characters that it cannot encode are escaped."""
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
@@ -69,9 +69,9 @@ class _Stream:
             self.broken = True
 
 
-class Lines:
-    """For people: a line for every outcome on ``out``; on ``err`` a bar if it is a terminal, else a
-    line now and then."""
+class LineReporter:
+    """For people: a line for each outcome on ``out``; on ``err`` a bar if it is a terminal, else a line every
+    `HEARTBEAT` seconds."""
 
     def __init__(
         self,
@@ -82,14 +82,14 @@ class Lines:
         bar: bool,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._out = _Stream(out)
-        self._err = _Stream(err)
+        self._out = _FragileStream(out)
+        self._err = _FragileStream(err)
         self._color = color
-        self._wants_bar = bar
+        self._may_show_bar = bar
         self._clock = clock
         self._bar: _Bar | None = None
         self._total = 0
-        self._began = self._spoke = clock()
+        self._began = self._last_report = clock()
 
     @property
     def broken(self) -> bool:
@@ -97,11 +97,11 @@ class Lines:
 
     def begin(self, plan: Plan) -> None:
         self._total = plan.count
-        self._began = self._spoke = self._clock()
+        self._began = self._last_report = self._clock()
 
     def result(self, result: Result) -> None:
         if result.outcome is Outcome.SKIPPED:
-            return  # how many, and why, is said at the end
+            return  # the end says how many, and why
         line = result_line(result, color=self._color)
         if self._bar is None:
             self._out.write(line)
@@ -110,23 +110,23 @@ class Lines:
 
     def progress(self, progress: Progress) -> None:
         now = self._clock()
-        if self._bar is None and self._wants_bar and now - self._began >= _BAR_AFTER:
+        if self._bar is None and self._may_show_bar and now - self._began >= _BAR_AFTER:
             self._bar = _Bar(self._err.stream, progress.total)
         if self._bar is not None:
             try:
                 self._bar.show(progress)
             except (OSError, ValueError):
-                self._wants_bar = False
+                self._may_show_bar = False
                 self._bar = None
-        elif not self._wants_bar and now - self._spoke >= HEARTBEAT:
-            self._spoke = now
+        elif not self._may_show_bar and now - self._last_report >= HEARTBEAT:
+            self._last_report = now
             self._err.write(progress_text(progress, seconds=now - self._began))
 
     def end(self, done: ApplyReport, code: ExitCode) -> None:
         self._stop()
         if self._total:
-            listed = self._total > _FEW
-            self._out.write(apply_text(done, color=self._color, problems=listed).rstrip())
+            text = apply_text(done, color=self._color, problems=self._total > _FEW)
+            self._out.write(text.rstrip())
 
     def fail(self, problem: ReconcileError) -> None:
         self._stop()
@@ -137,15 +137,15 @@ class Lines:
             self._bar = None
 
 
-class Events:
-    """For programs: a stream of events, one JSON object a line. The first is ``version``, the last
-    ``summary``, whatever happens."""
+class EventReporter:
+    """For programs: a stream of events, one JSON object a line. The first event is ``version``; the last is
+    ``summary``, also after an error."""
 
     def __init__(self, out: TextIO, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._out = _Stream(out)
+        self._out = _FragileStream(out)
         self._clock = clock
         self._counts = dict.fromkeys(Outcome, 0)
-        self._began = self._spoke = clock()
+        self._began = self._last_report = clock()
         self._out.write(version_event())
 
     @property
@@ -153,7 +153,7 @@ class Events:
         return self._out.broken
 
     def begin(self, plan: Plan) -> None:
-        self._began = self._spoke = self._clock()
+        self._began = self._last_report = self._clock()
         self._out.write(start_event(plan))
 
     def result(self, result: Result) -> None:
@@ -162,8 +162,8 @@ class Events:
 
     def progress(self, progress: Progress) -> None:
         now = self._clock()
-        if now - self._spoke >= HEARTBEAT:
-            self._spoke = now
+        if now - self._last_report >= HEARTBEAT:
+            self._last_report = now
             self._out.write(progress_event(progress, seconds=now - self._began))
 
     def end(self, done: ApplyReport, code: ExitCode) -> None:
@@ -175,7 +175,7 @@ class Events:
 
 
 class _Bar:
-    """A progress bar, by rich; imported only once it is shown, since that takes a sixth of a second."""
+    """A progress bar of rich, which is imported when a bar is shown: that takes a sixth of a second."""
 
     def __init__(self, stream: TextIO, total: int) -> None:
         from rich.console import Console
@@ -209,8 +209,8 @@ class _Bar:
             self._task, completed=progress.done, total=progress.total, note=note, refresh=True
         )
 
-    def above(self, line: str, out: _Stream) -> None:
-        """Writes a line; above the bar where both share a terminal."""
+    def above(self, line: str, out: _FragileStream) -> None:
+        """Writes a line, above the bar if both share a terminal."""
         if not out.stream.isatty():
             out.write(line)
             return

@@ -22,7 +22,7 @@ from reconciler.values import Json, quoted, shown
 
 
 def diagnostics_text(diagnostics: Sequence[Diagnostic], *, color: bool) -> str:
-    """Findings, one after the other, and how many there are."""
+    """Findings, one after the other, and their number."""
     pen = Pen(color)
     lines = []
     for diagnostic in diagnostics:
@@ -148,7 +148,7 @@ def pace_text(progress: Progress) -> str:
 
 
 def drift_text(drifts: Sequence[Drift], *, color: bool) -> str:
-    """What `refresh` found, and what it cannot know."""
+    """The drift that `refresh` found, and how many fields the API never shows."""
     pen = Pen(color)
     lines = []
     words = {

@@ -1,8 +1,8 @@
-"""The one view model behind every format that a person reads: a plan as a reviewer meets it. Pure.
+"""The view model behind every format that people read: a plan with everything that a reviewer needs. Pure.
 
 Every text of a view has passed `shown` or `quoted`: it is one line without control, direction or
-invisible characters, and no build obeys it. A writer adds what its medium needs (Markdown, HTML), and
-decides nothing about the plan.
+invisible characters, and the log of a build does not obey it. A writer adds the escaping of its medium
+(Markdown, HTML), and decides nothing about the plan.
 """
 
 from __future__ import annotations
@@ -54,21 +54,21 @@ _ACTIONS_BY_SEVERITY = (Action.DELETE, Action.LINK, Action.UPDATE, Action.CREATE
 
 
 class Links(NamedTuple):
-    """Addresses of lines of files: ``base``, then ``prefix`` (the folder of the configuration in its
-    repository), the file, and ``#L`` with the line. Without a base there are none."""
+    """Web addresses of lines of files: ``base``, ``prefix`` (the folder of the configuration in its
+    repository), the file, and ``#L`` with the line. Without a base there are no addresses."""
 
     base: str = ""
     prefix: str = ""
 
     def to(self, source: Source | None) -> str:
-        """The address of a place, or empty. Nothing in a file name can end or steer it."""
+        """The web address of a place, or empty. Quoting keeps a file name from changing the address."""
         if not self.base or source is None or source.file.startswith("/"):
             return ""
         path = quote(f"{self.prefix}{source.file}".encode("utf-8", "surrogatepass"), safe="/")
         return f"{self.base}{path}" + (f"#L{source.line}" if source.line else "")
 
     def path(self, file: str) -> str:
-        """A file as builds name it: from the root of the repository."""
+        """The path of a file from the root of the repository, as builds name it."""
         return file if file.startswith("/") else self.prefix + file
 
 
@@ -137,22 +137,22 @@ class ChangeView(NamedTuple):
 
     @property
     def requests(self) -> tuple[tuple[str, ...], ...]:
-        """The lines of each request, the very ones that are sent. Made when they are asked for: most
-        readers do not, and they cost more than all the rest."""
+        """The lines of each request exactly as it is sent. Built on demand: they cost more than all the rest,
+        and few formats show them."""
         return tuple(tuple(request_lines(request)) for request in self.sent)
 
 
 class PlanView(NamedTuple):
-    """A plan as a reviewer meets it. ``changes`` are made one by one, in the plan's order."""
+    """A plan with everything that a reviewer needs. Views of changes are built one by one, on demand."""
 
     plan: Plan
-    """Masked, if anything is."""
+    """The masked one, if the configuration masks values."""
     environment: str
     digest: str
-    """Of the plan that was made, masked or not."""
+    """The digest of the plan before masking."""
     masked: tuple[str, ...]
     scope: tuple[str, ...]
-    """What the plan is limited to and how it was made, a sentence each."""
+    """Phrases that say what the plan is limited to and how it was computed."""
     hazards: tuple[HazardView, ...]
     """Of the plan, then the grave ones of changes, then sums; the gravest first."""
     orphans: Sequence[str]
@@ -162,7 +162,7 @@ class PlanView(NamedTuple):
     """Fields with a ``before`` that the API never returns."""
     duration: str
     command: str
-    """Applies exactly this plan, or nothing."""
+    """The command that applies exactly this plan, or nothing."""
     blame: Mapping[tuple[str, FieldPath], LineAuthor]
     links: Links
     groups: Mapping[GroupKey, TemplateGroup]
@@ -178,7 +178,7 @@ class PlanView(NamedTuple):
         blame: Mapping[tuple[str, FieldPath], LineAuthor] | None = None,
         links: Links | None = None,
     ) -> PlanView:
-        """The view of a plan; ``tally`` was given each of its changes."""
+        """The view of a plan. ``tally`` counted all of its changes; without one, they are counted here."""
         if tally is None:
             tally = Tally()
             for change in plan.changes:
@@ -210,7 +210,7 @@ class PlanView(NamedTuple):
 
     @property
     def changes(self) -> Iterator[ChangeView]:
-        """Every change, in the plan's order; each time anew."""
+        """Every change in the plan's order, built anew each time."""
         return map(self.change, self.plan.changes)
 
     @property
@@ -379,7 +379,7 @@ def _summed(kind: str, sentence: str, *, number: int) -> HazardView:
 
 
 def _group_view(first: ChangeView, group: TemplateGroup) -> ChangeView:
-    """The whole group, as if it was its first change."""
+    """The group, shown as its first change."""
     fields = zip(first.fields, group.befores, group.afters, strict=True)
     return first._replace(
         address=shown(first.template),
@@ -412,7 +412,7 @@ def _scope(scope: Scope) -> Iterator[str]:
 def _command(plan: Plan) -> Iterator[str]:
     sweeps = plan.mode is Mode.SWEEP
     yield from ("reconcile", "--env", plan.environment, "sweep" if sweeps else "apply")
-    if plan.scope.refresh:  # what was read is in the plan alone, so it cannot be made again
+    if plan.scope.refresh:  # a new plan would not have what the API answered
         yield from ("PLAN", "--auto-approve", "--digest", plan.digest)
         return
     yield from ("--auto-approve", "--digest", plan.digest)

@@ -10,7 +10,7 @@ import pytest
 from reconciler.core.outcomes import ApplyReport, Failure, Halt, Outcome, Progress, Result
 from reconciler.core.plan import Action, Change, Plan
 from reconciler.errors import ExitCode, ReconcileError
-from reconciler.reports.progress import Events, Lines
+from reconciler.reports.progress import EventReporter, LineReporter
 from tests.support.clock import ManualClock
 from tests.support.plans import plan_with
 
@@ -20,9 +20,8 @@ SKIPPED = Result("zoe", Action.UPDATE, Outcome.SKIPPED, "interrupted", failure=F
 HALFWAY = Progress(total=100, done=40, failed=1, under_way=3, requests=44, rate=5.0)
 
 
-def plan(changes: int = 3) -> Plan:
-    made = tuple(Change(f"u{number:04}", Action.UPDATE, "1 to set") for number in range(changes))
-    return plan_with(made)
+def plan(count: int = 3) -> Plan:
+    return plan_with([Change(f"u{at:04}", Action.UPDATE, "1 to set") for at in range(count)])
 
 
 def report(**outcomes: int) -> ApplyReport:
@@ -36,14 +35,16 @@ class Terminal(io.StringIO):
 
 
 class Full(io.StringIO):
-    """Takes nothing."""
+    """A stream on a full disk."""
 
     def write(self, text: str) -> int:
         raise OSError(28, "No space left on device")
 
 
-def lines(out: io.StringIO, err: io.StringIO, *, bar: bool = False, clock: ManualClock) -> Lines:
-    return Lines(out, err, color=False, bar=bar, clock=clock)
+def lines(
+    out: io.StringIO, err: io.StringIO, *, bar: bool = False, clock: ManualClock
+) -> LineReporter:
+    return LineReporter(out, err, color=False, bar=bar, clock=clock)
 
 
 def events_of(out: io.StringIO) -> list[dict[str, object]]:
@@ -52,11 +53,11 @@ def events_of(out: io.StringIO) -> list[dict[str, object]]:
 
 def test_each_outcome_is_a_line_and_skipped_changes_are_summed_up() -> None:
     out, err = io.StringIO(), io.StringIO()
-    narrator = lines(out, err, clock=ManualClock())
-    narrator.begin(plan())
+    reporter = lines(out, err, clock=ManualClock())
+    reporter.begin(plan())
     for result in (APPLIED, FAILED, SKIPPED):
-        narrator.result(result)
-    narrator.end(report(applied=1, failed=1, skipped=1), ExitCode.INTERRUPTED)
+        reporter.result(result)
+    reporter.end(report(applied=1, failed=1, skipped=1), ExitCode.INTERRUPTED)
     assert out.getvalue() == (
         "jane: applied\n"
         "joe: failed (no \\x1b[31m) [Request-Id abc]\n"
@@ -69,18 +70,18 @@ def test_each_outcome_is_a_line_and_skipped_changes_are_summed_up() -> None:
 
 def test_after_many_changes_the_problems_are_listed_again() -> None:
     out = io.StringIO()
-    narrator = lines(out, io.StringIO(), clock=ManualClock())
-    narrator.begin(plan(30))
-    narrator.end(report(applied=28, failed=1, skipped=1), ExitCode.INTERRUPTED)
+    reporter = lines(out, io.StringIO(), clock=ManualClock())
+    reporter.begin(plan(30))
+    reporter.end(report(applied=28, failed=1, skipped=1), ExitCode.INTERRUPTED)
     assert out.getvalue().startswith("joe: failed (no \\x1b[31m) [Request-Id abc]\n1 change not")
 
 
 def test_without_a_terminal_heartbeat_lines_say_how_far_it_is() -> None:
     out, err, clock = io.StringIO(), io.StringIO(), ManualClock()
-    narrator = lines(out, err, clock=clock)
-    narrator.begin(plan(100))
+    reporter = lines(out, err, clock=clock)
+    reporter.begin(plan(100))
     for clock.time in (5.0, 10.0, 12.0, 20.0):
-        narrator.progress(HALFWAY)
+        reporter.progress(HALFWAY)
     assert err.getvalue() == (
         "40 of 100 changes; 1 failed, 3 under way, at most 300/min; about 15 s left\n"
         "40 of 100 changes; 1 failed, 3 under way, at most 300/min; about 30 s left\n"
@@ -90,15 +91,15 @@ def test_without_a_terminal_heartbeat_lines_say_how_far_it_is() -> None:
 
 def test_at_a_terminal_a_bar_appears_after_a_second_and_problems_stand_above_it() -> None:
     out, err, clock = Terminal(), Terminal(), ManualClock()
-    narrator = lines(out, err, bar=True, clock=clock)
-    narrator.begin(plan(100))
-    narrator.progress(HALFWAY)
+    reporter = lines(out, err, bar=True, clock=clock)
+    reporter.begin(plan(100))
+    reporter.progress(HALFWAY)
     assert err.getvalue() == ""
     clock.time = 1.5
-    narrator.progress(HALFWAY)
-    narrator.result(APPLIED)
-    narrator.result(FAILED)
-    narrator.end(report(applied=1, failed=1), ExitCode.FAILED)
+    reporter.progress(HALFWAY)
+    reporter.result(APPLIED)
+    reporter.result(FAILED)
+    reporter.end(report(applied=1, failed=1), ExitCode.FAILED)
     assert "40/100" in err.getvalue()
     assert "1 failed, 3 under way, at most 300/min" in err.getvalue()
     assert "joe: failed (no \\x1b[31m)" in err.getvalue()
@@ -108,56 +109,56 @@ def test_at_a_terminal_a_bar_appears_after_a_second_and_problems_stand_above_it(
 
 def test_results_in_another_stream_than_the_bar_are_all_written() -> None:
     out, err, clock = io.StringIO(), Terminal(), ManualClock()
-    narrator = lines(out, err, bar=True, clock=clock)
-    narrator.begin(plan(100))
+    reporter = lines(out, err, bar=True, clock=clock)
+    reporter.begin(plan(100))
     clock.time = 2.0
-    narrator.progress(HALFWAY)
-    narrator.result(APPLIED)
-    narrator.end(report(applied=1), ExitCode.DONE)
+    reporter.progress(HALFWAY)
+    reporter.result(APPLIED)
+    reporter.end(report(applied=1), ExitCode.DONE)
     assert out.getvalue().startswith("jane: applied\n")
 
 
 @pytest.mark.parametrize("make", ["lines", "events"])
 def test_a_broken_stream_is_given_up_and_does_not_stop_the_apply(make: str) -> None:
     out, clock = Full(), ManualClock()
-    narrator = lines(out, out, clock=clock) if make == "lines" else Events(out, clock=clock)
-    narrator.begin(plan())
-    narrator.result(FAILED)
+    reporter = lines(out, out, clock=clock) if make == "lines" else EventReporter(out, clock=clock)
+    reporter.begin(plan())
+    reporter.result(FAILED)
     clock.time = 30.0
-    narrator.progress(HALFWAY)
-    narrator.end(report(failed=1), ExitCode.FAILED)
-    assert narrator.broken
+    reporter.progress(HALFWAY)
+    reporter.end(report(failed=1), ExitCode.FAILED)
+    assert reporter.broken
 
 
 def test_a_bar_whose_terminal_is_gone_is_given_up() -> None:
     out, err, clock = io.StringIO(), Terminal(), ManualClock()
-    narrator = lines(out, err, bar=True, clock=clock)
-    narrator.begin(plan(100))
+    reporter = lines(out, err, bar=True, clock=clock)
+    reporter.begin(plan(100))
     clock.time = 2.0
-    narrator.progress(HALFWAY)
+    reporter.progress(HALFWAY)
     err.close()
     clock.time = 3.0
-    narrator.progress(HALFWAY)
-    narrator.result(FAILED)
-    narrator.end(report(failed=1), ExitCode.FAILED)
+    reporter.progress(HALFWAY)
+    reporter.result(FAILED)
+    reporter.end(report(failed=1), ExitCode.FAILED)
     assert "joe: failed" in out.getvalue()
 
 
 def test_what_a_stream_cannot_encode_is_escaped() -> None:
     raw = io.BytesIO()
-    narrator = lines(io.TextIOWrapper(raw, "ascii"), io.StringIO(), clock=ManualClock())
-    narrator.result(Result("jane", Action.UPDATE, Outcome.FAILED, "né"))
+    reporter = lines(io.TextIOWrapper(raw, "ascii"), io.StringIO(), clock=ManualClock())
+    reporter.result(Result("jane", Action.UPDATE, Outcome.FAILED, "né"))
     assert raw.getvalue() == b"jane: failed (n\\xe9)\n"
 
 
 def test_events_begin_with_the_version_and_end_with_the_summary() -> None:
     out, clock = io.StringIO(), ManualClock()
-    narrator = Events(out, clock=clock)
-    narrator.begin(plan())
-    narrator.result(FAILED)
+    reporter = EventReporter(out, clock=clock)
+    reporter.begin(plan())
+    reporter.result(FAILED)
     for clock.time in (5.0, 10.0):
-        narrator.progress(HALFWAY)
-    narrator.end(report(failed=1), ExitCode.FAILED)
+        reporter.progress(HALFWAY)
+    reporter.end(report(failed=1), ExitCode.FAILED)
     events = events_of(out)
     assert [event["type"] for event in events] == [
         "version", "start", "change", "progress", "summary",
@@ -174,9 +175,9 @@ def test_events_begin_with_the_version_and_end_with_the_summary() -> None:
 
 def test_a_run_that_ends_by_an_error_has_a_summary_too() -> None:
     out = io.StringIO()
-    narrator = Events(out, clock=ManualClock())
-    narrator.result(APPLIED)
-    narrator.fail(ReconcileError("the disk is full", hint="Free some space."))
+    reporter = EventReporter(out, clock=ManualClock())
+    reporter.result(APPLIED)
+    reporter.fail(ReconcileError("the disk is full", hint="Free some space."))
     summary = events_of(out)[-1]
     assert summary["type"] == "summary"
     assert (summary["error"], summary["hint"]) == ("the disk is full", "Free some space.")
