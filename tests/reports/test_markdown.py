@@ -132,7 +132,7 @@ def test_findings_come_errors_first_and_are_counted_when_cut() -> None:
         (error if number % 2 else warning)(
             "profile/value",
             f"value {number} is wrong",
-            Source(f"{number:04}.yaml", 1),
+            source=Source(f"{number:04}.yaml", 1),
             hint="Mend it.",
         )
         for number in range(1000)
