@@ -274,22 +274,22 @@ class PlanView(NamedTuple):
             if self.links.base:
                 link = self.links.to(Source(item.file or source.file, line))
         return FieldView(
-            mark=wording.mark,
-            path=shown_often(item.path),
-            op=item.op,
-            before=wording.before,
-            after=wording.after,
-            basis=item.basis,
-            note=wording.note,
-            file=place,
-            line=line,
-            link=link,
-            author=self._author(change, item.path),
+            wording.mark,
+            shown_often(item.path),
+            item.op,
+            wording.before,
+            wording.after,
+            item.basis,
+            wording.note,
+            place,
+            line,
+            link,
+            self._author(change, item.path) if self.blame else "",
         )
 
     def _author(self, change: Change, path: FieldPath) -> str:
-        """Who wrote a field, or with an empty path the profile, if anybody asked."""
-        return author_text(self.blame.get((change.address, path))) if self.blame else ""
+        """Who wrote a field; with an empty path, the profile."""
+        return author_text(self.blame.get((change.address, path)))
 
     @property
     def totals(self) -> str:
