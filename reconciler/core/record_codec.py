@@ -6,14 +6,11 @@ state pull` prints an export.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
-from json.encoder import encode_basestring_ascii
-from math import isfinite
+from collections.abc import Iterator, Mapping
 
 from reconciler.core.records import Export, Fact, Header, Known, Presence, Record
 from reconciler.errors import Source, StateRefused
-from reconciler.values import FieldPath, Json, Scalar, canonical
+from reconciler.values import Json, Scalar
 
 EXPORT_FORMAT_VERSION = 1
 """The newest version of exports that this program reads, and the one it writes. Independent of the format
@@ -32,8 +29,8 @@ def encode_fact(fact: Fact) -> dict[str, Json]:
 
 
 def encode_record(record: Record) -> dict[str, Json]:
-    """A record as JSON: schema ``state.schema.json``, ``$defs/record``. Members that say nothing are
-    left out."""
+    """A record as JSON: schema ``state.schema.json``, ``$defs/record``. Members without content are left
+    out, except ``facts``."""
     source = record.source
     data: dict[str, Json] = {
         "address": record.address,
@@ -56,12 +53,12 @@ def encode_record(record: Record) -> dict[str, Json]:
         "timestamp": record.timestamp,
         "revision": record.revision,
     }
-    told = {
+    members = {
         key: value
         for key, value in data.items()
         if value is not None and value is not False and value not in ([], {})
     }
-    return told | {"facts": data["facts"]}
+    return members | {"facts": data["facts"]}
 
 
 def decode_record(data: Mapping[str, Json]) -> Record:
@@ -119,43 +116,6 @@ def _decode_record(data: Mapping[str, Json]) -> Record:
         timestamp=int(str(timestamp)) if timestamp is not None else None,
         revision=int(str(data.get("revision", 0))),
     )
-
-
-def spelled_facts(paths: tuple[FieldPath, ...], values: Sequence[Scalar | None]) -> str:
-    """The JSON, in the canonical form in which a record is kept, of facts by which every field is known to
-    have its value (``None``: to be cleared), whoever said so."""
-    form, order = _facts_form(paths, tuple([value is None for value in values]))
-    return form % tuple([spelled_scalar(values[at]) for at in order])
-
-
-@lru_cache(maxsize=4096)
-def _facts_form(paths: tuple[FieldPath, ...], cleared: tuple[bool, ...]) -> tuple[str, list[int]]:
-    """What is filled in with spelled values, and where these are among all, in the order in which they
-    are filled in."""
-    order = sorted(range(len(paths)), key=paths.__getitem__)
-    facts = [
-        encode_basestring_ascii(paths[at]).replace("%", "%%")
-        + (':{"known":"cleared"}' if cleared[at] else ':{"known":"value","value":%s}')
-        for at in order
-    ]
-    return f"{{{','.join(facts)}}}", [at for at in order if not cleared[at]]
-
-
-def spelled_scalar(value: Scalar | None) -> str:
-    """The same as `values.canonical`, of one scalar, in a fraction of the time."""
-    if value.__class__ is str:
-        return encode_basestring_ascii(value)
-    if value is None:
-        return "null"
-    if value.__class__ is bool:
-        return "true" if value else "false"
-    if value.__class__ is int or (value.__class__ is float and isfinite(value)):
-        return repr(value)
-    return canonical(value)
-
-
-OBSERVED = ',"observed":true'
-"""What the canonical form says of a fact that the API returned; nothing within a text looks like it."""
 
 
 def encode_export(export: Export) -> dict[str, Json]:

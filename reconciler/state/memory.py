@@ -17,7 +17,6 @@ from reconciler.state.store import (
     RUNS,
     Clock,
     EncodedRecord,
-    Fingerprint,
     Holder,
     Lock,
     Locked,
@@ -25,7 +24,6 @@ from reconciler.state.store import (
     NewId,
     Stored,
     Writer,
-    checksum,
     decode_body,
     encode,
     header_after_replace,
@@ -89,7 +87,7 @@ class MemoryStore:
 
     def stored(self, addresses: Collection[str]) -> dict[str, Stored]:
         return {
-            address: Stored(row.revision, _checksum(address, row), row.content.body)
+            address: Stored(row.revision, row.content.body)
             for address, row in self._rows_of(addresses)
         }
 
@@ -102,17 +100,6 @@ class MemoryStore:
 
     def known_digests_of(self, addresses: Collection[str]) -> dict[str, bytes | None]:
         return {address: row.content.known for address, row in self._rows_of(addresses)}
-
-    def fingerprints(self, since: str = "", until: str = LAST) -> Iterator[Fingerprint]:
-        for address, row in self._sorted():
-            if since <= address < until:
-                yield address, row.revision, _checksum(address, row)
-
-    def fingerprints_of(self, addresses: Collection[str]) -> dict[str, Fingerprint]:
-        return {
-            address: (address, row.revision, _checksum(address, row))
-            for address, row in self._rows_of(addresses)
-        }
 
     def stamp(self) -> tuple[int, int, int, int] | None:
         return None
@@ -270,7 +257,3 @@ class _MemoryWriter:
 
 def _decoded(row: _Row) -> Record:
     return decode_body(row.content.body, row.revision)
-
-
-def _checksum(address: str, row: _Row) -> int:
-    return checksum(address, row.content.body) + row.revision

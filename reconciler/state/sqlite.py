@@ -7,10 +7,10 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from reconciler.core.digests import SIZE
 from reconciler.core.records import Export, Header, JournalEntry, JournalKind, Record, Run
@@ -36,7 +36,6 @@ from reconciler.state.store import (
     UNREADABLE,
     Clock,
     EncodedRecord,
-    Fingerprint,
     Holder,
     Lock,
     Locked,
@@ -61,6 +60,15 @@ PAGE_SIZE = 10_000
 """Rows that one statement reads, so that memory does not grow with the state."""
 
 R = TypeVar("R", bound=tuple[Any, ...])
+R_co = TypeVar("R_co", bound=tuple[Any, ...], covariant=True)
+
+
+class _ReadRows(Protocol[R_co]):
+    """Reads rows; ``condition`` is the end of the statement."""
+
+    def __call__(
+        self, db: sqlite3.Connection, condition: str, *, parameters: Sequence[object]
+    ) -> Sequence[R_co]: ...
 
 
 class SqliteStore:
@@ -113,13 +121,7 @@ class SqliteStore:
             return _header(db) if db else Header()
 
     def records(self) -> Iterator[Record]:
-        def read(db: sqlite3.Connection, condition: str, bounds: Sequence[object]) -> list[Any]:
-            return db.execute(
-                f"SELECT address, revision, body, checksum FROM record {condition}", bounds
-            ).fetchall()
-
-        for row in self._by_address(read, since="", until=None):
-            yield self._decoded(row)
+        return map(self._decoded, self._by_address(_record_rows, since="", until=None))
 
     def record(self, address: str) -> Record | None:
         return self.records_of([address]).get(address)
@@ -135,51 +137,21 @@ class SqliteStore:
         with self._file.reading() as db:
             if db is None:
                 return {}
-            rows = db.execute(
-                f"SELECT address, revision, body, checksum FROM record {_AMONG}",
-                (json.dumps(list(addresses)),),
-            ).fetchall()
+            rows = _record_rows(db, _AMONG, parameters=(json.dumps(list(addresses)),))
         if not all(map(is_whole, rows)):
             raise damaged(self._file.name)
-        return {
-            address: Stored(revision, sum_, body=body) for address, revision, body, sum_ in rows
-        }
+        return {address: Stored(revision, body) for address, revision, body, _ in rows}
 
     def known_digests(
         self, since: str = "", until: str = LAST
     ) -> Iterator[tuple[str, bytes | None]]:
-        def read(
-            db: sqlite3.Connection, condition: str, bounds: Sequence[object]
-        ) -> list[tuple[str, bytes | None]]:
-            return known_digests_where(db, condition, parameters=bounds)
-
-        return self._by_address(read, since=since, until=until)
+        return self._by_address(known_digests_where, since=since, until=until)
 
     def known_digests_of(self, addresses: Collection[str]) -> dict[str, bytes | None]:
         with self._file.reading() as db:
             if db is None:
                 return {}
             return dict(known_digests_where(db, _AMONG, parameters=(json.dumps(list(addresses)),)))
-
-    def fingerprints(self, since: str = "", until: str = LAST) -> Iterator[Fingerprint]:
-        def read(
-            db: sqlite3.Connection, condition: str, bounds: Sequence[object]
-        ) -> list[Fingerprint]:
-            return db.execute(
-                f"SELECT address, revision, checksum FROM record {condition}", bounds
-            ).fetchall()
-
-        return self._by_address(read, since=since, until=until)
-
-    def fingerprints_of(self, addresses: Collection[str]) -> dict[str, Fingerprint]:
-        with self._file.reading() as db:
-            if db is None:
-                return {}
-            rows = db.execute(
-                f"SELECT address, revision, checksum FROM record {_AMONG}",
-                (json.dumps(list(addresses)),),
-            ).fetchall()
-        return {row[0]: row for row in rows}
 
     def stamp(self) -> tuple[int, int, int, int] | None:
         status = self._file.status()
@@ -232,7 +204,7 @@ class SqliteStore:
 
     def locked(self) -> Lock | None:
         with self._file.reading() as db:
-            held = _held(db) if db else None
+            held = _recorded_lock(db) if db else None
         return held[0] if held else None
 
     # Writing
@@ -243,7 +215,7 @@ class SqliteStore:
         lock_id = self._new_id()
         self._file.create()
         with self._file.transaction() as db:
-            held, at = _held(db), clock()
+            held, at = _recorded_lock(db), clock()
             if held and not is_abandoned(held[0], held[1], seeker=holder, now=at):
                 raise Locked(held[0])
             if db.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
@@ -267,7 +239,7 @@ class SqliteStore:
         if self._file.status() is None:
             raise not_locked()
         with self._file.transaction() as db:
-            held = _held(db)
+            held = _recorded_lock(db)
             if held is None:
                 raise not_locked()
             if held[0].id != lock_id:
@@ -280,23 +252,16 @@ class SqliteStore:
 
     # Pages and rows
 
-    def _by_address(
-        self,
-        read: Callable[[sqlite3.Connection, str, Sequence[object]], list[R]],
-        *,
-        since: str,
-        until: str | None,
-    ) -> Iterator[R]:
-        """Rows that begin with their address, page by page. ``read`` takes the end of a statement, and
-        its parameters."""
+    def _by_address(self, read: _ReadRows[R], *, since: str, until: str | None) -> Iterator[R]:
+        """Rows that begin with their address, page by page."""
         last, comparison = since, ">="
-        end = ("", ()) if until is None else ("AND address < ?", (until,))
+        end, bounds = ("", ()) if until is None else ("AND address < ?", (until,))
         while True:
-            condition = f"WHERE address {comparison} ? {end[0]} ORDER BY address LIMIT ?"
+            condition = f"WHERE address {comparison} ? {end} ORDER BY address LIMIT ?"
             with self._file.reading() as db:
                 if db is None:
                     return
-                rows = read(db, condition, (last, *end[1], self._page_size))
+                rows = read(db, condition, parameters=(last, *bounds, self._page_size))
             yield from rows
             if len(rows) < self._page_size:
                 return
@@ -488,6 +453,14 @@ FROM json_each(?)
 """
 
 
+def _record_rows(
+    db: sqlite3.Connection, condition: str, *, parameters: Sequence[object]
+) -> list[RecordRow]:
+    return db.execute(
+        f"SELECT address, revision, body, checksum FROM record {condition}", parameters
+    ).fetchall()
+
+
 def _put(db: sqlite3.Connection, contents: Mapping[str, EncodedRecord], *, serial: int) -> None:
     """Adds or replaces records. The serial is above every revision so far, so a new row repeats none."""
     rows: list[tuple[str, str, int, int | None]] = []
@@ -551,7 +524,7 @@ def _put_header(db: sqlite3.Connection, header: Header) -> None:
     )
 
 
-def _held(db: sqlite3.Connection) -> tuple[Lock, str | None] | None:
+def _recorded_lock(db: sqlite3.Connection) -> tuple[Lock, str | None] | None:
     """The lock in the file, and the `process_identity` that its holder had when it took the lock."""
     row = db.execute(
         "SELECT id, user, host, pid, command, ci, since, expires, process FROM lock"

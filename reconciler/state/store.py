@@ -20,7 +20,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol
 
 from reconciler.core.digests import known_digest
 from reconciler.core.record_codec import decode_record, encode_record
@@ -44,8 +44,6 @@ LARGEST_SERIAL = 2**53
 Clock = Callable[[], float]
 """Unix time in seconds. Wall-clock time, since leases are compared between machines."""
 NewId = Callable[[], str]
-Fingerprint: TypeAlias = tuple[str, int, int]
-"""Address, revision and checksum of a record."""
 
 
 class Holder(NamedTuple):
@@ -95,11 +93,10 @@ class LockLost(Refused):
 
 
 class Stored(NamedTuple):
-    """A record as it is kept: its revision, its checksum, and the canonical form of the JSON that
-    `encode_record` gives, without the revision."""
+    """A record as it is kept: its revision, and the canonical form of the JSON that `encode_record` gives,
+    without the revision."""
 
     revision: int
-    checksum: int
     body: str
 
     def record(self) -> Record:
@@ -199,15 +196,6 @@ class Store(Protocol):
 
     def known_digests_of(self, addresses: Collection[str]) -> dict[str, bytes | None]:
         """The digests of some addresses, read at once. Addresses without a record are left out."""
-        ...
-
-    def fingerprints(self, since: str = "", until: str = LAST) -> Iterator[Fingerprint]:
-        """Address, revision and checksum of the records in a range of addresses, by address. Where all
-        three are the same, the record is."""
-        ...
-
-    def fingerprints_of(self, addresses: Collection[str]) -> dict[str, Fingerprint]:
-        """Those of some addresses, as far as there are any."""
         ...
 
     def stamp(self) -> tuple[int, int, int, int] | None:
