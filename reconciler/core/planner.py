@@ -328,11 +328,11 @@ def _fields_of_new(profile: Profile) -> list[FieldChange]:
         FieldChange(
             path,
             Op.CLEAR if value is None else Op.SET,
-            before=None,
-            after=value,
-            basis=Basis.NONE,
-            line=lines.get(path),
-            file=files.get(path),
+            None,
+            value,
+            Basis.NONE,
+            lines.get(path),
+            files.get(path) if files else None,
         )
         for path, value in profile.values.items()
         if path not in forget

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 
-from reconciler.core.plan import Action, Mode, Op
+from reconciler.core.plan import Action, Change, Mode, Op
 from reconciler.reports.style import BOLD, DIM, GREEN, MARK_COLORS, RED, YELLOW, Pen
 from reconciler.reports.view import ChangeView, FieldView, HazardView, PlanView
-from reconciler.reports.wording import count
+from reconciler.reports.wording import FieldWording, count, field_wording, shown_often
 from reconciler.values import shown
 
 _MOST_ORPHANS = 20
@@ -42,7 +43,10 @@ def plan_text_parts(
             yield f"{_change_text(change, pen)[:-1]}{_joined([*lines, ''])}"
     else:
         for leader in view.leaders:
-            yield _change_text(view.group(leader), pen)
+            if leader.template or view.blame:  # its fields have more than their own wording
+                yield _change_text(view.group(leader), pen)
+            else:
+                yield _plain_text(leader, view.heading(leader), pen=pen)
     yield _joined([*_orphan_lines(view, pen), *_closing_lines(view, pen)])
 
 
@@ -61,6 +65,17 @@ def _change_text(change: ChangeView, pen: Pen) -> str:
     return _joined([*_head_lines(change, pen), *_field_lines(change.fields, pen), ""])
 
 
+def _plain_text(change: Change, heading: ChangeView, *, pen: Pen) -> str:
+    """The same text of a change that stands for itself, without a view of each of its fields."""
+    lines = [*_head_lines(heading, pen)]
+    width = max([len(shown_often(item.path)) for item in change.fields], default=0)
+    for item in change.fields:
+        wording = field_wording(item)
+        name = _field_name(wording.mark, shown_often(item.path), width=width, pen=pen)
+        lines.append(f"{name}  {_field_text(item.op, wording, arrow=pen.arrow)}")
+    return _joined([*lines, ""])
+
+
 def _head_lines(change: ChangeView, pen: Pen) -> Iterator[str]:
     place = f"  {change.place}" if change.place else ""
     yield pen(f"{change.symbol} {change.address}", BOLD, MARK_COLORS[change.symbol]) + (
@@ -74,13 +89,18 @@ def _head_lines(change: ChangeView, pen: Pen) -> Iterator[str]:
 def _field_lines(fields: Sequence[FieldView], pen: Pen) -> Iterator[str]:
     width = max([len(field.path) for field in fields], default=0)
     for field in fields:
-        mark = pen(field.mark, MARK_COLORS[field.mark])
-        text = f"    {mark} {field.path:<{width}}  {_field_text(field, pen.arrow)}"
+        name = _field_name(field.mark, field.path, width=width, pen=pen)
+        text = f"{name}  {_field_text(field.op, field, arrow=pen.arrow)}"
         yield text + pen(f"  [{field.author}]", DIM) if field.author else text
 
 
-def _field_text(field: FieldView, arrow: str) -> str:
-    if field.op is Op.FORGET:
+@lru_cache(maxsize=4096)  # there are few names, and many fields
+def _field_name(mark: str, path: str, *, width: int, pen: Pen) -> str:
+    return f"    {pen(mark, MARK_COLORS[mark])} {path:<{width}}"
+
+
+def _field_text(op: Op, field: FieldView | FieldWording, *, arrow: str) -> str:
+    if op is Op.FORGET:
         return f"{field.before}  {field.note}"
     value = field.after if field.before is None else f"{field.before} {arrow} {field.after}"
     return f"{value}  ({field.note})" if field.note else value

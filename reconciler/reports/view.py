@@ -18,7 +18,6 @@ from reconciler.core.plan import (
     Action,
     Basis,
     Change,
-    FieldChange,
     HazardKind,
     HazardScope,
     HazardSeverity,
@@ -233,6 +232,14 @@ class PlanView(NamedTuple):
 
     def change(self, change: Change) -> ChangeView:
         """The view of one change."""
+        heading = self.heading(change)
+        source = change.source if change.action is not Action.DELETE else None
+        return heading._replace(
+            fields=self._field_views(change, file=heading.file), link=self.links.to(source)
+        )
+
+    def heading(self, change: Change) -> ChangeView:
+        """The view of a change without its fields, which cost more than the rest, and without its link."""
         source = change.source
         file = shown(source.file) if source else ""
         address = shown(change.address)
@@ -244,48 +251,56 @@ class PlanView(NamedTuple):
             labels=tuple(map(shown_often, change.labels)),
             protect=change.protect,
             hazards=tuple(
-                HazardView(
-                    shown_often(hazard.kind),
-                    shown_often(hazard.message),
-                    HazardScope.CHANGE,
-                    severity=hazard.severity,
-                    address=address,
-                )
-                for hazard in change.hazards
+                [
+                    HazardView(
+                        shown_often(hazard.kind),
+                        shown_often(hazard.message),
+                        HazardScope.CHANGE,
+                        severity=hazard.severity,
+                        address=address,
+                    )
+                    for hazard in change.hazards
+                ]
             ),
-            fields=tuple([self._field_view(change, item, file=file) for item in change.fields]),
+            fields=(),
             sent=change.requests,
-            place=str(source._replace(file=file)) if source else "",
+            place=f"{file}:{source.line}" if source and source.line else file,
             file=file,
             line=source.line if source else 0,
-            link=self.links.to(source if change.action is not Action.DELETE else None),
+            link="",
             author=self._author(change, ""),
             template=change.template,
         )
 
-    def _field_view(self, change: Change, item: FieldChange, *, file: str) -> FieldView:
-        """The view of one field of a change, whose file is shown as ``file``."""
-        wording, source, line = field_wording(item), change.source, item.line
-        place = link = ""
-        if source is None or not line:
-            line = 0
-        else:
-            place = shown(item.file) if item.file else file
-            if self.links.base:
-                link = self.links.to(Source(item.file or source.file, line))
-        return FieldView(
-            wording.mark,
-            shown_often(item.path),
-            item.op,
-            wording.before,
-            wording.after,
-            item.basis,
-            wording.note,
-            place,
-            line,
-            link,
-            self._author(change, item.path) if self.blame else "",
-        )
+    def _field_views(self, change: Change, *, file: str) -> tuple[FieldView, ...]:
+        """The views of the fields of a change, whose file is shown as ``file``."""
+        source, links = change.source, self.links if self.links.base else None
+        views = []
+        for item in change.fields:
+            wording, line = field_wording(item), item.line
+            place = link = ""
+            if source is None or not line:
+                line = 0
+            else:
+                place = shown(item.file) if item.file else file
+                if links is not None:
+                    link = links.to(Source(item.file or source.file, line))
+            views.append(
+                FieldView(
+                    wording.mark,
+                    shown_often(item.path),
+                    item.op,
+                    wording.before,
+                    wording.after,
+                    item.basis,
+                    wording.note,
+                    place,
+                    line,
+                    link,
+                    self._author(change, item.path) if self.blame else "",
+                )
+            )
+        return tuple(views)
 
     def _author(self, change: Change, path: FieldPath) -> str:
         """Who wrote a field; with an empty path, the profile."""

@@ -91,12 +91,13 @@ class FieldWording(NamedTuple):
 
 def field_wording(item: FieldChange) -> FieldWording:
     """How reports describe a field change, with its values."""
-    wording = _wording(item.op, item.basis, absent=item.before is None)
-    before = wording.before
-    if before is not None and item.before is not None:
-        before = quoted(item.before)
-    after = quoted(item.after) if item.op is Op.SET else wording.after
-    return FieldWording(wording.mark, before, after, wording.note)
+    op, before = item.op, item.before
+    wording = _wording(op, item.basis, absent=before is None)
+    shown_before = wording.before
+    if shown_before is not None and before is not None:
+        shown_before = quoted(before)
+    after = quoted(item.after) if op is Op.SET else wording.after
+    return FieldWording(wording.mark, shown_before, after, wording.note)
 
 
 @cache
