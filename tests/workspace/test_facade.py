@@ -173,15 +173,11 @@ def test_the_message_about_a_malformed_export_names_the_error(
 
 
 def test_progress_counts_the_files_that_were_read(tmp_path: Path) -> None:
-    (tmp_path / "reconcile.yaml").write_text(
-        "version: 1\nenvironments:\n  local:\n    api: {url: emulator}\n", "utf-8"
-    )
-    (tmp_path / "profiles").mkdir()
-    for number in range(600):  # of one folder: more than are looked into at a time
-        text = f"customer_user_id: u{number}\n"
-        (tmp_path / "profiles" / f"{number}.yaml").write_text(text, "utf-8")
+    # More files of one folder than are read at a time.
+    users = {str(number): f"customer_user_id: u{number}\n" for number in range(600)}
+    project = Project(tmp_path, profiles=users)
     told: list[Any] = []
-    with Workspace.open(start=tmp_path, on_progress=told.append) as workspace:
+    with project.workspace(on_progress=told.append) as workspace:
         workspace.validate()
     reading = [each.done for each in told if each.phase == "reading"]
     assert reading == [0, 256, 512, 600]
