@@ -98,7 +98,8 @@ def _round_trip() -> Any:
     except ImportError:
         raise ReconcileError(
             "fmt needs ruamel.yaml, which is not installed",
-            hint="Install the extra: pip install 'reconciler[fmt]'.",
+            hint="Install it: pip install 'ruamel.yaml>=0.18.6'. It is the extra `fmt` of "
+            "adapty-reconciler.",
         ) from None
     yaml = YAML()
     yaml.Resolver = _text_only()

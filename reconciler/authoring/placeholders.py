@@ -214,7 +214,7 @@ class Filling:
             self._problem(
                 "{fake.…} needs Faker, which is not installed",
                 path=path,
-                hint="Install it: pip install 'reconciler[fake]'.",
+                hint="Install it: pip install 'faker>=30'. It is the extra `fake` of adapty-reconciler.",
             )
             return ""
         invented = self._fake(name, f"{self._values.seed}\n{self._identity()}")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -92,7 +94,7 @@ def test_an_installed_wheel_carries_its_schemas(tmp_path: Path) -> None:
         cwd=ROOT,
     )
     assert built.returncode == 0, built.stderr
-    (wheel,) = tmp_path.glob("*.whl")
+    (wheel,) = tmp_path.glob("adapty_reconciler-*.whl")
     installed = tmp_path / "installed"
     zipfile.ZipFile(wheel).extractall(installed)
     program = (
@@ -111,3 +113,38 @@ def test_an_installed_wheel_carries_its_schemas(tmp_path: Path) -> None:
     assert str(installed) in done.stdout
     assert (installed / "reconciler" / "_schemas" / "contract.json").is_file()
     assert (installed / "reconciler" / "py.typed").is_file()
+
+
+def advice() -> dict[Path, list[str]]:
+    """What `pip install` is advised to install, by the file of ours that advises it."""
+    files = [ROOT / "action.yml", *ROOT.glob("*.md")]
+    for folder, suffixes in {
+        "reconciler": {".py"},
+        "docs": {".md"},
+        "ci": {".sh"},
+        "examples": {".yml", ".sh", ".mjs"},
+        "schemas": {".json"},
+    }.items():
+        files += [path for path in (ROOT / folder).rglob("*") if path.suffix in suffixes]
+    return {
+        path: lines
+        for path in files
+        if (lines := re.findall(r"pip install (.*)", path.read_text("utf-8")))
+    }
+
+
+def test_nobody_is_told_to_install_the_other_project_of_this_name() -> None:
+    assert len(advice()) >= 5
+    for path, lines in advice().items():
+        for line in lines:
+            assert not re.search(r"(?<![\w/-])reconciler\b", line), f"{path}: {line}"
+
+
+def test_hints_install_what_the_extras_would() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"][
+        "optional-dependencies"
+    ]
+    (formatter,) = advice()[ROOT / "reconciler" / "authoring" / "formatter.py"]
+    (placeholders,) = advice()[ROOT / "reconciler" / "authoring" / "placeholders.py"]
+    assert formatter.startswith(f"'{extras['fmt'][0]}'")
+    assert placeholders.startswith(f"'{extras['fake'][0]}'")
