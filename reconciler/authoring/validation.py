@@ -312,13 +312,12 @@ class _Checker:
         group, _, key = path.partition(".")
         if group == ATTRIBUTES:
             return self.attribute_key(key) is not None
-        return path == INSTALLATION or path in self.contract.fields
+        # The state may record fields of another dialect, which this one has no other way to drop.
+        return path == INSTALLATION or bool(self.contract.dialects_with(path))
 
     def _forget_hint(self, path: str) -> str:
         if path.partition(".")[0] == ATTRIBUTES:
             return "Name each key: custom_attributes.KEY."
-        if other := _other_dialect(self.contract, path):
-            return f"Only the {other} dialect has it."
         suggestion = did_you_mean(path, [*self.contract.fields, INSTALLATION])
         return f'Did you mean "{suggestion}"?' if suggestion else "Give paths like `birthday`."
 
@@ -384,12 +383,8 @@ def _ways_out(field: Field) -> str:
 
 
 def _other_dialect(contract: Contract, path: str) -> Dialect | None:
-    for dialect in Dialect:
-        if dialect is not contract.dialect:
-            other = Contract.of(contract.data, dialect)
-            if path in other.fields and path not in contract.fields:
-                return dialect
-    return None
+    dialects = contract.dialects_with(path)
+    return dialects[0] if dialects and contract.dialect not in dialects else None
 
 
 def _identifiers_without_analytics(

@@ -111,8 +111,23 @@ class Contract:
         return tuple(path for path in self.fields if path.startswith("installation_meta."))
 
     def expand(self, path: FieldPath) -> tuple[FieldPath, ...]:
-        """What a path under ``meta.forget`` stands for: ``installation_meta`` means all its members."""
-        return self.members() if path == INSTALLATION else (path,)
+        """The fields that a path under ``meta.forget`` stands for: ``installation_meta`` means all its
+        members, those of other dialects included, since the state may record them."""
+        if path != INSTALLATION:
+            return (path,)
+        return tuple(f"{INSTALLATION}.{name}" for name in self.data[INSTALLATION]["fields"])
+
+    def dialects_with(self, path: FieldPath) -> tuple[Dialect, ...]:
+        """The dialects that know a field; none for a field that only a newer program knows."""
+        group, _, name = path.partition(".")
+        if group == ATTRIBUTES:
+            return tuple(Dialect)
+        facts = (
+            self.data[INSTALLATION]["fields"].get(name)
+            if group == INSTALLATION
+            else self.data["fields"].get(path)
+        )
+        return () if facts is None else tuple(map(Dialect, facts.get("dialects", Dialect)))
 
     def ordered(self, paths: Iterable[FieldPath]) -> list[FieldPath]:
         """Paths in the order of a request body: standard fields, custom attributes by key,

@@ -400,7 +400,7 @@ def _refusals(
                 f"{path} is recorded for {address}, but the {contract.dialect} dialect "
                 "does not know it",
                 source=source,
-                hint=f"List `{path}` under meta.forget, or use the dialect that wrote it.",
+                hint=_ways_out_of_unknown(path, contract),
             )
     known = [path for path in impossible if contract.knows(path)]
     for path in dict.fromkeys(INSTALLATION if _is_member(path) else path for path in known):
@@ -410,6 +410,17 @@ def _refusals(
             source=source,
             hint=ways_out(path),
         )
+
+
+def _ways_out_of_unknown(path: FieldPath, contract: Contract) -> str:
+    """What can be done about a recorded field that the dialect does not know."""
+    dialects = contract.dialects_with(path)
+    if not dialects:
+        return "A newer version of reconcile recorded it: upgrade, and plan with that."
+    return (
+        f"List `{path}` under meta.forget, or set `dialect: {dialects[0]}` for the environment in "
+        "reconcile.yaml."
+    )
 
 
 def _reason(
