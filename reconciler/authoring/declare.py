@@ -113,7 +113,7 @@ def _attributes(content: Any) -> tuple[Mapping[str, Any], Mapping[Path, Path]]:
 _NO_FIELDS = frozenset({"customer_user_id", "profile_id", "platform", "meta"})
 
 
-class _Layout(NamedTuple):
+class _FieldOrder(NamedTuple):
     """What follows from the names in a document; most profiles of a corpus share a few layouts."""
 
     paths: tuple[FieldPath, ...]
@@ -128,7 +128,7 @@ class _Layout(NamedTuple):
 @lru_cache(maxsize=4096)
 def _layout(
     contract: Contract, names: tuple[str, ...], *, keys: tuple[str, ...], members: tuple[str, ...]
-) -> _Layout:
+) -> _FieldOrder:
     places: list[Path] = [(name,) for name in names]
     places += [(ATTRIBUTES, key) for key in keys]
     places += [(INSTALLATION, member) for member in members]
@@ -140,7 +140,7 @@ def _layout(
     }
     paths = tuple(contract.ordered(position))
     ordered = tuple(places[position[path]] for path in paths)
-    return _Layout(
+    return _FieldOrder(
         paths,
         tuple(position[path] for path in paths),
         ordered,

@@ -129,7 +129,7 @@ def _text_only() -> Any:
 
 
 @dataclass
-class _Slot:
+class _CommentSlot:
     """A key of a map or an item of a list, with its comments.
 
     ``holder`` is ``None`` for the comments before the first key of a document.
@@ -151,7 +151,7 @@ class _Formatter:
 
     def __init__(self, contract: Contract) -> None:
         self.contract = contract
-        self.slots: list[_Slot] = []
+        self.slots: list[_CommentSlot] = []
         self.foot: list[str] = []
         self._handled: list[Any] = []
 
@@ -165,7 +165,7 @@ class _Formatter:
     # -- taking comments off --
 
     def take_comments(self, document: Any) -> None:
-        self.slots = [_Slot(None, None, 0)]
+        self.slots = [_CommentSlot(None, None, 0)]
         self._visit(document)
         last = self.slots[-1]
         if last.holder is not None:  # what is not indented ends the document
@@ -185,7 +185,7 @@ class _Formatter:
         for key, value in _members(node):
             places = node.lc.data or {}
             column = places[key][1] if key in places else node.lc.col or 0
-            self.slots.append(_Slot(node, key, column))
+            self.slots.append(_CommentSlot(node, key, column))
             self._settle()
             for position, held in enumerate(comments.items.pop(key, None) or ()):
                 if position == 1:

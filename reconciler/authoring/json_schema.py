@@ -158,7 +158,7 @@ def _tame(value: Any) -> Any:
 # --- findings of a schema ------------------------------------------------------------------------
 
 
-class Violation(NamedTuple):
+class SchemaViolation(NamedTuple):
     """One thing that a schema finds wrong. ``name`` is the unknown or missing member, if any."""
 
     kind: str
@@ -183,24 +183,24 @@ _MOST_TELLING = {
 _KINDS = {"additionalProperties": "unknown-field", "required": "missing-field", "type": "type"}
 
 
-def violations(value: Any, schema: Mapping[str, Any]) -> list[Violation]:
+def violations(value: Any, schema: Mapping[str, Any]) -> list[SchemaViolation]:
     """All violations of a schema, one for each place and member."""
     problems = _explaining()(schema).iter_errors(_tame(value))
     ordered = sorted(
         (violation for problem in problems for violation in _violations_of(problem)),
         key=lambda each: _MOST_TELLING.get(each.keyword, len(_MOST_TELLING)),
     )
-    once: dict[tuple[Path, str, bool], Violation] = {}
+    once: dict[tuple[Path, str, bool], SchemaViolation] = {}
     for each in ordered:
         once.setdefault((each.path, each.name, each.of_key), each)
     if not once:  # only if the two engines disagreed: say so rather than let it pass
-        once[(), "", False] = Violation(
+        once[(), "", False] = SchemaViolation(
             "value", "", (), Message.of("this document is not valid"), Message(""), None
         )
     return list(once.values())
 
 
-def _violations_of(problem: Any) -> Iterator[Violation]:
+def _violations_of(problem: Any) -> Iterator[SchemaViolation]:
     keyword: str = problem.validator
     path: Path = tuple(problem.absolute_path)
     instance, schema = problem.instance, problem.schema
@@ -215,7 +215,7 @@ def _violations_of(problem: Any) -> Iterator[Violation]:
         for name in problem.validator_value:
             if name not in instance:
                 where = (" in ", place_name(path)) if path else ()
-                yield Violation(
+                yield SchemaViolation(
                     "missing-field", keyword, path, Message.of(f"`{name}` is missing", *where),
                     Message.of(f"Add `{name}`."), instance, name,
                 )  # fmt: skip
@@ -229,14 +229,14 @@ def _violations_of(problem: Any) -> Iterator[Violation]:
         subject = (
             Message.of("the key ", quote(instance, is_name=True)) if of_key else place_name(path)
         )
-        yield Violation(
+        yield SchemaViolation(
             _KINDS.get(keyword, "value"), keyword, path,
             Message.of(subject, " ", message), Message.of(hint), instance,
             of_key=of_key,
         )  # fmt: skip
 
 
-def _violations_of_branches(problem: Any, path: Path) -> Iterator[Violation]:
+def _violations_of_branches(problem: Any, path: Path) -> Iterator[SchemaViolation]:
     """The violations of the only branch that takes this kind of value, if there is one."""
     branches: dict[Any, list[Any]] = {}
     for nested in problem.context:
@@ -258,23 +258,23 @@ def _violations_of_branches(problem: Any, path: Path) -> Iterator[Violation]:
         types += [required] if isinstance(required, str) else required
     if types and not fitting:
         message, hint = _explained("type", types, instance=problem.instance, schema=problem.schema)
-        yield Violation(
+        yield SchemaViolation(
             "type", "type", path, Message.of(place_name(path), " ", message), Message.of(hint),
             problem.instance,
         )  # fmt: skip
     else:
         message = Message.of(place_name(path), " has none of the forms that it may have")
         hint = Message.of(str(problem.schema.get("description", "")))
-        yield Violation("value", problem.validator, path, message, hint, problem.instance)
+        yield SchemaViolation("value", problem.validator, path, message, hint, problem.instance)
 
 
-def _unknown(name: str, path: Path, *, known: Iterable[str], instance: Any) -> Violation:
+def _unknown(name: str, path: Path, *, known: Iterable[str], instance: Any) -> SchemaViolation:
     names = list(known)
     suggestion = did_you_mean(name, names)
     hint = f"Did you mean `{suggestion}`?" if suggestion else f"Known here: {', '.join(names)}."
     where = (" in ", place_name(path)) if path else ()
     message = Message.of("unknown field ", quote(name, is_name=True), *where)
-    return Violation(
+    return SchemaViolation(
         "unknown-field", "", (*path, name), message, Message.of(hint), instance[name], name
     )
 

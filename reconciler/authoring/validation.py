@@ -9,7 +9,7 @@ from typing import Any
 
 from reconciler.authoring.claims import cross_file_findings
 from reconciler.authoring.documents import Document, Path
-from reconciler.authoring.json_schema import Violation, verdict_of, violations
+from reconciler.authoring.json_schema import SchemaViolation, verdict_of, violations
 from reconciler.authoring.phrases import did_you_mean, kind_of, place_name, quote
 from reconciler.core.contract import (
     ATTRIBUTES,
@@ -143,7 +143,7 @@ class _Checker:
 
     # -- violations of the schema, in the words of a profile --
 
-    def diagnostic(self, violation: Violation, document: Document) -> Diagnostic:
+    def diagnostic(self, violation: SchemaViolation, document: Document) -> Diagnostic:
         path = violation.path
         head = path[0] if path else ""
         rule = f"profile/{violation.kind}"
@@ -186,7 +186,7 @@ class _Checker:
         """The standard field or member of installation_meta at a path of a document."""
         return self.contract.fields.get(".".join(str(part) for part in path))
 
-    def _unknown_hint(self, violation: Violation) -> str:
+    def _unknown_hint(self, violation: SchemaViolation) -> str:
         contract, path = self.contract, violation.path
         dotted = ".".join(str(part) for part in path)
         if other := _other_dialect(contract, dotted):
@@ -201,7 +201,7 @@ class _Checker:
                 return "It belongs under `meta`."
         return ""
 
-    def _attribute_violation(self, violation: Violation) -> tuple[str, Message, str]:
+    def _attribute_violation(self, violation: SchemaViolation) -> tuple[str, Message, str]:
         message: str | Message
         path, limit = violation.path, self.contract.max_attribute_length
         if violation.of_key or (path[-1] == "key" and len(path) == 3):

@@ -48,7 +48,7 @@ def read_file(path: str, name: str) -> tuple[bytes, Stamp] | Diagnostic:
     """
     try:
         return _read(path)
-    except _Unusable as problem:
+    except _UnreadableFile as problem:
         return error(problem.rule, problem.message, source=Source(name), hint=problem.hint)
 
 
@@ -63,7 +63,7 @@ def files_below(
     return sorted(files), walk.diagnostics
 
 
-class _Unusable(Exception):
+class _UnreadableFile(Exception):
     """A file cannot be read; carries rule, message and hint of the diagnostic."""
 
     def __init__(self, rule: str, message: str, *, hint: str) -> None:
@@ -71,16 +71,16 @@ class _Unusable(Exception):
         self.rule, self.message, self.hint = rule, message, hint
 
 
-def _unreadable(problem: OSError | ValueError, what: str) -> _Unusable:
+def _unreadable(problem: OSError | ValueError, what: str) -> _UnreadableFile:
     reason = getattr(problem, "strerror", None) or str(problem)
-    return _Unusable(
+    return _UnreadableFile(
         "file/unreadable",
         f"the {what} cannot be read: {reason}",
         hint="Make it readable: what cannot be read is never taken as absent.",
     )
 
 
-def _not_regular(mode: int) -> _Unusable:
+def _not_regular(mode: int) -> _UnreadableFile:
     kinds = {
         stat.S_IFIFO: "a named pipe",
         stat.S_IFSOCK: "a socket",
@@ -88,7 +88,7 @@ def _not_regular(mode: int) -> _Unusable:
         stat.S_IFBLK: "a device",
         stat.S_IFDIR: "a folder",
     }
-    return _Unusable(
+    return _UnreadableFile(
         "file/not-regular",
         f"this is {kinds.get(stat.S_IFMT(mode), 'something else')}, not a regular file",
         hint="Remove or rename it, or put a regular file in its place.",
@@ -122,7 +122,7 @@ def _read(path: str) -> tuple[bytes, Stamp]:
     finally:
         os.close(fd)
     if size > MAX_FILE:
-        raise _Unusable("file/too-large", TOO_LARGE, hint="Split it into several files.")
+        raise _UnreadableFile("file/too-large", TOO_LARGE, hint="Split it into several files.")
     return b"".join(chunks), _stamp(status)
 
 
@@ -286,7 +286,7 @@ class Walk:
                 else:
                     self._ending(name, entry.path)
                     continue
-            except _Unusable as problem:
+            except _UnreadableFile as problem:
                 self._unusable(entry.path, problem)
             except OSError as problem:
                 self._unusable(entry.path, _unreadable(problem, "file"))
@@ -326,7 +326,7 @@ class Walk:
             what = "leads in a circle" if problem.errno == errno.ELOOP else "leads nowhere"
             if problem.errno not in (errno.ELOOP, errno.ENOENT, errno.ENOTDIR):
                 raise
-            raise _Unusable(
+            raise _UnreadableFile(
                 "file/link-broken",
                 f"this link {what}",
                 hint="Repair or remove it: what cannot be read is never taken as absent.",
@@ -344,7 +344,7 @@ class Walk:
             return None
         real = os.path.realpath(path)
         if not real.startswith(inside):
-            raise _Unusable(
+            raise _UnreadableFile(
                 "file/link-outside",
                 "this link leads out of the profiles folder",
                 hint="Copy the file into the folder: what is outside of it is not read.",
@@ -357,7 +357,7 @@ class Walk:
         """The name of a file or folder in messages."""
         return _readable(self._display(Path(path)) if self._display else Path(path).as_posix())
 
-    def _unusable(self, path: str, problem: _Unusable) -> None:
+    def _unusable(self, path: str, problem: _UnreadableFile) -> None:
         self._report(problem.rule, problem.message, name=self.name(path), hint=problem.hint)
 
     def _report(

@@ -79,7 +79,7 @@ class Contract:
                 ("", data["fields"]),
                 (f"{INSTALLATION}.", installation["fields"]),
             )
-            for path, facts in _fields_in_dialect(prefix, group, dialect)
+            for path, facts in _fields_in_dialect(prefix, group, dialect=dialect)
         }
         return cls(
             dialect=dialect,
@@ -185,7 +185,7 @@ def _in_dialect(facts: Mapping[str, Any], dialect: Dialect) -> dict[str, Any]:
 
 
 def _fields_in_dialect(
-    prefix: str, group: Mapping[str, Any], dialect: Dialect
+    prefix: str, group: Mapping[str, Any], *, dialect: Dialect
 ) -> Iterator[tuple[FieldPath, dict[str, Any]]]:
     for name, facts in group.items():
         if dialect.value in facts.get("dialects", list(Dialect)):

@@ -57,7 +57,7 @@ class IdentityIndex(NamedTuple):
                 profile,
                 f"{profile.address} is recorded as profile {record.profile_id}, "
                 f"the file says {profile.profile_id}",
-                "Take profile_id out of the file, or correct it.",
+                hint="Take profile_id out of the file, or correct it.",
             )
         return record
 
@@ -71,7 +71,7 @@ class IdentityIndex(NamedTuple):
                 profile,
                 f"profile {profile.profile_id} is recorded with the customer id "
                 f"{record.customer_user_id}",
-                "A link cannot be undone through the API: write `customer_user_id: "
+                hint="A link cannot be undone through the API: write `customer_user_id: "
                 f"{record.customer_user_id}`.",
             )
         if by_customer is not None and by_customer is not record:
@@ -79,10 +79,10 @@ class IdentityIndex(NamedTuple):
                 profile,
                 f"the customer id {profile.customer_user_id} is recorded for profile "
                 f"{by_customer.profile_id}",
-                "Take profile_id out of the file, or correct it.",
+                hint="Take profile_id out of the file, or correct it.",
             )
         return record
 
 
-def _identity(profile: Profile, message: str, hint: str) -> Diagnostic:
+def _identity(profile: Profile, message: str, *, hint: str) -> Diagnostic:
     return error("profile/identity", message, source=profile.source, hint=hint)

@@ -189,7 +189,7 @@ def from_lines(lines: Iterable[str], conforms: Conforms = lambda kind, data: Tru
     Raises Refused for a plan that is truncated, altered, masked, of a newer format, or no plan at all.
     """
     changes: list[Change] = []
-    plan = _checked(lines, conforms, lambda change, line: changes.append(change))
+    plan = _checked(lines, conforms, on_change=lambda change, line: changes.append(change))
     return replace(plan, changes=tuple(changes))
 
 
@@ -201,15 +201,17 @@ def from_stream(lines: Callable[[], Iterable[str]], conforms: Conforms) -> Plan:
     was checked or raises Refused.
     """
     digests = bytearray()
-    plan = _checked(lines(), conforms, lambda change, line: digests.extend(line_digest(line)))
-    return replace(plan, changes=Stream(lines, len(digests) // DIGEST_SIZE, bytes(digests)))
+    plan = _checked(
+        lines(), conforms, on_change=lambda change, line: digests.extend(line_digest(line))
+    )
+    return replace(plan, changes=Stream(lines, len(digests) // DIGEST_SIZE, digests=bytes(digests)))
 
 
 class Stream:
     """Changes on the lines of a plan that is kept elsewhere; ``digests`` are those of the lines."""
 
     def __init__(
-        self, lines: Callable[[], Iterable[str]], count: int, digests: bytes | None = None
+        self, lines: Callable[[], Iterable[str]], count: int, *, digests: bytes | None = None
     ) -> None:
         self._lines = lines
         self._count = count
@@ -245,9 +247,9 @@ def line_digest(line: str) -> bytes:
 
 
 def _checked(
-    lines: Iterable[str], conforms: Conforms, found: Callable[[Change, str], None]
+    lines: Iterable[str], conforms: Conforms, *, on_change: Callable[[Change, str], None]
 ) -> Plan:
-    """A plan without its changes, each of which is given to ``found`` with its line."""
+    """A plan without its changes, each of which is given to ``on_change`` with its line."""
 
     def read_as(kind: str, line: str) -> Any:
         data = json.loads(line)
@@ -278,7 +280,7 @@ def _checked(
         for line in read:
             change = _decode_change(read_as("change", last))
             encoder.count_line(change, last)
-            found(change, last)
+            on_change(change, last)
             last = line
         footer = json.loads(last)
         if "digest" not in footer:

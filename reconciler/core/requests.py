@@ -34,7 +34,7 @@ _MEMBER = f"{INSTALLATION}."
 
 
 def headers(
-    customer_user_id: str | None, profile_id: str | None, platform: str | None = None
+    customer_user_id: str | None, profile_id: str | None, *, platform: str | None = None
 ) -> dict[str, str]:
     """The headers that name a profile. Authorisation is the client's."""
     named = {
@@ -61,6 +61,7 @@ def read_recorded(record: Record) -> Request:
 def body(
     fields: Sequence[FieldChange],
     wanted: Mapping[FieldPath, Scalar | None],
+    *,
     contract: Contract,
     options: RequestOptions,
 ) -> dict[str, Json]:
@@ -173,14 +174,14 @@ class RequestBuilder:
     def requests(self, action: Action, options: RequestOptions) -> tuple[Request, ...]:
         profile = self.profile
         if action is Action.LINK:
-            named = headers(profile.customer_user_id, self.profile_id, profile.platform)
-            first = headers(None, self.profile_id, profile.platform)
+            named = headers(profile.customer_user_id, self.profile_id, platform=profile.platform)
+            first = headers(None, self.profile_id, platform=profile.platform)
             last = Request("POST", PATH, named, self._body(self.rest, options))
         else:
             named = first = headers(
                 profile.customer_user_id,
                 None if profile.customer_user_id else profile.profile_id,
-                profile.platform,
+                platform=profile.platform,
             )
             fallback = "POST" if action is Action.CREATE and profile.customer_user_id else None
             if not self.sent:
@@ -191,7 +192,7 @@ class RequestBuilder:
         return (Request("PATCH", PATH, first, self._body(self.deletions_first, options)), last)
 
     def _body(self, fields: list[FieldChange], options: RequestOptions) -> dict[str, Json]:
-        return body(fields, self.profile.values, self.contract, options)
+        return body(fields, self.profile.values, contract=self.contract, options=options)
 
     def hazards(self, action: Action, requests: Sequence[Request]) -> Iterator[Hazard]:
         if action is Action.LINK:

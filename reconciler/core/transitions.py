@@ -33,7 +33,7 @@ class Observed(NamedTuple):
 # --- what a change does to a record --------------------------------------------------------------
 
 
-def attempted(record: Record, change: Change, request: Request, *, at: float) -> Record:
+def attempted(record: Record, change: Change, *, request: Request, at: float) -> Record:
     """The record while a request is under way: what it writes is uncertain.
 
     Written durably before the request leaves, so that a crash needs no recovery of its own.
@@ -47,7 +47,7 @@ def attempted(record: Record, change: Change, request: Request, *, at: float) ->
         for path, fact in facts.items():
             if fact.known is Known.VALUE:
                 facts[path] = Fact(Known.UNCERTAIN, fact.value)
-    for path, value in _written(record, change, request).items():
+    for path, value in _written(record, change, request=request).items():
         before = facts.get(path)
         last = None if before is None or before.known is Known.UNKNOWN else before.value
         facts[path] = Fact(Known.UNCERTAIN, value=last, attempt=value)
@@ -72,7 +72,7 @@ def creates(change: Change, request: Request) -> bool:
     return change.action is Action.CREATE and request.method == "POST"
 
 
-def contradicts(record: Record, change: Change, request: Request) -> bool:
+def contradicts(record: Record, change: Change, *, request: Request) -> bool:
     """Whether a request differs from an earlier write of the profile that may still land late.
 
     Such a request waits out the quiet period: there is no ETag and no idempotency key that would keep
@@ -178,7 +178,7 @@ def _known_value(fact: Fact | None) -> Scalar | None:
     return fact.value if fact is not None and fact.known is Known.VALUE else None
 
 
-def _written(record: Record, change: Change, request: Request) -> dict[FieldPath, Scalar | None]:
+def _written(record: Record, change: Change, *, request: Request) -> dict[FieldPath, Scalar | None]:
     """What a request writes that the record does not say already: what the change is about; and of what
     is sent along (members of installation_meta, ip_country) what the profile may not have, such as
     another one that came in the place of the recorded one since the change was planned."""
@@ -190,9 +190,11 @@ def _written(record: Record, change: Change, request: Request) -> dict[FieldPath
     }
 
 
-def accepted(record: Record, change: Change, request: Request) -> Record:
+def accepted(record: Record, change: Change, *, request: Request) -> Record:
     """The record once the API confirmed a request: what it wrote is known."""
-    written = {path: Fact.of(value) for path, value in _written(record, change, request).items()}
+    written = {
+        path: Fact.of(value) for path, value in _written(record, change, request=request).items()
+    }
     return record._replace(facts={**record.facts, **written}, presence=Presence.PRESENT)
 
 
@@ -223,7 +225,7 @@ def observed(record: Record, seen: Observed) -> tuple[Record, list[FieldChange]]
         }
     elif record.profile_id is not None and record.profile_id != seen.profile_id:
         facts = {
-            path: fact if path.startswith(_ATTRIBUTE) else _of_another(path, fact, record)
+            path: fact if path.startswith(_ATTRIBUTE) else _of_another(path, fact, record=record)
             for path, fact in facts.items()
         }
     differences = []
@@ -269,7 +271,7 @@ def _is_ours(record: Record, seen: Observed) -> bool:
     )
 
 
-def _of_another(path: FieldPath, fact: Fact, record: Record) -> Fact:
+def _of_another(path: FieldPath, fact: Fact, *, record: Record) -> Fact:
     """What is known of a write-only field of another profile under the same customer id: nothing; but
     what we wrote may have reached that one, or may do so yet."""
     if path in record.unknown_write:

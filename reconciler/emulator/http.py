@@ -238,7 +238,7 @@ async def in_thread(function: Callable[[], _Result]) -> _Result:
 
 
 @dataclass(frozen=True, slots=True)
-class _Head:
+class _RequestHead:
     method: str
     path: str
     headers: dict[str, str]
@@ -260,7 +260,7 @@ class _ClientConnection(asyncio.Protocol):
         self._handler = handler
         self._connections = connections
         self._buffer = b""
-        self._head: _Head | None = None
+        self._head: _RequestHead | None = None
         self._to_drain = 0
         self._task: asyncio.Task[None] | None = None
         self._idle: asyncio.TimerHandle | None = None
@@ -353,7 +353,7 @@ class _ClientConnection(asyncio.Protocol):
             head.method, head.path, head.headers, body, self._peer_ip, head.keep_alive
         )
 
-    def _next_head(self) -> _Head | None:
+    def _next_head(self) -> _RequestHead | None:
         buffer = self._buffer.lstrip(b"\r\n") if self._buffer[:1] in b"\r\n" else self._buffer
         end, gap = buffer.find(b"\r\n\r\n"), 4
         if end < 0:
@@ -439,7 +439,7 @@ class _ClientConnection(asyncio.Protocol):
             self._client_gone.set_result(None)
 
 
-def _parse_head(head: bytes) -> _Head:
+def _parse_head(head: bytes) -> _RequestHead:
     text = head.decode("latin-1").replace("\r\n", "\n")
     first, *lines = text.split("\n")
     try:
@@ -463,4 +463,4 @@ def _parse_head(head: bytes) -> _Head:
     if not _LENGTH(length):
         raise _Malformed(400, "bad Content-Length")
     keep_alive = version == "HTTP/1.1" and "close" not in headers.get("connection", "").lower()
-    return _Head(method, path, headers, int(length), keep_alive)
+    return _RequestHead(method, path, headers, int(length), keep_alive)

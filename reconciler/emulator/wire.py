@@ -71,7 +71,7 @@ def retry_after(text: str, now: float) -> str:
 
 
 @dataclass(slots=True)
-class _Message:
+class _HttpMessage:
     """An answer while faults alter it."""
 
     status: int
@@ -112,7 +112,7 @@ def encode_reply(
     is_other = any(fault.kind is FaultKind.OTHER_PROFILE for fault in alterations)
     if is_other and other_answer is not None:
         answer = other_answer()
-    message = _Message(answer.status, dict(answer.headers), [answer.body], [])
+    message = _HttpMessage(answer.status, dict(answer.headers), [answer.body], [])
     for fault in alterations:
         _alter(message, fault)
     if close:
@@ -122,7 +122,7 @@ def encode_reply(
     return Reply(_steps(pieces, alterations), message.end, message.idle_limit)
 
 
-def _alter(message: _Message, fault: Fault) -> None:
+def _alter(message: _HttpMessage, fault: Fault) -> None:
     match fault.kind:
         case FaultKind.PROFILE_ID:
             _set_member(message, "profile_id", value=fault.text)
@@ -150,7 +150,7 @@ def _alter(message: _Message, fault: Fault) -> None:
             pass
 
 
-def _set_member(message: _Message, name: str, *, value: str) -> None:
+def _set_member(message: _HttpMessage, name: str, *, value: str) -> None:
     """Change a member of the profile in an answer. Without a ``value``, the new one is derived from the
     true one, so that it stays the same."""
     try:
@@ -162,7 +162,7 @@ def _set_member(message: _Message, name: str, *, value: str) -> None:
     message.replace_body(json.dumps(content).encode("ascii"))
 
 
-def _alter_body(message: _Message, fault: Fault) -> None:
+def _alter_body(message: _HttpMessage, fault: Fault) -> None:
     body = b"".join(message.body)
     match fault.text:
         case "html":
@@ -222,7 +222,7 @@ def _with_member(body: bytes, *member: bytes) -> tuple[bytes, ...]:
     return (body[:at], *member, comma + body[at:])
 
 
-def _alter_framing(message: _Message, fault: Fault) -> None:
+def _alter_framing(message: _HttpMessage, fault: Fault) -> None:
     """Announce a wrong end of the body, or none."""
     body = b"".join(message.body)
     length = message.headers.pop("Content-Length", str(len(body)))

@@ -21,7 +21,7 @@ from reconciler.core.profiles import Profile
 from reconciler.errors import Diagnostic
 from reconciler.planning.findings import decode_findings, encode_findings
 from reconciler.planning.folder_files import FolderFiles, joined
-from reconciler.planning.index_file import IndexFile, Unusable
+from reconciler.planning.index_file import IndexFile, IndexUnusable
 from reconciler.planning.limits import Limits
 from reconciler.planning.packed import PackedProfile
 
@@ -86,15 +86,15 @@ class IndexedProfile(NamedTuple):
     packed: PackedProfile
 
     def profile(self) -> Profile:
-        """The profile. Raises `Unusable` where it is damaged."""
+        """The profile. Raises `IndexUnusable` where it is damaged."""
         try:
             return self.packed.profile(self.file)
         except (ValueError, TypeError, AttributeError):
-            raise Unusable from None
+            raise IndexUnusable from None
 
 
 class Index:
-    """Queries over an open index file. Methods raise `Unusable`; the caller goes on with another index."""
+    """Queries over an open index file. Methods raise `IndexUnusable`; then the caller opens another."""
 
     def __init__(self, file: IndexFile, limits: Limits | None = None) -> None:
         self.file = file

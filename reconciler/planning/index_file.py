@@ -46,7 +46,7 @@ CREATE INDEX profile_with_lifetime ON profile (address) WHERE lifetime IS NOT NU
 """
 
 
-class Unusable(ReconcileError):
+class IndexUnusable(ReconcileError):
     """The index failed in the middle of its use. Nothing that came from it counts."""
 
     def __init__(self, *, closed: bool = False) -> None:
@@ -61,12 +61,12 @@ class Unusable(ReconcileError):
                 hint="Run again; if it fails again, do so with --no-cache.",
             )
 
-    def __reduce__(self) -> tuple[type[Unusable], tuple[()]]:
-        return Unusable, ()  # it may come from another process
+    def __reduce__(self) -> tuple[type[IndexUnusable], tuple[()]]:
+        return IndexUnusable, ()  # it may come from another process
 
 
 class IndexFile:
-    """An open database with the tables of the index. Queries raise `Unusable`; the caller goes on with
+    """An open database with the tables of the index. Queries raise `IndexUnusable`; the caller goes on with
     another, private one."""
 
     def __init__(self, db: sqlite3.Connection, path: Path | None = None) -> None:
@@ -253,10 +253,10 @@ class IndexFile:
         while chunk := [*islice(rest, _ROWS_AT_ONCE)]:
             yield from self.rows(query.format(",".join("?" * len(chunk))), *chunk)
 
-    def failed(self) -> Unusable:
+    def failed(self) -> IndexUnusable:
         """Gives the index up; what it returns is to be raised."""
         self._has_failed = True
-        return Unusable(closed=self._is_closed)
+        return IndexUnusable(closed=self._is_closed)
 
 
 def copy_database(source: sqlite3.Connection, target: sqlite3.Connection) -> None:

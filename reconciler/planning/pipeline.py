@@ -126,7 +126,10 @@ class PlanPipeline:
         notes: Callable[[Sequence[_Case], Sequence[bool]], None] | None,
     ) -> Iterator[PlannedBatch[_A]]:
         context = _BatchContext(
-            self._dialect, self._options, identities, accumulator=accumulator.empty()
+            self._dialect,
+            self._options,
+            identities=identities,
+            accumulator=accumulator.empty(),
         )
         # An identity index may hold as many records as the state, which nobody is to carry.
         workers = self._workers if identities is None else WorkerPool()
@@ -237,8 +240,8 @@ class _BatchContext(Generic[_A]):
         self,
         dialect: str,
         options: Options,
-        identities: IdentityIndex | None,
         *,
+        identities: IdentityIndex | None,
         accumulator: _A,
     ) -> None:
         self.dialect = dialect

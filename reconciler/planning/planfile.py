@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from types import TracebackType
 from typing import BinaryIO, Self
 
 from reconciler.atomicfile import partial_name, write_whole
@@ -156,12 +155,7 @@ class PlanWriter:
         self._spool.write(self._encoder.header.encode("ascii"))
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._spool.close()
         if self._partial is not None:
             with suppress(OSError):
@@ -194,7 +188,7 @@ class PlanWriter:
                 os.replace(self._partial, self._out)
         if self._held is not None:
             return tuple(self._held), self._encoder.totals
-        return Stream(lines, self.count, bytes(self._digests)), self._encoder.totals
+        return Stream(lines, self.count, digests=bytes(self._digests)), self._encoder.totals
 
 
 @contextmanager

@@ -43,7 +43,7 @@ class ProfileData(NamedTuple):
     custom_attributes: Mapping[str, str | float]
 
 
-class Answer(NamedTuple):
+class ApiAnswer(NamedTuple):
     """The result of a call, with all that the API said. ``message`` may be the API's own text, so it is
     untrusted. It holds neither the key nor our values, unless the API quotes them."""
 
@@ -84,7 +84,7 @@ def judge(
     body: bytes | None,
     key: str,
     now: float,
-) -> Answer:
+) -> ApiAnswer:
     """The meaning of a response to ``request``.
 
     ``body`` is ``None`` if it is incomplete, oversized or encoded. ``key`` is removed from every text of
@@ -95,7 +95,7 @@ def judge(
         fits = text is not None and _TOKEN.fullmatch(text) and key not in text
         return text if fits else None
 
-    base = Answer(CallResult.UNKNOWN, status=status, request_id=token(headers.get("Request-Id")))
+    base = ApiAnswer(CallResult.UNKNOWN, status=status, request_id=token(headers.get("Request-Id")))
     if body is None:
         return base._replace(message=f"status {status} with an incomplete or oversized body")
     if request.method == "DELETE" and status == 204:

@@ -14,7 +14,7 @@ from typing import Protocol, assert_never
 
 from reconciler.core.options import Rate
 from reconciler.core.plan import Request
-from reconciler.remote.answers import MISSING, Answer, CallResult
+from reconciler.remote.answers import MISSING, ApiAnswer, CallResult
 from reconciler.remote.pacing import Clock, Pace, SystemClock, Verdict
 from reconciler.remote.transport import HttpTransport
 
@@ -32,7 +32,7 @@ _VISIBLE = re.compile(r"[\x21-\x7e]+")
 class Transport(Protocol):
     """Makes single attempts."""
 
-    def attempt(self, request: Request, *, seconds: float) -> Answer:
+    def attempt(self, request: Request, *, seconds: float) -> ApiAnswer:
         """Sends a request once, and waits ``seconds`` at most. Tells the pace whether it left."""
         ...
 
@@ -93,7 +93,7 @@ class Client:
         """Closes the connections."""
         self._transport.close()
 
-    def send(self, request: Request, *, may_leave: Callable[[], bool] = lambda: True) -> Answer:
+    def send(self, request: Request, *, may_leave: Callable[[], bool] = lambda: True) -> ApiAnswer:
         """Makes one call and retries it where that is safe.
 
         It is always safe after 429 and after an attempt that was not sent. After an unknown outcome it
@@ -101,7 +101,7 @@ class Client:
         all before every attempt, and ends the call by saying no.
         """
         if not all(map(_VISIBLE.fullmatch, (self._key, *request.headers.values()))):
-            return Answer(
+            return ApiAnswer(
                 CallResult.REFUSED,
                 message="a header or the key holds what cannot be sent",
                 attempts=0,
@@ -119,9 +119,9 @@ class Client:
 
     def _try_until_final(
         self, request: Request, may_leave: Callable[[], bool]
-    ) -> tuple[Answer, bool]:
+    ) -> tuple[ApiAnswer, bool]:
         """The last answer, and whether the outcome of any attempt is unknown."""
-        answer = Answer(CallResult.NOT_SENT, message="stopped before it was sent", attempts=0)
+        answer = ApiAnswer(CallResult.NOT_SENT, message="stopped before it was sent", attempts=0)
         any_unknown = False
         seconds_left = self._timeout
         counted = 0
@@ -152,7 +152,7 @@ class Client:
                 break
         return answer, any_unknown
 
-    def _take_retry(self, answer: Answer) -> bool:
+    def _take_retry(self, answer: ApiAnswer) -> bool:
         """Takes one retry. A tenth of the calls, at least ten, may be retries: an API in trouble must
         not be hammered. A 429 costs nothing, since the pace already follows it."""
         with self._counting:
@@ -175,7 +175,7 @@ class Client:
         return not self._stop()
 
 
-def _verdict(answer: Answer) -> Verdict:
+def _verdict(answer: ApiAnswer) -> Verdict:
     if answer.status is None:
         return Verdict.AWAY
     if answer.status == 429:
@@ -185,7 +185,7 @@ def _verdict(answer: Answer) -> Verdict:
     return Verdict.UNCLEAR if answer.status == 500 or answer.status < 300 else Verdict.AWAY
 
 
-def _may_be_repeated(request: Request, answer: Answer) -> bool:
+def _may_be_repeated(request: Request, answer: ApiAnswer) -> bool:
     """Whether another try is safe and may help."""
     match answer.result:
         case CallResult.DONE:

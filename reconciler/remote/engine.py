@@ -23,7 +23,7 @@ from typing import Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 from reconciler.core.plan import Request
 from reconciler.core.records import JournalEntry, JournalKind, Record
 from reconciler.errors import ReconcileError
-from reconciler.remote.answers import Answer, CallResult
+from reconciler.remote.answers import ApiAnswer, CallResult
 from reconciler.state.store import LEASE, Writer
 
 R = TypeVar("R")
@@ -61,7 +61,7 @@ class Step(NamedTuple):
     goes_on: bool = False
 
 
-Flow: TypeAlias = Generator[Step, Answer | None, R]
+Flow: TypeAlias = Generator[Step, ApiAnswer | None, R]
 """The engine resumes it with the answer to its request, or with ``None`` after a step without one."""
 
 
@@ -72,7 +72,7 @@ class Calls(Protocol):
         """Sends a request, and returns at once. ``ticket`` names the call."""
         ...
 
-    def poll(self, timeout: float) -> Sequence[tuple[int, Answer]]:
+    def poll(self, timeout: float) -> Sequence[tuple[int, ApiAnswer]]:
         """The tickets and answers of calls that ended. Waits up to ``timeout`` seconds for one."""
         ...
 
@@ -118,7 +118,7 @@ class Engine(Generic[R]):
         self._monotonic = monotonic
         self._on_tick = on_tick
         self._on_state_write = on_state_write
-        self._ready: deque[tuple[Flow[R], Answer | None]] = deque()
+        self._ready: deque[tuple[Flow[R], ApiAnswer | None]] = deque()
         self._under_way: dict[int, tuple[Flow[R], Request]] = {}
         self._waiting: list[tuple[float, Flow[R]]] = []
         self._due: deque[Flow[R]] = deque()
@@ -249,7 +249,7 @@ class Engine(Generic[R]):
             self._stop_time = now
         if now - self._stop_time < STOP_GRACE:
             return
-        unknown = Answer(CallResult.UNKNOWN, message="it had not ended when the run was stopped")
+        unknown = ApiAnswer(CallResult.UNKNOWN, message="it had not ended when the run was stopped")
         for flow, _ in self._under_way.values():
             self._ready.append((flow, unknown))
         self._under_way.clear()

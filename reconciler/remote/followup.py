@@ -9,7 +9,7 @@ from reconciler.core.contract import ATTRIBUTES, Clear
 from reconciler.core.plan import Action, Basis, Change, FieldChange, Op, Request
 from reconciler.core.records import Record
 from reconciler.core.requests import CUSTOMER_HEADER, PROFILE_HEADER, read
-from reconciler.remote.answers import Answer
+from reconciler.remote.answers import ApiAnswer
 
 
 def look_up(post: Request) -> Request:
@@ -17,7 +17,7 @@ def look_up(post: Request) -> Request:
     return read(post.headers.get(CUSTOMER_HEADER), post.headers.get(PROFILE_HEADER))
 
 
-def after_look_up(post: Request, answer: Answer) -> Request | None:
+def after_look_up(post: Request, answer: ApiAnswer) -> Request | None:
     """The request to send instead of a POST after the ``answer`` to its look-up; ``None`` for nothing."""
     profile_id = post.headers.get(PROFILE_HEADER)
     if answer.data is None or profile_id not in (None, answer.data.profile_id.lower()):

@@ -11,7 +11,7 @@ from reconciler.core.records import Known, Presence, Record, differs
 from reconciler.core.requests import read_recorded
 from reconciler.core.transitions import Observed, gone, observed
 from reconciler.errors import Refused
-from reconciler.remote.answers import Answer, CallResult, ProfileData
+from reconciler.remote.answers import ApiAnswer, CallResult, ProfileData
 from reconciler.remote.engine import Calls, Engine, Flow, Step, Writes
 from reconciler.state.store import Writer
 
@@ -27,7 +27,7 @@ class ReadBack(NamedTuple):
     after: Record
     """The record with all that the answer says."""
     drift: Drift
-    answer: Answer
+    answer: ApiAnswer
 
 
 def read_back(
@@ -73,7 +73,7 @@ def read_back(
     return engine.run(map(flow, readable))
 
 
-def compare(record: Record, answer: Answer) -> ReadBack:
+def compare(record: Record, answer: ApiAnswer) -> ReadBack:
     """The answer to a read, beside the record of its profile."""
     if answer.is_missing and record.presence is Presence.UNCONFIRMED:
         # Nothing says that the profile exists, and an uncertain POST may still create it.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reconciler.core.records import JournalKind
 from reconciler.core.transitions import attempted, contradicts
-from reconciler.remote.answers import Answer, CallResult
+from reconciler.remote.answers import ApiAnswer, CallResult
 from reconciler.remote.engine import Writes
 from reconciler.remote.followup import after_look_up, look_up
 from reconciler.remote.run import ApplyRun, CallSteps
@@ -21,7 +21,7 @@ class RequestFlow:
     def send(self, pending: PendingRequest) -> SettleSteps:
         """Sends a request, then its fallback if the profile does not exist, and settles the outcome."""
         run, settlement = self._run, self._settlement
-        if contradicts(pending.record, pending.change, pending.request):
+        if contradicts(pending.record, pending.change, request=pending.request):
             yield from run.wait_quiet(pending.record)
             if not run.is_stopping:
                 quiet = pending.record._replace(unknown_at=None, unknown_write={})
@@ -50,16 +50,16 @@ class RequestFlow:
         """Makes one call. Its intent is durable before it."""
         run, record, request = self._run, pending.record, pending.request
         if (halt := run.halt()) is not None:
-            return Answer(CallResult.NOT_SENT, message=halt.value, attempts=0)
+            return ApiAnswer(CallResult.NOT_SENT, message=halt.value, attempts=0)
         if request.method == "GET":
             return (yield from run.call(request))
-        intent = attempted(record, pending.change, request, at=run.unix_time())
+        intent = attempted(record, pending.change, request=request, at=run.unix_time())
         entry = run.entry(
             pending.change, JournalKind.INTENT, request=request, address=record.address
         )
         return (yield from run.call(request, Writes(put=(intent,), journal=(entry,))))
 
-    def _look_up_and_post(self, pending: PendingRequest, unknown: Answer) -> CallSteps:
+    def _look_up_and_post(self, pending: PendingRequest, unknown: ApiAnswer) -> CallSteps:
         """Looks up a POST of unknown outcome before it sends it again (adapty-api 6.3)."""
         run = self._run
         if run.halt() is not None:

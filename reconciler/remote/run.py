@@ -10,13 +10,13 @@ from reconciler.core.plan import Change, Request
 from reconciler.core.records import JournalEntry, JournalKind, Record
 from reconciler.core.requests import request_digest
 from reconciler.core.transitions import without_expired_mark
-from reconciler.remote.answers import Answer
+from reconciler.remote.answers import ApiAnswer
 from reconciler.remote.context import ApplyContext
 from reconciler.remote.engine import Step, Writes
 
-CallSteps: TypeAlias = Generator[Step, Answer | None, Answer]
+CallSteps: TypeAlias = Generator[Step, ApiAnswer | None, ApiAnswer]
 """Ends with the answer to a request."""
-Steps: TypeAlias = Generator[Step, Answer | None, None]
+Steps: TypeAlias = Generator[Step, ApiAnswer | None, None]
 
 
 class ApplyRun:
@@ -87,7 +87,7 @@ class ApplyRun:
         kind: JournalKind,
         *,
         request: Request | None = None,
-        answer: Answer | None = None,
+        answer: ApiAnswer | None = None,
         address: str | None = None,
     ) -> JournalEntry:
         """A journal entry. ``address`` is that of the record which it is about, if a link has yet to move

@@ -19,7 +19,7 @@ from reconciler.core.transitions import (
     gone,
     observed,
 )
-from reconciler.remote.answers import Answer, CallResult, ProfileData
+from reconciler.remote.answers import ApiAnswer, CallResult, ProfileData
 from reconciler.remote.engine import Step, Writes
 from reconciler.remote.followup import removal_of_undeclared
 from reconciler.remote.refresh import observation
@@ -37,7 +37,7 @@ class PendingRequest(NamedTuple):
     """Whether the change is complete after this request."""
 
 
-SettleSteps: TypeAlias = Generator[Step, Answer | None, tuple[Result, Record]]
+SettleSteps: TypeAlias = Generator[Step, ApiAnswer | None, tuple[Result, Record]]
 """Ends with the outcome of a request, and the record after it."""
 
 
@@ -48,7 +48,7 @@ class Settlement:
         self._run = run
         self._store = store
 
-    def settle(self, pending: PendingRequest, answer: Answer) -> SettleSteps:
+    def settle(self, pending: PendingRequest, answer: ApiAnswer) -> SettleSteps:
         """Makes the outcome of a request durable, and ends with it."""
         match answer.result:
             case CallResult.DONE:
@@ -72,22 +72,24 @@ class Settlement:
             case _:
                 assert_never(answer.result)
 
-    def settle_without_look_up(self, pending: PendingRequest, answer: Answer) -> SettleSteps:
+    def settle_without_look_up(self, pending: PendingRequest, answer: ApiAnswer) -> SettleSteps:
         """Settles a request that was not sent because the look-up before it failed with ``answer``. A read
         changes nothing, so it makes nothing uncertain."""
         if answer.result is CallResult.UNKNOWN:
             answer = answer._replace(result=CallResult.NOT_SENT)
         return (yield from self.settle(pending, answer))
 
-    def with_unknown_mark(self, pending: PendingRequest, answer: Answer) -> Record:
+    def with_unknown_mark(self, pending: PendingRequest, answer: ApiAnswer) -> Record:
         """The record, with the mark of an earlier attempt of the same call that may still land."""
         if not answer.unknown_before:
             return pending.record
-        return attempted(pending.record, pending.change, pending.request, at=self._run.unix_time())
+        return attempted(
+            pending.record, pending.change, request=pending.request, at=self._run.unix_time()
+        )
 
     # --- done --------------------------------------------------------------------------------
 
-    def _done(self, pending: PendingRequest, answer: Answer) -> SettleSteps:
+    def _done(self, pending: PendingRequest, answer: ApiAnswer) -> SettleSteps:
         change = pending.change
         if change.action is Action.DELETE:
             entry = self._run.entry(change, JournalKind.APPLIED, answer=answer)
@@ -128,13 +130,13 @@ class Settlement:
         return result._replace(warnings=warnings), after
 
     def _record_after(
-        self, pending: PendingRequest, answer: Answer, *, data: ProfileData
+        self, pending: PendingRequest, answer: ApiAnswer, *, data: ProfileData
     ) -> tuple[Record, tuple[str, ...]]:
         """The record after a request that the API confirmed, and warnings about what differs."""
         change, request, record = pending.change, pending.request, pending.record
         profile = observation(data)
         base = _for_answering_profile(record, profile)
-        after, differences = observed(accepted(base, change, request), profile)
+        after, differences = observed(accepted(base, change, request=request), profile)
         if pending.is_last:
             after = with_declarations(forgotten(after, change), change)
         after = after._replace(
@@ -149,7 +151,7 @@ class Settlement:
         if creates(change, request):
             after = after._replace(created_at=self._run.unix_time())
         if answer.unknown_before:
-            marked = attempted(record, change, request, at=self._run.unix_time())
+            marked = attempted(record, change, request=request, at=self._run.unix_time())
             after = after._replace(unknown_at=marked.unknown_at, unknown_write=marked.unknown_write)
         return after, _warnings(differences, is_other_profile=base is not record)
 
@@ -166,7 +168,7 @@ class Settlement:
 
     # --- refused, missing, not sent ----------------------------------------------------------
 
-    def _not_sent(self, pending: PendingRequest, answer: Answer) -> SettleSteps:
+    def _not_sent(self, pending: PendingRequest, answer: ApiAnswer) -> SettleSteps:
         outcome, reason, failure = Outcome.FAILED, answer.message, Failure.NOT_SENT
         if answer.attempts == 0 or self._run.is_stopping:
             halt = self._run.halt() or Halt.INTERRUPTED
@@ -177,7 +179,7 @@ class Settlement:
             )
         )
 
-    def _refused(self, pending: PendingRequest, answer: Answer) -> SettleSteps:
+    def _refused(self, pending: PendingRequest, answer: ApiAnswer) -> SettleSteps:
         reason, failure = answer.message, Failure.REFUSED
         body = pending.request.body or {}
         if answer.is_unauthorised:
@@ -198,7 +200,7 @@ class Settlement:
             )
         )
 
-    def _reread(self, pending: PendingRequest) -> Generator[Step, Answer | None, PendingRequest]:
+    def _reread(self, pending: PendingRequest) -> Generator[Step, ApiAnswer | None, PendingRequest]:
         """The request with the record as a read after the refusal shows it. No document says that a
         refused request has no effect at all (adapty-api 7.36)."""
         if self._run.halt() is not None or not pending.record.exists:
@@ -209,7 +211,7 @@ class Settlement:
         after, _ = observed(pending.record, observation(answer.data))
         return pending._replace(record=after)
 
-    def _missing(self, pending: PendingRequest, answer: Answer) -> SettleSteps:
+    def _missing(self, pending: PendingRequest, answer: ApiAnswer) -> SettleSteps:
         change = pending.change
         if change.action is Action.DELETE:
             entry = self._run.entry(change, JournalKind.ALREADY, answer=answer)
@@ -242,7 +244,7 @@ class Settlement:
     def _restore(
         self,
         pending: PendingRequest,
-        answer: Answer,
+        answer: ApiAnswer,
         *,
         outcome: Outcome,
         reason: str,
@@ -274,7 +276,7 @@ class Settlement:
     def _uncertain(
         self,
         pending: PendingRequest,
-        answer: Answer,
+        answer: ApiAnswer,
         *,
         outcome: Outcome,
         reason: str,
@@ -290,7 +292,7 @@ class Settlement:
                 pending, answer, outcome=Outcome.FAILED, reason=reason, failure=failure
             )
             return result, record
-        after = attempted(record, change, request, at=self._run.unix_time())
+        after = attempted(record, change, request=request, at=self._run.unix_time())
         yield Step(Writes(put=(after,), journal=journal))
         result = self._result(pending, answer, outcome=outcome, reason=reason, failure=failure)
         return result, after
@@ -298,7 +300,7 @@ class Settlement:
     def _result(
         self,
         pending: PendingRequest,
-        answer: Answer,
+        answer: ApiAnswer,
         *,
         outcome: Outcome,
         reason: str = "",

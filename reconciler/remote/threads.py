@@ -11,7 +11,7 @@ from concurrent.futures import Executor, Future
 from typing import Any
 
 from reconciler.core.plan import Request
-from reconciler.remote.answers import Answer, CallResult
+from reconciler.remote.answers import ApiAnswer, CallResult
 
 _LINGER = 0.005
 """Seconds that `ExecutorCalls.poll` waits for more answers once it has one."""
@@ -20,18 +20,18 @@ _LINGER = 0.005
 class ExecutorCalls:
     """Calls through an executor: a pool of threads, or any other."""
 
-    def __init__(self, executor: Executor, send: Callable[[Request], Answer]) -> None:
+    def __init__(self, executor: Executor, send: Callable[[Request], ApiAnswer]) -> None:
         self._executor = executor
         self._send = send
         self._under_way = 0
-        self._answers: queue.SimpleQueue[tuple[int, Answer]] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[tuple[int, ApiAnswer]] = queue.SimpleQueue()
 
     def begin(self, ticket: int, request: Request) -> None:
         self._under_way += 1
         future = self._executor.submit(self._send, request)
         future.add_done_callback(lambda call: self._answers.put((ticket, _answer(call))))
 
-    def poll(self, timeout: float) -> Sequence[tuple[int, Answer]]:
+    def poll(self, timeout: float) -> Sequence[tuple[int, ApiAnswer]]:
         """The calls that ended: waits up to ``timeout`` seconds for one, then `_LINGER` for half of the rest.
 
         Among many threads that send, the one that records gets the interpreter seldom. To record each
@@ -49,12 +49,12 @@ class ExecutorCalls:
         return answers
 
 
-def _answer(call: Future[Answer]) -> Answer:
+def _answer(call: Future[ApiAnswer]) -> ApiAnswer:
     """The answer of a call. If its worker raised, the outcome is unknown, and the run goes on."""
     problem = call.exception()
     if problem is None:
         return call.result()
-    return Answer(CallResult.UNKNOWN, message=f"the call failed ({type(problem).__name__})")
+    return ApiAnswer(CallResult.UNKNOWN, message=f"the call failed ({type(problem).__name__})")
 
 
 class DaemonExecutor(Executor):

@@ -26,7 +26,7 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from reconciler import __version__
 from reconciler.core.plan import Request
 from reconciler.errors import InputError
-from reconciler.remote.answers import Answer, CallResult, judge
+from reconciler.remote.answers import ApiAnswer, CallResult, judge
 from reconciler.remote.pacing import MOST_IN_FLIGHT, Pace
 from reconciler.values import Json
 
@@ -78,7 +78,7 @@ class HttpTransport:
         self._watchdog.close()
         self._adapter.close()
 
-    def attempt(self, request: Request, *, seconds: float) -> Answer:
+    def attempt(self, request: Request, *, seconds: float) -> ApiAnswer:
         """Sends a request once and waits for its answer, ``seconds`` at most."""
         prepared = self._prepare(request)
         attempt = _Attempt(seconds, self._pace, has_body=prepared.body is not None)
@@ -93,7 +93,7 @@ class HttpTransport:
                 )
                 body = _complete_body(response)
             if attempt.is_over:
-                return Answer(CallResult.UNKNOWN, message=_LATE)
+                return ApiAnswer(CallResult.UNKNOWN, message=_LATE)
         except Exception as problem:  # of requests, urllib3, http.client, ssl, socket
             return _failure(problem, attempt)
         finally:
@@ -135,17 +135,17 @@ class HttpTransport:
         return prepared
 
 
-def _failure(problem: Exception, attempt: _Attempt) -> Answer:
+def _failure(problem: Exception, attempt: _Attempt) -> ApiAnswer:
     """The answer of an attempt that raised. It depends on whether a byte of the request was written, not
     on the class of the error: a TLS error, say, may come before the request or after it."""
     if isinstance(problem, ValueError) and not attempt.any_byte_written:
-        return Answer(CallResult.REFUSED, message="the address cannot be used")
+        return ApiAnswer(CallResult.REFUSED, message="the address cannot be used")
     name = type(_innermost_cause(problem)).__name__
     if not attempt.any_byte_written:
-        return Answer(CallResult.NOT_SENT, message=f"cannot connect ({name})")
+        return ApiAnswer(CallResult.NOT_SENT, message=f"cannot connect ({name})")
     if attempt.is_over or isinstance(problem, requests.exceptions.Timeout):
-        return Answer(CallResult.UNKNOWN, message=_LATE)
-    return Answer(CallResult.UNKNOWN, message=f"the connection broke ({name})")
+        return ApiAnswer(CallResult.UNKNOWN, message=_LATE)
+    return ApiAnswer(CallResult.UNKNOWN, message=f"the connection broke ({name})")
 
 
 def _innermost_cause(problem: BaseException) -> BaseException:

@@ -85,7 +85,9 @@ class ProfileHandle:
         """The headers by which the API knows the profile. ``Authorization`` is not among them; the
         emulator takes ``Api-Key`` and anything."""
         customer = self.customer_user_id
-        return headers(customer, None if customer else self.profile_id, self.profile.platform)
+        return headers(
+            customer, None if customer else self.profile_id, platform=self.profile.platform
+        )
 
     @property
     def values(self) -> Mapping[FieldPath, Scalar | None]:

@@ -12,7 +12,7 @@ from reconciler.config.settings import EMULATOR, Environment
 from reconciler.core.options import Rate
 from reconciler.core.plan import Request
 from reconciler.errors import InputError
-from reconciler.remote.answers import Answer
+from reconciler.remote.answers import ApiAnswer
 from reconciler.remote.engine import Calls
 from reconciler.remote.pacing import MOST_IN_FLIGHT, Clock, Pace, SystemClock
 from reconciler.remote.threads import DaemonExecutor, ExecutorCalls
@@ -157,7 +157,7 @@ class Connection:
 def no_calls() -> Iterator[ApiCalls]:
     """The calls of an apply that has nothing to send: it needs neither a key nor an API."""
 
-    def send(request: Request) -> Answer:
+    def send(request: Request) -> ApiAnswer:
         raise AssertionError("nothing was to be sent")
 
     with DaemonExecutor(1) as executor:

@@ -28,7 +28,7 @@ from reconciler.core.profiles import Profile
 from reconciler.errors import Diagnostic, InputError, ReconcileError, Source, UsageError, error
 from reconciler.planning.catalog import Catalog, DeclaredProfiles, ReadContext, are_larger_than
 from reconciler.planning.index import Index
-from reconciler.planning.index_file import Unusable
+from reconciler.planning.index_file import IndexUnusable
 from reconciler.planning.limits import Limits, ProgressEvent
 from reconciler.planning.reader import ParseOptions
 from reconciler.planning.workers import WorkerPool
@@ -150,7 +150,7 @@ class Sources:
             self.index = Index.open(place, key, limits=self._limits)
             try:
                 return task(self.index)
-            except Unusable:
+            except IndexUnusable:
                 if place is None:
                     raise
         raise AssertionError

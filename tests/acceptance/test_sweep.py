@@ -13,7 +13,7 @@ from reconciler import Refused, Workspace
 from reconciler.core.records import Presence
 from reconciler.core.removal import expired
 from reconciler.emulator import Emulator, EmulatorServer, parse_fault
-from reconciler.remote.answers import Answer, CallResult
+from reconciler.remote.answers import ApiAnswer, CallResult
 from reconciler.testing.clock import InstantClock
 from tests.support.projects import Project, remote
 from tests.support.wire import create
@@ -40,12 +40,12 @@ def test_what_was_created_is_ours_and_what_was_adopted_is_not() -> None:
     assert {record.lifetime for record in records.values()} == {"1h"}
 
 
-def lost(carry: Callable[[], Answer]) -> Answer:
+def lost(carry: Callable[[], ApiAnswer]) -> ApiAnswer:
     carry()
     return answer(CallResult.UNKNOWN, message="lost")
 
 
-def unreachable(carry: Callable[[], Answer]) -> Answer:
+def unreachable(carry: Callable[[], ApiAnswer]) -> ApiAnswer:
     return answer(CallResult.UNKNOWN, message="lost")
 
 

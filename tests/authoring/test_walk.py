@@ -41,7 +41,7 @@ def test_a_pipe_is_refused_without_waiting_for_it(root: Path) -> None:
 
 def test_a_pipe_that_took_the_place_of_a_file_is_refused(root: Path) -> None:
     os.mkfifo(root / "pipe.yaml")
-    with pytest.raises(files._Unusable, match="named pipe"):
+    with pytest.raises(files._UnreadableFile, match="named pipe"):
         files._read(str(root / "pipe.yaml"))
 
 

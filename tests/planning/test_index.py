@@ -28,7 +28,7 @@ from reconciler.planning import index_file, reader
 from reconciler.planning.catalog import Catalog, ReadContext
 from reconciler.planning.findings import decode_findings, encode_findings
 from reconciler.planning.index import FileEntry, FileResult, Index, IndexedDocument
-from reconciler.planning.index_file import IndexFile, Unusable, copy_database
+from reconciler.planning.index_file import IndexFile, IndexUnusable, copy_database
 from reconciler.planning.limits import Limits
 from reconciler.planning.packed import PackedProfile
 from reconciler.planning.reader import ParseOptions
@@ -556,7 +556,7 @@ def test_what_another_process_put_into_the_index_is_not_taken_for_what_was_read(
 
         monkeypatch.setattr(index, "_version", version)
         index.keep()
-        with pytest.raises(Unusable):
+        with pytest.raises(IndexUnusable):
             list(checked.profiles)
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from reconciler.core.plan import Request
 from reconciler.core.requests import PATH
-from reconciler.remote.answers import Answer, CallResult
+from reconciler.remote.answers import ApiAnswer, CallResult
 from reconciler.remote.client import Client
 from tests.support.clock import ManualClock
 
@@ -22,17 +22,17 @@ TIMEOUT = 30.0
 ATTEMPTS = 4
 PATIENCE = 120.0
 
-DONE = Answer(CallResult.DONE, status=200)
-MISSING = Answer(CallResult.REFUSED, status=404, error_code="profile_does_not_exist")
-INVALID = Answer(CallResult.REFUSED, status=400, error_code="invalid")
-NO_KEY = Answer(CallResult.REFUSED, status=401, error_code="not_authenticated")
-LIMITED = Answer(CallResult.REFUSED, status=429, error_code="rate_limited")
-NOT_SENT = Answer(CallResult.NOT_SENT, message="cannot connect")
-LOST = Answer(CallResult.UNKNOWN, message="no complete answer within the deadline")
-BROKEN = Answer(CallResult.UNKNOWN, status=503)
-TROUBLED = Answer(CallResult.UNKNOWN, status=500)
-ODD = Answer(CallResult.UNKNOWN, status=200)
-REDIRECTED = Answer(CallResult.UNKNOWN, status=302)
+DONE = ApiAnswer(CallResult.DONE, status=200)
+MISSING = ApiAnswer(CallResult.REFUSED, status=404, error_code="profile_does_not_exist")
+INVALID = ApiAnswer(CallResult.REFUSED, status=400, error_code="invalid")
+NO_KEY = ApiAnswer(CallResult.REFUSED, status=401, error_code="not_authenticated")
+LIMITED = ApiAnswer(CallResult.REFUSED, status=429, error_code="rate_limited")
+NOT_SENT = ApiAnswer(CallResult.NOT_SENT, message="cannot connect")
+LOST = ApiAnswer(CallResult.UNKNOWN, message="no complete answer within the deadline")
+BROKEN = ApiAnswer(CallResult.UNKNOWN, status=503)
+TROUBLED = ApiAnswer(CallResult.UNKNOWN, status=500)
+ODD = ApiAnswer(CallResult.UNKNOWN, status=200)
+REDIRECTED = ApiAnswer(CallResult.UNKNOWN, status=302)
 
 
 @dataclass
@@ -42,14 +42,14 @@ class Attempt:
     began: float
     allowed: float
     duration: float
-    answer: Answer
+    answer: ApiAnswer
 
 
 @dataclass
 class Script:
     """A client and its transport, which plays answers, each with the seconds that it takes."""
 
-    answers: Iterator[tuple[Answer, float]]
+    answers: Iterator[tuple[ApiAnswer, float]]
     options: dict[str, Any] = field(default_factory=dict)
     attempts: list[Attempt] = field(default_factory=list)
     clock: ManualClock = field(default_factory=ManualClock)
@@ -70,7 +70,7 @@ class Script:
             **{**usual, **self.options},
         )
 
-    def attempt(self, request: Request, *, seconds: float) -> Answer:
+    def attempt(self, request: Request, *, seconds: float) -> ApiAnswer:
         answer, duration = next(self.answers)
         self.on_attempt()
         if duration > seconds:
@@ -87,14 +87,14 @@ class Script:
     def close(self) -> None:
         """A transport without connections has nothing to close."""
 
-    def send(self, method: str = "PATCH") -> Answer:
+    def send(self, method: str = "PATCH") -> ApiAnswer:
         try:
             return self.client.send(Request(method, PATH, {"adapty-customer-user-id": "u"}))
         finally:
             self.client.close()
 
 
-def endless(*answers: Answer, duration: float = 0.1) -> Iterator[tuple[Answer, float]]:
+def endless(*answers: ApiAnswer, duration: float = 0.1) -> Iterator[tuple[ApiAnswer, float]]:
     """The answers, then the last one for ever."""
     for answer in answers:
         yield answer, duration
@@ -110,7 +110,7 @@ CALL = st.lists(st.tuples(ANSWERS, TAKING), min_size=8, max_size=8)
 METHODS = st.sampled_from(["GET", "PATCH", "POST", "DELETE"])
 
 
-def is_final(answer: Answer) -> bool:
+def is_final(answer: ApiAnswer) -> bool:
     """Whether the API has decided, so that no other attempt follows."""
     return answer.result is CallResult.DONE or (
         answer.result is CallResult.REFUSED and answer.status != 429
@@ -120,7 +120,7 @@ def is_final(answer: Answer) -> bool:
 @settings(max_examples=300, deadline=None)
 @given(METHODS, CALL, st.floats(0.0, 1.0))
 def test_a_call_is_retried_only_while_that_is_safe_and_reports_unknown_outcomes(
-    method: str, script_of_call: list[tuple[Answer, float]], chance: float
+    method: str, script_of_call: list[tuple[ApiAnswer, float]], chance: float
 ) -> None:
     script = Script(iter(script_of_call), {"random": lambda: chance})
     answer = script.send(method)
@@ -144,7 +144,7 @@ def test_a_call_is_retried_only_while_that_is_safe_and_reports_unknown_outcomes(
 @settings(max_examples=300, deadline=None)
 @given(METHODS, CALL, st.floats(0.0, 1.0))
 def test_attempts_and_waits_stay_within_the_deadline_of_the_call(
-    method: str, script_of_call: list[tuple[Answer, float]], chance: float
+    method: str, script_of_call: list[tuple[ApiAnswer, float]], chance: float
 ) -> None:
     script = Script(iter(script_of_call), {"random": lambda: chance})
     script.send(method)
@@ -192,7 +192,7 @@ def test_a_client_gives_up_after_five_attempts_if_the_api_never_answered() -> No
 
 
 @pytest.mark.parametrize("away", [NOT_SENT, LOST, BROKEN])
-def test_a_client_asks_once_a_second_whether_an_absent_api_is_back(away: Answer) -> None:
+def test_a_client_asks_once_a_second_whether_an_absent_api_is_back(away: ApiAnswer) -> None:
     script = Script(endless(DONE, *[away] * 30, DONE))
     assert script.send().result is CallResult.DONE
     answers = [script.send() for _ in range(3)]

@@ -10,7 +10,7 @@ import pytest
 from reconciler.core.plan import Request
 from reconciler.core.records import Header, JournalEntry, JournalKind
 from reconciler.errors import ReconcileError, Refused
-from reconciler.remote.answers import Answer, CallResult
+from reconciler.remote.answers import ApiAnswer, CallResult
 from reconciler.remote.engine import (
     STOP_GRACE,
     Engine,
@@ -20,7 +20,7 @@ from reconciler.remote.engine import (
     Writes,
 )
 
-DONE = Answer(CallResult.DONE)
+DONE = ApiAnswer(CallResult.DONE)
 
 
 def request(name: str) -> Request:
@@ -78,7 +78,7 @@ class World:
         self.events.append(f"{name} sent")
         self._calls.append((ticket, name))
 
-    def poll(self, timeout: float) -> list[tuple[int, Answer]]:
+    def poll(self, timeout: float) -> list[tuple[int, ApiAnswer]]:
         answers = [(ticket, DONE) for ticket, name in self._calls if name not in self.stuck]
         self._calls = [each for each in self._calls if each[1] in self.stuck]
         if not answers:

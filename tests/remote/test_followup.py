@@ -8,18 +8,18 @@ from reconciler.core.contract import Clear
 from reconciler.core.plan import Change, Request
 from reconciler.core.records import Record
 from reconciler.core.requests import CUSTOMER_HEADER, PATH, PROFILE_HEADER
-from reconciler.remote.answers import Answer, CallResult, ProfileData
+from reconciler.remote.answers import ApiAnswer, CallResult, ProfileData
 from reconciler.remote.followup import after_look_up, look_up, removal_of_undeclared
 from tests.support.worlds import World
 
 PROFILE_ID = "3286abd3-48b0-4e9c-a5f6-ac0a006804a6"
 CREATE = Request("POST", PATH, {CUSTOMER_HEADER: "jane"}, {"first_name": "Jane"})
 LINK = CREATE._replace(headers={CUSTOMER_HEADER: "jane", PROFILE_HEADER: PROFILE_ID})
-MISSING = Answer(CallResult.REFUSED, status=404, error_code="profile_does_not_exist")
+MISSING = ApiAnswer(CallResult.REFUSED, status=404, error_code="profile_does_not_exist")
 
 
-def answer(profile_id: str) -> Answer:
-    return Answer(CallResult.DONE, data=ProfileData("app", profile_id, "jane", 1, {}))
+def answer(profile_id: str) -> ApiAnswer:
+    return ApiAnswer(CallResult.DONE, data=ProfileData("app", profile_id, "jane", 1, {}))
 
 
 def test_a_post_is_looked_up_by_its_customer_id() -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from reconciler.core.outcomes import DriftKind
 from reconciler.core.records import Presence, Record
-from reconciler.remote.answers import Answer, CallResult
+from reconciler.remote.answers import ApiAnswer, CallResult
 from reconciler.remote.refresh import compare, read_back
 from tests.support.worlds import SerialCalls, World, refused_key
 
-MISSING = Answer(CallResult.REFUSED, status=404, error_code="profile_does_not_exist")
-LOST = Answer(CallResult.UNKNOWN, message="no answer")
+MISSING = ApiAnswer(CallResult.REFUSED, status=404, error_code="profile_does_not_exist")
+LOST = ApiAnswer(CallResult.UNKNOWN, message="no answer")
 
 
 def test_a_refresh_with_a_refused_key_costs_one_request() -> None:

@@ -9,10 +9,10 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 import pytest
 
 from reconciler.core.plan import Request
-from reconciler.remote.answers import Answer, CallResult
+from reconciler.remote.answers import ApiAnswer, CallResult
 from reconciler.remote.threads import DaemonExecutor, ExecutorCalls
 
-DONE = Answer(CallResult.DONE)
+DONE = ApiAnswer(CallResult.DONE)
 REQUEST = Request("PATCH", "/", {"adapty-customer-user-id": "a"})
 
 
@@ -29,7 +29,7 @@ def test_any_executor_carries_calls(make: type[Executor]) -> None:
 
 
 def test_a_call_is_unknown_if_its_worker_raises() -> None:
-    def send(request: Request) -> Answer:
+    def send(request: Request) -> ApiAnswer:
         raise RuntimeError("secret_live_abc")
 
     with DaemonExecutor(1) as executor:

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from reconciler.core.plan import Request
 from reconciler.core.requests import PATH
-from reconciler.remote.answers import Answer, CallResult
+from reconciler.remote.answers import ApiAnswer, CallResult
 from reconciler.remote.client import Client
 from tests.support.clock import ManualClock
 
@@ -147,7 +147,7 @@ def send(
     *,
     may_leave: Callable[[], bool] = lambda: True,
     **options: Any,
-) -> Answer:
+) -> ApiAnswer:
     usual: dict[str, Any] = {
         "attempts": 1,
         "timeout": 5.0,

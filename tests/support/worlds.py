@@ -19,7 +19,7 @@ from reconciler.core.profiles import Profile
 from reconciler.core.records import by_address
 from reconciler.emulator import Emulator
 from reconciler.errors import Source
-from reconciler.remote.answers import Answer, CallResult, ProfileData
+from reconciler.remote.answers import ApiAnswer, CallResult, ProfileData
 from reconciler.remote.applier import Applier
 from reconciler.remote.context import ApplyContext, ApplyListener, Gate, RunClock
 from reconciler.state.memory import MemoryStore
@@ -46,14 +46,14 @@ class Wire:
     def __init__(self, emulator: Emulator) -> None:
         self.emulator = emulator
         self.sent: list[Request] = []
-        self.faults: dict[int, Callable[[Callable[[], Answer]], Answer]] = {}
+        self.faults: dict[int, Callable[[Callable[[], ApiAnswer]], ApiAnswer]] = {}
 
-    def send(self, request: Request) -> Answer:
+    def send(self, request: Request) -> ApiAnswer:
         self.sent.append(request)
         fault = self.faults.get(len(self.sent) - 1)
         return fault(lambda: self._carry(request)) if fault else self._carry(request)
 
-    def _carry(self, request: Request) -> Answer:
+    def _carry(self, request: Request) -> ApiAnswer:
         sends_body = request.body is not None and request.method in ("PATCH", "POST")
         reply = self.emulator.handle(
             request.method,
@@ -99,8 +99,8 @@ def answer(
     error_code: str | None = None,
     message: str = "",
     unknown_before: bool = False,
-) -> Answer:
-    return Answer(
+) -> ApiAnswer:
+    return ApiAnswer(
         result=result,
         status=status,
         data=data,
@@ -112,28 +112,28 @@ def answer(
     )
 
 
-def lost_before(carry: Callable[[], Answer]) -> Answer:
+def lost_before(carry: Callable[[], ApiAnswer]) -> ApiAnswer:
     """The request is lost before it takes effect; nobody can know."""
     return answer(CallResult.UNKNOWN, message="no answer within the deadline")
 
 
-def lost_after(carry: Callable[[], Answer]) -> Answer:
+def lost_after(carry: Callable[[], ApiAnswer]) -> ApiAnswer:
     """The request takes effect, and its answer is lost."""
     carry()
     return answer(CallResult.UNKNOWN, message="the connection broke")
 
 
-def done_at_the_second_attempt(carry: Callable[[], Answer]) -> Answer:
+def done_at_the_second_attempt(carry: Callable[[], ApiAnswer]) -> ApiAnswer:
     return carry()._replace(unknown_before=True)
 
 
-def refused_key(carry: Callable[[], Answer]) -> Answer:
+def refused_key(carry: Callable[[], ApiAnswer]) -> ApiAnswer:
     return answer(
         CallResult.REFUSED, status=401, error_code="not_authenticated", message="wrong key"
     )
 
 
-def away(carry: Callable[[], Answer]) -> Answer:
+def away(carry: Callable[[], ApiAnswer]) -> ApiAnswer:
     return answer(CallResult.NOT_SENT, message="connection refused")
 
 
@@ -141,11 +141,11 @@ class Crash(BaseException):
     """The process dies here."""
 
 
-def crash_before(carry: Callable[[], Answer]) -> Answer:
+def crash_before(carry: Callable[[], ApiAnswer]) -> ApiAnswer:
     raise Crash
 
 
-def crash_after(carry: Callable[[], Answer]) -> Answer:
+def crash_after(carry: Callable[[], ApiAnswer]) -> ApiAnswer:
     carry()
     raise Crash
 
@@ -163,12 +163,12 @@ class SerialCalls:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self._ended: list[tuple[int, Answer]] = []
+        self._ended: list[tuple[int, ApiAnswer]] = []
 
     def begin(self, ticket: int, request: Request) -> None:
         self._ended.append((ticket, self.world.wire.send(request)))
 
-    def poll(self, timeout: float) -> list[tuple[int, Answer]]:
+    def poll(self, timeout: float) -> list[tuple[int, ApiAnswer]]:
         if not self._ended:
             self.world.clock.sleep(timeout)
         ended, self._ended = self._ended, []

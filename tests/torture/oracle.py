@@ -12,7 +12,7 @@ from reconciler.core.outcomes import Outcome, Result
 from reconciler.core.plan import Action, Change, Request
 from reconciler.core.records import JournalEntry, JournalKind, Known, Presence, Record
 from reconciler.core.requests import PROFILE_HEADER
-from reconciler.remote.answers import Answer, CallResult
+from reconciler.remote.answers import ApiAnswer, CallResult
 from reconciler.values import FieldPath
 from tests.torture.simulated import Existing, Remote, SimulatedStore, Values, content, slot_of
 
@@ -49,7 +49,7 @@ class Oracle:
         self._intents: set[int] = set()
         self._recorded: set[int] = set()
         self._under_way: dict[int, Request] = {}
-        self._answers: dict[int, Answer] = {}
+        self._answers: dict[int, ApiAnswer] = {}
         self._write_results: dict[int, CallResult] = {}
 
     def blame(self, what: str) -> None:
@@ -137,7 +137,7 @@ class Oracle:
                 self.blame(f"u{slot}: {path} written by a plan that is stale")
                 return
 
-    def on_effect(self, slot: int, request: Request, *, answer: Answer, late: bool) -> None:
+    def on_effect(self, slot: int, request: Request, *, answer: ApiAnswer, late: bool) -> None:
         """A request takes effect at the remote. ``late`` says that nobody waits for its answer any more."""
         if answer.result is not CallResult.DONE or request.method == "GET":
             return
@@ -154,7 +154,7 @@ class Oracle:
         if not late:
             self.moved_by_others.discard(slot)
 
-    def on_answer(self, slot: int, request: Request, *, answer: Answer) -> None:
+    def on_answer(self, slot: int, request: Request, *, answer: ApiAnswer) -> None:
         """The engine gets the answer of a call."""
         if self._under_way.pop(slot, None) is None:
             return

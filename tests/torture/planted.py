@@ -28,7 +28,7 @@ from reconciler.remote import (
     request_flow,
     settlement,
 )
-from reconciler.remote.answers import Answer, CallResult
+from reconciler.remote.answers import ApiAnswer, CallResult
 from reconciler.remote.applier import Applier
 from reconciler.remote.engine import Engine, Writes
 from reconciler.remote.request_flow import RequestFlow
@@ -87,7 +87,7 @@ class _LosesPatience(Engine[R]):
         if self._looks % 4 == 0 and self._under_way:
             ticket = next(iter(self._under_way))
             flow, _ = self._under_way.pop(ticket)
-            self._ready.append((flow, Answer(CallResult.UNKNOWN, message="slow")))
+            self._ready.append((flow, ApiAnswer(CallResult.UNKNOWN, message="slow")))
 
 
 class _AdmitsTooMany(Engine[R]):
@@ -134,7 +134,7 @@ def _function(name: str, other: Any) -> Fault:
     return fault
 
 
-def _unknown_is_failed(real: Any, self: Any, pending: Any, answer: Answer) -> Any:
+def _unknown_is_failed(real: Any, self: Any, pending: Any, answer: ApiAnswer) -> Any:
     if answer.result is CallResult.UNKNOWN:
         final = answer._replace(unknown_before=False)
         return self._restore(
@@ -143,50 +143,50 @@ def _unknown_is_failed(real: Any, self: Any, pending: Any, answer: Answer) -> An
     return real(self, pending, answer)
 
 
-def _unknown_is_applied(real: Any, self: Any, pending: Any, answer: Answer) -> Any:
+def _unknown_is_applied(real: Any, self: Any, pending: Any, answer: ApiAnswer) -> Any:
     if answer.result is not CallResult.UNKNOWN or pending.change.action is Action.DELETE:
         return (yield from real(self, pending, answer))
-    after = accepted(pending.record, pending.change, pending.request)
+    after = accepted(pending.record, pending.change, request=pending.request)
     entry = self._run.entry(pending.change, JournalKind.APPLIED, answer=answer)
     yield engine.Step(Writes(put=(after,), journal=(entry,)))
     return self._result(pending, answer, outcome=Outcome.APPLIED), after
 
 
-def _unknown_delete_is_done(real: Any, self: Any, pending: Any, answer: Answer) -> Any:
+def _unknown_delete_is_done(real: Any, self: Any, pending: Any, answer: ApiAnswer) -> Any:
     if answer.result is CallResult.UNKNOWN and pending.change.action is Action.DELETE:
         return self._done(pending, answer)
     return real(self, pending, answer)
 
 
-def _retry_leaves_no_mark(real: Any, self: Any, pending: Any, answer: Answer) -> Any:
+def _retry_leaves_no_mark(real: Any, self: Any, pending: Any, answer: ApiAnswer) -> Any:
     return real(self, pending, answer._replace(unknown_before=False))
 
 
-def _success_clears_marks(real: Any, self: Any, pending: Any, answer: Answer) -> Any:
+def _success_clears_marks(real: Any, self: Any, pending: Any, answer: ApiAnswer) -> Any:
     record = pending.record._replace(unknown_at=None, unknown_write={})
     return real(self, pending._replace(record=record), answer)
 
 
-def _refusal_undoes(real: Any, self: Any, pending: Any, answer: Answer, **more: Any) -> Any:
+def _refusal_undoes(real: Any, self: Any, pending: Any, answer: ApiAnswer, **more: Any) -> Any:
     return real(self, pending, answer._replace(unknown_before=False), **more)
 
 
-def _posts_again(real: Any, self: Any, pending: Any, unknown: Answer, *writes: Writes) -> Any:
+def _posts_again(real: Any, self: Any, pending: Any, unknown: ApiAnswer, *writes: Writes) -> Any:
     answer = yield from self._run.call(pending.request, *writes)
     return answer._replace(unknown_before=True)
 
 
-def _missing_is_applied(real: Any, self: Any, pending: Any, answer: Answer) -> Any:
+def _missing_is_applied(real: Any, self: Any, pending: Any, answer: ApiAnswer) -> Any:
     if pending.change.action is not Action.UPDATE:
         return (yield from real(self, pending, answer))
-    after = accepted(pending.record, pending.change, pending.request)
+    after = accepted(pending.record, pending.change, request=pending.request)
     entry = self._run.entry(pending.change, JournalKind.APPLIED, answer=answer)
     yield engine.Step(Writes(put=(after,), journal=(entry,)))
     return self._result(pending, answer, outcome=Outcome.APPLIED), after
 
 
 def _other_marks_lost(record: Any, change: Any, request: Any, *, at: float) -> Any:
-    return attempted(record._replace(unknown_write={}), change, request, at=at)
+    return attempted(record._replace(unknown_write={}), change, request=request, at=at)
 
 
 def _never_stale(change: Any, record: Any) -> Any:
@@ -225,7 +225,7 @@ FAULTS: dict[str, Fault] = {
     "a refusal undoes earlier attempts": _method(Settlement, "_restore", _refusal_undoes),
     "an unknown POST is sent again": _method(RequestFlow, "_look_up_and_post", _posts_again),
     "missing is applied": _method(Settlement, "_missing", _missing_is_applied),
-    "no quiet period": _function("contradicts", lambda *_: False),
+    "no quiet period": _function("contradicts", lambda *_, **__: False),
     "a successful retry leaves no mark": _method(Settlement, "_done", _retry_leaves_no_mark),
     "success clears earlier marks": _method(Settlement, "_done", _success_clears_marks),
     "marks of other fields are lost": _function("attempted", _other_marks_lost),

@@ -28,7 +28,7 @@ from typing import Any, Self
 
 from reconciler.core.plan import Request
 from reconciler.core.requests import PATH
-from reconciler.remote.answers import Answer, CallResult
+from reconciler.remote.answers import ApiAnswer, CallResult
 from reconciler.remote.client import Client
 from tests.torture.tally import Tally
 from tests.torture.world import KEY, ROOT
@@ -254,7 +254,7 @@ def _read(connection: socket.socket) -> bytes:
     return head + b"\r\n\r\n" + body
 
 
-def _send(url: str, request: Request, **options: Any) -> Answer:
+def _send(url: str, request: Request, **options: Any) -> ApiAnswer:
     """One call by a client of its own: a connection that the server is about to close, and does not
     say so, would end the next call before it arrives."""
     client = Client(base_url=url, key=KEY, **{"attempts": 1, "timeout": 2.0, **options})

@@ -19,7 +19,7 @@ from reconciler.core.profiles import Profile
 from reconciler.core.records import Header, JournalEntry, JournalKind, Record, Run
 from reconciler.core.requests import CUSTOMER_HEADER, PROFILE_HEADER
 from reconciler.errors import Source
-from reconciler.remote.answers import Answer, CallResult, ProfileData
+from reconciler.remote.answers import ApiAnswer, CallResult, ProfileData
 from reconciler.values import FieldPath, Scalar
 
 if TYPE_CHECKING:
@@ -152,11 +152,11 @@ class Existing:
         self.values: dict[FieldPath, Scalar] = {}
 
 
-_MISSING = Answer(
+_MISSING = ApiAnswer(
     CallResult.REFUSED, status=404, error_code="profile_does_not_exist", message="Profile not found"
 )
-_INVALID = Answer(CallResult.REFUSED, status=400, error_code="invalid", message="invalid")
-_DELETED = Answer(CallResult.DONE, status=204)
+_INVALID = ApiAnswer(CallResult.REFUSED, status=400, error_code="invalid", message="invalid")
+_DELETED = ApiAnswer(CallResult.DONE, status=204)
 
 
 class Remote:
@@ -174,7 +174,7 @@ class Remote:
         made = self.profiles[slot] = Existing(profile_id_of(slot, number), customer)
         return made
 
-    def carry(self, request: Request) -> Answer:
+    def carry(self, request: Request) -> ApiAnswer:
         """Carries a request out, or refuses it."""
         customer = request.headers.get(CUSTOMER_HEADER)
         profile_id = request.headers.get(PROFILE_HEADER)
@@ -211,7 +211,7 @@ class Remote:
             for path, value in found.values.items()
             if path.startswith(ATTRIBUTE)
         }
-        return Answer(
+        return ApiAnswer(
             CallResult.DONE,
             status=200,
             data=ProfileData("app", found.profile_id, found.customer, self._carried, seen),
@@ -345,13 +345,13 @@ class _Call:
         """Whether nobody waits for it any more."""
 
 
-_NOT_SENT = Answer(CallResult.NOT_SENT, message="connection refused")
-_STOPPED = Answer(CallResult.NOT_SENT, message="stopped before it was sent", attempts=0)
-_LOST = Answer(CallResult.UNKNOWN, message="no complete answer within the deadline")
-_ODD = Answer(CallResult.UNKNOWN, status=200, message="a body that is not a profile")
-_BROKEN = Answer(CallResult.UNKNOWN, status=503, message="unavailable")
-_LIMITED = Answer(CallResult.REFUSED, status=429, error_code="rate_limited", message="slower")
-_UNAUTHORISED = Answer(
+_NOT_SENT = ApiAnswer(CallResult.NOT_SENT, message="connection refused")
+_STOPPED = ApiAnswer(CallResult.NOT_SENT, message="stopped before it was sent", attempts=0)
+_LOST = ApiAnswer(CallResult.UNKNOWN, message="no complete answer within the deadline")
+_ODD = ApiAnswer(CallResult.UNKNOWN, status=200, message="a body that is not a profile")
+_BROKEN = ApiAnswer(CallResult.UNKNOWN, status=503, message="unavailable")
+_LIMITED = ApiAnswer(CallResult.REFUSED, status=429, error_code="rate_limited", message="slower")
+_UNAUTHORISED = ApiAnswer(
     CallResult.REFUSED, status=401, error_code="not_authenticated", message="key"
 )
 _LAST_TRY = 4
@@ -363,7 +363,7 @@ class Network:
     def __init__(self, world: Simulation) -> None:
         self._world = world
         self._calls: list[_Call] = []
-        self._answers: list[tuple[_Call, Answer]] = []
+        self._answers: list[tuple[_Call, ApiAnswer]] = []
         self.late = 0
         """Effects that nobody waited for any more."""
 
@@ -382,7 +382,7 @@ class Network:
             self._leave(call)
         world.step()
 
-    def poll(self, timeout: float) -> Sequence[tuple[int, Answer]]:
+    def poll(self, timeout: float) -> Sequence[tuple[int, ApiAnswer]]:
         world = self._world
         world.step()
         if not self._answers:
@@ -446,7 +446,7 @@ class Network:
                 after(life, self._carry, call, 0.0, answer)
             after(wait, self._tell, call, answer)
 
-    def _carry(self, call: _Call, wait: float, lost: Answer | None) -> None:
+    def _carry(self, call: _Call, wait: float, lost: ApiAnswer | None) -> None:
         """A request takes effect; ``lost`` is what its sender is told instead of the answer."""
         world = self._world
         answer = world.remote.carry(call.request)
@@ -458,7 +458,7 @@ class Network:
         if lost is None:
             world.after(wait, self._tell, call, answer)
 
-    def _tell(self, call: _Call, answer: Answer) -> None:
+    def _tell(self, call: _Call, answer: ApiAnswer) -> None:
         """An attempt ended: another one, or the end of the call, as the client decides."""
         if call.over:
             return

@@ -11,7 +11,7 @@ import pytest
 from reconciler import InputError, ReconcileError, Refused, StateRefused, Workspace
 from reconciler.core.plan import Change
 from reconciler.emulator import Answer, Emulator, EmulatorServer
-from reconciler.planning.index_file import Unusable
+from reconciler.planning.index_file import IndexUnusable
 from reconciler.planning.pipeline import PlannedBatch, PlanPipeline
 from reconciler.workspace.plans import PlanRequest
 from tests.support.projects import KEYS, Project, remote
@@ -77,7 +77,7 @@ def test_an_accumulator_counts_each_change_once_although_planning_starts_again(
         runs.append(self)
         yield from real(self, accumulator)
         if len(runs) == 1:
-            raise Unusable
+            raise IndexUnusable
 
     (tmp_path / ".reconcile").mkdir()
     with workspace(tmp_path, "http://127.0.0.1:9") as place:
