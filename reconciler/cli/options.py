@@ -68,13 +68,13 @@ def selection_options(command: Command) -> Command:
             "--exclude",
             multiple=True,
             metavar="GLOB",
-            help="Leave out these addresses, or label:NAME. Can be repeated; wins over --select.",
+            help="Leave out these addresses, label:NAME or id:ADDRESS. Can be repeated; wins over --select.",
         ),
         option(
             "--select",
             multiple=True,
             metavar="GLOB",
-            help="Only these addresses, or label:NAME. Can be repeated.",
+            help="Only these addresses, label:NAME or id:ADDRESS. Can be repeated.",
         ),
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import NamedTuple, TypeAlias
@@ -61,10 +61,16 @@ class Share:
 Cap: TypeAlias = Count | Share
 
 
+_ID = "id:"
+_LABEL = "label:"
+
+
 class Selection(NamedTuple):
-    """Which profiles a plan is about: address globs, or ``label:NAME`` with a glob for the name.
+    """Which profiles a plan is about: address globs, ``label:NAME`` with a glob for the name, or
+    ``id:ADDRESS``, which names one profile literally.
 
     Without ``select`` all are; ``exclude`` wins. ``within`` limits it further, to some addresses.
+    Addresses may hold any visible ASCII character, so a pattern may be one as well: see `exact`.
     """
 
     select: tuple[str, ...] = ()
@@ -73,14 +79,44 @@ class Selection(NamedTuple):
 
     def takes(self, address: str, labels: Sequence[str]) -> bool:
         def matches(pattern: str) -> bool:
-            if pattern.startswith("label:"):
-                return any(fnmatchcase(label, pattern[6:]) for label in labels)
+            if pattern.startswith(_ID):
+                return address == pattern.removeprefix(_ID)
+            if pattern.startswith(_LABEL):
+                name = pattern.removeprefix(_LABEL)
+                return any(fnmatchcase(label, name) for label in labels)
             return fnmatchcase(address, pattern)
 
         return (
             (self.within is None or address in self.within)
             and (not self.select or any(map(matches, self.select)))
             and not any(map(matches, self.exclude))
+        )
+
+    def exact(self, known: Callable[[Collection[str]], Collection[str]]) -> Selection:
+        """The selection in which each pattern that is the address of a profile means that one only.
+
+        ``known`` gives those of some addresses that profiles have. It is not called where no pattern
+        can be mistaken: ``user[1]`` is an address, and a pattern that takes ``user1``.
+        """
+        ambiguous = [
+            pattern
+            for pattern in (*self.select, *self.exclude)
+            if pattern.startswith((_ID, _LABEL)) or any(sign in pattern for sign in "*?[")
+        ]
+        if not ambiguous:
+            return self
+        addresses = frozenset(
+            known({*ambiguous, *(pattern.removeprefix(_ID) for pattern in ambiguous)})
+        )
+
+        def literal(pattern: str) -> str:
+            if pattern.startswith(_ID) and pattern.removeprefix(_ID) in addresses:
+                return pattern
+            is_address = pattern in ambiguous and pattern in addresses
+            return f"{_ID}{pattern}" if is_address else pattern
+
+        return self._replace(
+            select=tuple(map(literal, self.select)), exclude=tuple(map(literal, self.exclude))
         )
 
 

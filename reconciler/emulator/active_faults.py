@@ -37,7 +37,9 @@ class ActiveFault:
         fault = self.fault
         if fault.method not in (None, method) or self.strikes == fault.times:
             return False
-        if fault.address is not None and not fnmatch.fnmatchcase(address, fault.address):
+        if fault.address not in (None, address) and not fnmatch.fnmatchcase(
+            address, fault.address or ""
+        ):
             return False
         if fault.between is not None:
             start, end = fault.between

@@ -329,6 +329,14 @@ class Index:
             "SELECT address, id, wanted FROM profile WHERE address IS NOT NULL ORDER BY address"
         )
 
+    def declared(self, addresses: Iterable[str]) -> set[str]:
+        """Those of some addresses that a profile declares."""
+        rows = self.file.rows(
+            "SELECT address FROM profile WHERE address IN (SELECT value FROM json_each(?))",
+            json.dumps([*addresses]),
+        )
+        return {address for (address,) in rows}
+
     def identifiers(
         self, *, with_profile_id: bool, pending: bool
     ) -> Iterator[tuple[str, str | None]]:

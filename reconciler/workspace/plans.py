@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -127,6 +127,8 @@ class Plans:
         refreshed: Mapping[str, Record],
         accumulator: _A,
     ) -> tuple[Plan, _A]:
+        addresses = {profile.address for profile in profiles}
+        options = self._exact(options, addresses.intersection)
         options = self._limited(options, request.since, profiles=profiles)
         records = {**by_address(self._state.store.records()), **refreshed}
         plan = _valid(
@@ -156,6 +158,7 @@ class Plans:
         refreshed: Mapping[str, Record],
         accumulator: _A,
     ) -> tuple[Plan, _A]:
+        options = self._exact(options, catalog.index.declared)
         options = self._limited(options, request.since, profiles=catalog.profiles())
         if findings := [*catalog.findings, *self._expiry_warnings(catalog)]:
             request.on_findings(findings)
@@ -188,6 +191,15 @@ class Plans:
                 totals.orphans, planner.hazards(writer.count), unchanged=totals.unchanged
             )
         return planner.finish(header, changes, totals=plan_totals), sums
+
+    def _exact(self, options: Options, declared: Callable[[Collection[str]], set[str]]) -> Options:
+        """The options with the exact selection. ``declared`` gives those of some addresses that the files
+        declare; the state may know more."""
+        store = self._state.store
+        selection = options.selection.exact(
+            lambda addresses: declared(addresses) | store.records_of(addresses).keys()
+        )
+        return options._replace(selection=selection)
 
     def _limited(
         self, options: Options, since: str | None, *, profiles: Iterable[Profile]
@@ -270,6 +282,7 @@ class Plans:
         Raises ReconcileError where such a profile could not be read.
         """
         store = self._state.store
+        selection = selection.exact(store.records_of)
         count = 0
         chosen: dict[str, tuple[Record, str]] = {}
         for record in store.records():

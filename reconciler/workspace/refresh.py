@@ -110,6 +110,7 @@ class Refresh:
         Raises NotAuthorised for a refused key, RemoteUnavailable where the API does not answer, and
         Refused where it knows none of several profiles, unless ``all_may_be_gone``.
         """
+        selection = selection.exact(self._state.store.records_of)
         selected = [record for record in records if selection.takes(record.address, record.labels)]
         if not selected:
             return

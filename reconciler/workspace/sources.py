@@ -201,8 +201,9 @@ class Sources:
         documents, findings = self._documents(paths or [self._config.profiles])
         if any(finding.is_error for finding in findings):
             raise invalid_files(findings)
-        for document in documents:
-            profile = profile_of(document, self.contract)
+        pairs = [(profile_of(document, self.contract), document) for document in documents]
+        selection = selection.exact({profile.address for profile, _ in pairs}.intersection)
+        for profile, document in pairs:
             if selection.takes(profile.address, profile.labels):
                 yield profile, document
 

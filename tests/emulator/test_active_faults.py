@@ -55,6 +55,12 @@ def test_only_requests_that_match_are_counted() -> None:
     assert (entry.matches, entry.strikes) == (2, 1)
 
 
+def test_an_address_that_is_a_pattern_strikes_itself() -> None:
+    faults = Faults([parse_fault("503:address=user[1]")])
+    names = ("user[1]", "user1", "user2")
+    assert [bool(faults.strike("PATCH", name)) for name in names] == [True, True, False]
+
+
 def test_between_counts_from_the_start() -> None:
     now = [100.0]
     faults = Faults([parse_fault("503:between=5-10")], clock=lambda: now[0])
