@@ -11,7 +11,7 @@ from reconciler.authoring.defaults import Defaults
 from reconciler.authoring.loader import parse_yaml
 from reconciler.authoring.placeholders import needs_expansion
 from reconciler.authoring.validation import validate_defaults
-from reconciler.authoring.walk import DEFAULTS, read_file
+from reconciler.authoring.walk import DEFAULTS, read_file_inside
 from reconciler.core.contract import Contract
 from reconciler.errors import Diagnostic
 
@@ -48,7 +48,7 @@ class FolderDefaults:
         if not os.path.lexists(path):
             return None
         name = self._display(Path(path))
-        match read_file(path, name):
+        match read_file_inside(path, name, folder=self._root):
             case Diagnostic() as problem:
                 self.findings.append(problem)
                 return None

@@ -52,6 +52,19 @@ def read_file(path: str, name: str) -> tuple[bytes, Stamp] | Diagnostic:
         return error(problem.rule, problem.message, source=Source(name), hint=problem.hint)
 
 
+def read_file_inside(path: str, name: str, *, folder: str) -> tuple[bytes, Stamp] | Diagnostic:
+    """`read_file` of a path that may be a link to a file below a folder, as a mounted ConfigMap has it."""
+    try:
+        if os.path.islink(path):
+            path, _ = _follow(path, inside=_inside(folder))
+        return _read(path)
+    except OSError as problem:
+        unusable = _unreadable(problem, "file")
+    except _UnreadableFile as problem:
+        unusable = problem
+    return error(unusable.rule, unusable.message, source=Source(name), hint=unusable.hint)
+
+
 def files_below(
     root: Path, *, display: Callable[[Path], str] | None = None
 ) -> tuple[list[tuple[Path, str]], list[Diagnostic]]:
@@ -124,6 +137,47 @@ def _read(path: str) -> tuple[bytes, Stamp]:
     if size > MAX_FILE:
         raise _UnreadableFile("file/too-large", TOO_LARGE, hint="Split it into several files.")
     return b"".join(chunks), _stamp(status)
+
+
+def _inside(folder: str) -> str:
+    """What the real paths of all files below a folder begin with."""
+    return os.path.join(os.path.realpath(folder), "")
+
+
+def _follow(path: str, *, inside: str) -> tuple[str, os.stat_result]:
+    """The real path and status of the file that a link leads to; ``inside`` is what the path must begin with.
+
+    Raises _UnreadableFile for a link that leads outside, nowhere or to no regular file.
+    """
+    status = _status_of_target(path)
+    real = os.path.realpath(path)
+    if not real.startswith(inside):
+        raise _UnreadableFile(
+            "file/link-outside",
+            "this link leads out of the profiles folder",
+            hint="Copy the file into the folder: what is outside of it is not read.",
+        )
+    if not stat.S_ISREG(status.st_mode):
+        raise _not_regular(status.st_mode)
+    return real, status
+
+
+def _status_of_target(path: str) -> os.stat_result:
+    """The status of what a link leads to.
+
+    Raises _UnreadableFile for a link that leads nowhere or in a circle.
+    """
+    try:
+        return os.stat(path)
+    except OSError as problem:
+        if problem.errno not in (errno.ELOOP, errno.ENOENT, errno.ENOTDIR):
+            raise
+        what = "leads in a circle" if problem.errno == errno.ELOOP else "leads nowhere"
+        raise _UnreadableFile(
+            "file/link-broken",
+            f"this link {what}",
+            hint="Repair or remove it: what cannot be read is never taken as absent.",
+        ) from None
 
 
 def _stamp(status: os.stat_result) -> Stamp:
@@ -232,7 +286,7 @@ class Walk:
         )
 
     def _folders(self) -> Iterator[Listing]:
-        inside = os.path.join(os.path.realpath(self._root), "")
+        inside = _inside(self._root)
         folders = [self._root]
         while folders:
             folder = folders.pop()
@@ -256,10 +310,12 @@ class Walk:
             name = entry.name
             if name[0] == ".":
                 continue
-            if name == DEFAULTS:
-                self.defaults.append(entry.path)
-                continue
             try:
+                if name == DEFAULTS:
+                    if entry.is_symlink():
+                        _follow(entry.path, inside=inside)
+                    self.defaults.append(entry.path)
+                    continue
                 if entry.is_file(follow_symlinks=False):
                     if name.endswith(_ENDINGS):
                         if name == _OTHER_DEFAULTS:
@@ -319,18 +375,11 @@ class Walk:
     ) -> tuple[str, os.stat_result] | None:
         """The real path and status of the file that a link leads to; ``None`` if it is not read."""
         try:
-            status = os.stat(path)
-        except OSError as problem:
-            if not is_profile:
-                return None
-            what = "leads in a circle" if problem.errno == errno.ELOOP else "leads nowhere"
-            if problem.errno not in (errno.ELOOP, errno.ENOENT, errno.ENOTDIR):
+            status = _status_of_target(path)
+        except (_UnreadableFile, OSError):
+            if is_profile:
                 raise
-            raise _UnreadableFile(
-                "file/link-broken",
-                f"this link {what}",
-                hint="Repair or remove it: what cannot be read is never taken as absent.",
-            ) from None
+            return None
         if stat.S_ISDIR(status.st_mode):
             self._report(
                 "file/link-folder",
@@ -340,18 +389,7 @@ class Walk:
                 severity=Severity.WARNING,
             )
             return None
-        if not is_profile:
-            return None
-        real = os.path.realpath(path)
-        if not real.startswith(inside):
-            raise _UnreadableFile(
-                "file/link-outside",
-                "this link leads out of the profiles folder",
-                hint="Copy the file into the folder: what is outside of it is not read.",
-            )
-        if not stat.S_ISREG(status.st_mode):
-            raise _not_regular(status.st_mode)
-        return real, status
+        return _follow(path, inside=inside) if is_profile else None
 
     def name(self, path: str) -> str:
         """The name of a file or folder in messages."""
