@@ -8,6 +8,8 @@ import signal
 from types import FrameType
 from typing import NoReturn
 
+from reconciler.systems import STOP_SIGNALS
+
 _INTERRUPTED = 130
 _OBJECTS_PER_COLLECTION = 100_000
 """New objects after which the garbage collector runs."""
@@ -20,7 +22,7 @@ def main() -> NoReturn:
     process ends without the interpreter's shutdown, which would wait for calls that the program has
     given up, and fail on streams that are closed.
     """
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in STOP_SIGNALS:
         signal.signal(number, _interrupted)
     # Starting creates many objects and no garbage. The default threshold costs a twentieth of the
     # time of a small plan.

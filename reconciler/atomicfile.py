@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from reconciler.errors import InputError, ReconcileError
+from reconciler.systems import open_flags, set_mode, user_id
 
 
 def write_whole(path: Path, parts: Iterable[str], *, mode: int = 0o600) -> None:
@@ -18,9 +19,9 @@ def write_whole(path: Path, parts: Iterable[str], *, mode: int = 0o600) -> None:
     """
     partial = partial_name(path)
     try:
-        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(partial, open_flags("O_WRONLY", "O_CREAT", "O_EXCL"), 0o600)
         with open(descriptor, "w", encoding="utf-8", newline="") as file:
-            os.fchmod(descriptor, mode)
+            set_mode(descriptor, mode)
             file.writelines(parts)
             file.flush()
             os.fsync(file.fileno())
@@ -42,7 +43,5 @@ def partial_name(path: Path) -> Path:
 def is_ours_alone(status: os.stat_result) -> bool:
     """Whether only we can have written a file. One from a repository or an archive is another's word."""
     return (
-        stat.S_ISREG(status.st_mode)
-        and status.st_uid == os.geteuid()
-        and not status.st_mode & 0o077
+        stat.S_ISREG(status.st_mode) and status.st_uid == user_id() and not status.st_mode & 0o077
     )

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from reconciler.errors import Diagnostic, Severity, Source, error
+from reconciler.systems import open_flags
 
 MAX_FILE = 64 * 1024 * 1024
 """Bytes of one file."""
@@ -24,6 +25,7 @@ _ENDINGS = (".yaml", ".yml")
 DEFAULTS = "_defaults.yaml"
 """The file with the defaults of its folder; it is no profile file."""
 _OTHER_DEFAULTS = "_defaults.yml"
+_FLAGS = open_flags("O_RDONLY", "O_NONBLOCK", "O_NOFOLLOW")
 
 
 class Stamp(NamedTuple):
@@ -114,7 +116,7 @@ def _read(path: str) -> tuple[bytes, Stamp]:
     Never waits: not on a pipe, not on a device.
     """
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+        fd = os.open(path, _FLAGS)
     except (OSError, ValueError) as problem:
         raise _unreadable(problem, "file") from None
     try:

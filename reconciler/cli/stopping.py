@@ -12,14 +12,14 @@ from types import FrameType
 from reconciler.cli.app import App
 from reconciler.cli.streams import stderr_line, write
 from reconciler.errors import ExitCode, Interrupted
+from reconciler.systems import STOP_SIGNALS
 
 _NOTICE = b"stopping: what is under way is finished and saved; once more to leave at once\n"
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager
 def stopping_on_signals(app: App) -> Iterator[None]:
-    """Within, the first SIGINT, SIGTERM or SIGHUP keeps new work from starting, and the second ends the
+    """Within, the first signal to stop keeps new work from starting, and the second ends the
     program."""
 
     def handle(number: int, frame: FrameType | None) -> None:
@@ -29,7 +29,7 @@ def stopping_on_signals(app: App) -> Iterator[None]:
         with suppress(OSError):  # not through the stream, which may be in the middle of a write
             os.write(2, _NOTICE)
 
-    before = {number: signal.signal(number, handle) for number in _SIGNALS}
+    before = {number: signal.signal(number, handle) for number in STOP_SIGNALS}
     try:
         yield
     finally:
@@ -42,7 +42,7 @@ def ask(app: App, question: str) -> str:
 
     Raises Interrupted on a signal, also on one that came before.
     """
-    before = {number: signal.signal(number, signal.default_int_handler) for number in _SIGNALS}
+    before = {number: signal.signal(number, signal.default_int_handler) for number in STOP_SIGNALS}
     try:
         if app.is_stopping:
             raise KeyboardInterrupt

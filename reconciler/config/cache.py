@@ -16,6 +16,7 @@ from pathlib import Path
 
 from reconciler.atomicfile import is_ours_alone, write_whole
 from reconciler.errors import ReconcileError
+from reconciler.systems import open_flags
 from reconciler.values import Json
 
 MOST_BYTES = 1024 * 1024
@@ -34,7 +35,7 @@ def read_cache(path: Path, data: bytes, *, program: str) -> dict[str, Json] | No
     ``program`` (its fingerprint) wrote it.
     """
     try:
-        fd = os.open(cache_path(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        fd = os.open(cache_path(path), open_flags("O_RDONLY", "O_NOFOLLOW", "O_NONBLOCK"))
         try:
             status = os.fstat(fd)
             if not is_ours_alone(status) or status.st_size > 2 * MOST_BYTES:

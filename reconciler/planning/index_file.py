@@ -18,6 +18,7 @@ from weakref import WeakSet
 
 from reconciler.atomicfile import is_ours_alone
 from reconciler.errors import ReconcileError
+from reconciler.systems import open_flags
 
 APPLICATION_ID = 0x52636E69
 """``PRAGMA application_id`` of our files ("Rcni")."""
@@ -105,7 +106,7 @@ class IndexFile:
         if not path.exists():
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with suppress(FileExistsError):
-                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+                os.close(os.open(path, open_flags("O_CREAT", "O_EXCL", "O_WRONLY"), 0o600))
         db = _connect(path.absolute().as_uri() + "?mode=rw")
         try:
             db.execute("BEGIN IMMEDIATE")

@@ -28,6 +28,7 @@ from reconciler.core.plan_format import (
 from reconciler.errors import InputError, ReconcileError, Refused
 from reconciler.planning.limits import Limits
 from reconciler.resources import load_schema
+from reconciler.systems import open_flags, read_at
 
 _BLOCK = 1 << 18
 _LARGEST_PIPE = 64 * 1024 * 1024
@@ -43,7 +44,7 @@ def read_plan(path: Path) -> Plan:
     Raises Refused for what is not an intact plan, InputError where it cannot be read.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(path, open_flags("O_RDONLY"))
         if stat.S_ISREG(os.fstat(descriptor).st_mode):
             return from_stream(_Lines(descriptor), _conforms())
         with open(descriptor, "rb") as pipe:
@@ -150,7 +151,7 @@ class PlanWriter:
             self._partial = partial_name(self._out)
             with _write_errors(self._what):
                 self._spool.move_to(
-                    os.open(self._partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+                    os.open(self._partial, open_flags("O_RDWR", "O_CREAT", "O_EXCL"), 0o600)
                 )
         self._spool.write(self._encoder.header.encode("ascii"))
         return self
@@ -225,7 +226,7 @@ class _Lines:
 
     def __call__(self) -> Iterator[str]:
         offset, rest = 0, b""
-        while block := os.pread(self._descriptor, _BLOCK, offset):
+        while block := read_at(self._descriptor, _BLOCK, offset=offset):
             offset += len(block)
             *lines, rest = (rest + block).split(b"\n")
             for line in lines:

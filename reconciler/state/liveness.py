@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from reconciler.systems import is_process_gone
+
 
 def process_identity(pid: int) -> str | None:
     """A text that tells a process from every other one that had or gets its number: boot, process
@@ -38,10 +40,4 @@ def is_dead(pid: int, identity: str | None) -> bool:
         if ours is None or ours.split()[:2] != identity.split()[:2]:
             return False
         return process_identity(pid) != identity
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    except (OSError, OverflowError):
-        return False
-    return False
+    return is_process_gone(pid)

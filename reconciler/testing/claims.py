@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+from reconciler.systems import open_flags
 from reconciler.testing.handles import NotMade
 
 
@@ -47,4 +48,4 @@ def _wait_for(file: IO[bytes], address: str, *, patience: float) -> None:
 
 
 def _private(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_CLOEXEC, 0o600)
+    return os.open(path, flags | open_flags(), 0o600)

@@ -129,5 +129,5 @@ def _user() -> str:
 
     try:
         return getpass.getuser()
-    except (KeyError, OSError):
+    except (KeyError, OSError, ImportError):  # no name in the variables, and no list of users
         return "unknown"
