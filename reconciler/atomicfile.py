@@ -40,6 +40,13 @@ def partial_name(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.urandom(4).hex()}")
 
 
+def new_file(folder: Path, *, prefix: str) -> Path:
+    """Creates an empty file for this user only, with a name of its own. Raises OSError."""
+    path = folder / f"{prefix}{os.urandom(8).hex()}"
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    return path
+
+
 def is_ours_alone(status: os.stat_result) -> bool:
     """Whether only we can have written a file. One from a repository or an archive is another's word."""
     return (

@@ -7,7 +7,10 @@ a mapping is not mentioned.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, lru_cache
 from json.encoder import encode_basestring_ascii
@@ -50,16 +53,11 @@ def scalar_json(value: Scalar | None) -> str:
 
 @cache
 def _canonical() -> Callable[[Json], str]:
-    # Here, as all imports of this module that ``--help`` has no use for.
-    import json
-
     return json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
 
 
 def digest(*lines: Json) -> str:
     """``sha256:<hex>`` over the canonical form of each line, every one ended by a newline."""
-    import hashlib
-
     sha = hashlib.sha256()
     for line in lines:
         sha.update(canonical(line).encode("ascii"))
@@ -90,8 +88,6 @@ def shown(text: str) -> str:
 
 def spelled(value: Json, *, indent: int | None = None) -> str:
     """JSON for people and programs, in ASCII, that the log of a build does not obey (see `shown`)."""
-    import json
-
     text = json.dumps(value, indent=indent, allow_nan=False)
     return _COMMAND.sub(r"\\u0023", text) if "##" in text else text
 
@@ -112,8 +108,6 @@ def _is_plain(text: str) -> bool:
 
 
 def _shown_character(character: str) -> str:
-    import unicodedata
-
     if character == "\\":
         return "\\\\"
     if character == " " or (

@@ -1,6 +1,6 @@
 """Formats a profile file for ``reconcile fmt``: canonical order and quoting, comments kept.
 
-ruamel.yaml (an extra) reads and writes the file with its comments. It ties a comment to what stands
+ruamel.yaml, an extra, reads and writes the file with its comments. It ties a comment to what stands
 *before* it; since keys move here, comments are tied anew to the key that *follows* them. A
 result is returned only if our own loader reads the same values from it, every comment is still there,
 and formatting it again changes nothing.
@@ -11,15 +11,28 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cache
 from io import StringIO
 from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import CommentMark
+from ruamel.yaml.nodes import ScalarNode
+from ruamel.yaml.resolver import VersionedResolver
+from ruamel.yaml.scalarstring import (
+    DoubleQuotedScalarString,
+    FoldedScalarString,
+    LiteralScalarString,
+    PlainScalarString,
+    ScalarString,
+)
+from ruamel.yaml.tag import Tag
+from ruamel.yaml.tokens import CommentToken
 
 from reconciler.authoring.documents import Document
 from reconciler.authoring.loader import load_text
 from reconciler.authoring.yaml_reader import comments_of
 from reconciler.core.contract import ATTRIBUTES, INSTALLATION, Contract
-from reconciler.errors import InputError, ReconcileError, Source, error
+from reconciler.errors import InputError, Source, error
 
 _IDS = ("for_each", "customer_user_id", "profile_id", "platform")
 _MERGE = "<<"
@@ -35,7 +48,7 @@ def format_text(text: str, file: str, *, contract: Contract) -> str:
     where it must be; otherwise it is plain.
 
     Raises InputError for a file that does not parse, or that cannot be formatted without a loss (a rule
-    ``fmt/…``); ReconcileError without ruamel.yaml.
+    ``fmt/…``).
     """
     if "\r\n" in text:
         return format_text(text.replace("\r\n", "\n"), file, contract=contract).replace(
@@ -93,36 +106,21 @@ def _formatted(text: str, file: str, *, contract: Contract) -> str:
 
 
 def _round_trip() -> Any:
-    try:
-        from ruamel.yaml import YAML
-    except ImportError:
-        raise ReconcileError(
-            "fmt needs ruamel.yaml, which is not installed",
-            hint="Install it: pip install 'ruamel.yaml>=0.18.6'. It is the extra `fmt` of "
-            "adapty-reconciler.",
-        ) from None
     yaml = YAML()
-    yaml.Resolver = _text_only()
+    yaml.Resolver = _TextOnly
     yaml.preserve_quotes = True
     yaml.width = 1 << 20
     yaml.indent(mapping=2, sequence=4, offset=2)
     return yaml
 
 
-@cache
-def _text_only() -> Any:
-    """A resolver for which every plain scalar is text; only our loader decides about types."""
-    from ruamel.yaml.nodes import ScalarNode
-    from ruamel.yaml.resolver import VersionedResolver
-    from ruamel.yaml.tag import Tag
+class _TextOnly(VersionedResolver):
+    """A resolver for which every plain scalar is text: only our loader decides about types."""
 
-    class TextOnly(VersionedResolver):
-        def resolve(self, kind: Any, value: Any, implicit: Any) -> Any:
-            if kind is ScalarNode:
-                return Tag(suffix="tag:yaml.org,2002:str")
-            return super().resolve(kind, value, implicit)
-
-    return TextOnly
+    def resolve(self, kind: Any, value: Any, implicit: Any) -> Any:
+        if kind is ScalarNode:
+            return Tag(suffix="tag:yaml.org,2002:str")
+        return super().resolve(kind, value, implicit)
 
 
 # --- comments, and the keys they belong to -------------------------------------------------------
@@ -278,12 +276,6 @@ class _Formatter:
         if not isinstance(value, str):
             self.quote(value)
             return value
-        from ruamel.yaml.scalarstring import (
-            DoubleQuotedScalarString,
-            PlainScalarString,
-            ScalarString,
-        )
-
         anchor = getattr(value, "anchor", None)
         if anchor is not None and anchor.value is not None:
             return value  # others may point at this very object
@@ -341,8 +333,6 @@ def _is_flow(node: Any) -> bool:
 
 
 def _is_block(value: Any) -> bool:
-    from ruamel.yaml.scalarstring import FoldedScalarString, LiteralScalarString
-
     return isinstance(value, FoldedScalarString | LiteralScalarString)
 
 
@@ -375,9 +365,6 @@ def _single_blanks(lines: list[str]) -> list[str]:
 
 
 def _token(text: str, column: int) -> Any:
-    from ruamel.yaml.error import CommentMark
-    from ruamel.yaml.tokens import CommentToken
-
     return CommentToken(f"{text}\n", CommentMark(column if text else 0), None)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from reconciler.atomicfile import write_whole
@@ -24,13 +25,19 @@ _LINKED_FORMATS = frozenset({"markdown", "html", "github", "gitlab", "sarif"})
 _CHARACTERS_AT_ONCE = 1 << 18
 
 
+def _formats() -> ModuleType:
+    """The formats for reviews and builds, which a text plan does not need."""
+    from reconciler.cli import formats
+
+    return formats
+
+
 def links_for(formats: Iterable[str], root: Path, *, base: str | None) -> Links | None:
     """Links to the files below a folder, if a format shows links. ``base``: see `links_to_files`."""
     if _LINKED_FORMATS.isdisjoint(formats):
         return None
-    from reconciler.cli.formats import links_to_files
-
-    return links_to_files(root, base)
+    links: Links = _formats().links_to_files(root, base)
+    return links
 
 
 def view_of(app: App, plan: Plan, *, tally: Tally | None = None, **settings: Any) -> PlanView:
@@ -108,9 +115,7 @@ def findings_text(
     most bytes of Markdown, by default what GitHub takes."""
     if format_ == "json":
         return diagnostics_json(findings)
-    from reconciler.cli.formats import findings_in_format
-
-    return findings_in_format(
+    text: str = _formats().findings_in_format(
         format_,
         findings,
         links=links,
@@ -118,6 +123,7 @@ def findings_text(
         documents=documents,
         limit=limit,
     )
+    return text
 
 
 def warn(app: App, findings: Sequence[Diagnostic]) -> None:
@@ -129,6 +135,4 @@ def _plan_parts(view: PlanView, output: OutputOptions, *, format_: str) -> Itera
     """A plan in any format except text, in parts."""
     if format_ == "json":
         return plan_json_parts(view)
-    from reconciler.cli.formats import plan_in_format
-
-    return [plan_in_format(view, output, format_=format_)]
+    return [_formats().plan_in_format(view, output, format_=format_)]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from types import TracebackType
 from typing import Protocol, Self, TypeAlias
 
 from reconciler.emulator.active_faults import FaultPlan, Faults
@@ -107,12 +106,7 @@ class EmulatorServer:
     def __enter__(self) -> Self:
         return self.start()
 
-    def __exit__(  # the three arguments of every context manager
-        self,
-        kind: type[BaseException] | None,
-        problem: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.stop()
 
     # --- while it runs ---

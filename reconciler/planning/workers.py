@@ -138,6 +138,10 @@ class _Sharing:
         arguments: Callable[[Any], tuple[Any, ...]],
         enough: int,
     ) -> None:
+        # Imported only where there is an executor: a plan of a few files needs none of it.
+        from concurrent.futures import BrokenExecutor, Future
+
+        self._new_future, self._broken = Future[Any], BrokenExecutor
         self._executor = executor
         self._task = task
         self._local = local
@@ -159,19 +163,15 @@ class _Sharing:
                 future.cancel()
 
     def _begin(self, batch: Any) -> Future[Any]:
-        from concurrent.futures import BrokenExecutor, Future
-
         if sum(not future.done() for _, future in self._pending) < self._enough:
-            with suppress(BrokenExecutor):
+            with suppress(self._broken):
                 return self._executor.submit(self._task, *self._arguments(batch))
-        future: Future[Any] = Future()
+        future: Future[Any] = self._new_future()
         future.set_result(self._local(*self._arguments(batch)))
         return future
 
     def _finish(self, batch: Any, future: Future[Any]) -> tuple[Any, Any]:
-        from concurrent.futures import BrokenExecutor
-
         try:
             return batch, future.result()
-        except BrokenExecutor:
+        except self._broken:
             return batch, self._local(*self._arguments(batch))

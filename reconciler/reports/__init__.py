@@ -2,17 +2,18 @@
 
 A module imports only from those above it.
 
-    masking          personal values → tags, below every writer
-    style            colours and arrows of a terminal
-    wording          phrases that several formats share
-    tally            sums over the changes of a plan, and over findings
-    view             plan → the one view model behind every format that people read
-    plan_text        a plan as text
-    text             findings, outcomes, drift and records as text
-    json             plans, findings, drift and the events of an apply as JSON
-    markdown         plans and findings as a comment that fits
-    ci               plans and findings for builds: annotations, SARIF, JUnit, GitLab
-    html (edge)      a plan as one HTML page that needs nothing else
-    progress (edge)  progress of an apply on a terminal
-    blame (edge)     what git knows of profile files
+    masking              personal values → tags, below every writer
+    style                colours and arrows of a terminal
+    wording              phrases that several formats share
+    tally                sums over the changes of a plan, and over findings
+    view                 plan → the one view model behind every format that people read
+    plan_text            a plan as text
+    text                 findings, outcomes, drift and records as text
+    json                 plans, findings, drift and the events of an apply as JSON
+    markdown             plans and findings as a comment that fits
+    ci                   plans and findings for builds: annotations, SARIF, JUnit, GitLab
+    html (edge)          a plan as one HTML page that needs nothing else
+    progress_bar (edge)  the bar of a long apply
+    progress (edge)      progress of an apply on a terminal
+    blame (edge)         what git knows of profile files
 """

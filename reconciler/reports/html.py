@@ -13,16 +13,15 @@ from hashlib import sha256
 from heapq import nsmallest
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined, Template
 
 from reconciler import __version__
 from reconciler.core.plan import Action, Change, HazardSeverity
 from reconciler.reports.view import ChangeView, PlanView, severity_rank
 from reconciler.reports.wording import count
 from reconciler.values import shown
-
-if TYPE_CHECKING:
-    from jinja2 import Template
 
 _FEW, _MANY = 5, 200
 """Hazards that are visible at once, and that the list holds at all; the filter finds the others."""
@@ -51,8 +50,8 @@ def plan_html(view: PlanView) -> str:
             f"default-src 'none'; style-src '{_source(style)}'; script-src '{_source(script)}'; "
             "base-uri 'none'; form-action 'none'"
         ),
-        style=_markup(style),
-        script=_markup(script),
+        style=style,
+        script=script,
         tiles=[(action.value, summary[action]) for action in _TILES],
         grave=grave,
         summed=[hazard for hazard in view.hazards if hazard.is_summed],
@@ -116,16 +115,8 @@ def _source(text: str) -> str:
     return f"sha256-{b64encode(sha256(text.encode()).digest()).decode()}"
 
 
-def _markup(text: str) -> Any:
-    from markupsafe import Markup
-
-    return Markup(text)
-
-
 @cache
 def _template() -> Template:
-    from jinja2 import Environment, StrictUndefined
-
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, Protocol, TextIO
+from typing import TYPE_CHECKING, Protocol, TextIO
 
 from reconciler.core.outcomes import ApplyReport, Outcome, Progress, Result
 from reconciler.core.plan import Plan
@@ -20,7 +20,10 @@ from reconciler.reports.json import (
     summary_event,
     version_event,
 )
-from reconciler.reports.text import apply_text, pace_text, progress_text, result_line
+from reconciler.reports.text import apply_text, progress_text, result_line
+
+if TYPE_CHECKING:
+    from reconciler.reports.progress_bar import Bar
 
 HEARTBEAT = 10.0
 """Seconds between two progress lines, if there is no bar, and between two progress events."""
@@ -87,7 +90,7 @@ class LineReporter:
         self._color = color
         self._may_show_bar = bar
         self._clock = clock
-        self._bar: _Bar | None = None
+        self._bar: Bar | None = None
         self._total = 0
         self._began = self._last_report = clock()
 
@@ -103,15 +106,17 @@ class LineReporter:
         if result.outcome is Outcome.SKIPPED:
             return  # the end says how many, and why
         line = result_line(result, color=self._color)
-        if self._bar is None:
+        if self._bar is None or not self._out.stream.isatty():
             self._out.write(line)
-        elif result.needs_a_look or not self._out.stream.isatty():
-            self._bar.above(line, self._out)
+        elif result.needs_a_look:
+            self._bar.print_above(line)
 
     def progress(self, progress: Progress) -> None:
         now = self._clock()
         if self._bar is None and self._may_show_bar and now - self._began >= _BAR_AFTER:
-            self._bar = _Bar(self._err.stream, progress.total)
+            from reconciler.reports.progress_bar import Bar
+
+            self._bar = Bar(self._err.stream, progress.total)
         if self._bar is not None:
             try:
                 self._bar.show(progress)
@@ -172,51 +177,3 @@ class EventReporter:
     def fail(self, problem: ReconcileError) -> None:
         done = ApplyReport("", self._counts, seconds=self._clock() - self._began)
         self._out.write(summary_event(done, problem.exit_code, problem=problem))
-
-
-class _Bar:
-    """A progress bar of rich, which is imported when a bar is shown: that takes a sixth of a second."""
-
-    def __init__(self, stream: TextIO, total: int) -> None:
-        from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            TextColumn,
-            TimeRemainingColumn,
-        )
-        from rich.progress import Progress as RichProgress
-
-        self._console = Console(file=stream, highlight=False, markup=False, soft_wrap=True)
-        self._bar = RichProgress(
-            TextColumn("applying", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}", markup=False),
-            console=self._console,
-            transient=True,
-            auto_refresh=False,
-            redirect_stdout=False,
-            redirect_stderr=False,
-        )
-        self._task: Any = self._bar.add_task("", total=total, note="")
-        self._bar.start()
-
-    def show(self, progress: Progress) -> None:
-        note = pace_text(progress)
-        self._bar.update(
-            self._task, completed=progress.done, total=progress.total, note=note, refresh=True
-        )
-
-    def above(self, line: str, out: _FragileStream) -> None:
-        """Writes a line, above the bar if both share a terminal."""
-        if not out.stream.isatty():
-            out.write(line)
-            return
-        from rich.text import Text
-
-        self._console.print(Text.from_ansi(line))
-
-    def close(self) -> None:
-        self._bar.stop()

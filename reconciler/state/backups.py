@@ -7,6 +7,7 @@ import os
 import re
 from pathlib import Path
 
+from reconciler.atomicfile import new_file
 from reconciler.state.sqlite_format import connect
 from reconciler.state.store import utc_text
 
@@ -20,20 +21,17 @@ def back_up(path: Path, *, serial: int, now: float, kept: int, busy_seconds: flo
     The copy's name holds the time (UTC) and the serial. Raises OSError or sqlite3.Error; then there is no
     copy.
     """
-    import tempfile
-
     stem = f"{path.name}.backup-"
     target = path.with_name(f"{stem}{utc_text(now, '%Y%m%dT%H%M%SZ')}-{serial}")
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{stem}")
+    temporary = new_file(path.parent, prefix=f".{stem}")
     try:
-        os.close(descriptor)
         # A connection of its own: copying from within a transaction would include its changes.
         with (
             contextlib.closing(
                 connect(f"{path.as_uri()}?mode=ro", busy_seconds=busy_seconds)
             ) as source,
             contextlib.closing(
-                connect(f"{Path(temporary).as_uri()}?mode=rw", busy_seconds=busy_seconds)
+                connect(f"{temporary.as_uri()}?mode=rw", busy_seconds=busy_seconds)
             ) as copy,
         ):
             source.backup(copy)

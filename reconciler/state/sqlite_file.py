@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from reconciler.atomicfile import new_file
 from reconciler.errors import ReconcileError, StateRefused
 from reconciler.state.backups import back_up, sync_folder
 from reconciler.state.sqlite_errors import (
@@ -154,15 +155,12 @@ class SqliteFile:
             return self._status()
 
     def _create(self) -> None:
-        import tempfile
-
         folder = self.path.parent
         if not folder.exists():
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=f".{self.path.name}.")
-        os.close(descriptor)
+        temporary = new_file(folder, prefix=f".{self.path.name}.")
         try:
-            with contextlib.closing(self._connect(Path(temporary))) as db:
+            with contextlib.closing(self._connect(temporary)) as db:
                 db.executescript(
                     f"PRAGMA application_id = {APPLICATION_ID}; BEGIN IMMEDIATE; {SCHEMA}"
                 )
@@ -178,7 +176,7 @@ class SqliteFile:
                 os.unlink(temporary)
         sync_folder(folder)
 
-    def _put_in_place(self, temporary: str) -> None:
+    def _put_in_place(self, temporary: Path) -> None:
         try:
             os.link(temporary, self.path)
         except FileExistsError:

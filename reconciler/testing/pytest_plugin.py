@@ -4,8 +4,8 @@ Fixtures: `adapty_profile`, `adapty_emulator`, `adapty_workspace`, `adapty_names
 ``adapty_profile``. Options: ``--adapty-env``, ``--adapty-config``, ``--adapty-keep``. Described in
 docs/testing.md.
 
-Every run of pytest imports this module where the package is installed. So it imports nothing else of ours
-until a fixture is used.
+Every run of pytest imports this module where the package is installed. So it imports nothing of ours
+but the errors until a fixture is used.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from reconciler.errors import InputError, ReconcileError, Source, UsageError
+
 if TYPE_CHECKING:
     from reconciler.emulator.server import EmulatorServer
-    from reconciler.errors import ReconcileError
     from reconciler.testing.handles import MakeProfile, ProfileHandle
     from reconciler.testing.sandbox import Sandbox
     from reconciler.workspace.facade import Workspace
@@ -142,7 +143,6 @@ class _Keeper:
     def make(
         self, wanted: Any, fields: Mapping[str, Any], *, teardown: str, origin: tuple[str, int]
     ) -> ProfileHandle:
-        from reconciler.errors import Source, UsageError
         from reconciler.testing.handles import Teardown
 
         if teardown not in [*Teardown]:
@@ -189,8 +189,6 @@ def adapty_profile(request: pytest.FixtureRequest, _adapty_clean: Sandbox) -> Ma
     The profile then exists with exactly its declared values; ``fields`` replace some of them. Without
     arguments the call gives the profile that the test's marker names.
     """
-    from reconciler.errors import ReconcileError, UsageError
-
     file, line, _ = request.node.location
     origin = (str(file), (line or 0) + 1)
     handles = request.node.stash.setdefault(_HANDLES, [])
@@ -230,7 +228,6 @@ def adapty_profile(request: pytest.FixtureRequest, _adapty_clean: Sandbox) -> Ma
 
 def _explained(problem: ReconcileError) -> ReconcileError:
     """The same error with its findings and its hint as notes, and without lines of ours in its traceback."""
-    from reconciler.errors import InputError
     from reconciler.reports.text import diagnostics_text
 
     if isinstance(problem, InputError) and problem.diagnostics:

@@ -294,8 +294,14 @@ class Sources:
 
     def _formatted(self, path: Path, name: str) -> tuple[str, str]:
         """The text of a file, and its canonical form."""
-        from reconciler.authoring.formatter import format_text
-
+        try:
+            from reconciler.authoring.formatter import format_text
+        except ImportError:
+            raise ReconcileError(
+                "fmt needs ruamel.yaml, which is not installed",
+                hint="Install it: pip install 'ruamel.yaml>=0.18.6'. It is the extra `fmt` of "
+                "adapty-reconciler.",
+            ) from None
         try:
             text = path.read_bytes().decode("utf-8")
             return text, format_text(text, name, contract=self.contract)

@@ -144,7 +144,7 @@ def test_hints_install_what_the_extras_would() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"][
         "optional-dependencies"
     ]
-    (formatter,) = advice()[ROOT / "reconciler" / "authoring" / "formatter.py"]
+    (formatter,) = advice()[ROOT / "reconciler" / "workspace" / "sources.py"]
     (placeholders,) = advice()[ROOT / "reconciler" / "authoring" / "placeholders.py"]
     assert formatter.startswith(f"'{extras['fmt'][0]}'")
     assert placeholders.startswith(f"'{extras['fake'][0]}'")
