@@ -42,7 +42,7 @@ class Environment(NamedTuple):
     dialect: Dialect
     rate: Rate
     timeout: float
-    """Seconds: the deadline of a whole call. Waiting for the rate or a ``Retry-After`` does not count."""
+    """Seconds: the deadline of a whole call. Waiting for the rate or after a 429 does not count."""
     quiet_period: float
     """Seconds that a different value waits after a write whose outcome is unknown."""
     delete_attribute_with: Clear
@@ -61,6 +61,10 @@ class Environment(NamedTuple):
     """The most deletions of a sweep."""
     variables: Mapping[str, Scalar] = {}
     """What ``${var.NAME}`` stands for in profile files."""
+    attempt_timeout: float | None = None
+    """Seconds after which an attempt of a call is abandoned. ``None``: a third of ``timeout``, 10 at most."""
+    patience: float = 300.0
+    """Seconds for which a run waits while the API is away, or answers 429 to everything."""
 
 
 class Config(NamedTuple):
@@ -224,6 +228,8 @@ class SettingsBuilder:
             dialect=Dialect(api.get("dialect", Dialect.GUIDE)),
             rate=default_rate if rate is None else parse_rate(rate),
             timeout=float(api.get("timeout", 30)),
+            attempt_timeout=api.get("attempt_timeout"),
+            patience=float(api.get("patience", 300)),
             quiet_period=float(api.get("quiet_period", 60)),
             delete_attribute_with=Clear(api.get("delete_attribute_with", Clear.NULL)),
             send_ip_country_always=api.get("send_ip_country") == "always",

@@ -46,6 +46,7 @@ class Halt(StrEnum):
     KEY = "the API refused the key"
     APPLICATION = "the answer came from another application than the state was made for"
     AWAY = "the API is away"
+    LIMITED = "the API answers 429 to every request"
     INTERRUPTED = "interrupted"
 
 

@@ -125,7 +125,7 @@ def skipped(change: Change, halt: Halt) -> Result:
         Outcome.SKIPPED,
         halt.value,
         failure=Failure.HALTED,
-        unavailable=halt is Halt.AWAY,
+        unavailable=halt in (Halt.AWAY, Halt.LIMITED),
     )
 
 

@@ -24,6 +24,8 @@ _BACKOFF_BASE = 0.5
 """Seconds; the longest wait after the first attempt. It doubles with every attempt."""
 _BACKOFF_CAP = 30.0
 """Seconds."""
+ATTEMPT_TIMEOUT = 10.0
+"""Seconds; the most that an attempt takes by default. It takes a third of the deadline if that is less."""
 _STOP_CHECK = 0.2
 """Seconds of waiting after which a call asks again whether the user wants to stop."""
 _VISIBLE = re.compile(r"[\x21-\x7e]+")
@@ -43,9 +45,11 @@ class Client:
     """Sends requests to one API with one key. Threads may share a client.
 
     ``timeout`` is the deadline of a whole call in seconds: its attempts and the waits between them,
-    but not the time for which the rate, or a ``Retry-After``, holds it back. ``attempts`` is the most
-    tries of a call; tries that only ask once a second whether an absent API is back do not count. The
-    API may be away for ``patience`` seconds. ``stop`` is asked before each attempt.
+    but not the time for which the rate, a 429 or a ``Retry-After`` holds it back. An attempt that takes
+    longer than ``attempt_timeout`` seconds is abandoned, and its outcome is unknown. ``attempts`` is the
+    most tries of a call; a 429, and tries that only ask once a second whether an absent API is back, do not
+    count. The API may be away, or answer 429 to everything, for ``patience`` seconds. ``stop`` is asked
+    before each attempt.
 
     Raises InputError where ``ca_bundle`` holds no certificates.
     """
@@ -56,9 +60,10 @@ class Client:
         base_url: str,
         key: str,
         timeout: float = 30.0,
+        attempt_timeout: float | None = None,
         rate: Rate | float | None = None,
         attempts: int = 4,
-        patience: float = 120.0,
+        patience: float = 300.0,
         proxy: str | None = None,
         ca_bundle: str | None = None,
         clock: Clock | None = None,
@@ -69,6 +74,7 @@ class Client:
         self._url = base_url.rstrip("/")
         self._key = key
         self._timeout = timeout
+        self._attempt_timeout = attempt_timeout or default_attempt_timeout(timeout)
         self._attempts = attempts
         self._clock = clock or SystemClock()
         self._random = random
@@ -81,6 +87,7 @@ class Client:
             clock=self._clock,
             stop=stop,
             patience=patience,
+            random=random,
         )
         self._transport = transport(
             base_url, key, pace=self.pace, stop=stop, proxy=proxy, ca_bundle=ca_bundle
@@ -110,7 +117,8 @@ class Client:
             self._calls += 1
         answer, any_unknown = self._try_until_final(request, may_leave)
         if self.pace.given_up and answer.attempts == 0:
-            answer = answer._replace(message="the API is away")
+            message = "the API answers 429" if self.pace.is_limited else "the API is away"
+            answer = answer._replace(message=message)
         if not any_unknown:
             return answer
         if answer.result is CallResult.NOT_SENT or answer.status == 429:  # it was not processed
@@ -131,13 +139,16 @@ class Client:
                 break
             is_probe = self.pace.is_open
             began = self._clock.now()
-            latest = self._transport.attempt(request, seconds=seconds_left)
+            seconds = min(seconds_left, self._attempt_timeout)
+            latest = self._transport.attempt(request, seconds=seconds)
             end = self._clock.now()
             self.pace.learn(_verdict(latest), began=began, retry_after=latest.retry_after)
             answer = latest._replace(attempts=answer.attempts + 1) if answer.attempts else latest
             if any_unknown and request.method == "DELETE" and answer.error_code in MISSING:
                 answer = answer._replace(result=CallResult.DONE, error_code=None, message="")
             any_unknown = any_unknown or answer.result is CallResult.UNKNOWN
+            if answer.status == 429:
+                continue  # waits for its turn again, however often
             seconds_left -= end - began
             if not _may_be_repeated(request, answer) or seconds_left <= 0:
                 break
@@ -145,19 +156,17 @@ class Client:
                 continue  # asks again at the pace of the breaker
             counted += not is_probe
             wait = self._backoff(counted)
-            if counted >= self._attempts or wait >= seconds_left or not self._take_retry(answer):
+            if counted >= self._attempts or wait >= seconds_left or not self._take_retry():
                 break
             seconds_left -= wait
             if not self._sleep(wait):
                 break
         return answer, any_unknown
 
-    def _take_retry(self, answer: ApiAnswer) -> bool:
+    def _take_retry(self) -> bool:
         """Takes one retry. A tenth of the calls, at least ten, may be retries: an API in trouble must
-        not be hammered. A 429 costs nothing, since the pace already follows it."""
+        not be hammered. To try again after a 429 is no retry, since the pace already follows it."""
         with self._counting:
-            if answer.status == 429:
-                return True
             if self._retries >= max(10, self._calls // 10):
                 return False
             self._retries += 1
@@ -175,6 +184,11 @@ class Client:
         return not self._stop()
 
 
+def default_attempt_timeout(timeout: float) -> float:
+    """The seconds that an attempt may take, in a call with a deadline of ``timeout`` seconds."""
+    return min(ATTEMPT_TIMEOUT, timeout / 3)
+
+
 def _verdict(answer: ApiAnswer) -> Verdict:
     if answer.status is None:
         return Verdict.AWAY
@@ -188,10 +202,8 @@ def _verdict(answer: ApiAnswer) -> Verdict:
 def _may_be_repeated(request: Request, answer: ApiAnswer) -> bool:
     """Whether another try is safe and may help."""
     match answer.result:
-        case CallResult.DONE:
+        case CallResult.DONE | CallResult.REFUSED:
             return False
-        case CallResult.REFUSED:
-            return answer.status == 429
         case CallResult.NOT_SENT:
             return True
         case CallResult.UNKNOWN:

@@ -29,6 +29,8 @@ class Gate:
     """Whether the user wants to stop. From then on nothing new starts."""
     is_away: Callable[[], bool] = lambda: False
     """Whether the API has been away for longer than a run waits."""
+    is_limited: Callable[[], bool] = lambda: False
+    """Whether the API has answered 429, and nothing else, for longer than a run waits."""
     in_flight: Callable[[], int] = lambda: 1
     """The number of profiles that are worth having under way."""
 

@@ -5,13 +5,16 @@ All threads of a client share one `Pace`. Its rules (reliability 2, P19 and P20)
 - No second holds more requests than the rate allows, retries included. A request counts from the moment
   when it is written, not when it may leave: the system may pause a thread in between.
 - ``Retry-After`` holds all requests back, since the API limits the key (adapty-api 6.3).
-- A learning rate grows while it is the bottleneck and the API agrees, and halves on 429.
+- A 429 halves the rate, whether it is fixed, learning or unlimited, and holds all requests back for a while.
+  A slower rate grows again while it is the bottleneck and the API agrees: up to the configured one, or
+  beyond it if it learns.
 - A *breaker* opens when the API seems to be away: then one request a second asks whether it is back.
 """
 
 from __future__ import annotations
 
 import math
+import random as random_module
 import threading
 import time
 from collections import deque
@@ -26,6 +29,8 @@ MARGIN = 1.015
 the next, and the API counts arrivals."""
 FASTEST = 40_000 / 60
 """Requests per second beyond which a learning rate does not grow (adapty-api 6.3)."""
+SLOWEST = 1.0
+"""Requests per second below which a 429 does not slow down a rate. From there on, longer waits do."""
 RETRY_AFTER_CAP = 60.0
 """Seconds; the longest wait that an answer can ask for."""
 UNLIMITED_WINDOW = 16
@@ -41,6 +46,22 @@ _SOON = 0.005
 """Seconds until another look, if the requests that fill the window are not written yet."""
 _STOP_CHECK = 0.2
 """Seconds of waiting after which a thread asks again whether the user wants to stop."""
+_HOLD_BASE = 0.5
+"""Seconds; the longest wait after a 429 that asks for none. It doubles with every further one in a row."""
+_HOLD_CAP = 30.0
+"""Seconds."""
+_IDLE = 2 * RETRY_AFTER_CAP
+"""Seconds between two 429s after which they do not belong together: no wait after a 429 takes as long."""
+_FIRST_GUESS = 10.0
+"""Requests per second; the least that a 429 takes for the rate at which it came, if no rate is configured.
+One that comes after two requests says little."""
+_NEAR_LIMIT = 0.8
+"""The share of the rate at which the last 429 came up to which a rate grows fast again."""
+_FAST_GROWTH = 0.5
+"""Requests per second by which an answer raises a rate far below a limit: it doubles in under two seconds."""
+_SLOW_GROWTH = 0.02
+"""The same near a limit: 2 % a second. It doubles every `_GROWTH_DOUBLES` seconds without a 429."""
+_GROWTH_DOUBLES = 10.0
 _FAILURES = 5
 """Attempts in a row without an answer of the API that open the breaker."""
 _PROBE = 1.0
@@ -80,8 +101,9 @@ class Pace:
     """Lets requests leave. A thread calls `enter` before an attempt, `sent` when the first byte leaves or
     `not_sent` if none does, and `learn` after the attempt.
 
-    After an outage of ``patience`` seconds, nothing leaves any more. If the API has never answered, this
-    is so as soon as the breaker opens.
+    After an outage of ``patience`` seconds, or as long a time in which the API answered 429 and nothing else,
+    nothing leaves any more. If the API has never answered, this is so as soon as the breaker opens.
+    ``random`` spreads the waits after a 429 over time.
     """
 
     def __init__(
@@ -90,29 +112,40 @@ class Pace:
         *,
         clock: Clock,
         stop: Callable[[], bool] = lambda: False,
-        patience: float = 120.0,
+        patience: float = 300.0,
+        random: Callable[[], float] = random_module.random,
     ) -> None:
         self._clock = clock
+        self._random = random
         self._stop = stop
         self._patience = patience
         self._auto = rate.auto
+        self._configured = rate.per_second
         self._queue_lock = threading.Lock()
         self._lock = threading.Lock()
         self._earliest = clock.now()
         self._hold_until = clock.now()
+        self._asked_to_wait = False
+        """Whether the API asked for the present wait, rather than that we chose it."""
         self._departures: deque[float] = deque()
+        self._last_second: deque[float] = deque()
         self._leaving = 0
         self._failures = 0
         self._outage_since: float | None = None
         self._has_answered = False
-        self._slow_start = True
         self._limit_time = -math.inf
+        self._limit: float | None = None
+        """Requests per second at which a 429 came last; ``None`` before the first one."""
+        self._limited_since: float | None = None
+        """The time of the first 429 since the last answer of another kind."""
+        self._refusals = 0
+        """429s since that answer that slowed us down."""
         self._is_bottleneck = False
         """Whether a request waited for our own rate since the last answer."""
         self._mean_latency: float | None = None
         self._write_seconds = 0.0
         self.given_up = False
-        """Whether the API was away for longer than ``patience``. Nothing leaves any more."""
+        """Whether the API was away, or limited us, for longer than ``patience``. Nothing leaves any more."""
         self._set_rate(rate.per_second)
 
     def _set_rate(self, per_second: float | None) -> None:
@@ -136,12 +169,23 @@ class Pace:
         """Whether the API seems to be away."""
         return self._outage_since is not None
 
+    @property
+    def is_limited(self) -> bool:
+        """Whether the API answers 429 and nothing else at present."""
+        return self._limited_since is not None
+
     def waiting_for(self) -> str:
         """The reason why all requests wait, for people; "" if they do not."""
         if self._outage_since is not None:
             return "the API does not answer; asking once a second"
         seconds = self._hold_until - self._clock.now()
-        return f"the API asked to wait {seconds:.0f} s" if seconds >= 1 else ""
+        if seconds >= 1:
+            who = (
+                "the API asked to wait" if self._asked_to_wait else "the API answered 429: waiting"
+            )
+            return f"{who} {seconds:.0f} s"
+        slower = self._limit is not None and self._rate != self._configured and not self._auto
+        return "slowed down, since the API answered 429" if slower or self.is_limited else ""
 
     def in_flight(self, most: int | None) -> int:
         """The number of calls that are worth having under way, ``most`` at most. It follows from the rate,
@@ -215,8 +259,12 @@ class Pace:
         """The first byte of the request left."""
         with self._lock:
             self._leaving -= 1
+            now = self._clock.now()
             if self._rate is not None:
-                self._departures.append(self._clock.now())
+                self._departures.append(now)
+            self._last_second.append(now)
+            while self._last_second[0] < now - 1.0:
+                self._last_second.popleft()
 
     def not_sent(self) -> None:
         """No byte of the request left."""
@@ -228,34 +276,73 @@ class Pace:
         now = self._clock.now()
         with self._lock:
             if verdict is Verdict.UP:
-                self._up(now - began)
+                self._up(now, latency=now - began)
             elif verdict is Verdict.UNCLEAR:
                 self._has_answered = True
             elif verdict is Verdict.AWAY:
                 self._down(now)
-            elif began > self._limit_time:
-                # Requests from before the first 429 cannot tell whether the slower rate is slow enough.
-                self._limit_time = now
-                self._down(now)
-                if self._auto:
-                    self._slow_start = False
-                    self._set_rate(max(1 / 60, (self._rate or FASTEST) / 2))
+            else:
+                self._limited(now, began=began, chooses_wait=not retry_after)
             if retry_after is not None:
-                self._hold_until = max(self._hold_until, now + min(retry_after, RETRY_AFTER_CAP))
+                self._hold(now, min(retry_after, RETRY_AFTER_CAP), asked=True)
 
-    def _up(self, latency: float) -> None:
+    def _hold(self, now: float, seconds: float, *, asked: bool) -> None:
+        if now + seconds > self._hold_until:
+            self._hold_until = now + seconds
+            self._asked_to_wait = asked
+
+    def _up(self, now: float, *, latency: float) -> None:
         self._has_answered = True
-        self._failures = 0
-        if self._outage_since is not None:
-            self._outage_since = None
-            self._earliest = self._clock.now()
+        self._failures = self._refusals = 0
+        self._limited_since = None
+        self._close_breaker(now)
         mean = self._mean_latency
         self._mean_latency = latency if mean is None else mean + (latency - mean) / 16
-        if self._auto and self._is_bottleneck and self._rate is not None:
-            # Doubles in under two seconds until the first 429, and grows by 2 % a second after it.
-            step = 0.5 if self._slow_start else 0.02
+        if self._is_bottleneck:
             self._is_bottleneck = False
-            self._set_rate(min(FASTEST, self._rate + step))
+            self._grow(now)
+
+    def _grow(self, now: float) -> None:
+        """Raises a rate that is below what it may come to."""
+        rate, most = self._rate, FASTEST if self._auto else self._configured
+        if rate is None or (most is not None and rate >= most):
+            return
+        if self._limit is None or rate < _NEAR_LIMIT * self._limit:
+            step = _FAST_GROWTH
+        else:
+            quiet = (now - self._limit_time) / _GROWTH_DOUBLES
+            step = min(_FAST_GROWTH, _SLOW_GROWTH * 2 ** min(quiet, 16.0))
+        if most is None and rate + step >= FASTEST:
+            self._set_rate(None)
+        else:
+            self._set_rate(min(FASTEST if most is None else most, rate + step))
+
+    def _limited(self, now: float, *, began: float, chooses_wait: bool) -> None:
+        """Slows down after a 429. It says that the API is there, so it is no failure for the breaker.
+        ``chooses_wait`` says that the API named no time to wait."""
+        self._failures = 0
+        self._close_breaker(now)
+        if self._limited_since is None or now - self._limit_time > _IDLE:
+            self._limited_since = now
+        self.given_up = self.given_up or now - self._limited_since > self._patience
+        if began <= self._limit_time:
+            return  # it left before the first 429, so it cannot tell whether the slower rate is slow enough
+        self._limit_time = now
+        if chooses_wait:
+            longest = min(_HOLD_CAP, _HOLD_BASE * 2**self._refusals)
+            self._hold(now, longest * self._random(), asked=False)
+        self._refusals = min(self._refusals + 1, 16)
+        rate = math.inf if self._rate is None else self._rate
+        if rate == math.inf:
+            rate = max(_FIRST_GUESS, len(self._last_second))
+        if self._refusals == 1:
+            self._limit = rate
+        self._set_rate(max(min(SLOWEST, rate), rate / 2))
+
+    def _close_breaker(self, now: float) -> None:
+        if self._outage_since is not None:
+            self._outage_since = None
+            self._earliest = now
 
     def _down(self, now: float) -> None:
         self._failures += 1

@@ -35,6 +35,8 @@ class ApplyRun:
         gate = self.context.gate
         if self.halted is None and gate.is_away():
             self.halted = Halt.AWAY
+        if self.halted is None and gate.is_limited():
+            self.halted = Halt.LIMITED
         if self.halted is None and gate.stop():
             return Halt.INTERRUPTED
         return self.halted

@@ -180,6 +180,8 @@ class Settlement:
         )
 
     def _refused(self, pending: PendingRequest, answer: ApiAnswer) -> SettleSteps:
+        if answer.status == 429 and self._run.is_stopping:  # it was waiting for its turn again
+            return (yield from self._not_sent(pending, answer))
         reason, failure = answer.message, Failure.REFUSED
         body = pending.request.body or {}
         if answer.is_unauthorised:

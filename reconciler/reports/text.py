@@ -112,6 +112,11 @@ def _next_steps(report: ApplyReport) -> Iterator[str]:
             yield "The key is of another application than the state. Check --env and the key."
         case Halt.AWAY:
             yield "The API is away. Run apply again when it is back; what is done is recorded."
+        case Halt.LIMITED:
+            yield (
+                "The API answers 429 to every request. Run apply again later, or with a lower rate; "
+                "what is done is recorded."
+            )
         case Halt.INTERRUPTED:
             yield "Interrupted: run apply again to go on; what is done is recorded."
         case None if counts[Outcome.UNCERTAIN]:

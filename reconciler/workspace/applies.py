@@ -109,7 +109,12 @@ class Applies:
             calls=api.calls,
             run=f"run-{os.urandom(8).hex()}",
             clock=RunClock(self._now),
-            gate=Gate(self._stop, is_away=lambda: pace.given_up, in_flight=api.in_flight),
+            gate=Gate(
+                self._stop,
+                is_away=lambda: pace.given_up and not pace.is_limited,
+                is_limited=lambda: pace.given_up and pace.is_limited,
+                in_flight=api.in_flight,
+            ),
             listener=ApplyListener(
                 on_result=on_result,
                 on_progress=lambda progress: on_progress(

@@ -119,6 +119,8 @@ class Connection:
                 base_url=url,
                 key=key,
                 timeout=environment.timeout,
+                attempt_timeout=environment.attempt_timeout,
+                patience=environment.patience,
                 rate=environment.rate if rate is None else rate,
                 proxy=environment.proxy,
                 ca_bundle=str(environment.ca_bundle) if environment.ca_bundle else None,

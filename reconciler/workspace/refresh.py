@@ -133,7 +133,9 @@ class Refresh:
                 kinds[each.drift.kind] += 1
                 yield each
             if api.pace.given_up:
-                raise RemoteUnavailable("the API does not answer", hint="Try again later.")
+                limited = "the API answers 429 to every request"
+                message = limited if api.pace.is_limited else "the API does not answer"
+                raise RemoteUnavailable(message, hint="Try again later.")
         gone = kinds[DriftKind.GONE]
         if not all_may_be_gone and gone == kinds.total() > 1:
             raise Refused(

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from reconciler.core.plan import Request
 from reconciler.core.requests import PATH
 from reconciler.remote.answers import ApiAnswer, CallResult
-from reconciler.remote.client import Client
+from reconciler.remote.client import ATTEMPT_TIMEOUT, Client, default_attempt_timeout
 from tests.support.clock import ManualClock
 
 TIMEOUT = 30.0
@@ -106,7 +106,9 @@ ANSWERS = st.sampled_from(
     [DONE, MISSING, INVALID, NO_KEY, LIMITED, NOT_SENT, LOST, BROKEN, TROUBLED, ODD, REDIRECTED]
 )
 TAKING = st.sampled_from([0.0, 0.1, 1.0, 7.0, 29.0, 40.0])
-CALL = st.lists(st.tuples(ANSWERS, TAKING), min_size=8, max_size=8)
+CALL = st.lists(st.tuples(ANSWERS, TAKING), min_size=8, max_size=8).map(
+    lambda answers: [*answers, *[(DONE, 0.1)] * ATTEMPTS]
+)
 METHODS = st.sampled_from(["GET", "PATCH", "POST", "DELETE"])
 
 
@@ -126,8 +128,10 @@ def test_a_call_is_retried_only_while_that_is_safe_and_reports_unknown_outcomes(
     answer = script.send(method)
     attempts = script.attempts
     assert answer.attempts == len(attempts)
-    assert 1 <= len(attempts) <= ATTEMPTS
+    limited = [attempt for attempt in attempts if attempt.answer.status == 429]
+    assert 1 <= len(attempts) <= ATTEMPTS + len(limited)
     assert not any(is_final(attempt.answer) for attempt in attempts[:-1])
+    assert attempts[-1].answer.status != 429
     unknown = [attempt.answer.result is CallResult.UNKNOWN for attempt in attempts]
     if method == "POST":
         assert not any(unknown[:-1])
@@ -146,11 +150,13 @@ def test_a_call_is_retried_only_while_that_is_safe_and_reports_unknown_outcomes(
 def test_attempts_and_waits_stay_within_the_deadline_of_the_call(
     method: str, script_of_call: list[tuple[ApiAnswer, float]], chance: float
 ) -> None:
+    # Waiting after a 429 does not count.
+    script_of_call = [each for each in script_of_call if each[0] is not LIMITED]
     script = Script(iter(script_of_call), {"random": lambda: chance})
     script.send(method)
     seconds_left = TIMEOUT
     for attempt, following in zip(script.attempts, [*script.attempts[1:], None], strict=True):
-        assert 0 < attempt.allowed <= seconds_left + 1e-9
+        assert 0 < attempt.allowed <= min(seconds_left, ATTEMPT_TIMEOUT) + 1e-9
         seconds_left -= attempt.duration
         if following is not None:
             seconds_left -= following.began - (attempt.began + attempt.duration)
@@ -163,12 +169,89 @@ def test_after_429_a_call_waits_as_long_as_the_api_asks_but_a_minute_at_most(
     requested_wait: float, times: int
 ) -> None:
     answer_429 = LIMITED._replace(retry_after=requested_wait)
-    script = Script(endless(*[answer_429] * times, DONE))
+    script = Script(endless(*[answer_429] * times, DONE), {"patience": 300.0})
     assert script.send().result is CallResult.DONE
     for before, after in pairwise(script.attempts):
         waited = after.began - (before.began + before.duration)
         assert min(requested_wait, 60.0) - 1e-6 <= waited <= min(requested_wait, 60.0) + 8.2
     assert len(script.attempts) == times + 1
+
+
+@dataclass
+class LimitedApi:
+    """An API that takes ``limit`` requests in any second, and answers 429 to all others."""
+
+    script: Script
+    limit: int
+    retry_after: float | None
+    accepted: list[float] = field(default_factory=list)
+
+    def __iter__(self) -> Iterator[tuple[ApiAnswer, float]]:
+        while True:
+            now = self.script.clock.time
+            if sum(time > now - 1.0 for time in self.accepted[-self.limit :]) < self.limit:
+                self.accepted.append(now)
+                yield DONE, 0.005
+            else:
+                yield LIMITED._replace(retry_after=self.retry_after), 0.005
+
+
+@pytest.mark.parametrize("retry_after", [1.0, None])
+@pytest.mark.parametrize("rate", [1000.0, None, 30.0])
+def test_an_api_with_a_lower_rate_than_the_configured_one_makes_a_run_slower_and_nothing_else(
+    rate: float | None, retry_after: float | None
+) -> None:
+    script = Script(iter(()), {"rate": rate, "random": lambda: 0.5})
+    script.answers = iter(LimitedApi(script, 20, retry_after))
+    answers = [script.send() for _ in range(1000)]
+    assert {answer.result for answer in answers} == {CallResult.DONE}
+    assert script.clock.time <= 1.6 * 1000 / 20
+    limited = sum(attempt.answer is not DONE for attempt in script.attempts)
+    assert limited <= 50
+
+
+def test_a_429_takes_neither_tries_nor_the_deadline() -> None:
+    limited = [LIMITED._replace(retry_after=1.0)] * 200
+    script = Script(endless(*limited, DONE, duration=1.0), {"patience": 500.0})
+    answer = script.send()
+    assert (answer.result, answer.attempts) == (CallResult.DONE, 201)
+
+
+@pytest.mark.parametrize("retry_after", [1.0, 3600.0, None])
+def test_a_call_fails_by_429_only_once_the_patience_of_the_run_has_ended(
+    retry_after: float | None,
+) -> None:
+    script = Script(endless(DONE, LIMITED._replace(retry_after=retry_after)))
+    script.send()
+    answer = script.send()
+    assert (answer.result, answer.status) == (CallResult.REFUSED, 429)
+    assert PATIENCE <= script.clock.time <= PATIENCE + 62
+    following = script.send()
+    assert (following.attempts, following.message) == (0, "the API answers 429")
+
+
+@pytest.mark.parametrize(("timeout", "each"), [(30.0, 10.0), (6.0, 2.0), (300.0, 10.0)])
+def test_a_hung_attempt_is_abandoned_and_tried_again_within_the_deadline(
+    timeout: float, each: float
+) -> None:
+    assert default_attempt_timeout(timeout) == each
+    script = Script(iter([(DONE, 1e9), (DONE, 1e9), (DONE, 0.1)]), {"timeout": timeout})
+    answer = script.send()
+    assert [attempt.allowed for attempt in script.attempts][:2] == [each, each]
+    assert (answer.result, answer.unknown_before) == (CallResult.DONE, True)
+    assert script.clock.time <= timeout
+
+
+def test_the_time_of_an_attempt_can_be_set() -> None:
+    script = Script(iter([(DONE, 1e9), (DONE, 1.0)]), {"attempt_timeout": 1.5})
+    assert script.send().unknown_before
+    assert [attempt.duration for attempt in script.attempts] == [1.5, 1.0]
+
+
+def test_a_hung_post_is_not_sent_again_before_it_was_looked_up() -> None:
+    script = Script(iter([(DONE, 1e9)]))
+    answer = script.send("POST")
+    assert (answer.result, answer.attempts) == (CallResult.UNKNOWN, 1)
 
 
 @settings(max_examples=30, deadline=None)

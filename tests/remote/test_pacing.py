@@ -139,11 +139,102 @@ def test_a_learning_rate_halves_once_for_all_requests_under_way(clock: ManualClo
     assert pace.rate == 20.0
 
 
-def test_a_fixed_rate_stays(clock: ManualClock) -> None:
+def test_a_429_halves_a_fixed_rate_which_comes_back_to_what_is_configured(
+    clock: ManualClock,
+) -> None:
     pace = Pace(Rate(80.0), clock=clock)
     pace.learn(Verdict.LIMITED, began=clock.time)
+    assert pace.rate == 40.0
     answer(pace, clock, number=100)
+    assert pace.rate is not None
+    assert 64 <= pace.rate < 70
+    answer(pace, clock, number=5_000)
     assert pace.rate == 80.0
+    assert pace.waiting_for() == ""
+
+
+def test_a_429_slows_down_a_run_without_a_rate_until_the_api_has_agreed_for_a_while(
+    clock: ManualClock,
+) -> None:
+    pace = Pace(Rate(None), clock=clock)
+    departures(pace, clock, number=30)
+    pace.learn(Verdict.LIMITED, began=clock.time)
+    assert pace.rate == 15.0
+    answer(pace, clock, number=20)
+    assert pace.waiting_for() == "slowed down, since the API answered 429"
+    answer(pace, clock, number=30_000)
+    assert pace.rate is None
+
+
+def test_a_429_never_takes_a_rate_below_one_a_second_or_what_is_configured(
+    clock: ManualClock,
+) -> None:
+    for configured, least in ((80.0, 1.0), (0.5, 0.5)):
+        pace = Pace(Rate(configured), clock=clock)
+        for _ in range(20):
+            clock.time += 1.0
+            pace.learn(Verdict.LIMITED, began=clock.time)
+        assert pace.rate == least
+
+
+def test_429s_that_name_no_time_hold_all_requests_back_for_longer_and_longer(
+    clock: ManualClock,
+) -> None:
+    pace = Pace(Rate(None), clock=clock, random=lambda: 1.0)
+    waits = []
+    for _ in range(9):
+        began = clock.time
+        departures(pace, clock)
+        waits.append(clock.time - began)
+        pace.learn(Verdict.LIMITED, began=clock.time)
+    assert waits == pytest.approx([0, 0.5, 1, 2, 4, 8, 16, 30, 30])
+    assert pace.waiting_for() == "the API answered 429: waiting 30 s"
+
+
+def test_a_run_gives_up_when_its_patience_with_429s_ends(clock: ManualClock) -> None:
+    pace = Pace(Rate(None), clock=clock, patience=100.0)
+    answer(pace, clock, number=1)
+    while pace.enter():
+        pace.sent()
+        pace.learn(Verdict.LIMITED, began=clock.time, retry_after=7.0)
+    assert pace.given_up
+    assert pace.is_limited
+    assert 200 <= clock.time < 210
+
+
+def test_one_answer_renews_the_patience_with_429s(clock: ManualClock) -> None:
+    pace = Pace(Rate(None), clock=clock, patience=30.0)
+    for _ in range(20):
+        for _ in range(3):
+            assert pace.enter()
+            pace.sent()
+            pace.learn(Verdict.LIMITED, began=clock.time, retry_after=7.0)
+        answer(pace, clock, number=1)
+    assert not pace.is_limited
+
+
+def test_429s_with_hours_between_them_are_no_standstill(clock: ManualClock) -> None:
+    pace = Pace(Rate(None), clock=clock, patience=30.0)
+    for _ in range(5):
+        pace.learn(Verdict.LIMITED, began=clock.time)
+        clock.time += 3600.0
+        assert pace.enter()
+        pace.sent()
+    assert not pace.given_up
+
+
+def test_a_429_ends_an_outage_and_is_no_failure(clock: ManualClock) -> None:
+    pace = Pace(Rate(None), clock=clock)
+    answer(pace, clock, number=1)
+    for _ in range(5):
+        pace.learn(Verdict.AWAY, began=clock.time)
+    assert pace.is_open
+    pace.learn(Verdict.LIMITED, began=clock.time)
+    assert not pace.is_open
+    for _ in range(20):
+        clock.time += 0.1
+        pace.learn(Verdict.LIMITED, began=clock.time)
+    assert not pace.is_open
 
 
 # --- how many at a time --------------------------------------------------------------------------
