@@ -85,11 +85,7 @@ def puzzling_sentences(text: str) -> list[str]:
     return re.findall(start + r"((?:What|Who|Whoever|Of)\b.{0,60})", prose, re.MULTILINE)
 
 
-PROSE = [
-    path
-    for path in DOCUMENTS
-    if path.name not in {"ARCHITECTURE.md", "profile-reference.md", "cli.md"}
-]
+PROSE = [path for path in DOCUMENTS if path.name not in {"profile-reference.md", "cli.md"}]
 
 
 @pytest.mark.parametrize("document", PROSE, ids=lambda path: path.name)
@@ -221,3 +217,28 @@ def test_the_demo_goes_as_it_says(tmp_path: Path) -> None:
 def _undigested(text: str) -> str:
     """Digests aside: a plan's differs with the lineage of the state."""
     return re.sub(r"sha256:\S+", "sha256:…", text)
+
+
+NAMING_FILES = [ROOT / "CONTRIBUTING.md", ROOT / "ARCHITECTURE.md", *DECISIONS]
+
+
+@pytest.mark.parametrize("document", NAMING_FILES, ids=lambda path: path.name)
+def test_every_source_file_that_a_document_names_exists(document: Path) -> None:
+    named = re.findall(r"`((?:[a-z_]+/)*[a-z_]+\.py)`", document.read_text("utf-8"))
+    places = [ROOT, ROOT / "reconciler", ROOT / "tests", ROOT / "tests" / "torture"]
+    missing = {name for name in named if not any((place / name).exists() for place in places)}
+    assert missing == set()
+
+
+def test_every_word_of_the_code_in_the_glossary_is_a_name_in_the_code() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text("utf-8")
+    table = text.partition("### Words of the code")[2].partition("\n## ")[0]
+    words = {
+        word
+        for row in re.findall(r"^\| (.*?) \|", table, re.MULTILINE)
+        for word in re.findall(r"`(\w+)`", row)
+    }
+    sources = "\n".join(path.read_text("utf-8") for path in (ROOT / "reconciler").rglob("*.py"))
+    names = set(re.findall(r"\w+", sources))
+    assert words - names == set()
+    assert len(words) > 30
