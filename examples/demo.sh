@@ -49,22 +49,22 @@ run reconcile apply --auto-approve
 step "the second plan is empty"
 ends 0 reconcile plan --detailed-exitcode
 
-step "a changed field takes one member in one PATCH"
+step "a changed field takes one member in one PATCH, beside the declared country"
 sed -i.bak 's/first_name: Sam/first_name: Samuel/' profiles/qa/sam.yaml && rm profiles/qa/sam.yaml.bak
 ends 2 reconcile plan --detailed-exitcode --show-requests
-exactly '[{"first_name": "Samuel"}]'
+exactly '[{"first_name": "Samuel", "ip_country": "DE"}]'
 
 step "a cleared field is sent as null"
 run reconcile apply --auto-approve
 sed -i.bak '/^email: ana@example.com$/d' profiles/staff/support.yaml && rm profiles/staff/support.yaml.bak
 ends 2 reconcile plan --detailed-exitcode --show-requests
-exactly '[{"email": null}]'
+exactly '[{"email": null, "ip_country": "ES"}]'
 
 step "a deleted custom attribute is named, the others are not"
 run reconcile apply --auto-approve
 sed -i.bak '/favourite_sport/d' profiles/qa/jane.yaml && rm profiles/qa/jane.yaml.bak
 ends 2 reconcile plan --detailed-exitcode --show-requests
-exactly '[{"custom_attributes": [{"key": "favourite_sport", "value": null}]}]'
+exactly '[{"ip_country": "FR", "custom_attributes": [{"key": "favourite_sport", "value": null}]}]'
 
 step "applied, the plan is empty again"
 run reconcile apply --auto-approve

@@ -232,7 +232,7 @@ class SettingsBuilder:
             patience=float(api.get("patience", 300)),
             quiet_period=float(api.get("quiet_period", 60)),
             delete_attribute_with=Clear(api.get("delete_attribute_with", Clear.NULL)),
-            send_ip_country_always=api.get("send_ip_country") == "always",
+            send_ip_country_always=api.get("send_ip_country", "always") == "always",
             proxy=self.proxy((*here, "api", "proxy"), api.get("proxy")),
             ca_bundle=None if ca_bundle is None else self.root / ca_bundle,
             state=self.state(name, values.get("state", {}).get("url")),

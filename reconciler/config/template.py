@@ -27,7 +27,7 @@ environments:
       timeout: 30                     # seconds, the deadline of a whole call
       quiet_period: 60                # seconds before another value follows an uncertain write
       delete_attribute_with: 'null'   # or empty
-      send_ip_country: changed        # or always: repeat it in every PATCH
+      send_ip_country: always         # or changed: the API may then take it from this machine's address
       # proxy: http://proxy.example:3128
       # ca_bundle: certificates.pem
     state:

@@ -14,7 +14,9 @@ class RequestOptions(NamedTuple):
     """How the requests of an environment are rendered."""
 
     delete_attribute_with: Clear = Clear.NULL
-    send_ip_country_always: bool = False
+    send_ip_country_always: bool = True
+    """Whether a declared ip_country goes along in every PATCH and POST of its profile: the API may take the
+    country from the sender's address where a request has none (adapty-api 3.2)."""
 
 
 class Rate(NamedTuple):

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from reconciler.core.contract import ATTRIBUTES, Clear
+from reconciler.core.contract import ATTRIBUTES, IP_COUNTRY, Clear
 from reconciler.core.plan import Action, Basis, Change, FieldChange, Op, Request
 from reconciler.core.records import Record
 from reconciler.core.requests import CUSTOMER_HEADER, PROFILE_HEADER, read
 from reconciler.remote.answers import ApiAnswer
+from reconciler.values import Json
 
 
 def look_up(post: Request) -> Request:
@@ -46,12 +47,22 @@ def removal_of_undeclared(
         "PATCH",
         last.path,
         _without(last.headers, PROFILE_HEADER) if CUSTOMER_HEADER in last.headers else last.headers,
-        {ATTRIBUTES: [{"key": key, "value": empty} for key in keys]},
+        {
+            **_sent_country(last),
+            ATTRIBUTES: [{"key": key, "value": empty} for key in keys],
+        },
     )
     fields = tuple(
         FieldChange(f"{ATTRIBUTES}.{key}", Op.CLEAR, None, None, Basis.NONE) for key in keys
     )
     return change._replace(action=Action.UPDATE, fields=fields, requests=(request,))
+
+
+def _sent_country(request: Request) -> dict[str, Json]:
+    """The country that a request sent: the API may take it from the sender's address where a later request
+    of the same profile has none (adapty-api 3.2)."""
+    country = (request.body or {}).get(IP_COUNTRY)
+    return {} if country is None else {IP_COUNTRY: country}
 
 
 def _without(headers: Mapping[str, str], excluded: str) -> dict[str, str]:

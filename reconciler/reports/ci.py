@@ -14,7 +14,7 @@ from heapq import heappush, heappushpop
 from urllib.parse import quote
 from xml.etree import ElementTree
 
-from reconciler.core.plan import Action, Change, HazardScope
+from reconciler.core.plan import Action, Change, HazardScope, HazardSeverity
 from reconciler.errors import Diagnostic, Severity
 from reconciler.reports.view import ChangeView, Links, PlanView, severity_rank
 from reconciler.reports.wording import count
@@ -101,7 +101,9 @@ def _kind(change: Change) -> str:
 
 def _change_note(change: ChangeView, *, kind: str, links: Links) -> _Note:
     marks = [f"{field.mark} {field.path}" for field in change.fields]
-    dangers = [hazard.message for hazard in change.hazards]
+    dangers = [
+        hazard.message for hazard in change.hazards if hazard.severity is HazardSeverity.NAMED
+    ]
     return _Note(
         kind,
         title=f"{change.action} {change.address}",

@@ -27,6 +27,15 @@ def values(folder: Path) -> list[dict[str, Any]]:
     return [document.value for document in loaded.documents]
 
 
+def countries(world: World) -> dict[str, tuple[str, str]]:
+    """The country of each profile that a request gave one, and where it comes from."""
+    return {
+        each["customer_user_id"]: (each["country"], each["country_source"])
+        for each in world.emulator.profiles()
+        if each["country_source"] == "explicit"
+    }
+
+
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_a_case(case: Path) -> None:
     world = World()
@@ -41,6 +50,11 @@ def test_a_case(case: Path) -> None:
     assert requests == json.loads((case / "requests.json").read_text("utf-8"))
     world.apply(plan, *after)
     assert world.plan(*after).is_empty
+    assert countries(world) == {
+        value["customer_user_id"]: (value["ip_country"], "explicit")
+        for value in after
+        if "ip_country" in value
+    }
     if not any(value.get("meta") for value in after):
         fresh = World()
         fresh.reach(*after)

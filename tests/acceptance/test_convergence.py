@@ -69,6 +69,11 @@ def test_after_any_edits_the_second_plan_is_empty_and_the_remote_equals_a_fresh_
         report = world.reach(*desired)
         assert {result.outcome.value for result in report.results} <= {"applied"}, report
         assert world.plan(*desired).is_empty
+        for written, declared in zip(world.emulator.profiles(), desired, strict=True):
+            assert (written["country"], written["country_source"]) == (
+                declared["ip_country"],
+                "explicit",
+            )
     fresh = World(dialect)
     fresh.reach(*steps[-1])
     assert _without_countries(world) == _without_countries(fresh)

@@ -47,9 +47,21 @@ def test_a_change_is_pending_with_detailed_exitcode(project: Project) -> None:
 def test_each_edit_sends_a_minimal_body(project: Project) -> None:
     project.run("apply", "--auto-approve")
     project.profile("jane", JANE.replace("first_name: Jane\n", ""))
-    assert project.bodies() == [{"first_name": None}]
+    assert project.bodies() == [{"first_name": None, "ip_country": "FR"}]
     project.profile("jane", JANE.replace("gold", "silver"))
-    assert project.bodies() == [{"custom_attributes": [{"key": "tier", "value": "silver"}]}]
+    silver = {"ip_country": "FR", "custom_attributes": [{"key": "tier", "value": "silver"}]}
+    assert project.bodies() == [silver]
+
+
+def test_without_sending_the_country_along_a_body_is_smaller_and_the_plan_warns(
+    project: Project,
+) -> None:
+    api = {"url": "emulator", "send_ip_country": "changed"}
+    project.configure({"version": 1, "environments": {"local": {"api": api}}})
+    project.run("apply", "--auto-approve")
+    project.profile("jane", JANE.replace("first_name: Jane\n", ""))
+    assert project.bodies() == [{"first_name": None}]
+    assert "1 change sent without ip_country" in project.run("plan")
 
 
 def test_apply_without_a_terminal_or_approval_sends_nothing(project: Project) -> None:
@@ -169,13 +181,12 @@ def test_refresh_reports_drift_and_what_it_cannot_see(project: Project) -> None:
     api.handle("PATCH", "/api/v2/server-side-api/profile/", headers=headers, body=body)
     api.close()
     assert "No changes." in project.run("plan")
-    assert project.bodies("--refresh") == [
-        {"custom_attributes": [{"key": "tier", "value": "gold"}]}
-    ]
+    body_of_plan = {"ip_country": "FR", "custom_attributes": [{"key": "tier", "value": "gold"}]}
+    assert project.bodies("--refresh") == [body_of_plan]
     out = project.run("refresh")
     assert '"gold" -> "tin"' in out
     assert "cannot be verified" in out
-    assert project.bodies() == [{"custom_attributes": [{"key": "tier", "value": "gold"}]}]
+    assert project.bodies() == [body_of_plan]
 
 
 def test_a_missing_key_ends_with_3_and_names_the_variable(project: Project) -> None:

@@ -54,3 +54,18 @@ def test_undeclared_attributes_of_an_exclusive_profile_are_removed(
     assert [request.body for request in follow_up.requests] == [
         {"custom_attributes": [{"key": "b", "value": value}]}
     ]
+
+
+def test_the_country_goes_along_when_undeclared_attributes_are_removed() -> None:
+    (change,) = World().plan({"customer_user_id": "jane", "ip_country": "FR"}).changes
+
+    follow_up = removal_of_undeclared(
+        change._replace(exclusive=()),
+        Record("jane", unmanaged=("b",)),
+        delete_attribute_with=Clear.NULL,
+    )
+
+    assert follow_up is not None
+    (request,) = follow_up.requests
+    assert request.body is not None
+    assert request.body["ip_country"] == "FR"
