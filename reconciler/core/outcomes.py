@@ -101,6 +101,8 @@ class ApplyReport(NamedTuple):
     """Profiles that an apply which was cut off had under way."""
     rate: float | None = None
     """Requests per second that a learning rate had come to."""
+    clock_jumps: int = 0
+    """Answers that bore a time from before that of an earlier answer about the same profile."""
 
     @property
     def failed(self) -> int:
@@ -135,3 +137,5 @@ class Drift(NamedTuple):
     fields: tuple[FieldChange, ...] = ()
     unverifiable: int = 0
     """Managed fields that the API never returns (adapty-api 5.3)."""
+    clock_went_back: bool = False
+    """Whether the answer bore a time from before that of an earlier one: the clock of the API jumped."""

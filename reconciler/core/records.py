@@ -84,7 +84,8 @@ class Record(NamedTuple):
     linking: bool = False
     """A link was attempted and its outcome is unknown: it is looked up before it is sent again."""
     timestamp: int | None = None
-    """Of the newest answer about it, in milliseconds; only orders answers (adapty-api 6.4)."""
+    """The time in the last answer about it, in milliseconds, by the API's clock. It orders nothing: it shows
+    that this clock jumped."""
     revision: int = 0
 
     @property

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import NamedTuple, assert_never
@@ -18,11 +17,15 @@ from reconciler.values import FieldPath, Scalar, same
 
 _ATTRIBUTE = f"{ATTRIBUTES}."
 _MEMBER = f"{INSTALLATION}."
+_CLOCK_TOLERANCE = 60_000
+"""Milliseconds by which clocks that are right may differ."""
+_LATEST = 1 << 53
+"""The largest time of an answer, in milliseconds, that is recorded: 285,000 years. Larger ones are none."""
 
 
 class Observed(NamedTuple):
     """What an answer says of a profile (adapty-api 5.1): identifiers and all its custom attributes,
-    normalised. ``timestamp`` is in milliseconds, and only orders answers (adapty-api 6.4)."""
+    normalised. ``timestamp`` is the API's time of the answer in milliseconds."""
 
     profile_id: str
     customer_user_id: str | None
@@ -92,8 +95,16 @@ def contradicts(record: Record, change: Change, *, request: Request) -> bool:
 
 
 def without_expired_mark(record: Record, *, now: float, quiet_period: float) -> Record:
-    """The record without marks of what can no longer land late."""
-    if record.unknown_at is None or now - record.unknown_at < quiet_period:
+    """The record without marks of what can no longer land late.
+
+    A mark from a time that is still to come was made by a clock that has been set back since. Its quiet
+    period begins now, so that it ends at all.
+    """
+    if record.unknown_at is None:
+        return record
+    if record.unknown_at > now:
+        return record._replace(unknown_at=now)
+    if now - record.unknown_at < quiet_period:
         return record
     return record._replace(unknown_at=None, unknown_write={})
 
@@ -211,12 +222,11 @@ def observed(record: Record, seen: Observed) -> tuple[Record, list[FieldChange]]
     """The record with what an answer says of it, and where the answer differs from the record.
 
     The answer is believed: another ``profile_id`` means another profile, of which nothing but the
-    returned attributes is known (adapty-api 2.3, 7.32). Unless it is older than one seen before, of
-    the same profile (adapty-api 7.33).
+    returned attributes is known (adapty-api 2.3, 7.32).
+
+    The time in an answer decides nothing: one request of a profile is under way at a time, so answers come
+    in the order of the requests, and the clock of the API may jump. See `is_dated_before`.
     """
-    same_profile = record.profile_id in (None, seen.profile_id)
-    if same_profile and (seen.timestamp or math.inf) < (record.timestamp or 0):
-        return record._replace(presence=Presence.PRESENT), []
     facts = dict(record.facts)
     if record.presence is Presence.GONE:  # what was on its way to it may have met this one
         facts = {
@@ -252,11 +262,19 @@ def observed(record: Record, seen: Observed) -> tuple[Record, list[FieldChange]]
             customer_user_id=seen.customer_user_id or record.customer_user_id,
             presence=Presence.PRESENT,
             unmanaged=tuple(sorted(seen.custom_attributes.keys() - managed)),
-            timestamp=seen.timestamp,
+            timestamp=seen.timestamp if abs(seen.timestamp or 0) <= _LATEST else None,
             created_at=record.created_at if _is_ours(record, seen) else None,
         ),
         differences,
     )
+
+
+def is_dated_before(record: Record, seen: Observed) -> bool:
+    """Whether an answer bears a time from before that of an earlier answer about the same profile, by more
+    than the clocks of two servers may differ: the clock of the API jumped."""
+    if record.profile_id != seen.profile_id or None in (record.timestamp, seen.timestamp):
+        return False
+    return (seen.timestamp or 0) < (record.timestamp or 0) - _CLOCK_TOLERANCE
 
 
 def _is_ours(record: Record, seen: Observed) -> bool:

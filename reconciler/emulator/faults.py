@@ -48,6 +48,7 @@ class FaultKind(StrEnum):
     OTHER_PROFILE = "other-profile"
     PROFILE_ID = "profile-id"
     APP_ID = "app-id"
+    CLOCK = "clock"
     BODY = "body"
     HEADERS = "headers"
     BIG_HEADER = "big-header"
@@ -283,6 +284,11 @@ FAULT_SYNTAX: Mapping[FaultKind, FaultSyntax] = {
     FaultKind.OTHER_PROFILE: FaultSyntax(),
     FaultKind.PROFILE_ID: FaultSyntax(ValueSyntax("", "text", _printable, "an id"), ""),
     FaultKind.APP_ID: FaultSyntax(ValueSyntax("", "text", _printable, "an id"), ""),
+    FaultKind.CLOCK: FaultSyntax(
+        ValueSyntax(
+            "", "size", _whole(-(10**11), 10**11, refused=0), "seconds, like +3600", "{:+}".format
+        )
+    ),
     FaultKind.BODY: FaultSyntax(
         ValueSyntax("", "text", _one_of(*BODIES), "one of " + ", ".join(BODIES)),
         options=(

@@ -128,6 +128,8 @@ def _alter(message: _HttpMessage, fault: Fault) -> None:
             _set_member(message, "profile_id", value=fault.text)
         case FaultKind.APP_ID:
             _set_member(message, "app_id", value=fault.text)
+        case FaultKind.CLOCK:
+            _shift_timestamp(message, seconds=fault.size)
         case FaultKind.BODY:
             message.status = fault.status or message.status
             _alter_body(message, fault)
@@ -157,6 +159,16 @@ def _set_member(message: _HttpMessage, name: str, *, value: str) -> None:
         content = json.loads(b"".join(message.body))
         data = content["data"]
         data[name] = value or str(uuid.uuid5(uuid.NAMESPACE_OID, str(data[name])))
+    except (ValueError, LookupError, TypeError):
+        return
+    message.replace_body(json.dumps(content).encode("ascii"))
+
+
+def _shift_timestamp(message: _HttpMessage, *, seconds: int) -> None:
+    """Let the answer bear another time, as from a clock that is so many seconds ahead."""
+    try:
+        content = json.loads(b"".join(message.body))
+        content["data"]["timestamp"] += 1000 * seconds
     except (ValueError, LookupError, TypeError):
         return
     message.replace_body(json.dumps(content).encode("ascii"))

@@ -120,6 +120,7 @@ class Applier:
             requests=run.requests,
             seconds=run.unix_time() - started,
             recovered=len(self._revisions_before_recovery),
+            clock_jumps=run.clock_jumps,
         )
         if not plan.is_empty:
             counts = {outcome.value: count for outcome, count in report.counts.items() if count}

@@ -9,7 +9,7 @@ from reconciler.core.contract import ATTRIBUTES
 from reconciler.core.outcomes import Drift, DriftKind
 from reconciler.core.records import Known, Presence, Record, differs
 from reconciler.core.requests import read_recorded
-from reconciler.core.transitions import Observed, gone, observed
+from reconciler.core.transitions import Observed, gone, is_dated_before, observed
 from reconciler.errors import Refused
 from reconciler.remote.answers import ApiAnswer, CallResult, ProfileData
 from reconciler.remote.engine import Calls, Engine, Flow, Step, Writes
@@ -62,7 +62,8 @@ def read_back(
                 hint="Check --env and the key.",
             )
         comparison = compare(without_expired_mark(record), answer)
-        if writer is not None and not answer.is_missing and differs(record, comparison.after):
+        is_new = differs(record, comparison.after) or comparison.drift.clock_went_back
+        if writer is not None and not answer.is_missing and is_new:
             yield Step(Writes(put=(comparison.after,)))
         return comparison
 
@@ -93,7 +94,9 @@ def compare(record: Record, answer: ApiAnswer) -> ReadBack:
         for path, fact in after.facts.items()
         if not path.startswith(f"{ATTRIBUTES}.") and fact.known is not Known.UNKNOWN
     )
-    drift = Drift(record.address, kind, tuple(differences), unverifiable)
+    drift = Drift(
+        record.address, kind, tuple(differences), unverifiable, is_dated_before(record, profile)
+    )
     return ReadBack(record, after, drift, answer)
 
 

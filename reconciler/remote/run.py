@@ -27,6 +27,8 @@ class ApplyRun:
         self.application = application
         self.requests = 0
         """Requests that left, or tried to, retries included."""
+        self.clock_jumps = 0
+        """Answers that bore a time from before that of an earlier one."""
         self.halted: Halt | None = None
         """The reason why this run ends early, whatever the user does from here on."""
 

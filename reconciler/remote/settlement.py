@@ -17,6 +17,7 @@ from reconciler.core.transitions import (
     creates,
     forgotten,
     gone,
+    is_dated_before,
     observed,
 )
 from reconciler.remote.answers import ApiAnswer, CallResult, ProfileData
@@ -135,6 +136,7 @@ class Settlement:
         """The record after a request that the API confirmed, and warnings about what differs."""
         change, request, record = pending.change, pending.request, pending.record
         profile = observation(data)
+        self._run.clock_jumps += is_dated_before(record, profile)
         base = _for_answering_profile(record, profile)
         after, differences = observed(accepted(base, change, request=request), profile)
         if pending.is_last:

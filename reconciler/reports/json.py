@@ -89,6 +89,7 @@ def drift_json(drifts: Sequence[Drift]) -> str:
                     for field in drift.fields
                 ],
                 "unverifiable": drift.unverifiable,
+                "clock_went_back": drift.clock_went_back,
             }
             for drift in drifts
         ],
@@ -166,6 +167,7 @@ def summary_event(
             "requests": report.requests,
             "seconds": round(report.seconds, 3),
             "recovered": report.recovered,
+            "clock_jumps": report.clock_jumps,
             "exit_code": int(code),
             "error": None if problem is None else problem.message,
             "hint": None if problem is None else problem.hint,

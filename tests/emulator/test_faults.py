@@ -41,6 +41,7 @@ MENU = DOCS.partition("### The menu")[2].partition("### From Python")[0]
         ("reset-before:times=1", Fault(kind=FaultKind.RESET_BEFORE, times=1)),
         ("reset-after:method=PATCH", Fault(kind=FaultKind.RESET_AFTER, method="PATCH")),
         ("late=5:answer=504", Fault(kind=FaultKind.LATE, seconds=5, text="504")),
+        ("clock=-60", Fault(kind=FaultKind.CLOCK, size=-60)),
         ("stall-after", Fault(kind=FaultKind.STALL_AFTER, seconds=float("inf"))),
         (
             'redirect=307:to="http://127.0.0.1:9/x"',

@@ -108,6 +108,14 @@ def test_a_changed_id_is_the_same_in_every_answer(serve: Serve) -> None:
     assert [each.sent for each in api.emulator.log][1] == Sent.ALTERED
 
 
+def test_an_answer_can_bear_the_time_of_another_clock(serve: Serve) -> None:
+    api = served(serve, "clock=+86400:method=PATCH")
+    api.create()
+    true = api.send("GET").data["timestamp"]
+    ahead = api.patch({"first_name": "Jane"}).data["timestamp"] - true
+    assert 86_400_000 <= ahead < 86_500_000
+
+
 def test_a_changed_id_leaves_an_error_as_it_is(serve: Serve) -> None:
     assert served(serve, "profile-id").send("GET").code == "profile_does_not_exist"
 
