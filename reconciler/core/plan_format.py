@@ -11,6 +11,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from hashlib import blake2b, sha256
 from itertools import chain, islice
 from typing import Any, NamedTuple, TypeAlias
@@ -118,13 +119,12 @@ def line_of(change: Change) -> str:
     place = "null"
     if source is not None:
         place = f'{{"file":{scalar_json(source.file)},"line":{source.line}}}'
-    hazards = _encoded([_encode_hazard(hazard) for hazard in change.hazards])
     fields = ",".join([_field_json(field) for field in change.fields])
     requests = _encoded([_encode_request(request) for request in change.requests])
     rare = _rare_members(change)
     return (
         f'{{"address":{scalar_json(change.address)},"action":"{change.action}",'
-        f'"reason":{scalar_json(change.reason)},"hazards":{hazards},"source":{place},'
+        f'"reason":{scalar_json(change.reason)},"hazards":{_hazards_json(change.hazards)},"source":{place},'
         f'"revision":{scalar_json(change.revision)},"fields":[{fields}],"requests":{requests}'
         f"{f',{_encoded(rare)[1:-1]}' if rare else ''}}}\n"
     )
@@ -394,12 +394,22 @@ def _rare_members(change: Change) -> dict[str, Json]:
 def _field_json(field: FieldChange) -> str:
     """A field change as JSON. Most of a plan are field changes: the encoder of the standard library takes
     three times as long for their dictionaries (`tests/core/test_plan_format.py` holds the two equal)."""
+    before, line = field.before, field.line
     file = "" if field.file is None else f',"file":{scalar_json(field.file)}'
     return (
-        f'{{"path":{scalar_json(field.path)},"op":"{field.op}",'
-        f'"before":{scalar_json(field.before)},"after":{scalar_json(field.after)},'
-        f'"basis":"{field.basis}","line":{scalar_json(field.line)}{file}}}'
+        f'{{"path":{_path_json(field.path)},"op":"{field.op}",'
+        f'"before":{"null" if before is None else scalar_json(before)},'
+        f'"after":{scalar_json(field.after)},"basis":"{field.basis}",'
+        f'"line":{"null" if line is None else line}{file}}}'
     )
+
+
+_path_json = lru_cache(maxsize=4096)(scalar_json)  # there are few paths, and many fields
+
+
+@lru_cache(maxsize=1024)
+def _hazards_json(hazards: tuple[Hazard, ...]) -> str:
+    return _encoded([_encode_hazard(hazard) for hazard in hazards])
 
 
 def _encode_hazard(hazard: Hazard) -> dict[str, Json]:

@@ -68,12 +68,14 @@ def _change_text(change: ChangeView, pen: Pen) -> str:
 def _plain_text(change: Change, heading: ChangeView, *, pen: Pen) -> str:
     """The same text of a change that stands for itself, without a view of each of its fields."""
     lines = [*_head_lines(heading, pen)]
-    width = max([len(shown_often(item.path)) for item in change.fields], default=0)
-    for item in change.fields:
+    paths = [shown_often(item.path) for item in change.fields]
+    width = max(map(len, paths), default=0)
+    for item, path in zip(change.fields, paths, strict=True):
         wording = field_wording(item)
-        name = _field_name(wording.mark, shown_often(item.path), width=width, pen=pen)
+        name = _field_name(wording.mark, path, width=width, pen=pen)
         lines.append(f"{name}  {_field_text(item.op, wording, arrow=pen.arrow)}")
-    return _joined([*lines, ""])
+    lines.append("")
+    return _joined(lines)
 
 
 def _head_lines(change: ChangeView, pen: Pen) -> Iterator[str]:
