@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -57,3 +61,39 @@ def test_the_fingerprint_of_this_program_covers_its_sub_packages(
     module = next((copied / package).glob("[a-z]*.py"))
     module.write_text(module.read_text("utf-8") + "\n", "utf-8")
     assert resources.fingerprint_of(copied) != before
+
+
+def test_a_changed_module_of_a_sub_package_makes_the_caches_fall(tmp_path: Path) -> None:
+    """The index and the remembered configuration name the program that wrote them."""
+    sources = Path(resources.__file__).parent
+    copied = tmp_path / "program" / "reconciler"
+    shutil.copytree(sources, copied)
+    shutil.copytree(sources.parent / "schemas", tmp_path / "program" / "schemas")
+    folder = tmp_path / "project"
+    (folder / "profiles").mkdir(parents=True)
+    (folder / ".reconcile").mkdir()
+    (folder / "profiles" / "jane.yaml").write_text("customer_user_id: jane\n", "utf-8")
+    (folder / "reconcile.yaml").write_text(
+        "version: 1\nenvironments:\n  local: {api: {url: emulator}}\n", "utf-8"
+    )
+
+    def caches() -> dict[str, bytes]:
+        done = subprocess.run(
+            [sys.executable, "-m", "reconciler", "plan"],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(copied.parent)},
+            capture_output=True,
+        )
+        assert done.returncode == 0, done.stderr
+        with closing(sqlite3.connect(folder / ".reconcile" / "local.db.index")) as db:
+            (key,) = db.execute("SELECT value FROM about WHERE name = 'key'").fetchone()
+        (memory,) = (folder / ".reconcile").glob("*.cache")
+        return {"index": key.encode(), "configuration": memory.read_bytes()}
+
+    before = caches()
+    assert caches() == before
+    module = copied / "authoring" / "validation.py"
+    module.write_text(module.read_text("utf-8") + "\n", "utf-8")
+    after = caches()
+    assert after["index"] != before["index"]
+    assert after["configuration"] != before["configuration"]
