@@ -34,7 +34,7 @@ def write_whole(path: Path, parts: Iterable[str], *, mode: int = 0o600) -> None:
 
 
 def partial_name(path: Path) -> Path:
-    """What a file is called until all of it is written."""
+    """The name of a file until all of it is written."""
     if not path.name:
         raise InputError(f"cannot write the plan to {path}: give the name of a file")
     return path.with_name(f".{path.name}.{os.urandom(4).hex()}")

@@ -1,4 +1,4 @@
-"""What a value is here: JSON values, their one canonical form, digests, and safe text.
+"""Values: JSON, its one canonical form, digests, and safe text.
 
 Inside the program a field holds a *scalar* that the contract has normalised: text, a boolean, an
 integer, or (custom attributes) a float. ``None`` means "make sure it is absent"; a path that is not in

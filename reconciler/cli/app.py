@@ -1,4 +1,4 @@
-"""What all commands share: the options of the program, the workspace that they name, and masking. One
+"""Parts of all commands: the options of the program, the workspace that they name, and masking. One
 group of commands, `ErrorHandlingGroup`, turns errors into messages and exit codes."""
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ class Environment(NamedTuple):
     max_sweep: Cap = Share(100)
     """The most deletions of a sweep."""
     variables: Mapping[str, Scalar] = {}
-    """What ``${var.NAME}`` stands for in profile files."""
+    """The value of each ``${var.NAME}`` in profile files."""
     attempt_timeout: float | None = None
     """Seconds after which an attempt of a call is abandoned. ``None``: a third of ``timeout``, 10 at most."""
     patience: float = 300.0

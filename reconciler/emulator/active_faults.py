@@ -130,7 +130,7 @@ class Faults:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FaultPlan:
-    """What happens to one request: a wait, its effect, another wait, and an answer or none."""
+    """The course of one request: a wait, its effect, another wait, and an answer or none."""
 
     latency: float
     """Seconds before the request takes effect."""

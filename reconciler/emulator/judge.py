@@ -102,13 +102,13 @@ class Judge:
 
     fields: Mapping[str, _FieldRule]
     members: Mapping[str, _FieldRule]
-    """Of installation_meta."""
+    """The members of installation_meta."""
     required_members: tuple[str, ...]
     key_pattern: str
     max_length: int
     """Characters of an attribute's value."""
     max_attributes: int
-    """Of one profile."""
+    """The limit of custom attributes of one profile."""
     platforms: tuple[str, ...]
     switches: Switches
 

@@ -106,7 +106,7 @@ def version_event() -> str:
 
 
 def start_event(plan: Plan) -> str:
-    """What is about to be applied."""
+    """The event that announces an apply."""
     return spelled(
         {
             "type": "start",

@@ -1,4 +1,4 @@
-"""What an apply shows while it runs: lines, a bar or heartbeats, or a stream of events.
+"""The output of an apply while it runs: lines, a bar or heartbeats, or a stream of events.
 
 The applier reports an outcome after it is durable. A stream that fails (a closed pipe, a full disk, a
 terminal that is gone) must not stop the apply: nothing more is written to it, and the run ends with code 1.

@@ -12,7 +12,7 @@ MARK_COLORS = {"+": GREEN, "~": YELLOW, "-": RED, "x": DIM}
 
 
 class Pen(NamedTuple):
-    """What the output can show."""
+    """The abilities of the output: colour, and characters beyond ASCII."""
 
     color: bool
     ascii: bool = False

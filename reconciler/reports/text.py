@@ -150,7 +150,7 @@ def progress_text(progress: Progress, *, seconds: float) -> str:
 
 
 def pace_text(progress: Progress) -> str:
-    """What failed, what is under way, and how fast it goes."""
+    """The failures, the calls under way, and the rate."""
     parts = [f"{progress.failed} failed"] if progress.failed else []
     parts.append(f"{progress.under_way} under way")
     if progress.rate is not None:

@@ -72,7 +72,7 @@ class Links(NamedTuple):
 
 
 class FieldView(NamedTuple):
-    """What happens to one field. ``after`` of a cleared one is ``cleared``; ``before`` is ``None`` where
+    """The change of one field. ``after`` of a cleared one is ``cleared``; ``before`` is ``None`` where
     nothing was there or it was never known."""
 
     mark: str
@@ -113,7 +113,7 @@ class HazardView(NamedTuple):
 
 
 class ChangeView(NamedTuple):
-    """What happens to one profile."""
+    """The change of one profile."""
 
     symbol: str
     address: str
@@ -153,7 +153,7 @@ class PlanView(NamedTuple):
     scope: tuple[str, ...]
     """Phrases that say what the plan is limited to and how it was computed."""
     hazards: tuple[HazardView, ...]
-    """Of the plan, then the grave ones of changes, then sums; the gravest first."""
+    """Those of the plan, then the named ones of changes, then sums; the gravest first."""
     orphans: Sequence[str]
     basis: Mapping[Basis, int]
     """How many fields are known in which way."""
@@ -303,12 +303,12 @@ class PlanView(NamedTuple):
         return tuple(views)
 
     def _author(self, change: Change, path: FieldPath) -> str:
-        """Who wrote a field; with an empty path, the profile."""
+        """The author of a field; with an empty path, of the profile."""
         return author_text(self.blame.get((change.address, path)))
 
     @property
     def totals(self) -> str:
-        """What the plan does, in one sentence; the parts that are nothing are left out."""
+        """The effect of the plan in one sentence, without the parts that are zero."""
         summary = self.summary
         parts = [f"{summary[action]:,} to {action}" for action in Action if summary[action]]
         return ", ".join(parts) or "nothing to change"
@@ -328,7 +328,7 @@ class PlanView(NamedTuple):
 
     @property
     def undo(self) -> str:
-        """What can be taken back, and what cannot."""
+        """The way back, and the effects that cannot be taken back."""
         if self.is_empty:
             return ""
         kinds: Counter[str] = Counter()

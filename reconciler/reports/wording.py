@@ -53,7 +53,7 @@ def seconds_left(progress: Progress, seconds: float) -> float | None:
 
 
 def author_text(author: LineAuthor | None) -> str:
-    """Who wrote or removed a line, and in which commit."""
+    """The author who wrote or removed a line, and the commit."""
     if author is None:
         return ""
     verb = "removed" if author.removed else "written"

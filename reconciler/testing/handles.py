@@ -22,7 +22,7 @@ ATTRIBUTE_PREFIX = f"{ATTRIBUTES}."
 
 
 class Teardown(StrEnum):
-    """What happens to a profile when its test is over."""
+    """The fate of a profile when its test is over."""
 
     RESTORE = "restore"
     """A profile that did not exist is deleted; another one gets its known values back."""
@@ -36,7 +36,7 @@ class NotMade(ReconcileError):
 
 @dataclass(frozen=True)
 class PriorState:
-    """What was known about a profile before a test made it."""
+    """The knowledge about a profile before a test made it."""
 
     record: Record | None = None
     attributes: Mapping[str, Scalar] | None = None
@@ -66,7 +66,7 @@ class ProfileHandle:
     teardown: Teardown
     owner: HandleOwner
     prior: PriorState
-    """What is restored when the test is over."""
+    """The profile that is restored when the test is over."""
     profile_id: str = ""
     """The id that the API gave it."""
     plan: Plan | None = None

@@ -75,7 +75,7 @@ def _worker_of(config: pytest.Config) -> str:
 
 
 def _worker_input(config: pytest.Config) -> Mapping[str, Any]:
-    """What pytest-xdist gives to each of its processes; nothing without it."""
+    """The name that pytest-xdist gives to each of its processes; empty without it."""
     values: Mapping[str, Any] = getattr(config, "workerinput", {})
     return values
 

@@ -34,7 +34,7 @@ _A = TypeVar("_A", bound=Accumulator)
 
 
 class PlanRequest(NamedTuple):
-    """What is to be planned."""
+    """The options of a plan."""
 
     refresh: bool = False
     """Read the recorded profiles at the API first."""
