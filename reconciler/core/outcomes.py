@@ -83,7 +83,7 @@ class Progress(NamedTuple):
     rate: float | None = None
     """Requests per second that may leave at present; ``None`` for no limit."""
     waiting_for: str = ""
-    """What everybody waits for, if not for answers."""
+    """What everybody waits for (the rate, an outage), and who waits out a quiet period; for people."""
 
 
 class ApplyReport(NamedTuple):

@@ -10,7 +10,8 @@ for many changes at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 
 from reconciler.core.outcomes import ApplyReport, Halt, Outcome, Progress, Result
@@ -24,6 +25,7 @@ from reconciler.remote.context import ApplyContext
 from reconciler.remote.engine import Engine
 from reconciler.remote.run import ApplyRun
 from reconciler.state.store import Store, Writer
+from reconciler.values import shown
 
 _RECORDS_AT_ONCE = 64
 MOST_PROBLEMS = 1_000
@@ -100,7 +102,10 @@ class Applier:
             on_state_write=context.listener.on_state_write,
             on_tick=lambda: context.listener.on_progress(
                 outcomes.progress(
-                    plan.count, under_way=engine.calls_under_way, requests=run.requests
+                    plan.count,
+                    under_way=engine.calls_under_way,
+                    requests=run.requests,
+                    waits=engine.waits,
                 )
             ),
         )
@@ -219,7 +224,10 @@ class OutcomeCounter:
             except Exception as error:
                 self.listener_error = error
 
-    def progress(self, total: int, *, under_way: int, requests: int) -> Progress:
+    def progress(
+        self, total: int, *, under_way: int, requests: int, waits: Sequence[tuple[str, float]] = ()
+    ) -> Progress:
+        """``waits`` are the addresses of profiles that wait out a quiet period, with the seconds left."""
         bad = (Outcome.FAILED, Outcome.UNCERTAIN, Outcome.STALE)
         return Progress(
             total=total,
@@ -227,4 +235,15 @@ class OutcomeCounter:
             failed=sum(self.counts[outcome] for outcome in bad),
             under_way=under_way,
             requests=requests,
+            waiting_for=_quiet_text(waits),
         )
+
+
+def _quiet_text(waits: Sequence[tuple[str, float]]) -> str:
+    """Who waits out a quiet period, and for how long, for people; "" for nobody."""
+    if not waits:
+        return ""
+    seconds = math.ceil(max(left for _, left in waits))
+    if len(waits) == 1:
+        return f"waiting {seconds} s for {shown(waits[0][0])}: an earlier write may still land"
+    return f"waiting up to {seconds} s for {len(waits)} profiles: earlier writes may still land"

@@ -52,17 +52,26 @@ class Writes(NamedTuple):
 
 class Step(NamedTuple):
     """A flow asks that ``writes`` become durable, and that ``request`` is sent after that. Or it asks that
-    ``wait`` seconds pass, unless the user wants to stop. ``goes_on`` says of a step without a request that
+    ``wait`` seconds pass, unless the user wants to stop; ``address`` names the profile that waits. ``goes_on`` says of a step without a request that
     the next step has one, so the engine keeps a place for the flow."""
 
     writes: Writes = Writes()
     request: Request | None = None
     wait: float = 0.0
+    address: str = ""
     goes_on: bool = False
 
 
 Flow: TypeAlias = Generator[Step, ApiAnswer | None, R]
 """The engine resumes it with the answer to its request, or with ``None`` after a step without one."""
+
+
+class Wait(NamedTuple, Generic[R]):
+    """A flow that waits until a time by the monotonic clock, and the address of its profile."""
+
+    until: float
+    flow: Flow[R]
+    address: str
 
 
 class Calls(Protocol):
@@ -120,7 +129,7 @@ class Engine(Generic[R]):
         self._on_state_write = on_state_write
         self._ready: deque[tuple[Flow[R], ApiAnswer | None]] = deque()
         self._under_way: dict[int, tuple[Flow[R], Request]] = {}
-        self._waiting: list[tuple[float, Flow[R]]] = []
+        self._waiting: list[Wait[R]] = []
         self._due: deque[Flow[R]] = deque()
         self._tickets = 0
         self._immediate_results: list[R] = []
@@ -134,6 +143,12 @@ class Engine(Generic[R]):
     def calls_under_way(self) -> int:
         """The number of calls that have not ended."""
         return len(self._under_way)
+
+    @property
+    def waits(self) -> Sequence[tuple[str, float]]:
+        """The addresses of the profiles that wait without a call, each with the seconds that are left."""
+        now = self._monotonic()
+        return [(wait.address, max(0.0, wait.until - now)) for wait in self._waiting]
 
     def run(self, flows: Iterable[Flow[R]]) -> Iterator[R]:
         """Runs flows to their ends, and yields their results in the order in which these became durable.
@@ -220,14 +235,14 @@ class Engine(Generic[R]):
                 self._under_way[self._tickets] = (flow, step.request)
                 self._calls.begin(self._tickets, step.request)
             elif step.wait > 0:
-                self._waiting.append((now + step.wait, flow))
+                self._waiting.append(Wait(now + step.wait, flow, step.address))
             else:
                 self._ready.append((flow, None))
 
     def _collect_answers(self) -> None:
         """Waits until a call has ended, or the wait of a flow."""
         now = self._monotonic()
-        timeout = min([_TICK, *(max(0.0, until - now) for until, _ in self._waiting)])
+        timeout = min([_TICK, *(max(0.0, wait.until - now) for wait in self._waiting)])
         for ticket, answer in self._calls.poll(timeout):
             call = self._under_way.pop(ticket, None)
             if call is not None:  # `_give_up` has not answered it
@@ -235,11 +250,11 @@ class Engine(Generic[R]):
         now, stopping = self._monotonic(), self._stop()
         waiting = self._waiting
         self._waiting = []
-        for until, flow in waiting:
-            if until <= now or stopping:
-                self._due.append(flow)
+        for wait in waiting:
+            if wait.until <= now or stopping:
+                self._due.append(wait.flow)
             else:
-                self._waiting.append((until, flow))
+                self._waiting.append(wait)
         if stopping:
             self._give_up(now)
 

@@ -67,7 +67,7 @@ class ApplyRun:
         """Waits until an earlier write of the profile can no longer land late."""
         left = self.quiet_seconds_left(record)
         if left > 0:
-            yield Step(wait=left)
+            yield Step(wait=left, address=record.address)
 
     def quiet_seconds_left(self, record: Record) -> float:
         """Seconds until the quiet period of a record is over. They never exceed the quiet period, even if

@@ -152,7 +152,8 @@ def progress_text(progress: Progress, *, seconds: float) -> str:
 def pace_text(progress: Progress) -> str:
     """The failures, the calls under way, and the rate."""
     parts = [f"{progress.failed} failed"] if progress.failed else []
-    parts.append(f"{progress.under_way} under way")
+    if progress.under_way or not progress.waiting_for:
+        parts.append(f"{progress.under_way} under way")
     if progress.rate is not None:
         parts.append(f"at most {progress.rate * 60:.0f}/min")
     if progress.waiting_for:

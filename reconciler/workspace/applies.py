@@ -118,7 +118,12 @@ class Applies:
             listener=ApplyListener(
                 on_result=on_result,
                 on_progress=lambda progress: on_progress(
-                    progress._replace(rate=pace.rate, waiting_for=pace.waiting_for())
+                    progress._replace(
+                        rate=pace.rate,
+                        waiting_for="; ".join(
+                            filter(None, (pace.waiting_for(), progress.waiting_for))
+                        ),
+                    )
                 ),
                 on_state_write=pace.learn_write_time,
             ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -391,3 +392,27 @@ def test_members_sent_along_are_recorded_for_a_profile_that_replaced_the_recorde
     record = world.store.record("jane")
     assert record is not None
     assert record.facts["installation_meta.device_id"] == Fact.of(device)
+
+
+@pytest.mark.parametrize(
+    ("names", "text"),
+    [
+        (["jane"], r"waiting \d\d s for jane: an earlier write may still land"),
+        (["jane", "joe"], r"waiting up to \d\d s for 2 profiles: earlier writes may still land"),
+    ],
+)
+def test_a_quiet_period_is_named_with_its_profile_and_its_seconds(
+    names: list[str], text: str
+) -> None:
+    world = World()
+    first = [{"customer_user_id": name, "first_name": "A"} for name in names]
+    world.reach(*first)
+    second = [{**each, "first_name": "B"} for each in first]
+    for number in range(len(names)):
+        world.wire.faults[len(world.wire.sent) + number] = lost_before
+    world.reach(*second)
+    world.progress.clear()
+    world.reach(*({**each, "first_name": "C"} for each in first))
+    told = [progress.waiting_for for progress in world.progress]
+    assert any(re.fullmatch(text, each) for each in told)
+    assert told[-1] == ""

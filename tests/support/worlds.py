@@ -12,7 +12,7 @@ from reconciler.authoring.declare import profile_of
 from reconciler.authoring.documents import Document
 from reconciler.core.contract_files import load_contract
 from reconciler.core.options import Options
-from reconciler.core.outcomes import ApplyReport, Result
+from reconciler.core.outcomes import ApplyReport, Progress, Result
 from reconciler.core.plan import Plan, Request
 from reconciler.core.planner import make_plan
 from reconciler.core.profiles import Profile
@@ -184,6 +184,8 @@ class World:
     clock: ManualClock = field(default_factory=lambda: ManualClock(1_000_000.0))
     stopping: bool = False
     runs: Iterator[int] = field(default_factory=itertools.count)
+    progress: list[Progress] = field(default_factory=list)
+    """What applies told of their progress."""
 
     def __post_init__(self) -> None:
         self.emulator = Emulator(dialect=self.dialect, clock=self.clock)
@@ -218,7 +220,7 @@ class World:
             run=f"run-{next(self.runs)}",
             clock=RunClock(self.clock, monotonic=self.clock),
             gate=Gate(lambda: self.stopping),
-            listener=ApplyListener(report),
+            listener=ApplyListener(report, on_progress=self.progress.append),
             quiet_period=quiet_period,
         )
         holder = Holder("tester", "here", 1, "test")
