@@ -52,8 +52,9 @@ class Writes(NamedTuple):
 
 class Step(NamedTuple):
     """A flow asks that ``writes`` become durable, and that ``request`` is sent after that. Or it asks that
-    ``wait`` seconds pass, unless the user wants to stop; ``address`` names the profile that waits. ``goes_on`` says of a step without a request that
-    the next step has one, so the engine keeps a place for the flow."""
+    ``wait`` seconds pass, unless the user wants to stop; ``address`` names the profile that waits.
+    ``goes_on`` says of a step without a request that the next step has one, so the engine keeps a place
+    for the flow."""
 
     writes: Writes = Writes()
     request: Request | None = None
