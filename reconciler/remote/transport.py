@@ -17,9 +17,9 @@ from contextlib import suppress
 from typing import Any
 
 import requests
-from certifi import where
 from requests.adapters import HTTPAdapter
 from requests.structures import CaseInsensitiveDict
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
@@ -426,7 +426,7 @@ def _tls_context(ca_bundle: str | None) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
-        context.load_verify_locations(ca_bundle or where())
+        context.load_verify_locations(ca_bundle or DEFAULT_CA_BUNDLE_PATH)
     except OSError as problem:
         raise InputError(
             f"the certificates in {ca_bundle} cannot be read: {problem.strerror or 'not PEM'}",
