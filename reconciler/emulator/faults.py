@@ -224,7 +224,8 @@ _END = ValueSyntax("end", "end", End, "keep, close or reset")
 
 BODIES = (
     "html", "text", "empty", "null", "list", "half", "nan", "infinity", "duplicate", "surrogate",
-    "utf8", "utf16", "bom", "nested", "huge", "gzip", "gzip-bomb",
+    "utf8", "utf16", "bom", "nested", "huge", "gzip", "gzip-bomb", "brotli",
+    "errors-text", "json-api", "django", "fastapi", "problem",
 )  # fmt: skip
 FRAMINGS = (
     "none", "chunked", "both", "two-lengths", "bad-length", "negative-length", "bad-chunk",
@@ -331,7 +332,7 @@ FAULT_SYNTAX: Mapping[FaultKind, FaultSyntax] = {
         ),
         options=(_END,),
     ),
-    FaultKind.STRAY: FaultSyntax(_SECONDS, 0.05),
+    FaultKind.STRAY: FaultSyntax(_SECONDS, 0.05, options=(replace(_STATUS, name="status"),)),
     FaultKind.DRIP: FaultSyntax(
         ValueSyntax("", "speed", _number(0.001, 1e9), "bytes a second", _number_text),
         options=(

@@ -18,6 +18,7 @@ from reconciler.emulator.faults import Fault, FaultKind
 from reconciler.emulator.http import Answer, End, Reply
 from reconciler.emulator.judge import Rejected
 from reconciler.emulator.responses import error_answer, json_answer
+from reconciler.values import Json
 
 _BLOCK = 1 << 20
 _JSON = "application/json"
@@ -220,8 +221,45 @@ def _alter_body(message: _HttpMessage, fault: Fault) -> None:
             count = -(-(fault.size or 200 << 20) // _BLOCK)
             message.replace_body(gzip.compress(body, mtime=0), *[blanks] * count)
             message.headers["Content-Encoding"] = "gzip"
+        case "brotli":
+            # Some bytes that begin like Brotli's. What matters is that no client of ours can read them.
+            message.replace_body(b"\x1b\x2f\x00\xf8" + bytes(reversed(body)))
+            message.headers["Content-Encoding"] = "br"
         case _:
-            raise AssertionError(fault.text)
+            media_type, content = _refusal(fault.text, message.status)
+            message.replace_body(json.dumps(content).encode("ascii"), content_type=media_type)
+
+
+def _refusal(shape: str, status: int) -> tuple[str, Json]:
+    """The media type and the content of a refusal as other frameworks shape it."""
+    text = "refused by a fault"
+    match shape:
+        case "errors-text":
+            return _JSON, {"errors": text, "error_code": "refused", "status_code": status}
+        case "json-api":
+            error: Json = {
+                "status": str(status),
+                "title": "Invalid attribute",
+                "detail": text,
+                "source": {"pointer": "/data/attributes/email"},
+            }
+            return "application/vnd.api+json", {"errors": [error]}
+        case "django":
+            return _JSON, {"email": [text], "non_field_errors": ["and again"]}
+        case "fastapi":
+            return _JSON, {
+                "detail": [{"loc": ["body", "email"], "msg": text, "type": "value_error"}]
+            }
+        case "problem":
+            content: Json = {
+                "type": "about:blank",
+                "title": "Not allowed",
+                "status": status,
+                "detail": text,
+            }
+            return "application/problem+json", content
+        case _:
+            raise AssertionError(shape)
 
 
 def _with_member(body: bytes, *member: bytes) -> tuple[bytes, ...]:
@@ -284,8 +322,9 @@ def _steps(pieces: list[bytes], alterations: Sequence[Fault]) -> Iterable[bytes 
                 pieces = _truncated(pieces, fault.text, head_size=head_size)
                 steps = _joined(pieces)
             case FaultKind.STRAY:
-                again = b"".join(pieces)
-                steps = (again, fault.seconds, again) if fault.seconds else (again + again,)
+                answer = b"".join(pieces)
+                again = Answer(fault.status, {}, b"").head() if fault.status else answer
+                steps = (answer, fault.seconds, again) if fault.seconds else (answer + again,)
             case FaultKind.DRIP:
                 steps = _slowed_down(steps, fault, head_size=head_size)
             case _:

@@ -2,6 +2,8 @@
 
 A module imports only from those above it.
 
+    error_text        the reason that the body of an error gives
+    encodings         bodies that came compressed
     answers           what a response says, and how a call ended
     pacing (edge)     when a request may leave: rate, waits, outages
     transport (edge)  one attempt over HTTP: sockets, TLS, pools, the watchdog over deadlines

@@ -1,12 +1,12 @@
 """The meaning of an answer of the API, and the result of a call. Pure.
 
 A call is done only if a complete JSON body names the requested profile. If the request may have taken
-effect and no such body says so, the result is *unknown* (reliability 2, P14 and P15).
+effect and no such body says so, the result is *unknown* (reliability 2, P14 and P15). A refusal is one by
+its status alone, whatever its body is: the body only gives the reason.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from email.utils import mktime_tz, parsedate_tz
@@ -15,10 +15,20 @@ from typing import Any, NamedTuple
 
 from reconciler.core.plan import Request
 from reconciler.core.requests import CUSTOMER_HEADER, PROFILE_HEADER
+from reconciler.remote.error_text import read_error, strict_json
 
 MISSING = frozenset({"profile_does_not_exist", "profile_not_found"})
 """Error codes for a profile that does not exist (adapty-api 6.2, 7.13)."""
 _TOKEN = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_NOT_PROCESSED = 408
+"""The server did not wait for the request, or says so of a connection on which none was sent."""
+_LONGEST_REASON = 300
+"""Characters."""
+_LONGEST_PAGE = 100
+"""Characters of a page that is shown in place of an answer."""
+_LONG_KEY = 16
+_SHORT_KEY = 8
+"""Characters. No text holds a key of 16 by chance. Many hold one of less than 8, or a short word."""
 
 
 class CallResult(StrEnum):
@@ -31,6 +41,14 @@ class CallResult(StrEnum):
     """No byte of the request left, or the API did not process it."""
     UNKNOWN = "unknown"
     """The request may have taken effect, or may do so later."""
+
+
+class Body(NamedTuple):
+    """The body of a response, decoded."""
+
+    content: bytes
+    flaw: str = ""
+    """The reason why the content is not what was sent, or not all of it: "an incomplete body", say."""
 
 
 class ProfileData(NamedTuple):
@@ -59,11 +77,20 @@ class ApiAnswer(NamedTuple):
     """Whether an earlier attempt of the call has an unknown outcome, so that it may still land."""
     retry_after: float | None = None
     """Seconds that the API asked us to wait."""
+    is_legible: bool = True
+    """Whether the body could be read. If not, the status is all that is known."""
+    is_outage: bool = False
+    """Whether somebody else answered in place of the API, such as a maintenance page with status 200."""
 
     @property
     def is_missing(self) -> bool:
         """Whether the API said that there is no such profile."""
         return self.result is CallResult.REFUSED and (self.error_code or "") in MISSING
+
+    @property
+    def may_be_missing(self) -> bool:
+        """Whether this is a 404 that does not say of what, so that a read has to tell."""
+        return self.result is CallResult.REFUSED and self.status == 404 and not self.is_legible
 
     @property
     def is_unauthorised(self) -> bool:
@@ -81,63 +108,104 @@ def judge(
     status: int,
     *,
     headers: Mapping[str, str],
-    body: bytes | None,
+    body: Body,
     key: str,
     now: float,
 ) -> ApiAnswer:
     """The meaning of a response to ``request``.
 
-    ``body`` is ``None`` if it is incomplete, oversized or encoded. ``key`` is removed from every text of
-    the API. ``now`` is Unix time in seconds, for a ``Retry-After`` that is a date.
+    ``key`` is removed from every text of the API. ``now`` is Unix time in seconds, for a ``Retry-After``
+    that is a date.
     """
-
-    def token(text: str | None) -> str | None:
-        fits = text is not None and _TOKEN.fullmatch(text) and key not in text
-        return text if fits else None
-
-    base = ApiAnswer(CallResult.UNKNOWN, status=status, request_id=token(headers.get("Request-Id")))
-    if body is None:
-        return base._replace(message=f"status {status} with an incomplete or oversized body")
+    base = ApiAnswer(
+        CallResult.UNKNOWN,
+        status=status,
+        request_id=_token(headers.get("Request-Id"), key),
+        is_legible=not body.flaw and bool(body.content.strip()),
+    )
     if request.method == "DELETE" and status == 204:
-        return base._replace(result=CallResult.DONE)
+        return base._replace(result=CallResult.DONE, is_legible=True)
     if 200 <= status < 300:
-        data = _profile_data(body)
-        if data is None:
-            return base._replace(message=f"status {status} with a body that is not a profile")
-        if not _names(data, request.headers):
-            return base._replace(message="the answer is about another profile")
-        return base._replace(result=CallResult.DONE, data=data)
-    code, message = _error_body(body)
-    text = message or f"the API answered {status}"
+        return _success(request, base, body=body, key=key)
+    error = read_error(without_key_bytes(body.content, key))
+    code = read_error(body.content).code if not body.flaw else None
+    text = without_key(error.reason, key) or f"the API answered {status}"
+    if not error.reason and body.flaw:
+        text += f" with {body.flaw}"
     if 300 <= status < 400:
         text = f"the API answered with a redirect ({status}), which is not followed"
-    code = token(code)
+    is_refusal = 400 <= status < 500 and status != _NOT_PROCESSED
     return base._replace(
-        result=CallResult.REFUSED if 400 <= status < 500 else CallResult.UNKNOWN,
-        error_code=code or ("rate_limited" if status == 429 else None),
-        message=text.replace(key, "(key)")[:300],
+        result=CallResult.REFUSED if is_refusal else CallResult.UNKNOWN,
+        error_code=_token(code, key) or ("rate_limited" if status == 429 else None),
+        message=text[:_LONGEST_REASON],
         retry_after=_retry_after(headers.get("Retry-After"), now=now),
     )
 
 
-def _strict(body: bytes) -> Any:
-    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
-        out = dict(items)
-        if len(out) != len(items):
-            raise ValueError
-        return out
+def _success(request: Request, base: ApiAnswer, *, body: Body, key: str) -> ApiAnswer:
+    """The answer of a status that says success: the body decides whether it is one."""
+    status = base.status
+    if body.flaw:
+        return base._replace(message=f"status {status} with {body.flaw}", is_outage=True)
+    data = _profile_data(body.content)
+    if data is None and not _is_of_api(body.content):
+        page = without_key(read_error(without_key_bytes(body.content, key)).reason, key)
+        what = "a page in place of a profile" if body.content.strip() else "an empty body"
+        text = f"status {status} with {what}"
+        return base._replace(
+            message=f"{text}: {page[:_LONGEST_PAGE]}" if page else text, is_outage=True
+        )
+    if data is None:
+        return base._replace(message=f"status {status} with a body that is not a profile")
+    if not _names(data, request.headers):
+        return base._replace(message="the answer is about another profile")
+    return base._replace(result=CallResult.DONE, data=data)
 
-    def refuse(text: str) -> float:
-        raise ValueError(text)
 
-    return json.loads(body.decode("utf-8"), object_pairs_hook=pairs, parse_constant=refuse)
+def _is_of_api(body: bytes) -> bool:
+    """Whether the body of a success has the outermost member that every such body of the API has."""
+    try:
+        data = strict_json(body)
+    except (ValueError, RecursionError):
+        # Damaged JSON may well be the API's; a page is none.
+        return body.lstrip()[:1] in (b"{", b"[")
+    return isinstance(data, dict) and "data" in data
+
+
+# --- the key -------------------------------------------------------------------------------------
+
+
+def without_key(text: str, key: str) -> str:
+    """The text without the key. A key that texts contain by chance stays: it is no secret."""
+    return text.replace(key, "(key)") if _is_secret(key) else text
+
+
+def without_key_bytes(content: bytes, key: str) -> bytes:
+    """The same for the bytes of a body, so that no cut can leave half of a key."""
+    return content.replace(key.encode(), b"(key)") if _is_secret(key) else content
+
+
+def _is_secret(key: str) -> bool:
+    return len(key) >= _LONG_KEY or (len(key) >= _SHORT_KEY and not key.isalpha())
+
+
+def _token(text: str | None, key: str) -> str | None:
+    """A code or an id of an answer, if it is one. A code that the program understands is never the key."""
+    if text in MISSING:
+        return text
+    fits = text is not None and _TOKEN.fullmatch(text) and without_key(text, key) == text
+    return text if fits else None
+
+
+# --- the parts of an answer ----------------------------------------------------------------------
 
 
 def _profile_data(body: bytes) -> ProfileData | None:
     """The profile in a body. ``None`` if the body is no profile, or does not mention custom attributes:
     that does not mean that there are none."""
     try:
-        data = _strict(body)["data"]
+        data = strict_json(body)["data"]
         optional = [data.get(name) for name in ("app_id", "customer_user_id")]
         app_id, customer = [None if text is None else _text(text) for text in optional]
         timestamp = data.get("timestamp")
@@ -194,24 +262,6 @@ def _names(data: ProfileData, headers: Mapping[str, str]) -> bool:
     return (customer is None or data.customer_user_id == customer) and (
         profile is None or data.profile_id.lower() == profile.lower()
     )
-
-
-def _error_body(body: bytes) -> tuple[str | None, str]:
-    """The code and the text of an error, in either form of adapty-api 6.1."""
-    try:
-        data = _strict(body)
-        code, errors = data.get("error_code"), data.get("errors")
-        parts = []
-        for item in errors if isinstance(errors, list) else ():
-            if isinstance(item, str):
-                parts.append(item)
-            elif isinstance(item, dict):
-                message = ", ".join(str(text) for text in item.get("errors") or ())
-                source = item.get("source")
-                parts.append(f"{source}: {message}" if source else message)
-    except (ValueError, AttributeError, TypeError, RecursionError):
-        return None, ""
-    return code if isinstance(code, str) else None, "; ".join(parts)
 
 
 def _retry_after(text: str | None, *, now: float) -> float | None:

@@ -18,8 +18,9 @@ from reconciler.remote.answers import MISSING, ApiAnswer, CallResult
 from reconciler.remote.pacing import Clock, Pace, SystemClock, Verdict
 from reconciler.remote.transport import HttpTransport
 
-_RETRIED = frozenset({500, 502, 503, 504})
-"""Statuses whose outcome is unknown, and for which another try may help. Not 3xx or 501, say."""
+_RETRIED = frozenset({408, 500, 502, 503, 504, *range(520, 531)})
+"""Statuses whose outcome is unknown, and for which another try may help. Not 3xx or 501, say. Cloudflare,
+which is in front of the API (adapty-api 6.5), has those from 520 on."""
 _BACKOFF_BASE = 0.5
 """Seconds; the longest wait after the first attempt. It doubles with every attempt."""
 _BACKOFF_CAP = 30.0
@@ -190,7 +191,7 @@ def default_attempt_timeout(timeout: float) -> float:
 
 
 def _verdict(answer: ApiAnswer) -> Verdict:
-    if answer.status is None:
+    if answer.status is None or answer.is_outage:
         return Verdict.AWAY
     if answer.status == 429:
         return Verdict.LIMITED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from reconciler.core.plan import Request
 from reconciler.core.records import JournalKind
 from reconciler.core.transitions import attempted, contradicts
 from reconciler.remote.answers import ApiAnswer, CallResult
@@ -57,7 +58,20 @@ class RequestFlow:
         entry = run.entry(
             pending.change, JournalKind.INTENT, request=request, address=record.address
         )
-        return (yield from run.call(request, Writes(put=(intent,), journal=(entry,))))
+        answer = yield from run.call(request, Writes(put=(intent,), journal=(entry,)))
+        if answer.may_be_missing:
+            answer = yield from self._confirm_missing(request, answer)
+        return answer
+
+    def _confirm_missing(self, request: Request, answer: ApiAnswer) -> CallSteps:
+        """Asks by a read whether a 404 without a legible body means that the profile does not exist: a
+        gateway that knows no such path says 404 as well."""
+        if self._run.halt() is not None:
+            return answer
+        profile = yield from self._run.call(look_up(request))
+        if not profile.is_missing:
+            return answer
+        return answer._replace(error_code=profile.error_code, is_legible=True)
 
     def _look_up_and_post(self, pending: PendingRequest, unknown: ApiAnswer) -> CallSteps:
         """Looks up a POST of unknown outcome before it sends it again (adapty-api 6.3)."""

@@ -26,7 +26,8 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from reconciler import __version__
 from reconciler.core.plan import Request
 from reconciler.errors import InputError
-from reconciler.remote.answers import ApiAnswer, CallResult, judge
+from reconciler.remote.answers import ApiAnswer, Body, CallResult, judge
+from reconciler.remote.encodings import decoded
 from reconciler.remote.pacing import MOST_IN_FLIGHT, Pace
 from reconciler.values import Json
 
@@ -36,6 +37,11 @@ _BODY_LIMIT = 1 << 20
 """Bytes; a profile takes a few thousand."""
 _CONNECT_TIMEOUT = 5.0
 """Seconds."""
+_REFUSAL_SECONDS = 2.0
+"""Seconds for the body of an error. It only gives the reason, and the status is known before it."""
+_PIECE = 1 << 16
+"""Bytes that are read of a body at a time."""
+_INCOMPLETE = "an incomplete body"
 _LATE = "no complete answer within the deadline"
 
 
@@ -91,8 +97,11 @@ class HttpTransport:
                     timeout=(min(_CONNECT_TIMEOUT, seconds), seconds),
                     proxies=self._proxies,
                 )
-                body = _complete_body(response)
-            if attempt.is_over:
+                is_error = response.status_code >= 400
+                if is_error:
+                    attempt.shorten(_REFUSAL_SECONDS)
+                body = _read_body(response, is_error=is_error)
+            if attempt.is_over and not is_error:
                 return ApiAnswer(CallResult.UNKNOWN, message=_LATE)
         except Exception as problem:  # of requests, urllib3, http.client, ssl, socket
             return _failure(problem, attempt)
@@ -156,25 +165,47 @@ def _innermost_cause(problem: BaseException) -> BaseException:
     return inner if isinstance(inner, BaseException) else problem
 
 
-def _complete_body(response: Any) -> bytes | None:
-    """The body. ``None`` if it may be incomplete (reliability 0.4), is too long, or has an encoding that
-    we did not ask for."""
+def _read_body(response: Any, *, is_error: bool) -> Body:
+    """The body, with the reason why it may not be what was sent (reliability 0.4).
+
+    The body of an error is read as far as it goes, because it may give a reason. For any other body,
+    errors of the connection are raised.
+    """
     headers = response.headers
-    if response.status_code == 204:
-        return b""
+    if response.status_code in (204, 304):
+        return Body(b"")
     encoding, announced = headers.get("Transfer-Encoding"), headers.get("Content-Length")
-    if (encoding is None) == (announced is None):  # both together are a smuggler's tool
-        return None
+    if encoding is not None and announced is not None:  # a smuggler's tool
+        return Body(b"", "a body of two lengths")
     if encoding is not None and encoding.strip().lower() != "chunked":
-        return None
-    if headers.get("Content-Encoding", "identity").strip().lower() != "identity":
-        return None
-    body: bytes = response.raw.read(_BODY_LIMIT + 1, decode_content=False)
-    if len(body) > _BODY_LIMIT:
-        return None
-    if announced is not None and announced.strip() != str(len(body)):
-        return None
-    return body
+        return Body(b"", "a body of an unknown transfer encoding")
+    if encoding is None and announced is None and not is_error:
+        return Body(b"", "a body without a length")
+    pieces: list[bytes] = []
+    length, flaw = 0, ""
+    try:
+        while length <= _BODY_LIMIT:
+            piece = response.raw.read(_PIECE, decode_content=False)
+            if not piece:
+                break
+            pieces.append(piece)
+            length += len(piece)
+    except Exception:  # of urllib3, http.client, ssl, socket
+        if not is_error:
+            raise
+        flaw = _INCOMPLETE
+    content = b"".join(pieces)
+    if length > _BODY_LIMIT:
+        flaw = "an oversized body"
+    elif announced is not None and announced.strip() != str(length):
+        flaw = _INCOMPLETE
+    elif encoding is None and announced is None:
+        flaw = "a body without a length"
+    codings = headers.get("Content-Encoding", "identity")
+    plain = decoded(content, codings, limit=_BODY_LIMIT)
+    if plain is None:
+        return Body(b"", flaw or "a body whose encoding cannot be read")
+    return Body(plain[:_BODY_LIMIT], flaw)
 
 
 # --- the deadline --------------------------------------------------------------------------------
@@ -222,6 +253,10 @@ class _Attempt:
         if not self._has_left:
             self._has_left = True
             self._pace.sent()
+
+    def shorten(self, seconds: float) -> None:
+        """Leaves the attempt at most so many seconds from now on."""
+        self.ends = min(self.ends, time.monotonic() + seconds)
 
     def shut(self) -> None:
         with self._lock:

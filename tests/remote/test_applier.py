@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -13,6 +14,7 @@ from reconciler.core.records import Fact, Known, Presence
 from reconciler.core.requests import PATH
 from reconciler.core.transitions import Observed, observed
 from reconciler.errors import Refused
+from reconciler.remote.answers import ApiAnswer, CallResult
 from reconciler.remote.applier import check_plan
 from tests.support.worlds import (
     Applied,
@@ -85,6 +87,38 @@ def test_a_refused_key_stops_the_run() -> None:
     assert outcomes(applied) == [Outcome.FAILED, Outcome.SKIPPED]
     assert applied.report.halt is Halt.KEY
     assert list(world.store.records()) == []
+
+
+def illegible_404(carry: Callable[[], ApiAnswer]) -> ApiAnswer:
+    return ApiAnswer(CallResult.REFUSED, status=404, is_legible=False)
+
+
+def test_a_404_without_a_legible_body_leads_on_to_a_post_once_a_read_confirms_it() -> None:
+    world = World()
+    world.wire.faults[0] = illegible_404
+    assert outcomes(world.reach(JANE)) == [Outcome.APPLIED]
+    assert methods(world) == ["PATCH", "GET", "POST"]
+    assert world.plan(JANE).is_empty
+
+
+def test_a_404_without_a_legible_body_is_a_refusal_where_a_read_does_not_confirm_it() -> None:
+    world = World()
+    world.wire.faults[0] = world.wire.faults[1] = illegible_404
+    assert outcomes(world.reach(JANE)) == [Outcome.FAILED]
+    assert methods(world) == ["PATCH", "GET"]
+    assert list(world.store.records()) == []
+
+
+def test_a_profile_that_a_read_shows_is_not_recorded_as_gone_for_an_illegible_404() -> None:
+    world = World()
+    world.reach(JANE)
+    before = world.store.record("jane")
+    world.wire.faults[len(world.wire.sent)] = illegible_404
+    assert outcomes(world.reach({**JANE, "first_name": "Janet"})) == [Outcome.FAILED]
+    after = world.store.record("jane")
+    assert before is not None
+    assert after is not None
+    assert (after.presence, after.facts) == (before.presence, before.facts)
 
 
 @pytest.mark.parametrize("lost", [lost_before, lost_after])

@@ -392,8 +392,18 @@ def test_a_chunked_reply_cut_at_any_byte_is_never_done() -> None:
     assert results_of_every_cut(chunked(profile()), PATCH) == {CallResult.UNKNOWN}
 
 
-def test_a_refusal_cut_at_any_byte_is_no_refusal() -> None:
-    assert results_of_every_cut(reply(404, MISSING), PATCH) == {CallResult.UNKNOWN}
+def test_a_refusal_that_is_cut_is_one_by_its_status_and_never_says_that_a_profile_is_missing() -> (
+    None
+):
+    whole = reply(404, MISSING)
+    cuts = range(len(whole))
+    with Server(*(whole[:end] for end in cuts)) as server:
+        answers = [send(server) for _ in cuts]
+    head = whole.index(b"\r\n\r\n") + 4
+    assert {answer.result for answer in answers[:head]} == {CallResult.UNKNOWN}
+    assert {answer.result for answer in answers[head:]} == {CallResult.REFUSED}
+    assert not any(answer.is_missing for answer in answers)
+    assert all(answer.may_be_missing for answer in answers[head:])
 
 
 @pytest.mark.parametrize(
@@ -406,6 +416,7 @@ def test_a_refusal_cut_at_any_byte_is_no_refusal() -> None:
         reply(body=profile(custom_attributes={"a": 1})),
         reply(body=profile().replace(b"custom_attributes", b"other")),
         reply(body=profile(profile_id="")),
+        reply(200, Content_Encoding="br"),
         reply(200, Content_Encoding="gzip"),
         reply(200, Content_Length="5"),
         reply(200, Transfer_Encoding="chunked"),
@@ -421,7 +432,8 @@ def test_a_refusal_cut_at_any_byte_is_no_refusal() -> None:
         "attributes as a map",
         "no attributes at all",
         "empty profile id",
-        "encoded body",
+        "body of an encoding that we cannot read",
+        "body that is not of its encoding",
         "two lengths",
         "length and chunks",
         "other transfer encoding",

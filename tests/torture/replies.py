@@ -145,11 +145,13 @@ def answers() -> dict[str, Callable[[], Script]]:
         "attributes as a map": reply(_with(custom_attributes={"level": 5})),
         "attribute twice": reply(_with(custom_attributes=PROFILE["custom_attributes"] * 2)),
         "number of 5,000 digits": reply(GOOD.replace(b": 5}", b": " + b"9" * 5_000 + b"}")),
-        "gzip": reply(
-            gzip.compress(GOOD),
+        "gzip cut": reply(
+            gzip.compress(GOOD)[:-4],
             "Content-Encoding: gzip",
-            f"Content-Length: {len(gzip.compress(GOOD))}",
+            f"Content-Length: {len(gzip.compress(GOOD)) - 4}",
         ),
+        "gzip that is none": reply(GOOD, length, "Content-Encoding: gzip"),
+        "unknown encoding": reply(GOOD, length, "Content-Encoding: br"),
         "gzip bomb": reply(
             gzip.decompress(twice),
             "Content-Encoding: gzip",
@@ -355,15 +357,23 @@ def cuts(names: Iterable[str] = tuple(WHOLE), *, step: int = 1) -> Tally:
             ends = iter(range(0, len(whole), step))
             with RawServer(lambda request: (whole[: next(ends)],), reset=reset) as server:  # noqa: B023
                 for cut in range(0, len(whole), step):
-                    result = _send(server.url, REQUESTS[method]).result
+                    answer = _send(server.url, REQUESTS[method])
+                    result = answer.result
                     tally.counts["cuts"] += 1
-                    if result is not CallResult.UNKNOWN:
+                    if answer.is_missing or result not in _results_of_cut(whole, cut):
                         how = "reset" if reset else "closed"
                         what = f"{name} cut at {cut} of {len(whole)} and {how}: {result}"
                         tally.blame(f"replies.cuts([{name!r}])", [what])
                 if len(server.received) != len(range(0, len(whole), step)):
                     tally.blame(f"replies.cuts([{name!r}])", ["not every request arrived"])
     return tally
+
+
+def _results_of_cut(whole: bytes, cut: int) -> tuple[CallResult, ...]:
+    """The results that an answer cut at a byte may have. A whole head of a refusal is a refusal: its status
+    decides. Nothing else is known of a cut answer."""
+    is_refusal = whole[9:10] == b"4" and cut >= whole.index(b"\r\n\r\n") + 4
+    return (CallResult.REFUSED,) if is_refusal else (CallResult.UNKNOWN,)
 
 
 # --- redirects ------------------------------------------------------------------------------------
