@@ -28,6 +28,11 @@ _OTHER_DEFAULTS = "_defaults.yml"
 _FLAGS = open_flags("O_RDONLY", "O_NONBLOCK", "O_NOFOLLOW")
 
 
+def is_profile_name(name: str) -> bool:
+    """Whether a file of this name below a profiles folder is read, or was meant to be."""
+    return not name.startswith(".") and name.lower().endswith(_ENDINGS)
+
+
 class Stamp(NamedTuple):
     """Numbers of a file that change when its content does."""
 

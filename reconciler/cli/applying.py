@@ -11,6 +11,7 @@ from typing import Any
 
 from reconciler.cli.app import App
 from reconciler.cli.options import PlanOptions
+from reconciler.cli.outputs import read_plan_file
 from reconciler.cli.planning import plan_files
 from reconciler.cli.render import print_plan, view_of
 from reconciler.cli.stopping import ask, stopping_on_signals
@@ -20,7 +21,6 @@ from reconciler.core.outcomes import ApplyReport, Halt, Outcome
 from reconciler.core.plan import HazardKind, Plan
 from reconciler.core.profiles import Profile
 from reconciler.errors import ExitCode, ReconcileError, Refused, UsageError
-from reconciler.planning.planfile import read_plan
 from reconciler.reports.progress import ApplyReporter, EventReporter, LineReporter
 from reconciler.values import shown
 from reconciler.workspace.facade import Workspace
@@ -54,7 +54,7 @@ def apply(
         profiles: Iterable[Profile] | None = None
         tally = None
         if file is not None:
-            plan = read_plan(file)
+            plan = read_plan_file(file)
         else:
             if plan_options.refresh:
                 workspace.refresh(

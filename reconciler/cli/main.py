@@ -111,7 +111,12 @@ def fmt() -> None:
 
 
 @main.command()
-@option("--out", metavar="FILE", type=click.Path(path_type=Path), help="Save the plan for apply.")
+@option(
+    "--out",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Save the plan for apply; - is standard output.",
+)
 @output_options
 @plan_options
 @no_cache_option
@@ -127,7 +132,7 @@ def plan() -> None:
 @output_options
 @implemented_in("planning")
 def show() -> None:
-    """Print a saved plan."""
+    """Print a saved plan; - reads it from standard input."""
 
 
 @main.command()
@@ -153,7 +158,7 @@ def show() -> None:
 @mask_option
 @implemented_in("applying")
 def apply() -> None:
-    """Apply a saved PLAN, or make a plan now and apply it."""
+    """Apply a saved PLAN (- reads it from standard input), or make a plan now and apply it."""
 
 
 @main.command()
@@ -259,7 +264,10 @@ def state_unlock() -> None:
     help="Above the limit, answer 429, answer 429 without Retry-After, or only record the request.",
 )
 @option(
-    "--log", metavar="FILE", type=click.Path(path_type=Path), help="Append requests to this file."
+    "--log",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Append requests to this file; - is standard output.",
 )
 @option(
     "--dialect",

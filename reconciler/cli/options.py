@@ -149,6 +149,10 @@ class OutputOptions(NamedTuple):
             if path is not None:
                 yield format_, path
 
+    def paths(self) -> list[Path]:
+        """The paths of the files to write."""
+        return [path for _, path in self.files()]
+
     def formats(self) -> set[str]:
         """All formats in which the plan is written."""
         return {self.format_, *(format_ for format_, _ in self.files())}
@@ -175,7 +179,7 @@ def output_options(command: Command) -> Command:
                 f"--{name}-out",
                 metavar="FILE",
                 type=click.Path(path_type=Path, dir_okay=False),
-                help=f"Write the plan as {title} too.",
+                help=f"Write the plan as {title} too; - is standard output.",
             )
             for name, title in (("markdown", "Markdown"), ("html", "HTML"), ("json", "JSON"))
         ),

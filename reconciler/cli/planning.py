@@ -7,15 +7,21 @@ from pathlib import Path
 
 from reconciler.cli.app import App
 from reconciler.cli.options import OutputOptions, PlanOptions
+from reconciler.cli.outputs import (
+    check_outputs,
+    is_standard_output,
+    read_plan_file,
+    text_stream,
+)
 from reconciler.cli.render import deliver_findings, deliver_plan, links_for, view_of, warn
 from reconciler.cli.stopping import stopping_on_signals
-from reconciler.cli.streams import stderr_line
+from reconciler.cli.streams import print_document, stderr_line
 from reconciler.config.reader import find_config, load_config
 from reconciler.core.contract_files import load_contract
 from reconciler.core.options import Selection
 from reconciler.core.plan import Plan
+from reconciler.core.plan_format import to_lines
 from reconciler.errors import Diagnostic, ExitCode, InputError, Interrupted
-from reconciler.planning.planfile import read_plan
 from reconciler.reports.tally import Tally
 from reconciler.values import shown
 from reconciler.workspace.facade import Workspace
@@ -34,13 +40,21 @@ def plan(
     detailed_exitcode: bool,
 ) -> int:
     """Prints the plan of the files; touches neither state nor API."""
+    paths = [*output.paths(), *([out] if out is not None else [])]
+    stream = text_stream(paths)
+    is_piped = is_standard_output(out)
     with stopping_on_signals(app), app.workspace(mask=mask, cache=not no_cache) as workspace:
+        check_outputs(paths, workspace.config)
         links = links_for(output.formats(), workspace.config.root, base=output.links)
         try:
-            plan_, tally = plan_files(app, workspace, options=plan_options, out=out)
+            plan_, tally = plan_files(
+                app, workspace, options=plan_options, out=None if is_piped else out
+            )
         except InputError as problem:
             environment = workspace.environment.name
-            deliver_findings(app, problem, output=output, links=links, environment=environment)
+            deliver_findings(
+                app, problem, output=output, links=links, environment=environment, stream=stream
+            )
             raise
         view = view_of(
             app,
@@ -50,8 +64,10 @@ def plan(
             blame=workspace.blame(plan_) if blame else None,
             links=links,
         )
-        deliver_plan(app, view, output=output)
-    if out is not None and output.format_ == "text":
+        if is_piped:
+            print_document(to_lines(plan_))
+        deliver_plan(app, view, output=output, stream=stream)
+    if out is not None and output.format_ == "text" and out.is_file():
         file = shown(str(out))
         stderr_line(f"saved to {file}; apply exactly this with: reconcile apply {file}")
     pending = detailed_exitcode and not plan_.is_empty
@@ -90,13 +106,15 @@ def plan_files(
 
 def show(app: App, *, file: Path, output: OutputOptions, mask: bool | None) -> None:
     """Prints a saved plan; needs a configuration only for its choice of masking."""
-    plan_ = read_plan(file)
+    plan_ = read_plan_file(file)
     here = Path.cwd()
     path = Path(app.config) if app.config else find_config(here)
     config = load_config(path, start=here) if path else None
+    check_outputs(output.paths(), config, source=file)
     if (config is not None and config.mask) if mask is None else mask:
         # A plan does not name its dialect. The later dialect knows every field; all others are masked.
         app.mask_values(load_contract("openapi"), config.public_attributes if config else ())
     root = config.root if config else here
     links = links_for(output.formats(), root, base=output.links)
-    deliver_plan(app, view_of(app, plan_, links=links), output=output)
+    stream = text_stream(output.paths())
+    deliver_plan(app, view_of(app, plan_, links=links), output=output, stream=stream)

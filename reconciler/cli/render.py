@@ -6,11 +6,11 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TextIO
 
-from reconciler.atomicfile import write_whole
 from reconciler.cli.app import App
 from reconciler.cli.options import OutputOptions
+from reconciler.cli.outputs import write_file
 from reconciler.cli.streams import can_encode, print_document, print_findings, write
 from reconciler.core.plan import Plan
 from reconciler.errors import Diagnostic, InputError
@@ -47,32 +47,35 @@ def view_of(app: App, plan: Plan, *, tally: Tally | None = None, **settings: Any
     return PlanView.of(app.mask.plan(plan), masked=(app.mask.kind,), **settings)
 
 
-def deliver_plan(app: App, view: PlanView, *, output: OutputOptions) -> None:
-    """Prints a plan, and writes the files that the options name."""
+def deliver_plan(app: App, view: PlanView, *, output: OutputOptions, stream: TextIO) -> None:
+    """Prints a plan to a stream, and writes the files that the options name."""
     for format_, path in output.files():
-        write_whole(path, _plan_parts(view, output, format_=format_))
+        write_file(path, _plan_parts(view, output, format_=format_))
     if output.format_ == "text":
-        print_plan(app, view, show_requests=output.show_requests)
+        print_plan(app, view, show_requests=output.show_requests, stream=stream)
     else:
-        print_document(_plan_parts(view, output, format_=output.format_))
+        print_document(_plan_parts(view, output, format_=output.format_), stream=stream)
 
 
-def print_plan(app: App, view: PlanView, *, show_requests: bool = False) -> None:
-    """Prints a plan as text."""
+def print_plan(
+    app: App, view: PlanView, *, show_requests: bool = False, stream: TextIO | None = None
+) -> None:
+    """Prints a plan as text; by default to stdout."""
+    stream = stream or sys.stdout
     parts = plan_text_parts(
         view,
-        color=app.uses_color(sys.stdout),
+        color=app.uses_color(stream),
         show_requests=show_requests,
-        ascii=not can_encode(sys.stdout, "→"),
+        ascii=not can_encode(stream, "→"),
     )
     pending, size = [], 0
     for part in parts:
         pending.append(part)
         size += len(part)
         if size >= _CHARACTERS_AT_ONCE:
-            write(sys.stdout, "".join(pending))
+            write(stream, "".join(pending))
             pending, size = [], 0
-    write(sys.stdout, "".join(pending))
+    write(stream, "".join(pending))
 
 
 def deliver_findings(
@@ -82,6 +85,7 @@ def deliver_findings(
     output: OutputOptions,
     links: Links | None,
     environment: str,
+    stream: TextIO,
 ) -> None:
     """Shows a reviewer the findings in place of a plan that cannot be made."""
 
@@ -97,9 +101,9 @@ def deliver_findings(
     if not problem.diagnostics:
         return
     if output.markdown_out is not None:
-        write_whole(output.markdown_out, [text("markdown")])
+        write_file(output.markdown_out, [text("markdown")])
     if output.format_ in ("markdown", "github"):
-        print_document([text(output.format_)])
+        print_document([text(output.format_)], stream=stream)
 
 
 def findings_text(

@@ -69,15 +69,16 @@ def print_json(value: Any) -> None:
     print_result(spelled(value, indent=2))
 
 
-def print_document(parts: Iterable[str]) -> None:
-    """Prints a document of a format that is UTF-8 whatever the terminal is."""
+def print_document(parts: Iterable[str], *, stream: TextIO | None = None) -> None:
+    """Prints a document of a format that is UTF-8 whatever the terminal is; by default to stdout."""
+    stream = stream or sys.stdout
     try:
-        sys.stdout.flush()
+        stream.flush()
         for part in parts:
-            sys.stdout.buffer.write(part.encode("utf-8", "backslashreplace"))
-        sys.stdout.buffer.flush()
+            stream.buffer.write(part.encode("utf-8", "backslashreplace"))
+        stream.buffer.flush()
     except (OSError, ValueError):
-        _BROKEN.add(sys.stdout)
+        _BROKEN.add(stream)
 
 
 def write(stream: TextIO, text: str) -> None:

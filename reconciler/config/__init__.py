@@ -2,9 +2,10 @@
 
 A module imports only from those above it.
 
-    buildinfo        the build of GitHub or GitLab that the program runs in
-    settings (edge)  typed settings, and the rules that the schema cannot express
-    cache (edge)     keeps the value of a valid configuration beside the state
-    reader (edge)    finds, reads and checks the configuration
-    template         the configuration that `reconcile init` writes
+    buildinfo         the build of GitHub or GitLab that the program runs in
+    settings (edge)   typed settings, and the rules that the schema cannot express
+    cache (edge)      keeps the value of a valid configuration beside the state
+    protected (edge)  the files that no output may replace
+    reader (edge)     finds, reads and checks the configuration
+    template          the configuration that `reconcile init` writes
 """

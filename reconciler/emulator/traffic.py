@@ -202,7 +202,11 @@ class _LogFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            self._file = (
+                os.dup(1)
+                if str(path) == "-"
+                else os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            )
         except (OSError, ValueError) as problem:
             raise ReconcileError(
                 f"the emulator cannot write its log {path}: {problem}",

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import BinaryIO, Self
 
-from reconciler.atomicfile import partial_name, write_whole
+from reconciler.atomicfile import OutputFile, write_output
 from reconciler.authoring.json_schema import verdict_of
 from reconciler.core.plan import Change, Changes, Hazard, Head, Plan, Totals
 from reconciler.core.plan_format import (
@@ -36,7 +36,17 @@ _LARGEST_PIPE = 64 * 1024 * 1024
 
 
 def read_plan(path: Path) -> Plan:
-    """The saved plan in a file, checked in whole; its changes are decoded when they are gone through.
+    """The saved plan in a file: see `read_open_plan`."""
+    try:
+        descriptor = os.open(path, open_flags("O_RDONLY"))
+    except OSError as problem:
+        raise InputError(f"cannot read the plan {path}: {problem.strerror}") from None
+    return read_open_plan(descriptor, str(path))
+
+
+def read_open_plan(descriptor: int, path: str) -> Plan:
+    """The saved plan in an open file, checked in whole; its changes are decoded when they are gone
+    through. ``path`` names it in messages.
 
     The file stays open: another one put in its place is not looked at, and a line that is altered
     afterwards is refused before its change is given out.
@@ -44,7 +54,6 @@ def read_plan(path: Path) -> Plan:
     Raises Refused for what is not an intact plan, InputError where it cannot be read.
     """
     try:
-        descriptor = os.open(path, open_flags("O_RDONLY"))
         if stat.S_ISREG(os.fstat(descriptor).st_mode):
             return from_stream(_Lines(descriptor), _conforms())
         with open(descriptor, "rb") as pipe:
@@ -59,11 +68,11 @@ def read_plan(path: Path) -> Plan:
 
 
 def write_plan(plan: Plan, path: Path) -> None:
-    """Saves a plan as JSON PlanLines, mode 0600, all or nothing.
+    """Saves a plan as JSON PlanLines, mode 0600, all or nothing; see `OutputFile`.
 
     Raises InputError for what names no file, ReconcileError where it cannot be written.
     """
-    write_whole(path, to_lines(plan))
+    write_output(path, to_lines(plan))
 
 
 @cache
@@ -139,28 +148,27 @@ class PlanWriter:
         limits = limits or Limits()
         self._encoder = PlanEncoder(head)
         self._changes_held = limits.changes_held
-        self._out = out
+        self._output = None if out is None else OutputFile(out)
         self._what = f"the plan {out or 'that is too large for memory'}"
         self._spool = Spool(self._what, folder, held=limits.text_held)
         self._held: list[Change] | None = []
         self._digests = bytearray()
-        self._partial: Path | None = None
+        self._is_replacing = False
 
     def __enter__(self) -> Self:
-        if self._out is not None:
-            self._partial = partial_name(self._out)
+        if self._output is not None:
             with _write_errors(self._what):
-                self._spool.move_to(
-                    os.open(self._partial, open_flags("O_RDWR", "O_CREAT", "O_EXCL"), 0o600)
-                )
+                descriptor = self._output.begin()
+            if descriptor is not None:
+                self._is_replacing = True
+                self._spool.move_to(descriptor)
         self._spool.write(self._encoder.header.encode("ascii"))
         return self
 
     def __exit__(self, *error: object) -> None:
         self._spool.close()
-        if self._partial is not None:
-            with suppress(OSError):
-                self._partial.unlink(missing_ok=True)
+        if self._output is not None:
+            self._output.discard()
 
     @property
     def count(self) -> int:
@@ -183,10 +191,13 @@ class PlanWriter:
         """The changes and their totals. The plan is saved if it was to be."""
         footer = self._encoder.footer(orphans, hazards, unchanged=unchanged)
         self._spool.write(footer.encode("ascii"))
-        lines = self._spool.finish(durable=self._partial is not None)
-        if self._partial is not None and self._out is not None:
+        lines = self._spool.finish(durable=self._is_replacing)
+        if self._output is not None:
             with _write_errors(self._what):
-                os.replace(self._partial, self._out)
+                if self._is_replacing:
+                    self._output.publish()
+                else:
+                    self._output.write_into(_joined(lines()))
         if self._held is not None:
             return tuple(self._held), self._encoder.totals
         return Stream(lines, self.count, digests=bytes(self._digests)), self._encoder.totals
@@ -215,6 +226,13 @@ def _unnamed(folder: Path) -> int:
         os.unlink(name)
         return descriptor
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _joined(lines: Iterator[str]) -> Iterator[bytes]:
+    """The text that was split into lines."""
+    yield next(lines).encode("utf-8")
+    for line in lines:
+        yield f"\n{line}".encode()
 
 
 class _Lines:

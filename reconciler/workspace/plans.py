@@ -8,6 +8,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from reconciler.authoring.walk import DEFAULTS
+from reconciler.config.protected import refuse_to_overwrite
 from reconciler.config.settings import Config, Environment
 from reconciler.core.options import Options, RequestOptions, Selection
 from reconciler.core.plan import Accumulator, Hazard, HazardKind, LineAuthor, Mode, Plan, Scope
@@ -89,6 +90,8 @@ class Plans:
         Raises InputError for invalid files and changes that the API cannot make, UsageError for a revision
         that git does not know, ReconcileError where a profile could not be read.
         """
+        if request.out is not None:
+            refuse_to_overwrite(request.out, self._config)
         refreshed = self._refresh().recorded(request.selection) if request.refresh else {}
         options = self._options(
             request.selection,

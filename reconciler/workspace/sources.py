@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakSet
 
-from reconciler.atomicfile import write_whole
+from reconciler.atomicfile import write_output
 from reconciler.authoring import fakedata
 from reconciler.authoring.declare import profile_of
 from reconciler.authoring.documents import Document
@@ -288,8 +288,7 @@ class Sources:
                 if after != before:
                     changed.append((name, before, after))
                     if write:
-                        target = path.resolve()  # a link stays a link
-                        write_whole(target, [after], mode=target.stat().st_mode & 0o7777)
+                        write_output(path, [after], mode=path.stat().st_mode & 0o7777)
         return Formatted(tuple(changed), tuple(problems), count)
 
     def _formatted(self, path: Path, name: str) -> tuple[str, str]:

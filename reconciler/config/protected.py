@@ -1,0 +1,81 @@
+"""The files that no output may replace: the configuration, profile files, and the state with its company.
+
+A slip in a command line must not cost the only record of what is at the API.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from reconciler.authoring.walk import is_profile_name
+from reconciler.config.cache import cache_path
+from reconciler.config.settings import Config
+from reconciler.errors import Refused
+
+
+def refuse_to_overwrite(path: Path, config: Config | None) -> None:
+    """Raises Refused where an output would be written over a file that a configuration names: itself, a
+    profile file, or the state of one of its environments."""
+    if config is None:
+        return
+    target = Path(os.path.realpath(path))
+    if config.path is not None and _is_same(target, config.path):
+        raise _refused(path, "the configuration")
+    if _is_profile_file(target, config.profiles):
+        raise _refused(path, "a profile file")
+    for environment in config.environments.values():
+        for kept in (environment.state, environment.emulator_db):
+            if _belongs_to(target, kept):
+                raise _refused(path, f"the state of {environment.name}")
+    if config.path is not None and _is_same(target, cache_path(config.path)):
+        raise _refused(path, "the kept configuration")
+
+
+def _refused(path: Path, what: str) -> Refused:
+    return Refused(
+        f"{path} would be written over {what}; nothing was done", hint="Name another file."
+    )
+
+
+def _is_same(target: Path, other: Path) -> bool:
+    if target == Path(os.path.realpath(other)):
+        return True
+    try:
+        return target.samefile(other)
+    except OSError:
+        return False
+
+
+def _belongs_to(target: Path, state: Path) -> bool:
+    """Whether a file is a state, or one that lies beside it under its name: journal, index, backups."""
+    state = Path(os.path.realpath(state))
+    if target.parent == state.parent:
+        rest = target.name.removeprefix(state.name)
+        if rest != target.name and (not rest or rest[0] in "-."):
+            return True
+    return _is_same(target, state)
+
+
+def _is_profile_file(target: Path, profiles: Path) -> bool:
+    """Whether a file is one that is read as a profile file, or would be once it is written."""
+    root = Path(os.path.realpath(profiles))
+    if target == root:
+        return True
+    if not target.is_relative_to(root):  # a link that leads out of the folder is not read
+        return False
+    *folders, name = target.relative_to(root).parts
+    if is_profile_name(name) and not any(folder.startswith(".") for folder in folders):
+        return True
+    return target.is_file() and any(_is_same(target, link) for link in _links(root))
+
+
+def _links(root: Path) -> Iterator[Path]:
+    """The links below a folder: a file with another ending, or in a hidden folder, is a profile file if one
+    leads to it."""
+    for folder, _, names in os.walk(root):
+        for name in names:
+            path = Path(folder, name)
+            if path.is_symlink():
+                yield path

@@ -1,0 +1,148 @@
+"""Output options: where they write, and where they never do."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support.command_line import PROGRAM, environment
+from tests.support.projects import JANE, Project
+
+OPTIONS = ["--out", "--json-out", "--html-out", "--markdown-out"]
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return Project(tmp_path, profiles={"jane": JANE})
+
+
+def piped(project: Project, shell: str) -> str:
+    """The standard output of a line of shell, in which `reconcile` is the program."""
+    program = f'reconcile() {{ {" ".join(PROGRAM)} "$@"; }}; set -o pipefail; '
+    done = subprocess.run(
+        ["bash", "-c", program + shell],
+        cwd=project.folder,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+    project.err = done.stderr
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_devices_and_links_stay_what_they_are(project: Project, option: str) -> None:
+    (project.folder / "link").symlink_to("target")
+    project.run("plan", option, "/dev/null")
+    project.run("plan", option, "link")
+
+    assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+    assert (project.folder / "link").is_symlink()
+    assert (project.folder / "target").stat().st_size > 100
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_the_dash_is_standard_output_with_the_text_on_standard_error(
+    project: Project, option: str
+) -> None:
+    out = project.run("plan", option, "-")
+
+    assert "+ jane  (create)" in project.err
+    assert "+ jane  (create)" not in out
+    assert len(out) > 100
+    assert not (project.folder / "-").exists()
+    assert project.run("plan", option, "/dev/stdout") == out
+
+
+def test_a_plan_goes_through_pipes(project: Project) -> None:
+    shown = piped(project, "reconcile plan --out - | reconcile show - --format json")
+    assert json.loads(shown)["changes"][0]["address"] == "jane"
+
+    applied = piped(project, "reconcile plan --out - | reconcile apply - --auto-approve")
+    assert "jane: applied" in applied
+    assert "No changes" in project.run("plan")
+
+
+def test_a_plan_from_a_redirected_file_is_that_of_the_file(project: Project) -> None:
+    project.run("plan", "--out", "a.plan")
+    (project.folder / "b.plan").write_text(piped(project, "reconcile plan --out -"))
+    assert (project.folder / "a.plan").read_text() == (project.folder / "b.plan").read_text()
+    assert piped(project, "reconcile show - < b.plan") == project.run("show", "a.plan")
+
+
+def test_what_a_shell_substitutes_gets_the_report(project: Project) -> None:
+    piped(project, "reconcile plan --json-out >(cat > copy.json) >/dev/null; wait; sleep 0.3")
+    assert json.loads((project.folder / "copy.json").read_text())["changes"]
+
+
+def test_two_outputs_in_one_place_are_refused(project: Project) -> None:
+    project.run("plan", "--json-out", "-", "--html-out", "/dev/stdout", code=64)
+    project.run("plan", "--json-out", "x", "--html-out", "./x", code=64)
+    project.run("plan", "--json-out", "/dev/null", "--html-out", "/dev/null")
+
+
+PROTECTED = [
+    "reconcile.yaml",
+    "profiles/jane.yaml",
+    "profiles/new.yml",
+    "profiles/_defaults.yaml",
+    ".reconcile/local.db",
+    ".reconcile/local.db-journal",
+    ".reconcile/local.db.index",
+    ".reconcile/local.db.backup-20300101T000000Z-1",
+    ".reconcile/emulator.db",
+    ".reconcile/reconcile.yaml.cache",
+    "link-to-the-state",
+    "hard-link-to-the-configuration",
+    "profiles/..data/zoe.txt",
+]
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_nothing_is_written_over_configuration_profiles_or_state(
+    project: Project, option: str
+) -> None:
+    project.run("apply", "--auto-approve")
+    (project.folder / "link-to-the-state").symlink_to(".reconcile/local.db")
+    os.link(project.folder / "reconcile.yaml", project.folder / "hard-link-to-the-configuration")
+    project.write("profiles/..data/zoe.txt", "customer_user_id: zoe\n")
+    (project.folder / "profiles" / "zoe.yaml").symlink_to("..data/zoe.txt")
+    files = [path for path in project.folder.rglob("*.[tyd]*") if path.is_file()]
+    before = {path: path.read_bytes() for path in files}
+    project.run("plan")
+
+    for name in PROTECTED:
+        code, output = project.invoke("plan", option, str(project.folder / name))
+        assert (code, "would be written over" in output) == (6, True), output
+
+    assert {path: path.read_bytes() for path in before} == before
+    assert not (project.folder / "profiles" / "new.yml").exists()
+    project.run("plan", option, "profiles/plan.json", option, ".reconcile/reviewed.plan")
+
+
+def test_a_report_is_not_written_over_the_plan_that_it_shows(project: Project) -> None:
+    project.run("plan", "--out", "reviewed.plan")
+    project.run("show", "reviewed.plan", "--html-out", "./reviewed.plan", code=6)
+    project.run("show", "reviewed.plan", "--html-out", "reconcile.yaml", code=6)
+    project.run("show", "reviewed.plan")
+
+
+def test_the_log_of_the_emulator_is_an_output_too(project: Project) -> None:
+    for name in ("reconcile.yaml", "profiles/jane.yaml", ".reconcile/local.db"):
+        project.run("emulator", "--log", name, code=6)
+
+
+def test_the_library_writes_over_nothing_either(project: Project) -> None:
+    from reconciler import Refused
+
+    with project.workspace() as workspace:
+        for name in ("reconcile.yaml", "profiles/jane.yaml"):
+            with pytest.raises(Refused, match="would be written over"):
+                workspace.plan(out=project.folder / name)
