@@ -22,6 +22,7 @@ from requests.structures import CaseInsensitiveDict
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.util.wait import wait_for_read
 
 from reconciler import __version__
 from reconciler.core.plan import Request
@@ -87,7 +88,12 @@ class HttpTransport:
     def attempt(self, request: Request, *, seconds: float) -> ApiAnswer:
         """Sends a request once and waits for its answer, ``seconds`` at most."""
         prepared = self._prepare(request)
-        attempt = _Attempt(seconds, self._pace, has_body=prepared.body is not None)
+        attempt = _Attempt(
+            seconds,
+            self._pace,
+            has_body=prepared.body is not None,
+            needs_fresh_connection=request.method == "DELETE",
+        )
         response = None
         try:
             with self._watchdog.watching(attempt):
@@ -219,7 +225,12 @@ class _Attempt:
     the limits of the system's resolver.
     """
 
-    def __init__(self, seconds: float, pace: Pace, *, has_body: bool) -> None:
+    def __init__(
+        self, seconds: float, pace: Pace, *, has_body: bool, needs_fresh_connection: bool
+    ) -> None:
+        self.needs_fresh_connection = needs_fresh_connection
+        """Whether an answer to an earlier request could be taken for the one to this request: the answer to a
+        DELETE names no profile."""
         self.ends = time.monotonic() + seconds
         self.is_over = False
         self.any_byte_written = False
@@ -246,6 +257,8 @@ class _Attempt:
             self._head = data
             return
         if not self.any_byte_written:
+            if _has_spoken(sock):
+                raise EarlyAnswer
             self.watch(sock)
             self.any_byte_written = True
             data = (self._head or b"") + data
@@ -358,6 +371,34 @@ class _WatchedAttempt:
 # --- connections ---------------------------------------------------------------------------------
 
 
+class EarlyAnswer(Exception):
+    """The server said something, or hung up, before the request was written: that answers nothing."""
+
+
+def _has_spoken(sock: Any) -> bool:
+    """Whether something arrived, or the connection was closed, since the last answer was read. Over TLS this
+    takes what arrived: a session ticket may have, which is nothing that the server said."""
+    is_plain = not hasattr(sock, "cipher")
+    if not is_plain and hasattr(sock, "pending") and sock.pending():
+        return True
+    if not wait_for_read(sock, timeout=0):
+        return False
+    if is_plain:
+        return True
+    timeout = sock.gettimeout()
+    try:
+        sock.settimeout(0)
+        sock.recv(1)
+    except (BlockingIOError, ssl.SSLWantReadError):
+        return False
+    except OSError:
+        return True
+    finally:
+        with suppress(OSError):
+            sock.settimeout(timeout)
+    return True
+
+
 class _CompleteLines:
     """The stream of a response. A line without a line break at its end is an error.
 
@@ -423,11 +464,24 @@ class _WatchedTLSConnection(_WatchedConnection, HTTPSConnection):
     pass
 
 
-class _Pool(HTTPConnectionPool):
+class _ChoosyPool(HTTPConnectionPool):
+    """Closes a pooled connection on which the next answer might be that of an earlier request."""
+
+    def _get_conn(self, timeout: float | None = None) -> Any:
+        connection: Any = super()._get_conn(timeout)
+        attempt = _THREAD.attempt
+        if connection.sock is not None and (
+            (attempt is not None and attempt.needs_fresh_connection) or _has_spoken(connection.sock)
+        ):
+            connection.close()
+        return connection
+
+
+class _Pool(_ChoosyPool):
     ConnectionCls = _WatchedConnection
 
 
-class _PoolTLS(HTTPSConnectionPool):
+class _PoolTLS(_ChoosyPool, HTTPSConnectionPool):
     ConnectionCls = _WatchedTLSConnection
 
 

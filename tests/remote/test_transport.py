@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 from reconciler.core.plan import Request
 from reconciler.core.requests import PATH
+from reconciler.remote import transport
 from reconciler.remote.answers import ApiAnswer, CallResult
 from reconciler.remote.client import Client
 from tests.support.clock import ManualClock
@@ -510,6 +511,56 @@ def test_a_stray_reply_is_not_taken_for_the_answer_about_the_next_profile() -> N
     assert (answer.unknown_before, server.connections) == (True, 2)
 
 
+NO_CONTENT = b"HTTP/1.1 204 No Content\r\n\r\n"
+
+
+@pytest.mark.parametrize("pause", [0.0, 0.3])
+@pytest.mark.parametrize("first", [PATCH, DELETE])
+def test_a_stray_204_does_not_answer_the_next_delete(first: Request, pause: float) -> None:
+    """It may arrive before the DELETE leaves, or while its answer is awaited."""
+    answer = NO_CONTENT if first is DELETE else reply()
+    with Server([answer, NO_CONTENT], reply(404, MISSING), keep=True, gap=0.1) as server:
+        client = Client(base_url=server.url, key=KEY, clock=ManualClock())
+        assert client.send(first).result is CallResult.DONE
+        time.sleep(pause)
+        result = client.send(DELETE)
+        client.close()
+    assert result.is_missing
+    assert server.connections == 2
+
+
+@pytest.mark.parametrize("stray", [reply(), reply(404, MISSING), reply(401, b""), b"x", NO_CONTENT])
+@pytest.mark.parametrize("together", [True, False])
+def test_what_arrived_before_a_request_answers_nothing(stray: bytes, together: bool) -> None:
+    script = [reply() + stray] if together else [reply(), stray]
+    right = reply(body=profile(timestamp=7))
+    with Server(script, right, keep=True, gap=0.05) as server:
+        client = Client(base_url=server.url, key=KEY, clock=ManualClock())
+        client.send(PATCH)
+        time.sleep(0.3)
+        answer = client.send(PATCH)
+        client.close()
+    assert answer.data is not None
+    assert (answer.data.timestamp, answer.unknown_before, answer.attempts) == (7, False, 1)
+
+
+@pytest.mark.parametrize("request_", [PATCH, DELETE])
+@pytest.mark.parametrize("greeting", [NO_CONTENT, reply(), reply(401, b""), b"220 smtp\r\n"])
+def test_a_server_that_speaks_first_gets_no_request(
+    request_: Request, greeting: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect = transport._WatchedConnection.connect
+
+    def connect_slowly(connection: Any) -> None:
+        connect(connection)
+        time.sleep(0.1)
+
+    monkeypatch.setattr(transport._WatchedConnection, "connect", connect_slowly)
+    with Server([greeting], greet=True, gap=0.2) as server:
+        answer = send(server, request_)
+    assert (answer.result, answer.status) == (CallResult.NOT_SENT, None)
+
+
 # --- what leaves, and when ------------------------------------------------------------------------
 
 
@@ -669,6 +720,30 @@ def tls_server(certificate: Path, response: bytes, *, raw: bool = False) -> Iter
 def test_a_trusted_certificate_is_accepted(certificate: Path) -> None:
     with tls_server(certificate, reply()) as server:
         assert send(server, ca_bundle=str(certificate)).result is CallResult.DONE
+
+
+def test_a_connection_over_tls_is_used_again_and_a_delete_has_its_own(certificate: Path) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    with Server(reply(), reply(), NO_CONTENT, reply(), tls=context, keep=True) as server:
+        client = Client(base_url=server.url, key=KEY, ca_bundle=str(certificate))
+        answers = [client.send(request) for request in (PATCH, PATCH, DELETE, PATCH)]
+        client.close()
+    assert {answer.result for answer in answers} == {CallResult.DONE}
+    assert {answer.attempts for answer in answers} == {1}
+    assert server.connections == 3
+
+
+def test_a_stray_204_over_tls_does_not_answer_the_next_request(certificate: Path) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    with Server([reply(), NO_CONTENT], reply(), tls=context, keep=True, gap=0.05) as server:
+        client = Client(base_url=server.url, key=KEY, ca_bundle=str(certificate))
+        client.send(PATCH)
+        time.sleep(0.3)
+        answer = client.send(PATCH)
+        client.close()
+    assert (answer.result, answer.unknown_before) == (CallResult.DONE, False)
 
 
 def test_an_unknown_certificate_gets_no_request(certificate: Path) -> None:
