@@ -120,11 +120,7 @@ class Client:
         if self.pace.given_up and answer.attempts == 0:
             message = "the API answers 429" if self.pace.is_limited else "the API is away"
             answer = answer._replace(message=message)
-        if not any_unknown:
-            return answer
-        if answer.result is CallResult.NOT_SENT or answer.status == 429:  # it was not processed
-            return answer._replace(result=CallResult.UNKNOWN)
-        return answer._replace(unknown_before=answer.result is not CallResult.UNKNOWN)
+        return after_unknown(answer) if any_unknown else answer
 
     def _try_until_final(
         self, request: Request, may_leave: Callable[[], bool]
@@ -151,7 +147,7 @@ class Client:
             if answer.status == 429:
                 continue  # waits for its turn again, however often
             seconds_left -= end - began
-            if not _may_be_repeated(request, answer) or seconds_left <= 0:
+            if not may_be_repeated(request, answer) or seconds_left <= 0:
                 break
             if self.pace.is_open:
                 continue  # asks again at the pace of the breaker
@@ -200,7 +196,14 @@ def _verdict(answer: ApiAnswer) -> Verdict:
     return Verdict.UNCLEAR if answer.status == 500 or answer.status < 300 else Verdict.AWAY
 
 
-def _may_be_repeated(request: Request, answer: ApiAnswer) -> bool:
+def after_unknown(answer: ApiAnswer) -> ApiAnswer:
+    """The answer to a call of which an attempt has an unknown outcome, whatever came after that."""
+    if answer.result is CallResult.NOT_SENT or answer.status == 429:  # it was not processed
+        return answer._replace(result=CallResult.UNKNOWN)
+    return answer._replace(unknown_before=answer.result is not CallResult.UNKNOWN)
+
+
+def may_be_repeated(request: Request, answer: ApiAnswer) -> bool:
     """Whether another try is safe and may help."""
     match answer.result:
         case CallResult.DONE | CallResult.REFUSED:

@@ -182,8 +182,9 @@ class Settlement:
         )
 
     def _refused(self, pending: PendingRequest, answer: ApiAnswer) -> SettleSteps:
-        if answer.status == 429 and self._run.is_stopping:  # it was waiting for its turn again
-            return (yield from self._not_sent(pending, answer))
+        if answer.status == 429 and self._run.halt() not in (None, Halt.LIMITED):
+            # It was waiting for its turn again when the run ended for another reason.
+            return (yield from self._not_sent(pending, answer._replace(attempts=0)))
         reason, failure = answer.message, Failure.REFUSED
         body = pending.request.body or {}
         if answer.is_unauthorised:

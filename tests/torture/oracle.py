@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from reconciler.core.outcomes import Outcome, Result
+from reconciler.core.outcomes import Failure, Outcome, Result
 from reconciler.core.plan import Action, Change, Request
 from reconciler.core.records import JournalEntry, JournalKind, Known, Presence, Record
 from reconciler.core.requests import PROFILE_HEADER
@@ -45,6 +45,7 @@ class Oracle:
         self._workers = 1
         self._changes: dict[int, Change] = {}
         self._stopped = False
+        self._patience_over = False
         self._key_refused: int | None = None
         self._intents: set[int] = set()
         self._recorded: set[int] = set()
@@ -68,6 +69,7 @@ class Oracle:
         self._workers = workers
         self._changes = {slot_of(change.address): change for change in changes}
         self._stopped = False
+        self._patience_over = False
         self._key_refused = None
         for each in (self._intents, self._recorded, self._answers, self._write_results):
             each.clear()
@@ -75,6 +77,10 @@ class Oracle:
     def on_stop(self) -> None:
         """The user wants to stop."""
         self._stopped = True
+
+    def on_patience_over(self) -> None:
+        """The API answered nothing but 429 for longer than a run waits."""
+        self._patience_over = True
 
     def on_end(self) -> None:
         """A run ended, in whatever way."""
@@ -216,6 +222,8 @@ class Oracle:
         slot = slot_of(result.address)
         if result.outcome is Outcome.APPLIED and slot not in self._recorded:
             self.blame(f"u{slot}: reported applied, not recorded")
+        if result.failure is Failure.RATE_LIMITED and not self._patience_over:
+            self.blame(f"u{slot}: failed because of the rate, while the run could wait")
         if slot in self._intents:
             self.blame(f"u{slot}: reported {result.outcome}, and nothing recorded")
 

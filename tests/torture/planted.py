@@ -10,7 +10,7 @@ from unittest.mock import patch
 
 from reconciler.core.outcomes import Failure, Outcome
 from reconciler.core.plan import Action
-from reconciler.core.records import JournalKind
+from reconciler.core.records import JournalKind, Presence
 from reconciler.core.transitions import (
     Observed,
     Staleness,
@@ -23,6 +23,7 @@ from reconciler.core.transitions import (
 from reconciler.remote import (
     applier,
     change_flow,
+    client,
     engine,
     refresh,
     request_flow,
@@ -34,6 +35,7 @@ from reconciler.remote.engine import Engine, Writes
 from reconciler.remote.request_flow import RequestFlow
 from reconciler.remote.run import ApplyRun
 from reconciler.remote.settlement import Settlement
+from tests.torture.simulated import Network
 
 Fault = Callable[[], AbstractContextManager[Any]]
 R = TypeVar("R")
@@ -134,6 +136,11 @@ def _function(name: str, other: Any) -> Fault:
     return fault
 
 
+def _client(name: str, other: Any) -> Fault:
+    """``other`` in the place of a function by which the client, and the network, decide."""
+    return lambda: patch.object(client, name, other)
+
+
 def _unknown_is_failed(real: Any, self: Any, pending: Any, answer: ApiAnswer) -> Any:
     if answer.result is CallResult.UNKNOWN:
         final = answer._replace(unknown_before=False)
@@ -213,6 +220,43 @@ def _settled_by_a_look(record: Any, profile: Observed) -> Any:
     return observed(record._replace(unknown_at=None, unknown_write={}), profile)
 
 
+def _older_is_ignored(record: Any, profile: Observed) -> Any:
+    same_profile = record.profile_id in (None, profile.profile_id)
+    if same_profile and (profile.timestamp or 0) < (record.timestamp or 0):
+        return record._replace(presence=Presence.PRESENT), []
+    return observed(record, profile)
+
+
+def _newest_time_is_kept(record: Any, profile: Observed) -> Any:
+    after, differences = observed(record, profile)
+    times = [time for time in (record.timestamp, after.timestamp) if time is not None]
+    if times and len(times) == 2 and times[1] < times[0]:
+        return after._replace(timestamp=times[0], facts=record.facts), differences
+    return after, differences
+
+
+def _unreadable_is_missing(real: Any, self: Any, request: Any, answer: ApiAnswer) -> Any:
+    return answer._replace(error_code="profile_does_not_exist", is_legible=True)
+    yield
+
+
+def _limited_is_failed(real: Any, self: Any, pending: Any, answer: ApiAnswer) -> Any:
+    if answer.status != 429:
+        return (yield from real(self, pending, answer))
+    return (
+        yield from self._restore(
+            pending, answer, outcome=Outcome.FAILED, reason="", failure=Failure.RATE_LIMITED
+        )
+    )
+
+
+def _limits_take_tries(real: Any, self: Any, call: Any, answer: ApiAnswer) -> Any:
+    tries = call.attempts
+    waits = real(self, call, answer)
+    call.attempts = tries
+    return waits and tries < 4
+
+
 FAULTS: dict[str, Fault] = {
     "a request leaves before its intent": _engine(_SendsFirst),
     "no intents": _engine(_WritesNoIntents),
@@ -238,5 +282,23 @@ FAULTS: dict[str, Fault] = {
     "nothing is stale": _function("staleness", _never_stale),
     "recovery begins no quiet period": _method(Applier, "_recover", lambda real, self: None),
     "another profile_id goes unnoticed": _function("observed", _same_profile),
+    "an answer from before a jump of the clock is ignored": _function(
+        "observed", _older_is_ignored
+    ),
+    "the facts of an answer from before a jump are not taken": _function(
+        "observed", _newest_time_is_kept
+    ),
+    "an unreadable 404 is missing": _method(
+        RequestFlow, "_confirm_missing", _unreadable_is_missing
+    ),
+    "a hung attempt leaves no mark": _client("after_unknown", lambda answer: answer),
+    "a hung POST is tried again by the client": _client(
+        "may_be_repeated",
+        lambda request, answer: answer.result in (CallResult.UNKNOWN, CallResult.NOT_SENT),
+    ),
+    "a 429 takes a try": _method(Network, "_waits_again", _limits_take_tries),
+    "a limited request fails when the run ends": _method(
+        Settlement, "_refused", _limited_is_failed
+    ),
     "nothing halts": _method(ApplyRun, "halt", lambda real, self: None),
 }

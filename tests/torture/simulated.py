@@ -1,13 +1,14 @@
 """What a simulation is made of: declared profiles, a remote, a state, and a network, without any I/O.
 
-The network stands where the client does: it gives the endings that `reconciler.remote.client` promises. A
+The network stands where the client does, and asks the client's own functions what an attempt means. A
 request may take effect before its answer, long after the call ended, or never. One that lives longer
-than the quiet period is the one thing left out: nothing can be promised then.
+than the quiet period is the one thing left out: nothing can be promised then. The API may enforce a lower
+rate than ours, its clock may jump, and a gateway may answer in its place with what cannot be read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from reconciler.core.profiles import Profile
 from reconciler.core.records import Header, JournalEntry, JournalKind, Record, Run
 from reconciler.core.requests import CUSTOMER_HEADER, PROFILE_HEADER
 from reconciler.errors import Source
+from reconciler.remote import client
 from reconciler.remote.answers import ApiAnswer, CallResult, ProfileData
 from reconciler.values import FieldPath, Scalar
 
@@ -30,6 +32,10 @@ QUIET = 4.0
 scale."""
 LONGEST = QUIET - 0.001
 """The longest life of a request, from when it leaves to when it takes effect."""
+HANG = 0.7
+"""The time that an attempt may take, in seconds."""
+PATIENCE = 20.0
+"""Seconds of nothing but 429 after which a run gives up."""
 LIMIT = 3
 """Custom attributes that the remote takes: two of ours, and the foreign one."""
 CONTRACT = replace(load_contract(), max_attributes=LIMIT)
@@ -160,10 +166,12 @@ _DELETED = ApiAnswer(CallResult.DONE, status=204)
 
 
 class Remote:
-    """The API's profiles, one for each slot at most."""
+    """The API's profiles, one for each slot at most. ``clock`` gives how many milliseconds the API's clock
+    is ahead when it answers."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], int] = lambda: 0) -> None:
         self.profiles: dict[int, Existing] = {}
+        self._clock = clock
         self._made: dict[int, int] = {}
         self._carried = 0
 
@@ -214,7 +222,9 @@ class Remote:
         return ApiAnswer(
             CallResult.DONE,
             status=200,
-            data=ProfileData("app", found.profile_id, found.customer, self._carried, seen),
+            data=ProfileData(
+                "app", found.profile_id, found.customer, self._carried + self._clock(), seen
+            ),
         )
 
 
@@ -332,13 +342,17 @@ def _shown(record: Record) -> str:
 class _Call:
     """A call of the client: one attempt or more."""
 
-    __slots__ = ("attempts", "over", "request", "slot", "ticket", "unknown")
+    __slots__ = ("attempts", "hangs", "is_limited", "over", "request", "slot", "ticket", "unknown")
 
     def __init__(self, ticket: int, *, slot: int, request: Request) -> None:
         self.ticket = ticket
         self.slot = slot
         self.request = request
         self.attempts = 0
+        self.hangs = 0
+        """Attempts that were abandoned because they hung."""
+        self.is_limited = False
+        """Whether the last attempt was answered with 429."""
         self.unknown = False
         """Whether an attempt ended so."""
         self.over = False
@@ -354,7 +368,16 @@ _LIMITED = ApiAnswer(CallResult.REFUSED, status=429, error_code="rate_limited", 
 _UNAUTHORISED = ApiAnswer(
     CallResult.REFUSED, status=401, error_code="not_authenticated", message="key"
 )
+_UNREADABLE = tuple(
+    ApiAnswer(CallResult.REFUSED, status=status, message="unreadable", is_legible=False)
+    for status in (400, 404, 404)
+)
+_UNREADABLE_KEY = ApiAnswer(CallResult.REFUSED, status=401, message="unreadable", is_legible=False)
 _LAST_TRY = 4
+_TURNS = (0.3, 0.5, 1.0)
+"""Seconds until the turn of a request that was limited."""
+_MOST_HANGS = 3
+"""Attempts that hang within the deadline of a call."""
 
 
 class Network:
@@ -364,6 +387,10 @@ class Network:
         self._world = world
         self._calls: list[_Call] = []
         self._answers: list[tuple[_Call, ApiAnswer]] = []
+        self.accepted: list[float] = []
+        """When the API took requests under a rate limit."""
+        self.limited_since: float | None = None
+        """The first 429 since the last answer of another kind."""
         self.late = 0
         """Effects that nobody waited for any more."""
 
@@ -404,6 +431,7 @@ class Network:
             call.over = True
         self._calls.clear()
         self._answers.clear()
+        self.limited_since = None
 
     def cut(self) -> None:
         """The client gives up what is under way, some time after the wish to stop."""
@@ -418,10 +446,16 @@ class Network:
         if call.over:
             return
         if world.stopped or world.given_up:
-            self._tell(call, _LOST if call.unknown else _STOPPED)
+            last = _LIMITED if call.is_limited else _STOPPED
+            self._tell(call, _LOST if call.unknown else last)
             return
+        if call.unknown and call.request.method == "POST":
+            world.oracle.blame(f"u{call.slot}: POST again by the client, without a look")
         call.attempts += 1
         random, choice, after, temper = world.random, world.choice, world.after, world.temper
+        if world.is_over_limit():
+            after(choice(temper.soon), self._tell, call, _LIMITED)
+            return
         if random() >= world.storm:
             after(choice(temper.soon), self._carry, call, choice(temper.soon), None)
             return
@@ -430,21 +464,32 @@ class Network:
             after(choice(temper.soon), self._tell, call, _NOT_SENT)
         elif fate < 0.20:
             after(choice(temper.soon), self._tell, call, _LIMITED)
-        elif fate < 0.26:
+        elif fate < 0.24:
             after(choice(temper.soon), self._tell, call, _INVALID)
-        elif fate < 0.27:
-            after(choice(temper.soon), self._tell, call, _UNAUTHORISED)
+        elif fate < 0.29:
+            after(choice(temper.soon), self._tell, call, choice(_UNREADABLE))
+        elif fate < 0.30:
+            refusal = choice((_UNAUTHORISED, _UNREADABLE_KEY))
+            after(choice(temper.soon), self._tell, call, refusal)
+        elif fate < 0.42:
+            call.hangs += 1
+            self._lose(call, _LOST, HANG)
         else:
             answer = _LOST if fate < 0.8 else _BROKEN if fate < 0.95 else _ODD
-            wait, kind = choice(temper.late), random()
-            if kind < 0.25:
-                pass  # it never takes effect
-            elif kind < 0.5:
-                after(choice(temper.soon), self._carry, call, 0.0, answer)
-            else:
-                life = LONGEST if kind < 0.7 else wait + random() * (LONGEST - wait)
-                after(life, self._carry, call, 0.0, answer)
-            after(wait, self._tell, call, answer)
+            self._lose(call, answer, choice(temper.late))
+
+    def _lose(self, call: _Call, answer: ApiAnswer, wait: float) -> None:
+        """After ``wait`` the sender is told ``answer``; the request takes effect by then, later, or never."""
+        world = self._world
+        kind = world.random()
+        if kind < 0.25:
+            pass  # it never takes effect
+        elif kind < 0.5:
+            world.after(world.choice(world.temper.soon), self._carry, call, 0.0, answer)
+        else:
+            life = LONGEST if kind < 0.7 else wait + world.random() * (LONGEST - wait)
+            world.after(life, self._carry, call, 0.0, answer)
+        world.after(wait, self._tell, call, answer)
 
     def _carry(self, call: _Call, wait: float, lost: ApiAnswer | None) -> None:
         """A request takes effect; ``lost`` is what its sender is told instead of the answer."""
@@ -456,28 +501,42 @@ class Network:
             world.note(f"effect{late} {call.request.method} u{call.slot}: {answer.status}")
         world.oracle.on_effect(call.slot, call.request, answer=answer, late=call.over)
         if lost is None:
+            if answer.is_missing and world.random() < world.storm / 4:
+                answer = answer._replace(error_code=None, is_legible=False)
             world.after(wait, self._tell, call, answer)
 
     def _tell(self, call: _Call, answer: ApiAnswer) -> None:
         """An attempt ended: another one, or the end of the call, as the client decides."""
         if call.over:
             return
-        world, method, result = self._world, call.request.method, answer.result
-        limited = result is CallResult.REFUSED and answer.status == 429
+        world, method = self._world, call.request.method
         if call.unknown and method == "DELETE" and answer.is_missing:
-            answer, result = _DELETED, CallResult.DONE
-        if result is CallResult.UNKNOWN:
-            call.unknown = True
-            again = method != "POST"
-        else:
-            again = limited or result is CallResult.NOT_SENT
+            answer = _DELETED
+        call.unknown = call.unknown or answer.result is CallResult.UNKNOWN
         stopped = world.stopped or world.given_up
-        if again and call.attempts < _LAST_TRY and not stopped and world.random() < 0.6:
+        if self._waits_again(call, answer) and not stopped:
+            world.after(world.choice(_TURNS), self._leave, call)
+            return
+        again = client.may_be_repeated(call.request, answer) and answer.status != 429
+        hung = answer is _LOST and 0 < call.hangs < _MOST_HANGS
+        if again and call.attempts < _LAST_TRY and not stopped and (hung or world.random() < 0.6):
             world.after(world.choice(world.temper.late), self._leave, call)
             return
-        if call.unknown and (limited or result is CallResult.NOT_SENT):
-            answer = _LOST
-        elif call.unknown and result is not CallResult.UNKNOWN:
-            answer = answer._replace(unknown_before=True)
         call.over = True
-        self._answers.append((call, answer))
+        self._answers.append((call, client.after_unknown(answer) if call.unknown else answer))
+
+    def _waits_again(self, call: _Call, answer: ApiAnswer) -> bool:
+        """Whether a request was limited, and waits for its turn again: that takes no try. The run gives up
+        after `PATIENCE` seconds in which the API said nothing else."""
+        world = self._world
+        call.is_limited = answer.status == 429
+        if not call.is_limited:
+            if answer.status is not None:
+                self.limited_since = None
+            return False
+        call.attempts -= 1
+        if self.limited_since is None:
+            self.limited_since = world.now
+        if world.now - self.limited_since > PATIENCE:
+            world.lose_patience()
+        return True

@@ -144,8 +144,10 @@ class Simulation:
         """The share of attempts that something happens to."""
         self.stopped = False
         self.given_up = False
-        """Whether the client takes the API for away."""
-        self.remote = Remote()
+        """Whether the client takes the API for away, or was limited for too long."""
+        self.is_limited = False
+        """Whether it gave up because it was limited."""
+        self.remote = Remote(self._api_clock)
         self.store = SimulatedStore(self)
         self.oracle = Oracle(self.store, self.remote)
         self.network = Network(self)
@@ -162,6 +164,12 @@ class Simulation:
         self._tells_badly = False
         self._slots: int = self.choice(self.temper.sizes)
         self._installs = self.random() < 0.15
+        self._clock_jumps = self.random() < 0.3
+        self._clock_ahead = 0
+        self._limit: int | None = self.choice((None, None, 1, 2, 4))
+        """Requests that the API takes in a second; ``None`` for all."""
+        self._blocked_until = 0.0
+        """Until when it takes none."""
         self._meddling = self.random() < self.temper.meddles
         self._meddled = False
         self._plans: list[tuple[int, list[Change]]] = []
@@ -202,6 +210,37 @@ class Simulation:
     def wall(self) -> float:
         """Unix time, as far as the program can tell: the clock may have been set back."""
         return self.now - self._set_back
+
+    def _api_clock(self) -> int:
+        """Milliseconds that the API's clock is ahead: it jumps, for one answer or for good."""
+        if not self._clock_jumps:
+            return 0
+        jump = self.random()
+        if jump < 0.1:
+            return 10**12
+        if jump < 0.15:
+            self._clock_ahead += self.choice((-(10**6), 10**6, 10**9))
+        return self._clock_ahead
+
+    def is_over_limit(self) -> bool:
+        """Whether the API refuses a request that arrives now, because of its rate."""
+        if self.now < self._blocked_until:
+            return True
+        if self._limit is None:
+            return False
+        taken = self.network.accepted
+        taken[:] = [time for time in taken if time > self.now - 1.0]
+        if len(taken) >= self._limit:
+            return True
+        taken.append(self.now)
+        return False
+
+    def lose_patience(self) -> None:
+        """The client was limited for too long."""
+        if not self.given_up:
+            self.note("the patience with 429s is over")
+            self.given_up = self.is_limited = True
+            self.oracle.on_patience_over()
 
     def step(self, *, writing: bool = False) -> None:
         """Something before or after which a kill can come, and for a write a failure."""
@@ -263,6 +302,8 @@ class Simulation:
             self.after(self.random() * 2, self._give_up, self.runs + 1)
         elif kind > 0.79:
             self._tells_badly = True
+        elif kind > 0.75:
+            self._blocked_until = self.now + self.choice((2.0, 10.0, 30.0))
         torn = self.below(len(changes) + 1) if kind < 0.02 else None
         self._apply(number, changes, workers=1 + self.below(3), torn=torn)
 
@@ -304,7 +345,8 @@ class Simulation:
             clock=RunClock(self.wall, monotonic=lambda: self.now),
             gate=Gate(
                 lambda: self.stopped,
-                is_away=lambda: self.given_up,
+                is_away=lambda: self.given_up and not self.is_limited,
+                is_limited=lambda: self.is_limited,
                 in_flight=lambda: workers,
             ),
             listener=ApplyListener(self._on_result),
@@ -337,7 +379,7 @@ class Simulation:
         """A process has ended, in whatever way."""
         self._under_way = 0
         self._kill_at = self._fail_at = -1
-        self.stopped = self.given_up = self._tells_badly = False
+        self.stopped = self.given_up = self.is_limited = self._tells_badly = False
         self.network.dies()
         self.oracle.on_end()
         self.oracle.compare(self._slots)
@@ -485,7 +527,7 @@ class Simulation:
         desired."""
         self.note("the end")
         oracle = self.oracle
-        self.storm = 0.0
+        self.storm = self._blocked_until = 0.0
         self._meddling = False
         rounds = 1
         if self._meddled:
