@@ -52,6 +52,8 @@ def read_back(
 
     def flow(record: Record) -> Flow[ReadBack]:
         nonlocal is_key_refused
+        # An earlier write may land between the read and its answer, so it is now that the mark must be over.
+        unmarked = without_expired_mark(record)
         answer = yield Step(request=read_recorded(record))
         assert answer is not None
         is_key_refused = is_key_refused or answer.is_unauthorised
@@ -61,7 +63,7 @@ def read_back(
                 "the API answered for another application than the state was made for",
                 hint="Check --env and the key.",
             )
-        comparison = compare(without_expired_mark(record), answer)
+        comparison = compare(unmarked, answer)
         is_new = differs(record, comparison.after) or comparison.drift.clock_went_back
         if writer is not None and not answer.is_missing and is_new:
             yield Step(Writes(put=(comparison.after,)))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from reconciler.core.outcomes import DriftKind
-from reconciler.core.records import Presence, Record
+from reconciler.core.records import Known, Presence, Record
+from reconciler.core.transitions import without_expired_mark
 from reconciler.remote.answers import ApiAnswer, CallResult
 from reconciler.remote.refresh import compare, read_back
-from tests.support.worlds import SerialCalls, World, refused_key
+from tests.support.worlds import SerialCalls, World, lost_before, refused_key
 
 MISSING = ApiAnswer(CallResult.REFUSED, status=404, error_code="profile_does_not_exist")
 LOST = ApiAnswer(CallResult.UNKNOWN, message="no answer")
@@ -48,3 +51,34 @@ def test_a_lost_answer_leaves_the_record_as_it_was() -> None:
     record = Record("jane", customer_user_id="jane")
     comparison = compare(record, LOST)
     assert (comparison.after, comparison.drift.kind) == (record, DriftKind.UNREAD)
+
+
+def test_a_mark_that_ends_while_a_read_is_under_way_still_counts_for_it() -> None:
+    """The earlier write may land after the API has read the profile and before its answer is here."""
+    world = World()
+    gold = {"customer_user_id": "jane", "custom_attributes": {"tier": "gold"}}
+    world.reach(gold)
+    world.wire.faults[len(world.wire.sent)] = lost_before
+    world.reach({**gold, "custom_attributes": {"tier": "silver"}})
+    quiet_ends = world.clock.time + 60.0
+    world.clock.time = quiet_ends - 1.0
+
+    def slowly(carry: Callable[[], ApiAnswer]) -> ApiAnswer:
+        answer = carry()
+        world.clock.time = quiet_ends + 1.0
+        return answer
+
+    world.wire.faults[len(world.wire.sent)] = slowly
+    (read,) = read_back(
+        list(world.store.records()),
+        SerialCalls(world),
+        application=None,
+        writer=None,
+        without_expired_mark=lambda record: without_expired_mark(
+            record, now=world.clock.time, quiet_period=60.0
+        ),
+        stop=lambda: False,
+        in_flight=lambda: 1,
+    )
+    fact = read.after.facts["custom_attributes.tier"]
+    assert (fact.known, fact.value, fact.attempt) == (Known.UNCERTAIN, "gold", "silver")
