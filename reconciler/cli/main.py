@@ -222,10 +222,12 @@ def state_pull() -> None:
 
 @state.command("push")
 @click.argument("file", type=click.Path(path_type=Path, allow_dash=True), default="-")
-@option("--force", is_flag=True, help="Accept a state of another lineage or application.")
+@option(
+    "--force", is_flag=True, help="Accept an older state, or one of another lineage or application."
+)
 @implemented_in("state")
 def state_push() -> None:
-    """Replace the state with the output of `state pull`. A backup is made first."""
+    """Replace the state with the output of `state pull`, edited. A backup is made first."""
 
 
 @state.command("unlock")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from reconciler.core.record_codec import encode_export, encode_record
 from reconciler.errors import InputError, Refused
 from reconciler.reports.text import difference_text, record_text, records_text
 from reconciler.values import shown
+from reconciler.workspace.state_admin import parse_export
 
 
 def state_list(app: App, *, format_: str, mask: bool | None) -> None:
@@ -80,11 +80,9 @@ def _read_export(file: Path) -> Any:
     """The JSON of a file, or of stdin for ``-``."""
     try:
         content = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
-        return json.loads(content.decode("utf-8"))
     except OSError as problem:
         raise InputError(f"cannot read {file}: {problem.strerror}") from None
-    except (ValueError, RecursionError):
-        raise Refused("this is not a state export: it is not JSON") from None
+    return parse_export(content)
 
 
 def _report_backup(backup: Path | None) -> None:

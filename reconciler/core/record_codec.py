@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from reconciler.core.contract import normalise
 from reconciler.core.records import Export, Fact, Header, Known, Presence, Record
 from reconciler.errors import Source, StateRefused
 from reconciler.values import Json, Scalar
@@ -132,10 +133,21 @@ def encode_export(export: Export) -> dict[str, Json]:
 
 
 def decode_export(data: Json) -> Export:
-    """The reverse of `encode_export`.
+    """The reverse of `encode_export`. Other JSON tools write ``5.0`` as ``5`` or ``5`` as ``5.0``, so numbers
+    may be spelled either way; each field gets its own form back.
 
     Raises StateRefused for anything else, and for a newer format.
     """
+    try:
+        return _decode_export(_with_whole_numbers(data))
+    except (OverflowError, RecursionError):
+        raise StateRefused(
+            "the export holds a number or a nesting that no state has",
+            hint="Give an unedited export.",
+        ) from None
+
+
+def _decode_export(data: Json) -> Export:
     if not isinstance(data, dict) or "format_version" not in data:
         raise StateRefused(
             "this is not a state export",
@@ -151,7 +163,7 @@ def decode_export(data: Json) -> Export:
     serial = data.get("serial")
     if not isinstance(profiles, list) or not isinstance(serial, int):
         raise StateRefused("the export lacks `profiles` or `serial`")
-    records = tuple(decode_record(item) for item in map(_object, profiles))
+    records = tuple(_normalised(decode_record(item)) for item in map(_object, profiles))
     if len({record.address for record in records}) != len(records):
         raise StateRefused("the export holds an address twice")
     return Export(
@@ -163,6 +175,28 @@ def decode_export(data: Json) -> Export:
         ),
         tuple(sorted(records, key=lambda record: record.address)),
     )
+
+
+def _with_whole_numbers(data: Json) -> Json:
+    """The data with integers in the place of whole numbers that are spelled as floats: those of the export
+    itself are all integers, and those of facts are normalised later."""
+    if isinstance(data, dict):
+        return {name: _with_whole_numbers(value) for name, value in data.items()}
+    if isinstance(data, list):
+        return [_with_whole_numbers(value) for value in data]
+    return int(data) if isinstance(data, float) and data.is_integer() else data
+
+
+def _normalised(record: Record) -> Record:
+    """The record with its values in the form that the planner compares."""
+    facts = {
+        path: fact._replace(
+            value=normalise(path, fact.value), attempt=normalise(path, fact.attempt)
+        )
+        for path, fact in record.facts.items()
+    }
+    written = {path: normalise(path, value) for path, value in record.unknown_write.items()}
+    return record._replace(facts=facts, unknown_write=written)
 
 
 def _object(value: object) -> dict[str, Json]:

@@ -2,12 +2,13 @@
 
 A module imports only from those above it.
 
-    liveness (edge)       is a process alive, and is it still the same one
-    store (edge)          what every store offers; what all stores decide alike: lock, headers, revisions
-    memory (edge)         a store in memory
-    sqlite_errors         errors of SQLite and of the system → messages
-    sqlite_format (edge)  the format of a state file: tables, upgrades, connections
-    backups (edge)        copies of a state file, and how many are kept
-    sqlite_file (edge)    one state file: created, checked, read and written in transactions
-    sqlite (edge)         a store in one SQLite file
+    liveness (edge)          is a process alive, and is it still the same one
+    store (edge)             what every store offers; what all stores decide alike: lock, headers, revisions
+    memory (edge)            a store in memory
+    sqlite_errors            errors of SQLite and of the system → messages
+    sqlite_format (edge)     the format of a state file: tables, upgrades, connections
+    rollback_journal (edge)  is the journal beside a state file its own
+    backups (edge)           copies of a state file, and how many are kept
+    sqlite_file (edge)       one state file: created, checked, read and written in transactions
+    sqlite (edge)            a store in one SQLite file
 """

@@ -8,18 +8,21 @@ import re
 from pathlib import Path
 
 from reconciler.atomicfile import new_file
-from reconciler.state.sqlite_format import connect
+from reconciler.state.sqlite_format import connect, mark_as_backup
 from reconciler.state.store import utc_text
 
 BACKUPS = 10
 """How many backups are kept beside a state file."""
 
 
-def back_up(path: Path, *, serial: int, now: float, kept: int, busy_seconds: float) -> Path:
+def back_up(
+    path: Path, *, serial: int, now: float, kept: int, busy_seconds: float, marked: bool = True
+) -> Path:
     """Copy what is committed in a state file, and remove the oldest copies beyond ``kept``.
 
-    The copy's name holds the time (UTC) and the serial. Raises OSError or sqlite3.Error; then there is no
-    copy.
+    A copy is marked as a backup, except before an upgrade: a program of the older format, which does not
+    know the mark, must be able to use that one. The copy's name holds the time (UTC) and the serial.
+    Raises OSError or sqlite3.Error; then there is no copy.
     """
     stem = f"{path.name}.backup-"
     target = path.with_name(f"{stem}{utc_text(now, '%Y%m%dT%H%M%SZ')}-{serial}")
@@ -35,6 +38,8 @@ def back_up(path: Path, *, serial: int, now: float, kept: int, busy_seconds: flo
             ) as copy,
         ):
             source.backup(copy)
+            if marked:
+                mark_as_backup(copy)
         os.replace(temporary, target)
     finally:
         with contextlib.suppress(FileNotFoundError):
@@ -42,6 +47,26 @@ def back_up(path: Path, *, serial: int, now: float, kept: int, busy_seconds: flo
     _remove_oldest(path, newest=target, kept=kept)
     sync_folder(path.parent)
     return target
+
+
+def set_aside(path: Path, *, now: float) -> list[Path]:
+    """Rename a damaged state file, and the journal beside it, which SQLite would otherwise roll back into
+    the next file of that name. Returns the new names. Raises OSError."""
+    stem = f"{path.name}.damaged-{utc_text(now, '%Y%m%dT%H%M%SZ')}"
+    number = 1
+    target = path.with_name(stem)
+    while target.exists() or os.path.lexists(f"{target}-journal"):
+        number += 1
+        target = path.with_name(f"{stem}-{number}")
+    moved = []
+    # The state first: without its journal it would look whole, a journal without its state is refused.
+    for suffix in ("", "-journal"):
+        source = Path(f"{path}{suffix}")
+        if os.path.lexists(source):
+            os.rename(source, f"{target}{suffix}")
+            moved.append(Path(f"{target}{suffix}"))
+    sync_folder(path.parent)
+    return moved
 
 
 def _remove_oldest(path: Path, *, newest: Path, kept: int) -> None:

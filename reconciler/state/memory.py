@@ -29,10 +29,11 @@ from reconciler.state.store import (
     header_after_replace,
     header_after_write,
     is_abandoned,
+    is_edited_copy,
     new_id,
     not_locked,
     other_lock,
-    replaced_revision,
+    restored_serial,
 )
 
 
@@ -152,6 +153,9 @@ class MemoryStore:
             self._lock = None
             self._token += 1
 
+    def is_copy(self) -> bool:
+        return False
+
     def close(self) -> None:
         pass
 
@@ -221,7 +225,7 @@ class _MemoryWriter:
                 runs = [entry.run for entry in store._journal]
                 del store._journal[: runs.index(oldest) if oldest in runs else 0]
 
-    def replace(self, export: Export, *, force: bool = False) -> Header:
+    def replace(self, export: Export, *, force: bool = False, above: int = 0) -> Header:
         contents = encode(export.records)
         with self._writing() as store:
             old = store._header
@@ -230,21 +234,27 @@ class _MemoryWriter:
                 export.header,
                 environment=store._environment,
                 force=force,
+                above=above,
+                now=self._clock(),
                 new_id=store._new_id,
             )
             rows: dict[str, _Row] = {}
-            for record in export.records:
-                content, stored = contents[record.address], store._rows.get(record.address)
-                if stored is not None and stored.content.body == content.body:
-                    rows[record.address] = stored
-                else:
-                    revision = replaced_revision(
-                        record, is_empty=old.lineage is None, serial=header.serial
-                    )
-                    rows[record.address] = _Row(content, revision)
+            for address, content in contents.items():
+                stored = store._rows.get(address) if is_edited_copy(old, export.header) else None
+                is_same = stored is not None and stored.content.body == content.body
+                rows[address] = (
+                    stored if stored is not None and is_same else _Row(content, header.serial)
+                )
             store._rows = rows
             store._header = header
             return header
+
+    def renumber(self, *, above: int) -> Header:
+        with self._writing() as store:
+            serial = restored_serial(store._header.serial, above, now=self._clock())
+            store._rows = {a: row._replace(revision=serial) for a, row in store._rows.items()}
+            store._header = store._header._replace(serial=serial)
+            return store._header
 
     def backup(self) -> Path | None:
         with self._writing():

@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeVar
 from reconciler.core.digests import SIZE
 from reconciler.core.records import Export, Header, JournalEntry, JournalKind, Record, Run
 from reconciler.errors import ReconcileError
-from reconciler.state.backups import BACKUPS
+from reconciler.state.backups import BACKUPS, set_aside
 from reconciler.state.liveness import process_identity
 from reconciler.state.sqlite_errors import damaged
 from reconciler.state.sqlite_file import BUSY_SECONDS, SqliteFile
@@ -24,8 +24,10 @@ from reconciler.state.sqlite_format import (
     UPGRADES,
     RecordRow,
     Upgrade,
+    is_backup,
     is_whole,
     known_digests_where,
+    make_state,
     version_of,
 )
 from reconciler.state.store import (
@@ -49,10 +51,11 @@ from reconciler.state.store import (
     header_after_replace,
     header_after_write,
     is_abandoned,
+    is_edited_copy,
     new_id,
     not_locked,
     other_lock,
-    replaced_revision,
+    restored_serial,
 )
 from reconciler.values import canonical
 
@@ -221,10 +224,13 @@ class SqliteStore:
             if db.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
                 raise damaged(self._file.name)
             if version_of(db) < self._file.version:
-                self._file.back_up(db, now=clock(), kept=self._kept_backups)
+                self._file.back_up(db, now=clock(), kept=self._kept_backups, marked=False)
                 self._file.upgrade(db)
             lock = Lock(lock_id, holder, since=at, expires=at + self._lease)
             token = _take_lock(db, lock)
+            if is_backup(db):
+                make_state(db)
+                _renumber(db, restored_serial(_header(db).serial, now=at))
         try:
             yield _SqliteWriter(self, lock_id, token=token, clock=clock)
         finally:
@@ -247,8 +253,18 @@ class SqliteStore:
             db.execute("DELETE FROM lock")
             db.execute("UPDATE meta SET token = token + 1")
 
+    def is_copy(self) -> bool:
+        with self._file.reading() as db:
+            return db is not None and is_backup(db)
+
     def close(self) -> None:
         self._file.close()
+
+    def set_aside(self) -> list[Path]:
+        """Moves a damaged file away, with the journal beside it; returns what they are called then."""
+        self._file.close()
+        with self._file.translated():
+            return set_aside(self.path, now=self._clock())
 
     # Pages and rows
 
@@ -376,7 +392,7 @@ class _SqliteWriter:
                 (self._store._kept_runs - 1,),
             )
 
-    def replace(self, export: Export, *, force: bool = False) -> Header:
+    def replace(self, export: Export, *, force: bool = False, above: int = 0) -> Header:
         store = self._store
         contents = encode(export.records)
         with self._writing() as (db, old):
@@ -385,32 +401,29 @@ class _SqliteWriter:
                 export.header,
                 environment=store._environment,
                 force=force,
+                above=above,
+                now=self._clock(),
                 new_id=store._new_id,
             )
             stored = dict(db.execute("SELECT address, body FROM record").fetchall())
-            changed = [
-                record
-                for record in export.records
-                if stored.get(record.address) != contents[record.address].body
-            ]
-            kept = contents.keys() - {record.address for record in changed}
+            kept = set()
+            if is_edited_copy(old, export.header):
+                kept = {a for a, content in contents.items() if stored.get(a) == content.body}
             db.executemany(
                 "DELETE FROM record WHERE address = ?",
                 [(address,) for address in stored.keys() - kept],
             )
-            is_empty = old.lineage is None
-            _insert(
-                db,
-                (
-                    record._replace(
-                        revision=replaced_revision(record, is_empty=is_empty, serial=header.serial)
-                    )
-                    for record in changed
-                ),
-                contents=contents,
-            )
+            changed = {a: content for a, content in contents.items() if a not in kept}
+            _put(db, changed, serial=header.serial)
             _put_header(db, header)
         self._header = header
+        return header
+
+    def renumber(self, *, above: int) -> Header:
+        with self._writing() as (db, old):
+            serial = restored_serial(old.serial, above, now=self._clock())
+            _renumber(db, serial)
+        self._header = header = old._replace(serial=serial)
         return header
 
     def backup(self) -> Path | None:
@@ -475,23 +488,10 @@ def _put(db: sqlite3.Connection, contents: Mapping[str, EncodedRecord], *, seria
     )
 
 
-def _insert(
-    db: sqlite3.Connection,
-    records: Iterable[Record],
-    *,
-    contents: Mapping[str, EncodedRecord],
-) -> None:
-    """Adds records with the revisions that they have."""
-
-    def row(record: Record) -> tuple[str, int, str, int, bytes | None]:
-        address, revision, content = record.address, record.revision, contents[record.address]
-        sum_ = checksum(address, content.body) + revision
-        return address, revision, content.body, sum_, content.known
-
-    db.executemany(
-        "INSERT INTO record (address, revision, body, checksum, known) VALUES (?, ?, ?, ?, ?)",
-        map(row, records),
-    )
+def _renumber(db: sqlite3.Connection, serial: int) -> None:
+    """Gives the state a serial, and every record that serial as its revision."""
+    db.execute("UPDATE record SET checksum = checksum - revision + ?1, revision = ?1", (serial,))
+    db.execute("UPDATE meta SET serial = ?", (serial,))
 
 
 def _row(entry: JournalEntry) -> tuple[str | float, ...]:

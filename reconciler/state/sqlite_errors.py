@@ -13,9 +13,13 @@ from typing import NamedTuple
 from reconciler.errors import ReconcileError, StateRefused
 
 RESTORE_HINT = (
-    "Restore the newest backup from beside it, or move it away and `reconcile state push` an "
-    "export."
+    "`reconcile state restore FILE` puts a backup back; backups lie beside the state. It takes the "
+    "output of `reconcile state pull` too."
 )
+
+
+class StateDamaged(StateRefused):
+    """The state file is not as this program left it. `state restore` moves it aside."""
 
 
 class ResultCode(IntEnum):
@@ -47,7 +51,7 @@ class _Wording(NamedTuple):
     hint: str
 
 
-_DAMAGED = _Wording(StateRefused, "the state in {state} is damaged", RESTORE_HINT)
+_DAMAGED = _Wording(StateDamaged, "the state in {state} is damaged", RESTORE_HINT)
 _VANISHED = _Wording(
     ReconcileError,
     "the state file {state} was removed or replaced while it was in use",
@@ -93,7 +97,7 @@ _OF_SQLITE: Mapping[int, _Wording] = {
     ResultCode.CANTOPEN: _CANNOT_OPEN,
     ResultCode.PERM: _CANNOT_OPEN,
     ResultCode.NOTADB: _Wording(
-        StateRefused, "{state} is not a state: not a SQLite file", RESTORE_HINT
+        StateDamaged, "{state} is not a state: not a SQLite file", RESTORE_HINT
     ),
     ResultCode.CONSTRAINT: _Wording(
         StateRefused,

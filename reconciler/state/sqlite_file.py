@@ -19,15 +19,24 @@ from pathlib import Path
 from reconciler.atomicfile import new_file
 from reconciler.errors import ReconcileError, StateRefused
 from reconciler.state.backups import back_up, sync_folder
+from reconciler.state.rollback_journal import has_foreign_journal
 from reconciler.state.sqlite_errors import (
     RESTORE_HINT,
+    StateDamaged,
     damaged,
     from_sqlite,
     from_system,
     not_storable,
     vanished,
 )
-from reconciler.state.sqlite_format import APPLICATION_ID, SCHEMA, Upgrade, connect, version_of
+from reconciler.state.sqlite_format import (
+    APPLICATION_ID,
+    SCHEMA,
+    Upgrade,
+    connect,
+    is_ours,
+    version_of,
+)
 from reconciler.values import shown
 
 BUSY_SECONDS = 10.0
@@ -128,12 +137,19 @@ class SqliteFile:
             self._upgrades[step](db)
             db.execute(f"PRAGMA user_version = {step + 1}")
 
-    def back_up(self, db: sqlite3.Connection, *, now: float, kept: int) -> Path:
+    def back_up(
+        self, db: sqlite3.Connection, *, now: float, kept: int, marked: bool = True
+    ) -> Path:
         """Copy what is committed; ``db`` may be inside a transaction that has not written yet. Raises
         OSError or sqlite3.Error."""
         serial = int(db.execute("SELECT serial FROM meta").fetchone()[0])
         return back_up(
-            self.path, serial=serial, now=now, kept=kept, busy_seconds=self._busy_seconds
+            self.path,
+            serial=serial,
+            now=now,
+            kept=kept,
+            busy_seconds=self._busy_seconds,
+            marked=marked,
         )
 
     # The file
@@ -204,10 +220,9 @@ class SqliteFile:
                 status = os.stat(self.path)
             except FileNotFoundError:
                 # SQLite would roll this journal back into whatever file comes next.
-                raise StateRefused(
+                raise StateDamaged(
                     f"{self.name} is missing, but the journal of an unfinished write is there",
-                    hint="Put the state file back beside its -journal file, or restore a backup; "
-                    "to start anew, remove the -journal file.",
+                    hint="Put the state file back beside its -journal file. " + RESTORE_HINT,
                 ) from None
         if not stat.S_ISREG(status.st_mode):
             kind = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
@@ -216,9 +231,9 @@ class SqliteFile:
                 hint="Name a file in `state.url` in reconcile.yaml.",
             )
         if status.st_size == 0:
-            raise StateRefused(
+            raise StateDamaged(
                 f"{self.name} is empty (0 bytes), which no state ever is",
-                hint="Restore the newest backup from beside it. If there never was one, remove it.",
+                hint=RESTORE_HINT + " If there never was a state, remove the file.",
             )
         return status
 
@@ -245,6 +260,12 @@ class SqliteFile:
         self.close()
         if not os.access(self.path, os.R_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        if has_foreign_journal(self.path):
+            raise StateDamaged(
+                f"beside {self.name} lies the journal of another file, which would be mixed into it",
+                hint=f"The state was put back by hand beside the journal of an unfinished write. Move "
+                f"{self.name}-journal away, and run again.",
+            )
         db = self._connect(self.path)
         try:
             self._check(db)
@@ -256,7 +277,7 @@ class SqliteFile:
 
     def _check(self, db: sqlite3.Connection) -> None:
         """Raises StateRefused for a file that is not a state of this environment."""
-        if db.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+        if not is_ours(db):
             raise StateRefused(
                 f"{self.name} is a database of another program",
                 hint="Give the state a file of its own: `state.url` in reconcile.yaml.",

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from reconciler.state.store import checksum, known_digest_of_body
 
 APPLICATION_ID = 0x52636E6C
 """``PRAGMA application_id`` of our files ("Rcnl"), which tells them from other databases."""
+BACKUP_APPLICATION_ID = 0x52636E62
+"""The same of a backup ("Rcnb"), so that one that was copied into the place of a state is noticed."""
 STATE_FORMAT_VERSION = 2
 """The format of a state file, in its ``PRAGMA user_version``. Newer ones are refused."""
 _FIRST_WITH_DIGESTS = 2
@@ -68,6 +71,33 @@ def connect(database: str, *, busy_seconds: float) -> sqlite3.Connection:
         db.close()
         raise
     return db
+
+
+def is_backup(db: sqlite3.Connection) -> bool:
+    """Whether a file is a backup, beside a state or in the place of one."""
+    return bool(_application_id(db) == BACKUP_APPLICATION_ID)
+
+
+def is_ours(db: sqlite3.Connection) -> bool:
+    """Whether a file is a state or a backup of one."""
+    return _application_id(db) in (APPLICATION_ID, BACKUP_APPLICATION_ID)
+
+
+def mark_as_backup(db: sqlite3.Connection) -> None:
+    """Make a file a backup. The lock that was held while it was copied is not part of it."""
+    db.execute("BEGIN IMMEDIATE")
+    db.execute("DELETE FROM lock")
+    db.execute(f"PRAGMA application_id = {BACKUP_APPLICATION_ID}")
+    db.execute("COMMIT")
+
+
+def make_state(db: sqlite3.Connection) -> None:
+    """Make a backup a state, within the transaction that is open."""
+    db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+
+
+def _application_id(db: sqlite3.Connection) -> Any:
+    return db.execute("PRAGMA application_id").fetchone()[0]
 
 
 def version_of(db: sqlite3.Connection) -> int:

@@ -141,11 +141,21 @@ class Writer(Protocol):
         stays."""
         ...
 
-    def replace(self, export: Export, *, force: bool = False) -> Header:
+    def replace(self, export: Export, *, force: bool = False, above: int = 0) -> Header:
         """Replace all records by those of an export. Journal and history stay.
 
         The export must be of this environment, and, unless the state is empty or ``force``, of the
-        same lineage and application. The serial becomes one more than the larger of both.
+        same lineage and application, and not older than the state. Serial and revisions do not repeat:
+        see `header_after_replace`. ``above`` is a serial that the new one must exceed as well.
+        """
+        ...
+
+    def renumber(self, *, above: int) -> Header:
+        """Raise the serial above ``above`` and every serial that the state can have had so far, and give
+        every record a new revision.
+
+        For a state that was put back: its next serials and revisions could repeat those that were given
+        after it was copied, and plans from that time would fit records that they were not made from.
         """
         ...
 
@@ -232,6 +242,11 @@ class Store(Protocol):
 
         Raises Refused unless ``lock_id`` is the id of the lock that is held.
         """
+        ...
+
+    def is_copy(self) -> bool:
+        """Whether the state is a backup that was copied into its place. The next lock makes it a state
+        with new numbers."""
         ...
 
     def close(self) -> None:
@@ -330,9 +345,36 @@ def header_after_write(
 
 
 def header_after_replace(
-    old: Header, pushed: Header, *, environment: str, force: bool, new_id: NewId
+    old: Header,
+    pushed: Header,
+    *,
+    environment: str,
+    force: bool,
+    above: int,
+    now: float,
+    new_id: NewId,
 ) -> Header:
-    """The header after an export with header ``pushed`` replaced all records."""
+    """The header after an export with header ``pushed`` replaced all records.
+
+    The serial goes on by one where the export is an edited copy of the present state. Otherwise the state
+    is restored: see `restored_serial`. Raises StateRefused for what `refuse_foreign` refuses.
+    """
+    refuse_foreign(old, pushed, environment=environment, force=force)
+    serial = (
+        old.serial + 1
+        if is_edited_copy(old, pushed) and above <= old.serial
+        else restored_serial(old.serial, pushed.serial, above, now=now)
+    )
+    return Header(
+        lineage=pushed.lineage or old.lineage or new_id(),
+        serial=serial,
+        environment=environment,
+        application=pushed.application or old.application,
+    )
+
+
+def refuse_foreign(old: Header, pushed: Header, *, environment: str, force: bool) -> None:
+    """Raises StateRefused where an export may not replace the state with header ``old``."""
     if pushed.environment not in (None, environment):
         raise StateRefused(
             f"the export is of environment {shown(pushed.environment or '')}, "
@@ -341,32 +383,42 @@ def header_after_replace(
         )
     if not 0 <= pushed.serial < LARGEST_SERIAL:
         raise StateRefused("the export has an impossible serial", hint="Give an unedited export.")
-    is_empty = old.lineage is None
-    if not is_empty and not force and pushed.lineage != old.lineage:
+    if force:
+        return
+    if old.lineage is not None and pushed.lineage != old.lineage:
         raise StateRefused(
             "the export has another lineage: it was not made from this state",
             hint="Compare it with `reconcile state pull`; `--force` puts it in place all the same.",
         )
-    if not force and pushed.application not in (None, old.application or pushed.application):
+    if pushed.application not in (None, old.application or pushed.application):
         raise StateRefused(
             "the export is of another application than this state",
             hint="Compare it with `reconcile state pull`; `--force` puts it in place all the same.",
         )
-    return Header(
-        lineage=pushed.lineage or old.lineage or new_id(),
-        serial=max(old.serial, pushed.serial) + 1,
-        environment=environment,
-        application=pushed.application or old.application,
-    )
+    if pushed.serial < old.serial:
+        raise StateRefused(
+            f"the export is older than the state: its serial is {pushed.serial}, that of the state is "
+            f"{old.serial}",
+            hint="Pull the state and make the change again; `--force` puts the older one in place all "
+            "the same.",
+        )
 
 
-def replaced_revision(record: Record, *, is_empty: bool, serial: int) -> int:
-    """The revision of a pushed record that differs from the stored one.
+def is_edited_copy(old: Header, pushed: Header) -> bool:
+    """Whether an export was made from the state as it is, so that its unchanged records keep their
+    revisions."""
+    return old.lineage is not None and (pushed.lineage, pushed.serial) == (old.lineage, old.serial)
 
-    The serial is above every revision of this state, so no saved plan takes the record for an earlier
-    one. An empty state takes the revisions of the export: it is the same lineage, restored.
+
+def restored_serial(*serials: int, now: float) -> int:
+    """The serial of a state that was put back, at a Unix time; also the revision of all its records.
+
+    Nobody can say how far the serial had come after the copy was made: the state that was replaced may be
+    lost, and the copy may have been restored elsewhere too. So the serial goes on from the time in
+    microseconds. Writes are durable and take far longer than one, so no serial before can have reached it.
     """
-    return record.revision if is_empty and 0 < record.revision <= serial else serial
+    moment = int(now * 1_000_000)
+    return max(*serials, moment if 0 <= moment < LARGEST_SERIAL - RUNS else 0) + 1
 
 
 def is_abandoned(lock: Lock, process: str | None, *, seeker: Holder, now: float) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -112,6 +113,37 @@ class StateAdmin:
             backup = writer.backup()
             writer.replace(export, force=force)
             return before, backup
+
+
+_OTHER_ENCODINGS = {
+    b"\xff\xfe\0\0": "UTF-32",
+    b"\0\0\xfe\xff": "UTF-32",
+    b"\xff\xfe": "UTF-16",
+    b"\xfe\xff": "UTF-16",
+    b"{\0": "UTF-16",
+    b"\0{": "UTF-16",
+}
+"""Encodings by what a JSON object in them begins with."""
+
+
+def parse_export(content: bytes) -> Any:
+    """The JSON of an export as a file holds it. A byte order mark is taken, since editors write it.
+
+    Raises StateRefused for what is no JSON in UTF-8.
+    """
+    hint = "Give the JSON object that `reconcile state pull` printed."
+    for beginning, encoding in _OTHER_ENCODINGS.items():
+        if content.startswith(beginning):
+            raise StateRefused(
+                f"the export is in {encoding}, not in UTF-8",
+                hint="Convert it to UTF-8. The `>` of some shells writes UTF-16.",
+            )
+    try:
+        return json.loads(content.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        raise StateRefused("this is not a state export: it is not UTF-8", hint=hint) from None
+    except (ValueError, RecursionError):
+        raise StateRefused("this is not a state export: it is not JSON", hint=hint) from None
 
 
 def _refuse_malformed(data: dict[str, Any]) -> None:

@@ -9,7 +9,12 @@ import sqlite3
 import pytest
 
 from reconciler.errors import ReconcileError, StateRefused
-from reconciler.state.sqlite_errors import ResultCode, from_sqlite, from_system
+from reconciler.state.sqlite_errors import (
+    ResultCode,
+    StateDamaged,
+    from_sqlite,
+    from_system,
+)
 
 
 @pytest.mark.parametrize("code", ResultCode)
@@ -29,11 +34,11 @@ def test_result_codes_are_those_of_sqlite(code: ResultCode) -> None:
         (sqlite3.SQLITE_LOCKED, ReconcileError, "busy for 3 seconds"),
         (sqlite3.SQLITE_CANTOPEN_ISDIR, StateRefused, "cannot be opened"),
         (sqlite3.SQLITE_PERM, StateRefused, "cannot be opened"),
-        (sqlite3.SQLITE_NOTADB, StateRefused, "not a SQLite file"),
+        (sqlite3.SQLITE_NOTADB, StateDamaged, "not a SQLite file"),
         (sqlite3.SQLITE_CONSTRAINT_NOTNULL, StateRefused, "cannot be stored"),
-        (sqlite3.SQLITE_CORRUPT_VTAB, StateRefused, "is damaged"),
-        (sqlite3.SQLITE_ERROR, StateRefused, "is damaged"),
-        (None, StateRefused, "is damaged"),
+        (sqlite3.SQLITE_CORRUPT_VTAB, StateDamaged, "is damaged"),
+        (sqlite3.SQLITE_ERROR, StateDamaged, "is damaged"),
+        (None, StateDamaged, "is damaged"),
     ],
 )
 def test_a_result_code_has_a_message(

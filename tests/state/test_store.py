@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from reconciler.core.digests import known_digest
 from reconciler.core.records import (
@@ -20,6 +22,7 @@ from reconciler.core.records import (
     Run,
 )
 from reconciler.errors import Refused, Source, StateRefused
+from reconciler.state.memory import MemoryStore
 from reconciler.state.store import LEASE, Locked, LockLost, Store
 from tests.support.clock import ManualClock
 from tests.support.states import (
@@ -449,24 +452,94 @@ def exported(store: Store) -> Export:
 
 
 def test_a_pushed_export_takes_the_place_of_all_records(store: Store) -> None:
-    put(store, JANE)
+    put(store, JANE, ZOE)
     export = exported(store)
-    put(store, JANE._replace(protect=True), ZOE)
     with store.lock(US) as writer:
-        header = writer.replace(export)
+        header = writer.replace(export._replace(records=export.records[:1]))
     assert [record.address for record in store.records()] == ["qa-jane"]
-    assert header == store.header() == export.header._replace(serial=3)
+    assert header == store.header() == export.header._replace(serial=2)
 
 
 def test_a_record_changed_by_a_push_gets_a_revision_never_seen(store: Store) -> None:
     put(store, JANE)
+    put(store, JANE._replace(protect=True), ZOE)
     export = exported(store)
-    put(store, JANE._replace(protect=True))
     with store.lock(US) as writer:
-        writer.replace(export)
-    record = store.record("qa-jane")
-    assert record is not None
-    assert record.revision > 2
+        writer.replace(export._replace(records=(JANE, export.records[1])))
+    assert {record.address: record.revision for record in store.records()} == {
+        "qa-jane": 3,
+        "qa-zoe": 2,
+    }
+
+
+def test_a_push_of_an_older_export_is_refused_unless_forced(store: Store) -> None:
+    put(store, JANE)
+    export = exported(store)
+    put(store, JANE._replace(protect=True), ZOE)
+    with store.lock(US) as writer:
+        with pytest.raises(StateRefused, match="its serial is 1, that of the state is 2"):
+            writer.replace(export)
+        assert [record.address for record in store.records()] == ["qa-jane", "qa-zoe"]
+        writer.replace(export, force=True)
+    assert [record.address for record in store.records()] == ["qa-jane"]
+
+
+@given(
+    writes=st.lists(st.sampled_from(["change", "remove"]), min_size=1, max_size=4),
+    more=st.lists(st.sampled_from(["change", "remove"]), max_size=4),
+    elsewhere=st.booleans(),
+)
+@settings(max_examples=30)
+def test_serials_and_revisions_do_not_repeat_after_a_restore(
+    writes: list[str], more: list[str], elsewhere: bool
+) -> None:
+    """A state goes on after it was exported; the export is restored, in its place or elsewhere, where
+    nothing is known of what happened since; then that one goes on too."""
+    clock = ManualClock(1_700_000_000.0)
+    first = MemoryStore(environment="test", clock=clock)
+    put(first, JANE, ZOE)
+    export = exported(first)
+    before = _numbers_while_going_on(first, writes)
+    clock.time += 1
+    second = MemoryStore(environment="test", clock=clock) if elsewhere else first
+    with second.lock(US) as writer:
+        writer.replace(export, force=True)
+    assert [record.address for record in second.records()] == ["qa-jane", "qa-zoe"]
+    after = _numbers_while_going_on(second, more)
+    assert not before & after
+
+
+def _numbers_while_going_on(store: Store, writes: list[str]) -> set[tuple[str, int]]:
+    """The serials of the state and the revisions of its records, at first and after each write."""
+    numbers: set[tuple[str, int]] = set()
+    for number, write in enumerate(["nothing", *writes]):
+        with store.lock(US) as writer:
+            if write == "remove":
+                writer.write(remove=["qa-jane"])
+            elif write == "change":
+                writer.write(put=[JANE._replace(platform=f"p{number}")])
+        numbers.add(("", store.header().serial))
+        numbers |= {(record.address, record.revision) for record in store.records()}
+    return numbers
+
+
+def test_renumbering_raises_the_serial_and_every_revision_above_all_before(store: Store) -> None:
+    put(store, JANE)
+    put(store, JANE._replace(protect=True), ZOE)
+    before = exported(store)
+    with store.lock(US) as writer:
+        header = writer.renumber(above=2**52)
+    assert header == store.header() == before.header._replace(serial=2**52 + 1)
+    assert tuple(store.records()) == tuple(
+        record._replace(revision=header.serial) for record in before.records
+    )
+    assert put(store, ZOE._replace(protect=True)).serial == header.serial + 1
+
+
+def test_a_state_that_nobody_copied_is_no_copy(store: Store) -> None:
+    assert not store.is_copy()
+    put(store, JANE)
+    assert not store.is_copy()
 
 
 def test_a_push_of_what_is_there_changes_only_the_serial(store: Store) -> None:
@@ -479,12 +552,13 @@ def test_a_push_of_what_is_there_changes_only_the_serial(store: Store) -> None:
     assert store.header().serial == export.header.serial + 1
 
 
-def test_a_push_into_an_empty_state_restores_lineage_records_and_revisions(store: Store) -> None:
+def test_a_push_into_an_empty_state_restores_lineage_and_records(store: Store) -> None:
     header = Header("lost", 7, "test", "app-1")
     with store.lock(US) as writer:
-        writer.replace(Export(header, (JANE._replace(revision=4),)))
-    assert store.header() == header._replace(serial=8)
-    assert store.record("qa-jane") == JANE._replace(revision=4)
+        restored = writer.replace(Export(header, (JANE._replace(revision=4),)))
+    assert store.header() == restored == header._replace(serial=restored.serial)
+    assert restored.serial > 1_000_000
+    assert store.record("qa-jane") == JANE._replace(revision=restored.serial)
 
 
 def test_a_push_of_another_lineage_is_refused_unless_forced(store: Store) -> None:
@@ -495,7 +569,8 @@ def test_a_push_of_another_lineage_is_refused_unless_forced(store: Store) -> Non
             writer.replace(export)
         assert [record.address for record in store.records()] == ["qa-zoe"]
         header = writer.replace(export, force=True)
-    assert (header.lineage, header.serial) == ("foreign", 4)
+    assert header.lineage == "foreign"
+    assert header.serial > 1_000_000
     assert [record.address for record in store.records()] == ["qa-jane"]
 
 
