@@ -115,7 +115,7 @@ def judge(
     """The meaning of a response to ``request``.
 
     ``key`` is removed from every text of the API. ``now`` is Unix time in seconds, for a ``Retry-After``
-    that is a date.
+    that is a date, in an answer without one.
     """
     base = ApiAnswer(
         CallResult.UNKNOWN,
@@ -139,7 +139,7 @@ def judge(
         result=CallResult.REFUSED if is_refusal else CallResult.UNKNOWN,
         error_code=_token(code, key) or ("rate_limited" if status == 429 else None),
         message=text[:_LONGEST_REASON],
-        retry_after=_retry_after(headers.get("Retry-After"), now=now),
+        retry_after=_retry_after(headers, now=now),
     )
 
 
@@ -264,15 +264,25 @@ def _names(data: ProfileData, headers: Mapping[str, str]) -> bool:
     )
 
 
-def _retry_after(text: str | None, *, now: float) -> float | None:
-    """The seconds of a ``Retry-After`` in either form. ``None`` for anything else."""
+def _retry_after(headers: Mapping[str, str], *, now: float) -> float | None:
+    """The seconds of a ``Retry-After`` in either form. ``None`` for anything else.
+
+    A date is compared with the date of the answer, if it has one: both are of one clock, and ours may differ.
+    """
+    text = headers.get("Retry-After")
     if text is None:
         return None
-    text = text.strip()
-    if re.fullmatch(r"[0-9]+", text, re.ASCII):
+    if re.fullmatch(r"[0-9]+", text.strip(), re.ASCII):
         return float(text)
+    until = _unix_time(text)
+    answered = _unix_time(headers.get("Date", ""))
+    return None if until is None else max(0.0, until - (now if answered is None else answered))
+
+
+def _unix_time(text: str) -> float | None:
+    """The Unix time of a date as HTTP writes it, in seconds. ``None`` for anything else."""
     try:
-        parts = parsedate_tz(text)
-        return max(0.0, mktime_tz((*parts[:9], parts[9] or 0)) - now) if parts else None
+        parts = parsedate_tz(text.strip())
+        return float(mktime_tz((*parts[:9], parts[9] or 0))) if parts else None
     except (ValueError, TypeError, OverflowError, IndexError):
         return None

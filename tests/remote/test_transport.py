@@ -665,6 +665,17 @@ def test_retry_after_as_a_date_is_waited_for(clock: ManualClock) -> None:
     assert 17 < waited(clock, reply(503, b"", Retry_After=date)) <= 20
 
 
+@pytest.mark.parametrize("hours", [-3, 3])
+def test_a_retry_after_date_is_that_of_the_apis_clock_not_of_ours(
+    clock: ManualClock, hours: int
+) -> None:
+    now = time.time() + 3600 * hours
+    answer = reply(
+        503, b"", Retry_After=formatdate(now + 20, usegmt=True), Date=formatdate(now, usegmt=True)
+    )
+    assert waited(clock, answer) == pytest.approx(20)
+
+
 def test_waits_double_from_half_a_second(clock: ManualClock) -> None:
     assert waited(clock, *[reply(503, b"")] * 3) == pytest.approx(0.5 + 1 + 2)
 
