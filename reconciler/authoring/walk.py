@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 from array import array
 from collections.abc import Callable, Iterable, Iterator
@@ -233,6 +234,18 @@ def _readable(name: str) -> str:
     if name.isascii():
         return name
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def path_of_name(folder: Path, name: str) -> Path:
+    """The path of a file below a folder by its name in messages, which escapes bytes that are no UTF-8."""
+    path = folder / name
+    if "\\x" not in name or os.path.lexists(path):
+        return path
+    data = name.encode("utf-8", "surrogatepass")
+    original = re.sub(
+        rb"\\x([89a-f][0-9a-f])", lambda match: bytes.fromhex(match[1].decode("ascii")), data
+    )
+    return folder / os.fsdecode(original)
 
 
 class Walk:

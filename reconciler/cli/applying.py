@@ -25,6 +25,11 @@ from reconciler.reports.progress import ApplyReporter, EventReporter, LineReport
 from reconciler.values import shown
 from reconciler.workspace.facade import Workspace
 
+_SINCE_HINT = (
+    " --since takes the commit that the reviewed plan names: after the merge, a branch is another "
+    "commit."
+)
+
 
 def apply(
     app: App,
@@ -158,7 +163,8 @@ def _approve(
     if digest is not None and digest != plan.digest:
         raise Refused(
             f"the plan has digest {plan.digest}, not the one that was given",
-            hint="Plan again, have it reviewed, and apply with its digest.",
+            hint="Plan again, have it reviewed, and apply with its digest."
+            + (_SINCE_HINT if plan.scope.since else ""),
         )
     if plan.is_empty:
         return

@@ -232,6 +232,8 @@ class LineAuthor(NamedTuple):
     """The first line of the commit's message."""
     removed: bool = False
     """Whether the commit took the line away."""
+    problem: str = ""
+    """Why git cannot tell; empty where it can."""
 
 
 class Scope(NamedTuple):

@@ -15,5 +15,5 @@ A module imports only from those above it.
     html (edge)          a plan as one HTML page that needs nothing else
     progress_bar (edge)  the bar of a long apply
     progress (edge)      progress of an apply on a terminal
-    blame (edge)         what git knows of profile files
+    blame (edge)         who wrote a line of a profile file, and who removed one
 """

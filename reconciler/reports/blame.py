@@ -1,24 +1,23 @@
-"""What git knows of profile files: who wrote a line, which commit removed one, what changed since.
+"""Who wrote a line of a profile file, and which commit removed one, as git knows.
 
-An edge: it runs ``git``. Text that comes back (names, summaries, paths) is untrusted.
+An edge: git is run. Text that comes back (names, summaries, paths) is untrusted.
 """
 
 from __future__ import annotations
 
-import os
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
 from itertools import pairwise
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from reconciler.authoring.documents import Document
 from reconciler.authoring.loader import load_text
+from reconciler.authoring.walk import DEFAULTS, path_of_name
 from reconciler.core.plan import Action, Change, LineAuthor, Op, Plan
 from reconciler.core.profiles import address_of
-from reconciler.errors import ReconcileError, UsageError
+from reconciler.errors import ReconcileError
+from reconciler.git import GitFailed, Repository
 from reconciler.values import FieldPath
 
 _MOST_COMMITS = 500
@@ -30,94 +29,102 @@ Blame = dict[tuple[str, FieldPath], LineAuthor]
 """Authors of lines by address and field path; the path is empty for the profile as a whole."""
 
 
-@dataclass(frozen=True)
-class Repository:
-    """A git work tree. Paths are relative to ``root``, with slashes."""
+class _Declaration(NamedTuple):
+    """What a document of a file declares: a field of a profile, or with an empty path the profile itself."""
 
-    root: Path
+    address: str
+    """Empty in a file of defaults."""
+    field: FieldPath
 
-    @classmethod
-    def around(cls, folder: Path) -> Repository:
-        """The work tree that contains a folder.
 
-        Raises ReconcileError where there is none, or no git.
-        """
-        done = _git(folder, "rev-parse", "--show-toplevel")
-        if done.returncode:
-            message = done.stderr.decode("utf-8", "replace").partition("\n")[0]
-            raise ReconcileError(
-                f"git finds no repository at {folder}: {message.removeprefix('fatal: ')}",
-                hint="--since and --blame ask git; leave them out, or run git init.",
-            )
-        return cls(Path(os.fsdecode(done.stdout).rstrip("\n")))
+class LineHistory:
+    """The history of the files of one repository. Paths are relative to its root."""
 
-    def path_of(self, path: Path) -> str | None:
-        """A path relative to the root; ``None`` outside of it."""
+    def __init__(self, repository: Repository) -> None:
+        self.repository = repository
+        self._lines: dict[str, Mapping[int, LineAuthor] | LineAuthor] = {}
+        self._commits: dict[str, list[LineAuthor]] = {}
+        self._versions: dict[tuple[str, str], frozenset[_Declaration]] = {}
+
+    def author(self, path: str, line: int) -> LineAuthor | None:
+        """Who wrote a line; ``None`` for one that the file does not have."""
+        lines = self._lines.get(path)
+        if lines is None:
+            lines = self._lines[path] = self._blame(path)
+        return lines if isinstance(lines, LineAuthor) else lines.get(line)
+
+    def _blame(self, path: str) -> Mapping[int, LineAuthor] | LineAuthor:
+        """The author of every line by its number from 1, or the one that holds for all of them."""
         try:
-            return path.resolve().relative_to(self.root.resolve()).as_posix()
-        except ValueError:
-            return None
+            if not self._is_committed(path):
+                return _UNCOMMITTED
+            output = self.repository.output("blame", "--no-textconv", "--porcelain", "--", path)
+            authors = dict(_parse_porcelain(output.decode("utf-8", "replace").split("\n")))
+            ends = self.repository.shallow
+        except GitFailed as problem:
+            return _unknown(problem.reason)
+        return {
+            line: _unknown(f"the history of this shallow clone ends at {author.commit[:12]}")
+            if author.commit in ends
+            else author
+            for line, author in authors.items()
+        }
 
-    def changed_since(self, revision: str) -> tuple[str, frozenset[str]]:
-        """The commit where the current branch forked from ``revision``, and the files of the work tree that
-        differ from it, deleted and untracked files included. An ancestor is itself the fork point.
-
-        Raises UsageError for a revision that git does not know.
-        """
-        name = f"{revision}^{{commit}}"
-        output = _run(self.root, "rev-parse", "--verify", "--quiet", "--end-of-options", name)
-        if output is None:
-            raise UsageError(
-                f'git does not know the revision "{revision}"',
-                hint="Give a branch, tag or commit. In a build, fetch enough history: fetch-depth: 0.",
-            )
-        commit = output.decode().strip()
-        base = _run(self.root, "merge-base", commit, "HEAD")
-        commit = base.decode().strip() if base else commit
-        listings = [
-            _run(self.root, "diff", "--name-only", "--no-renames", "--no-ext-diff", "-z", commit),
-            _run(self.root, "ls-files", "--others", "--exclude-standard", "-z"),
-        ]
-        if None in listings:
-            raise ReconcileError(f"git cannot compare the work tree with {commit[:12]}")
-        names = b"".join(part or b"" for part in listings).split(b"\0")
-        return commit, frozenset(os.fsdecode(name) for name in names if name)
-
-    def blame(self, path: str) -> Mapping[int, LineAuthor]:
-        """The commit of every line of a file, by line number from 1; empty where there is no file."""
-        out = _run(self.root, "blame", "--porcelain", "--", path)
-        if out is not None:
-            return dict(_parse_porcelain(out.decode("utf-8", "replace").split("\n")))
-        try:  # git does not know the file yet
-            lines = (self.root / path).read_bytes().count(b"\n") + 1
-        except OSError:
-            return {}
-        return dict.fromkeys(range(1, lines + 1), _UNCOMMITTED)
+    def _is_committed(self, path: str) -> bool:
+        """Whether the commit that is checked out has a file."""
+        head = self.repository.head
+        return head is not None and bool(
+            self.repository.output("ls-tree", "-z", "--full-tree", head, "--", path)
+        )
 
     def removal(self, path: str, *, address: str, field: FieldPath) -> LineAuthor | None:
         """The author of the commit that removed a field from a file; with an empty ``field``, the profile.
+        With an empty ``address`` the file holds defaults.
 
-        ``None`` if none of the last `_MOST_COMMITS` commits did.
+        ``None`` if none of the last `_MOST_COMMITS` commits did, and there are no others.
         """
+        try:
+            return self._removal(path, _Declaration(address, field))
+        except GitFailed as problem:
+            return _unknown(problem.reason, removed=True)
+
+    def removal_of_file(self, path: str) -> LineAuthor | None:
+        """The author of the commit that removed a file; ``None`` if it is still there, or never was."""
+        try:
+            history = self._history(path)
+            if not history or (self.repository.root / path).exists():
+                return None
+            if self._is_committed(path):
+                return _UNCOMMITTED._replace(removed=True)
+            return history[0]
+        except GitFailed as problem:
+            return _unknown(problem.reason, removed=True)
+
+    def _removal(self, path: str, declaration: _Declaration) -> LineAuthor | None:
         history = self._history(path)
-        if history and (address, field) in self._declarations(history[0].commit, path):
+        if history and declaration in self._declarations(history[0].commit, path):
             return _UNCOMMITTED._replace(removed=True)
         for author, before in pairwise(history):
-            if (address, field) in self._declarations(before.commit, path):
+            if declaration in self._declarations(before.commit, path):
                 return author
+        if len(history) == _MOST_COMMITS:
+            return _unknown(f"none of the last {_MOST_COMMITS} commits did", removed=True)
+        if self.repository.shallow:
+            return _unknown("the history of this shallow clone ends before", removed=True)
         return None
 
     def _history(self, path: str) -> list[LineAuthor]:
-        """The commits that changed a file, the latest first."""
-        history = self._histories.get(path)
+        """The commits that changed a file, the latest first. Raises GitFailed."""
+        history = self._commits.get(path)
         if history is None:
-            out = _run(
-                self.root,
-                *("log", f"--max-count={_MOST_COMMITS}", "--no-show-signature"),
+            if self.repository.head is None:
+                return []
+            output = self.repository.output(
+                *("log", f"--max-count={_MOST_COMMITS}", "--no-show-signature", "--no-ext-diff"),
+                *("--no-textconv", "--no-color", "--ignore-submodules=all"),
                 *("--format=%H%x00%an%x00%at%x00%s", "--", path),
             )
-            lines = (out or b"").decode("utf-8", "replace").splitlines()
-            history = self._histories[path] = [
+            history = self._commits[path] = [
                 LineAuthor(
                     parts[0],
                     author=parts[1],
@@ -125,28 +132,94 @@ class Repository:
                     summary=parts[3],
                     removed=True,
                 )
-                for line in lines
+                for line in output.decode("utf-8", "replace").splitlines()
                 if len(parts := line.split("\0")) == 4
             ]
         return history
 
-    def _declarations(self, commit: str, path: str) -> frozenset[tuple[str, FieldPath]]:
-        """The addresses and fields that the version of a file at a commit declares."""
-        pairs = self._versions.get((commit, path))
-        if pairs is None:
-            data = _run(self.root, "cat-file", "blob", f"{commit}:{path}")
+    def _declarations(self, commit: str, path: str) -> frozenset[_Declaration]:
+        """What the version of a file at a commit declares."""
+        declarations = self._versions.get((commit, path))
+        if declarations is None:
+            data = self.repository.blob(commit, path)
             documents = load_text(data, path)[0] if data else []
-            pairs = frozenset(pair for document in documents for pair in _declarations_of(document))
-            self._versions[commit, path] = pairs
-        return pairs
+            has_addresses = PurePosixPath(path).name != DEFAULTS
+            declarations = frozenset(
+                declaration if has_addresses else declaration._replace(address="")
+                for document in documents
+                for declaration in _declarations_of(document)
+            )
+            self._versions[commit, path] = declarations
+        return declarations
 
-    @cached_property
-    def _histories(self) -> dict[str, list[LineAuthor]]:
-        return {}
 
-    @cached_property
-    def _versions(self) -> dict[tuple[str, str], frozenset[tuple[str, FieldPath]]]:
-        return {}
+class _Histories:
+    """The histories of all repositories that hold the files below a folder: a submodule is one of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._by_folder: dict[Path, LineHistory | LineAuthor] = {}
+        self._by_root: dict[Path, LineHistory] = {}
+        self._around(folder)
+
+    def of(self, name: str) -> tuple[LineHistory, str] | LineAuthor:
+        """The history that has a file by its name in messages, with its path there; or why there is none."""
+        path = path_of_name(self._folder, name)
+        real = path.resolve()
+        try:
+            history = self._around(real.parent)
+        except ReconcileError as problem:
+            return _unknown(problem.message)
+        relative = history.repository.path_of(real)
+        if relative is None:
+            return _unknown("the file is outside of the repository")
+        return history, relative
+
+    def _around(self, folder: Path) -> LineHistory:
+        """Raises ReconcileError where there is no repository."""
+        history = self._by_folder.get(folder)
+        if isinstance(history, LineAuthor):
+            raise ReconcileError(history.problem)
+        if history is None:
+            try:
+                repository = Repository.around(folder)
+            except ReconcileError as problem:
+                self._by_folder[folder] = _unknown(problem.message)
+                raise
+            history = self._by_root.setdefault(repository.root, LineHistory(repository))
+            self._by_folder[folder] = history
+        return history
+
+    def author(self, name: str, line: int) -> LineAuthor | None:
+        """Who wrote a line of a file."""
+        match self.of(name):
+            case LineAuthor() as problem:
+                return problem
+            case history, path:
+                return history.author(path, line)
+
+    def removal(self, name: str, *, addresses: Sequence[str], field: FieldPath) -> LineAuthor:
+        """Who removed a field, or with an empty ``field`` the profile that has one of some addresses."""
+        reason = _unknown("no commit of this file did", removed=True)
+        match self.of(name):
+            case LineAuthor() as problem:
+                return problem._replace(removed=True)
+            case history, path:
+                pass
+        for address in addresses:
+            author = history.removal(path, address=address, field=field)
+            if author is not None and not author.problem:
+                return author
+            reason = author or reason
+        for folder in PurePosixPath(name).parents if field else ():
+            match self.of(str(folder / DEFAULTS)):
+                case defaults, path:
+                    author = defaults.removal(path, address="", field=field)
+                    if author is not None and not author.problem:
+                        return author
+        if not field:
+            return history.removal_of_file(path) or reason
+        return reason
 
 
 def folder_in_repository(folder: Path) -> str:
@@ -158,32 +231,34 @@ def folder_in_repository(folder: Path) -> str:
     return "" if path in (None, ".") else f"{path}/"
 
 
-def blame_of(plan: Plan, folder: Path) -> Blame:
-    """Who wrote each line that a plan comes from, and who removed each line that is gone.
+def blame_of(plan: Plan, folder: Path, *, orphans: Mapping[str, str]) -> Blame:
+    """Who wrote each line that a plan comes from, and who removed each line and orphan that is gone.
 
-    Files of the plan are relative to ``folder``. Lines that git does not know are left out.
+    Files are named relative to ``folder``; ``orphans`` has the file that each was recorded in. Where git
+    cannot tell, the author says why.
 
     Raises ReconcileError where there is no repository.
     """
-    repository = Repository.around(folder)
-    lines: dict[str, Mapping[int, LineAuthor]] = {}
+    histories = _Histories(folder)
     blame: Blame = {}
     for change in plan.changes:
         if change.source is None:
             continue
         for field, line, file in _lines_of(change):
-            path = repository.path_of(folder / (file or change.source.file))
-            if path is None:
-                continue
-            if path not in lines:
-                lines[path] = repository.blame(path)
+            name = file or change.source.file
             author = (
-                lines[path].get(line)
+                histories.author(name, line)
                 if line
-                else repository.removal(path, address=change.address, field=field)
+                else histories.removal(
+                    name,
+                    addresses=[change.address, *([change.template] if change.template else [])],
+                    field=field,
+                )
             )
             if author is not None:
                 blame[change.address, field] = author
+    for address, file in orphans.items():
+        blame[address, ""] = histories.removal(file, addresses=[address], field="")
     return blame
 
 
@@ -197,6 +272,11 @@ def _lines_of(change: Change) -> Iterator[tuple[FieldPath, int | None, str | Non
     for field in change.fields:
         if field.line is not None or field.op is Op.CLEAR:
             yield field.path, field.line, field.file
+
+
+def _unknown(reason: str, *, removed: bool = False) -> LineAuthor:
+    """The author of a line of which git cannot tell it."""
+    return LineAuthor("", "", "", "", removed, problem=reason)
 
 
 def _parse_porcelain(lines: Sequence[str]) -> Iterator[tuple[int, LineAuthor]]:
@@ -226,24 +306,24 @@ def _parse_porcelain(lines: Sequence[str]) -> Iterator[tuple[int, LineAuthor]]:
             commits[commit][word] = rest
 
 
-def _declarations_of(document: Document) -> Iterator[tuple[str, FieldPath]]:
+def _declarations_of(document: Document) -> Iterator[_Declaration]:
     """The address that a document declares with each field path, and with an empty one. The document may
     be invalid."""
     value = document.value
     ids = [value.get("customer_user_id"), value.get("profile_id")]
     customer, profile = (text if isinstance(text, str) else None for text in ids)
     address = address_of(customer, profile.lower() if profile else None)
-    yield address, ""
+    yield _Declaration(address, "")
     for name, content in value.items():
         if isinstance(content, Mapping):
             for key in content:
-                yield address, f"{name}.{key}"
+                yield _Declaration(address, f"{name}.{key}")
         elif isinstance(content, list):
             for item in content:
                 if isinstance(item, Mapping):
-                    yield address, f"{name}.{item.get('key')}"
+                    yield _Declaration(address, f"{name}.{item.get('key')}")
         else:
-            yield address, name
+            yield _Declaration(address, name)
 
 
 def _day(seconds: str) -> str:
@@ -252,32 +332,3 @@ def _day(seconds: str) -> str:
         return datetime.fromtimestamp(int(seconds), UTC).date().isoformat()
     except (ValueError, OverflowError, OSError):
         return ""
-
-
-def _run(folder: Path, *arguments: str) -> bytes | None:
-    """The output of git, or ``None`` where it fails.
-
-    Raises ReconcileError where there is no git.
-    """
-    if any("\0" in argument for argument in arguments):
-        return None
-    done = _git(folder, *arguments)
-    return done.stdout if done.returncode == 0 else None
-
-
-def _git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
-    settings = ("-c", "core.quotePath=false", "-c", "core.fsmonitor=false", "--no-pager")
-    quiet = {"LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0"}
-    try:
-        return subprocess.run(
-            ["git", *settings, *arguments],
-            cwd=folder,
-            env={**os.environ, **quiet},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            check=False,
-        )
-    except FileNotFoundError:
-        raise ReconcileError(
-            "git is not installed", hint="--since and --blame ask git; leave them out."
-        ) from None

@@ -104,13 +104,31 @@ def _change_note(change: ChangeView, *, kind: str, links: Links) -> _Note:
     dangers = [
         hazard.message for hazard in change.hazards if hazard.severity is HazardSeverity.NAMED
     ]
+    file, line = _changed_place(change)
     return _Note(
         kind,
         title=f"{change.action} {change.address}",
-        message="; ".join([change.reason, *dangers, *([", ".join(marks)] if marks else [])]),
-        file=links.path(change.file),
-        line=change.line,
+        message="; ".join(
+            [
+                change.reason,
+                *dangers,
+                *([", ".join(marks)] if marks else []),
+                *([change.author] if change.author else []),
+            ]
+        ),
+        file=links.path(file),
+        line=line,
     )
+
+
+def _changed_place(change: ChangeView) -> tuple[str, int]:
+    """The file and line of what changes: of the first field of an update that has a line, else of the
+    profile."""
+    if change.action is Action.UPDATE:
+        for field in change.fields:
+            if field.line:
+                return field.file, field.line
+    return change.file, change.line
 
 
 def _annotations(notes: Iterable[_Note], total: Mapping[str, int]) -> Iterator[str]:

@@ -57,7 +57,10 @@ def plan_html(view: PlanView) -> str:
         summed=[hazard for hazard in view.hazards if hazard.is_summed],
         few=_FEW,
         many=_MANY,
-        orphans=[shown(address) for address in view.orphans[:_MOST_ORPHANS]],
+        orphans=[
+            (shown(address), view.orphan_author(address))
+            for address in view.orphans[:_MOST_ORPHANS]
+        ],
         lineage=shown(view.plan.lineage or ""),
         who=[(shown(change.address), change.action.value) for change in _gravest(view)],
         plain=list(islice(view.changes, _MOST_PLAIN)),

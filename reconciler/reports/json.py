@@ -37,6 +37,7 @@ def plan_json_parts(view: PlanView) -> Iterator[str]:
                 "date": author.date or None,
                 "summary": author.summary,
                 "removed": author.removed,
+                **({"problem": author.problem} if author.problem else {}),
             }
             for (address, path), author in view.blame.items()
         ]

@@ -253,10 +253,7 @@ def _diff_line(field: FieldView) -> str:
 def _foot(view: PlanView) -> Iterator[str]:
     orphans = len(view.orphans)
     if orphans:
-        named = ", ".join(
-            code(_clipped(shown(address), _LONGEST_NAME))
-            for address in view.orphans[:_MOST_ORPHANS]
-        )
+        named = ", ".join(_orphan(view, address) for address in view.orphans[:_MOST_ORPHANS])
         more = f" and {orphans - _MOST_ORPHANS:,} more" if orphans > _MOST_ORPHANS else ""
         yield ""
         yield f"**{count(orphans, 'orphan')}**, recorded but in no file, left alone: {named}{more}."
@@ -275,6 +272,12 @@ def _foot(view: PlanView) -> Iterator[str]:
     yield f"{fence}sh"
     yield command
     yield fence
+
+
+def _orphan(view: PlanView, address: str) -> str:
+    name = code(_clipped(shown(address), _LONGEST_NAME))
+    author = view.orphan_author(address)
+    return f"{name} ({_prose(_clipped(author, _LONGEST_SENTENCE))})" if author else name
 
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}").fullmatch
@@ -328,7 +331,7 @@ def _spans(words: list[str]) -> str:
 
 
 _PLAIN = re.compile(r"\(?[A-Za-z]+(?:['-][A-Za-z]+)*\)?[,.;:]?|[0-9]{1,6}[,;:]?|").fullmatch
-_COMMIT = re.compile(r"[a-f]{7,}\W?").match
+_COMMIT = re.compile(r"\(?[a-f]{7,}\W?").match
 _COMMAND = re.compile(r"[,.;:]{2,}$").search
 
 

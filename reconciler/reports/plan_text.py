@@ -113,7 +113,8 @@ def _orphan_lines(view: PlanView, pen: Pen) -> Iterator[str]:
         return
     yield pen(f"{count(len(view.orphans), 'orphan')}, recorded but in no file, left alone:", BOLD)
     for address in view.orphans[:_MOST_ORPHANS]:
-        yield f"    {shown(address)}"
+        author = view.orphan_author(address)
+        yield f"    {shown(address)}" + (pen(f"  [{author}]", DIM) if author else "")
     if len(view.orphans) > _MOST_ORPHANS:
         yield f"    and {len(view.orphans) - _MOST_ORPHANS:,} more"
     if view.plan.mode is Mode.PRUNE:

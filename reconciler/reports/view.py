@@ -49,6 +49,8 @@ SYMBOLS = {
     Action.FORGET: "x",
 }
 
+_MOST_AUTHORS = 3
+"""Authors of one change that its heading names; each field names its own."""
 _ACTIONS_BY_SEVERITY = (Action.DELETE, Action.LINK, Action.UPDATE, Action.CREATE, Action.FORGET)
 
 
@@ -129,6 +131,7 @@ class ChangeView(NamedTuple):
     line: int
     link: str
     author: str
+    """Who wrote or removed what changes: the fields of an update, else the profile."""
     template: str = ""
     """As it was written, not to be printed as it is."""
     members: int = 1
@@ -268,7 +271,7 @@ class PlanView(NamedTuple):
             file=file,
             line=source.line if source else 0,
             link="",
-            author=self._author(change, ""),
+            author=self._authors(change),
             template=change.template,
         )
 
@@ -302,9 +305,28 @@ class PlanView(NamedTuple):
             )
         return tuple(views)
 
+    def orphan_author(self, address: str) -> str:
+        """Who removed the declaration of an orphan; empty without blame."""
+        return author_text(self.blame.get((address, "")))
+
     def _author(self, change: Change, path: FieldPath) -> str:
-        """The author of a field; with an empty path, of the profile."""
+        """The person who wrote or removed a field; with an empty path, the profile."""
         return author_text(self.blame.get((change.address, path)))
+
+    def _authors(self, change: Change) -> str:
+        """The authors of the fields that an update changes; of another change, the author of the profile."""
+        if not self.blame:
+            return ""
+        if change.action is Action.UPDATE:
+            texts = {self._author(change, item.path): None for item in change.fields}
+            texts.pop("", None)
+            names = [*texts]
+            if names:
+                more = len(names) - _MOST_AUTHORS
+                return "; ".join(
+                    [*names[:_MOST_AUTHORS], *([f"and {more:,} more"] if more > 0 else [])]
+                )
+        return self._author(change, "")
 
     @property
     def totals(self) -> str:

@@ -57,6 +57,8 @@ def author_text(author: LineAuthor | None) -> str:
     if author is None:
         return ""
     verb = "removed" if author.removed else "written"
+    if author.problem:
+        return f"git cannot tell who {'removed' if author.removed else 'wrote'} it: {shown(author.problem)}"
     if not author.commit:
         return f"{verb}, not committed yet"
     return (

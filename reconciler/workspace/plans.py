@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
-from pathlib import Path, PurePath
+from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from reconciler.authoring.walk import DEFAULTS
 from reconciler.config.protected import refuse_to_overwrite
 from reconciler.config.settings import Config, Environment
 from reconciler.core.options import Options, RequestOptions, Selection
@@ -18,6 +18,7 @@ from reconciler.core.records import Header, Record, by_address
 from reconciler.core.removal import expired, make_removal
 from reconciler.errors import Diagnostic
 from reconciler.planning.catalog import Catalog
+from reconciler.planning.index import Index
 from reconciler.planning.limits import Limits, ProgressEvent
 from reconciler.planning.pipeline import PlanPipeline
 from reconciler.planning.planfile import PlanWriter, write_plan
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from reconciler.workspace.refresh import Refresh
 
 _A = TypeVar("_A", bound=Accumulator)
+_MOST_ORPHANS = 200
+"""Orphans whose remover is looked for: reports name fewer."""
 
 
 class PlanRequest(NamedTuple):
@@ -162,7 +165,9 @@ class Plans:
         accumulator: _A,
     ) -> tuple[Plan, _A]:
         options = self._exact(options, catalog.index.declared)
-        options = self._limited(options, request.since, profiles=catalog.profiles())
+        options = self._limited(
+            options, request.since, profiles=catalog.profiles(), index=catalog.index
+        )
         if findings := [*catalog.findings, *self._expiry_warnings(catalog)]:
             request.on_findings(findings)
         planner = Planner(self._sources.contract, options)
@@ -205,34 +210,38 @@ class Plans:
         return options._replace(selection=selection)
 
     def _limited(
-        self, options: Options, since: str | None, *, profiles: Iterable[Profile]
+        self,
+        options: Options,
+        since: str | None,
+        *,
+        profiles: Iterable[Profile],
+        index: Index | None = None,
     ) -> Options:
-        """The options, limited to the profiles whose files changed since a revision."""
+        """The options, limited to the profiles that changed since a revision. ``index`` is the one that
+        the profiles are read from."""
         if since is None:
             return options
-        from reconciler.reports.blame import Repository
+        from reconciler.workspace.since import changed_since
 
-        root = self._config.root
-        repository = Repository.around(root)
-        commit, changed_files = repository.changed_since(since)
-        sources = [
-            *((profile.address, profile.source.file) for profile in profiles),
-            *(
-                (record.address, record.source.file)
-                for record in self._state.store.records()
-                if record.source
-            ),
+        recorded = [
+            (record.address, record.source.file)
+            for record in self._state.store.records()
+            if record.source
         ]
-        changed = {
-            name
-            for name in {file for _, file in sources}
-            if any(
-                repository.path_of(root / each) in changed_files
-                for each in [name, *(str(above / DEFAULTS) for above in PurePath(name).parents)]
-            )
-        }
-        within = frozenset(address for address, file in sources if file in changed)
-        return options._replace(since=commit, selection=options.selection._replace(within=within))
+        changed = changed_since(
+            since,
+            self._config,
+            environment=self._environment,
+            index=index,
+            recorded=(file for _, file in recorded),
+            display=self._sources.display,
+        )
+        declared = ((profile.address, profile.source.file) for profile in profiles)
+        within = frozenset(
+            address for address, file in chain(declared, recorded) if file in changed.names
+        )
+        selection = options.selection._replace(within=within)
+        return options._replace(since=changed.commit, selection=selection)
 
     def _expiry_warnings(self, catalog: Catalog) -> list[Diagnostic]:
         return expiry_warnings(
@@ -331,7 +340,11 @@ class Plans:
         """
         from reconciler.reports.blame import blame_of
 
-        return blame_of(plan, self._config.root)
+        records = self._state.store.records_of(plan.orphans[:_MOST_ORPHANS])
+        files = {
+            address: record.source.file for address, record in records.items() if record.source
+        }
+        return blame_of(plan, self._config.root, orphans=files)
 
     def _options(
         self,

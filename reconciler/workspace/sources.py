@@ -144,7 +144,7 @@ class Sources:
         ):
             path = state.with_name(f"{state.name}.index")
         options = self._options()
-        key = f"{fingerprint()} {options.dialect} {options.guard} {self._display(profiles)}"
+        key = f"{fingerprint()} {options.dialect} {options.guard} {self.display(profiles)}"
         for place in (path, None):
             self._let_go()
             self.index = Index.open(place, key, limits=self._limits)
@@ -165,7 +165,7 @@ class Sources:
     def _read(self, index: Index, workers: WorkerPool) -> Catalog:
         context = ReadContext(
             self._options(),
-            display=self._display,
+            display=self.display,
             stop=self._stop,
             on_progress=self._on_progress,
             workers=workers,
@@ -180,7 +180,7 @@ class Sources:
     def _options(self) -> ParseOptions:
         return ParseOptions(self._environment.dialect.value, self._placeholders, self._config.guard)
 
-    def _display(self, path: Path) -> str:
+    def display(self, path: Path) -> str:
         """The name of a file in findings and plans: relative to the configuration, so that a plan is the
         same wherever the repository lies."""
         try:
@@ -252,9 +252,9 @@ class Sources:
         for root in map(Path, paths):
             inside = root.absolute().is_relative_to(profiles)
             top = profiles if inside else root if root.is_dir() else root.parent
-            defaults = FolderDefaults(top, display=self._display, contract=self.contract)
+            defaults = FolderDefaults(top, display=self.display, contract=self.contract)
             rendered, problems = rendered_documents(
-                root, defaults, values=self._placeholders, display=self._display
+                root, defaults, values=self._placeholders, display=self.display
             )
             documents += rendered
             findings += [*problems, *defaults.findings]
@@ -276,7 +276,7 @@ class Sources:
         problems: list[Diagnostic] = []
         count = 0
         for root in [Path(path) for path in paths] or [self._config.profiles]:
-            files, findings = files_below(root, display=self._display)
+            files, findings = files_below(root, display=self.display)
             problems += findings
             count += len(files)
             for path, name in files:
