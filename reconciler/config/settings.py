@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -65,6 +66,8 @@ class Environment(NamedTuple):
     """Seconds after which an attempt of a call is abandoned. ``None``: a third of ``timeout``, 10 at most."""
     patience: float = 300.0
     """Seconds for which a run waits while the API is away, or answers 429 to everything."""
+    proxy_env: str | None = None
+    """The variable that holds the proxy's address with its login, instead of ``proxy``."""
 
 
 class Config(NamedTuple):
@@ -169,13 +172,14 @@ class SettingsBuilder:
 
     def env_prefix(self, prefix: str | None, environments: Mapping[str, Environment]) -> str | None:
         if prefix is not None and any(
-            environment.key_env and environment.key_env.startswith(prefix)
+            name and name.startswith(prefix)
             for environment in environments.values()
+            for name in (environment.key_env, environment.proxy_env)
         ):
             self.problem(
                 ("env_prefix",),
-                "`env_prefix` would let profile files use a variable that holds a secret key",
-                hint="Choose a prefix that no `key_env` begins with.",
+                "`env_prefix` would let profile files use a variable that holds a secret",
+                hint="Choose a prefix that no `key_env` and no `proxy_env` begins with.",
                 rule="insecure",
             )
         return prefix
@@ -208,7 +212,7 @@ class SettingsBuilder:
         here = ("environments", name)
         api: Mapping[str, Any] = values["api"]
         limits: Mapping[str, Any] = values.get("limits", {})
-        url = self.url((*here, "api", "url"), api["url"])
+        url = self.url((*here, "api"), api)
         is_emulator = url == EMULATOR
         key_env: str | None = None if is_emulator else api.get("key_env")
         if key_env is None and not is_emulator:
@@ -233,7 +237,8 @@ class SettingsBuilder:
             quiet_period=float(api.get("quiet_period", 60)),
             delete_attribute_with=Clear(api.get("delete_attribute_with", Clear.NULL)),
             send_ip_country_always=api.get("send_ip_country", "always") == "always",
-            proxy=self.proxy((*here, "api", "proxy"), api.get("proxy")),
+            proxy=self.proxy((*here, "api"), api),
+            proxy_env=api.get("proxy_env"),
             ca_bundle=None if ca_bundle is None else self.root / ca_bundle,
             state=self.state(name, values.get("state", {}).get("url")),
             max_delete=_cap(limits.get("max_delete", "25%")),
@@ -244,23 +249,41 @@ class SettingsBuilder:
             variables={**self.document.value.get("variables", {}), **values.get("variables", {})},  # type: ignore[dict-item]
         )
 
-    def url(self, path: tuple[str, ...], url: str) -> str:
+    def url(self, path: tuple[str, ...], api: Mapping[str, Any]) -> str:
+        url: str = api["url"]
         if url == EMULATOR:
             return url
-        self.address(path, url, refuse=_key_in_clear)
+        refuse = partial(
+            _key_in_clear,
+            allow_http=bool(api.get("allow_http")),
+            has_proxy="proxy" in api or "proxy_env" in api,
+        )
+        self.address((*path, "url"), url, refuse=refuse)
         return url.rstrip("/")
 
-    def proxy(self, path: tuple[str, ...], url: str | None) -> str | None:
+    def proxy(self, path: tuple[str, ...], api: Mapping[str, Any]) -> str | None:
+        url: str | None = api.get("proxy")
         if url is not None:
-            self.address(path, url, refuse=lambda _scheme, _host: None)
+            self.address((*path, "proxy"), url, refuse=lambda _scheme, _host: None)
+            if "proxy_env" in api:
+                self.problem(
+                    (*path, "proxy_env"),
+                    f"`{'.'.join((*path, 'proxy_env'))}` stands beside `proxy`",
+                    hint="Remove one of them: both name the proxy.",
+                )
         return url
 
     def address(
-        self, path: tuple[str, ...], url: str, *, refuse: Callable[[str, str], str | None]
+        self,
+        path: tuple[str, ...],
+        url: str,
+        *,
+        refuse: Callable[[str, str], tuple[str, str] | None],
     ) -> None:
         """Reports what is wrong with a web address, without quoting it: it may hold a password.
 
-        ``refuse`` is given the scheme and the host of a well-formed one, and may return a message.
+        ``refuse`` is given the scheme and the host of a well-formed one, and may return a message and a
+        hint.
         """
         setting = f"`{'.'.join(path)}`"
         try:
@@ -276,15 +299,15 @@ class SettingsBuilder:
         elif parts.scheme not in ("http", "https"):
             self.problem(path, f"{setting} must begin with https://", hint="Change its beginning.")
         elif "@" in parts.netloc:
-            self.problem(
-                path,
-                f"{setting} holds a user name or a password",
-                hint="Remove what stands before the @; credentials do not belong in this file.",
-            )
+            hint = "Remove what stands before the @; credentials do not belong in this file."
+            if path[-1] == "proxy":
+                hint += " `proxy_env` names a variable that holds the whole address."
+            self.problem(path, f"{setting} holds a user name or a password", hint=hint)
         elif "?" in url or "#" in url:
             self.problem(path, f"{setting} has a query or a fragment", hint="End it before ? or #.")
-        elif message := refuse(parts.scheme, host):
-            self.problem(path, f"{setting} {message}", hint="Use https://.", rule="insecure")
+        elif refusal := refuse(parts.scheme, host):
+            message, hint = refusal
+            self.problem(path, f"{setting} {message}", hint=hint, rule="insecure")
 
     def state(self, name: str, url: str | None) -> Path:
         path = ("environments", name, "state", "url")
@@ -314,8 +337,20 @@ class SettingsBuilder:
         return state
 
 
-def _key_in_clear(scheme: str, host: str) -> str | None:
-    return None if scheme == "https" or _is_loopback(host) else "would send the key in clear"
+def _key_in_clear(
+    scheme: str, host: str, *, allow_http: bool, has_proxy: bool
+) -> tuple[str, str] | None:
+    """A message and a hint, if requests to the host would show the key to others."""
+    if scheme == "https":
+        return None
+    if has_proxy:
+        return "would send the key in clear through a proxy", "Use https://, or no proxy."
+    if _is_loopback(host) or (allow_http and _is_private(host)):
+        return None
+    hint = "Use https://."
+    if _is_private(host):
+        hint = "Use https://; or, in a private network that you trust, add `allow_http: true`."
+    return "would send the key in clear", hint
 
 
 def _is_loopback(host: str) -> bool:
@@ -323,6 +358,30 @@ def _is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+_PRIVATE_NAMES = (".local", ".localhost", ".internal", ".lan", ".home.arpa", ".test")
+"""Ends of names that the public name system does not know (RFC 2606, 6761, 6762 and 8375)."""
+
+
+def _is_private(host: str) -> bool:
+    """Whether a host is of a private network, such as a container, as far as its name says so. Whether it is
+    one by its address is seen once it is connected."""
+    try:
+        return not ip_address(host).is_global
+    except ValueError:
+        return "." not in host or host.endswith(_PRIVATE_NAMES)
+
+
+def is_proxy_address(text: str) -> bool:
+    """Whether a text is the address of a proxy, with or without a login."""
+    try:
+        parts = urlsplit(text)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        return False
+    is_clean = re.fullmatch(r"[!-~]+", text) is not None and not set(text) & set("\\?#")
+    return is_clean and parts.scheme in ("http", "https") and bool(host) and parts.path in ("", "/")
 
 
 def _cap(value: str | int) -> Cap:

@@ -6,6 +6,7 @@ A module imports only from those above it.
     encodings         bodies that came compressed
     answers           what a response says, and how a call ended
     pacing (edge)     when a request may leave: rate, waits, outages
+    causes (edge)     why the API was not reached, and the setting that mends it
     transport (edge)  one attempt over HTTP: sockets, TLS, pools, the watchdog over deadlines
     client (edge)     one call of the API: deadline and retries
     threads (edge)    calls in threads that do not keep the process alive

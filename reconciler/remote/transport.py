@@ -12,9 +12,12 @@ import socket
 import ssl
 import threading
 import time
+from base64 import b64encode
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from ipaddress import ip_address
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -28,6 +31,7 @@ from reconciler import __version__
 from reconciler.core.plan import Request
 from reconciler.errors import InputError
 from reconciler.remote.answers import ApiAnswer, Body, CallResult, judge
+from reconciler.remote.causes import EarlyAnswer, PublicAddress, Route, asks_for_login, cause_of
 from reconciler.remote.encodings import decoded
 from reconciler.remote.pacing import MOST_IN_FLIGHT, Pace
 from reconciler.values import Json
@@ -43,6 +47,7 @@ _REFUSAL_SECONDS = 2.0
 _PIECE = 1 << 16
 """Bytes that are read of a body at a time."""
 _INCOMPLETE = "an incomplete body"
+_PROXY_LOGIN = 407
 _LATE = "no complete answer within the deadline"
 
 
@@ -73,11 +78,14 @@ class HttpTransport:
         self._url = base_url.rstrip("/")
         self._key = key
         self._pace = pace
-        self._proxies = None if proxy is None else {"http": proxy, "https": proxy}
+        address, login = (None, None) if proxy is None else _without_login(proxy)
+        self._proxies = None if address is None else {"http": address, "https": address}
+        self._route = Route(self._url, address, ca_bundle)
+        self._needs_private_peer = proxy is None and base_url.startswith("http:")
         # An adapter alone, without a session: no cookies, no redirects, nothing of the environment
         # (proxies, .netrc), and less than half of the time.
         secure = any(url.startswith("https:") for url in (base_url, proxy or ""))
-        self._adapter = _Adapter(_tls_context(ca_bundle) if secure else None)
+        self._adapter = _Adapter(_tls_context(ca_bundle) if secure else None, login=login)
         self._watchdog = _Watchdog(stop)
 
     def close(self) -> None:
@@ -93,6 +101,7 @@ class HttpTransport:
             self._pace,
             has_body=prepared.body is not None,
             needs_fresh_connection=request.method == "DELETE",
+            needs_private_peer=self._needs_private_peer,
         )
         response = None
         try:
@@ -110,10 +119,12 @@ class HttpTransport:
             if attempt.is_over and not is_error:
                 return ApiAnswer(CallResult.UNKNOWN, message=_LATE)
         except Exception as problem:  # of requests, urllib3, http.client, ssl, socket
-            return _failure(problem, attempt)
+            return _failure(problem, attempt, route=self._route)
         finally:
             if response is not None:
                 response.close()
+        if response.status_code == _PROXY_LOGIN and self._proxies is not None:
+            return ApiAnswer(CallResult.NOT_SENT, message=_unreachable(asks_for_login(self._route)))
         answer = judge(
             request,
             response.status_code,
@@ -150,17 +161,38 @@ class HttpTransport:
         return prepared
 
 
-def _failure(problem: Exception, attempt: _Attempt) -> ApiAnswer:
+def _failure(problem: Exception, attempt: _Attempt, *, route: Route) -> ApiAnswer:
     """The answer of an attempt that raised. It depends on whether a byte of the request was written, not
     on the class of the error: a TLS error, say, may come before the request or after it."""
     if isinstance(problem, ValueError) and not attempt.any_byte_written:
         return ApiAnswer(CallResult.REFUSED, message="the address cannot be used")
-    name = type(_innermost_cause(problem)).__name__
+    cause = cause_of(problem, route)
     if not attempt.any_byte_written:
-        return ApiAnswer(CallResult.NOT_SENT, message=f"cannot connect ({name})")
+        if attempt.is_over:
+            cause = f"{route.target} does not answer in time"
+        text = cause or f"an error of the kind {type(_innermost_cause(problem)).__name__}"
+        return ApiAnswer(CallResult.NOT_SENT, message=_unreachable(text))
     if attempt.is_over or isinstance(problem, requests.exceptions.Timeout):
         return ApiAnswer(CallResult.UNKNOWN, message=_LATE)
-    return ApiAnswer(CallResult.UNKNOWN, message=f"the connection broke ({name})")
+    if not isinstance(_innermost_cause(problem), ssl.SSLError):
+        cause = ""  # a connection that broke was reached: no setting mends that
+    name = type(_innermost_cause(problem)).__name__
+    return ApiAnswer(CallResult.UNKNOWN, message=f"the connection broke ({cause or name})")
+
+
+def _unreachable(cause: str) -> str:
+    return f"cannot connect: {cause}"
+
+
+def _without_login(proxy: str) -> tuple[str, str | None]:
+    """The address of a proxy without its login, and the header that logs in."""
+    parts = urlsplit(proxy)
+    login, at, place = parts.netloc.rpartition("@")
+    if not at:
+        return proxy, None
+    user, _, password = login.partition(":")
+    pair = f"{unquote(user)}:{unquote(password)}".encode()
+    return f"{parts.scheme}://{place}", f"Basic {b64encode(pair).decode('ascii')}"
 
 
 def _innermost_cause(problem: BaseException) -> BaseException:
@@ -226,8 +258,16 @@ class _Attempt:
     """
 
     def __init__(
-        self, seconds: float, pace: Pace, *, has_body: bool, needs_fresh_connection: bool
+        self,
+        seconds: float,
+        pace: Pace,
+        *,
+        has_body: bool,
+        needs_fresh_connection: bool,
+        needs_private_peer: bool,
     ) -> None:
+        self.needs_private_peer = needs_private_peer
+        """Whether the request travels in clear, so that it may go to no public address."""
         self.needs_fresh_connection = needs_fresh_connection
         """Whether an answer to an earlier request could be taken for the one to this request: the answer to a
         DELETE names no profile."""
@@ -371,8 +411,10 @@ class _WatchedAttempt:
 # --- connections ---------------------------------------------------------------------------------
 
 
-class EarlyAnswer(Exception):
-    """The server said something, or hung up, before the request was written: that answers nothing."""
+def _is_public(address: str) -> bool:
+    """Whether an IP address is one of the public network."""
+    ip = ip_address(address.partition("%")[0])
+    return (getattr(ip, "ipv4_mapped", None) or ip).is_global
 
 
 def _has_spoken(sock: Any) -> bool:
@@ -440,6 +482,9 @@ class _WatchedConnection(HTTPConnection):
     def _new_conn(self) -> socket.socket:
         sock = super()._new_conn()
         if _THREAD.attempt is not None:
+            if _THREAD.attempt.needs_private_peer and _is_public(sock.getpeername()[0]):
+                sock.close()
+                raise PublicAddress
             _THREAD.attempt.watch(sock)
         return sock
 
@@ -491,8 +536,9 @@ _POOLS = {"http": _Pool, "https": _PoolTLS}
 class _Adapter(HTTPAdapter):
     """Watched connections, straight or through a proxy, over one TLS context."""
 
-    def __init__(self, context: ssl.SSLContext | None) -> None:
+    def __init__(self, context: ssl.SSLContext | None, *, login: str | None) -> None:
         self._context = context
+        self._login = login
         super().__init__(max_retries=0, pool_maxsize=MOST_IN_FLIGHT)
 
     def init_poolmanager(self, *args: Any, **extra: Any) -> None:
@@ -503,6 +549,11 @@ class _Adapter(HTTPAdapter):
         manager = super().proxy_manager_for(proxy, ssl_context=self._context, **extra)
         manager.pool_classes_by_scheme = _POOLS
         return manager
+
+    def proxy_headers(self, proxy: str) -> dict[str, str]:
+        """The headers that only the proxy is given. Unlike those of the base class, a login may have any
+        letters."""
+        return {} if self._login is None else {"Proxy-Authorization": self._login}
 
     def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
         """Does nothing: the context has the certificates. To load them for every connection would take longer

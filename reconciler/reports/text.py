@@ -10,7 +10,16 @@ from difflib import unified_diff
 from json import dumps
 from typing import assert_never
 
-from reconciler.core.outcomes import ApplyReport, Drift, DriftKind, Halt, Outcome, Progress, Result
+from reconciler.core.outcomes import (
+    ApplyReport,
+    Drift,
+    DriftKind,
+    Failure,
+    Halt,
+    Outcome,
+    Progress,
+    Result,
+)
 from reconciler.core.records import Fact, Known, Record
 from reconciler.errors import Diagnostic, Source
 from reconciler.reports.style import BOLD, DIM, GREEN, RED, YELLOW, Pen
@@ -121,6 +130,9 @@ def _next_steps(report: ApplyReport) -> Iterator[str]:
             yield "The API refused the key. Correct it and apply again."
         case Halt.APPLICATION:
             yield "The key is of another application than the state. Check --env and the key."
+        case Halt.AWAY if any(each.failure is Failure.NOT_SENT for each in report.problems):
+            reached = "The API cannot be reached, for the reason above."
+            yield f"{reached} Run apply again when it can; what is done is recorded."
         case Halt.AWAY:
             yield "The API is away. Run apply again when it is back; what is done is recorded."
         case Halt.LIMITED:

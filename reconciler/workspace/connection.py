@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from reconciler.config.settings import EMULATOR, Environment
+from reconciler.config.settings import EMULATOR, Environment, is_proxy_address
 from reconciler.core.options import Rate
 from reconciler.core.plan import Request
 from reconciler.errors import InputError
@@ -60,9 +60,11 @@ class Connection:
         self._kept_open: _OpenClient | None = None
 
     def require_key(self) -> None:
-        """Raises InputError where the key is missing. The embedded emulator needs none."""
+        """Raises InputError where the key is missing, or the proxy's address. The embedded emulator needs
+        none."""
         if self._environment.url != EMULATOR:
             self._key()
+            self._proxy()
 
     @property
     def key_hint(self) -> str:
@@ -122,7 +124,7 @@ class Connection:
                 attempt_timeout=environment.attempt_timeout,
                 patience=environment.patience,
                 rate=environment.rate if rate is None else rate,
-                proxy=environment.proxy,
+                proxy=None if environment.url == EMULATOR else self._proxy(),
                 ca_bundle=str(environment.ca_bundle) if environment.ca_bundle else None,
                 clock=self._clock,
                 stop=self._stop,
@@ -142,6 +144,24 @@ class Connection:
         emulator = Emulator(dialect=environment.dialect.value, db=environment.emulator_db)
         stack.callback(emulator.close)
         return stack.enter_context(EmulatorServer(emulator)).url, "emulator"
+
+    def _proxy(self) -> str | None:
+        """The proxy's address, which may hold a login, so it is never quoted."""
+        name = self._environment.proxy_env
+        if name is None:
+            return self._environment.proxy
+        address = self._environ.get(name, "").strip()
+        hint = (
+            f"Set {name} to http://USER:PASSWORD@HOST:PORT, with special characters as %XX (environment "
+            f"{self._environment.name} names the variable in api.proxy_env)."
+        )
+        if not address:
+            raise InputError(f"the variable {name} holds no address of a proxy", hint=hint)
+        if not is_proxy_address(address):
+            raise InputError(
+                f"the text that the variable {name} holds is not the address of a proxy", hint=hint
+            )
+        return address
 
     def _key(self) -> str:
         name = self._environment.key_env or ""

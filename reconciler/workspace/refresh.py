@@ -115,6 +115,7 @@ class Refresh:
         if not selected:
             return
         kinds: Counter[DriftKind] = Counter()
+        reason = ""
         with self._connection.calls() as api:
             for each in read_back(
                 selected,
@@ -131,10 +132,12 @@ class Refresh:
                         hint=self._connection.key_hint,
                     )
                 kinds[each.drift.kind] += 1
+                if each.drift.kind is DriftKind.UNREAD and each.answer.attempts:
+                    reason = f": {each.answer.message}"
                 yield each
             if api.pace.given_up:
                 limited = "the API answers 429 to every request"
-                message = limited if api.pace.is_limited else "the API does not answer"
+                message = limited if api.pace.is_limited else f"the API does not answer{reason}"
                 raise RemoteUnavailable(message, hint="Try again later.")
         gone = kinds[DriftKind.GONE]
         if not all_may_be_gone and gone == kinds.total() > 1:

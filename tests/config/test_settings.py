@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.config.settings import Config, parse_rate
+from reconciler.config.settings import Config, is_proxy_address, parse_rate
 from reconciler.config.template import TEMPLATE
 from reconciler.core.contract import Clear, Dialect
 from reconciler.core.options import Count, Rate
@@ -95,6 +95,73 @@ def test_a_rate_of_auto_can_start_at_a_given_rate(load: Callable[[str], Config])
 )
 def test_http_is_allowed_to_this_machine(load: Callable[[str], Config], url: str) -> None:
     assert load(production(f"url: {url}")).environment(None).url == url
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["10.1.2.3", "172.17.0.2", "192.168.1.5:8080", "[fd00::1]", "emulator:8080", "host.docker.internal",
+     "api.local", "169.254.1.1", "100.64.0.1"],
+)  # fmt: skip
+def test_http_to_a_private_network_needs_a_setting(
+    load: Callable[[str], Config], refused: Callable[[str], list[Diagnostic]], host: str
+) -> None:
+    url = f"url: 'http://{host}'"
+    [finding] = refused(production(url))
+    assert finding.rule == "config/insecure"
+    assert "allow_http: true" in (finding.hint or "")
+    assert load(production(f"{url}\n      allow_http: true")).environment(None).url == (
+        f"http://{host}"
+    )
+
+
+@pytest.mark.parametrize(
+    "host", ["api.adapty.io", "8.8.8.8", "[2001:4860:4860::8888]", "a.example"]
+)
+def test_http_to_a_public_host_is_never_allowed(
+    refused: Callable[[str], list[Diagnostic]], host: str
+) -> None:
+    [finding] = refused(production(f"url: 'http://{host}'\n      allow_http: true"))
+    assert (finding.rule, finding.hint) == ("config/insecure", "Use https://.")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:80", "10.0.0.1", "emulator"])
+@pytest.mark.parametrize("proxy", ["proxy: 'http://proxy:1'", "proxy_env: PROXY"])
+def test_http_is_never_allowed_through_a_proxy(
+    refused: Callable[[str], list[Diagnostic]], host: str, proxy: str
+) -> None:
+    text = f"url: 'http://{host}'\n      allow_http: true\n      {proxy}"
+    [finding] = refused(production(text))
+    assert (finding.rule, finding.hint) == ("config/insecure", "Use https://, or no proxy.")
+
+
+def test_a_proxy_is_named_once(refused: Callable[[str], list[Diagnostic]]) -> None:
+    [finding] = refused(production("proxy: 'http://proxy:1'\n      proxy_env: PROXY"))
+    assert str(finding.source).endswith(":8:7")
+
+
+def test_profile_files_may_not_use_the_variable_of_the_proxy(
+    refused: Callable[[str], list[Diagnostic]],
+) -> None:
+    [finding] = refused(production("proxy_env: CI_PROXY") + "env_prefix: CI_\n")
+    assert finding.rule == "config/insecure"
+
+
+@pytest.mark.parametrize(
+    ("text", "result"),
+    [
+        ("http://proxy:3128", True),
+        ("https://me:p%40ss@proxy.example/", True),
+        ("proxy:3128", False),
+        ("socks5://proxy:1", False),
+        ("http://", False),
+        ("http://me:a b@proxy:1", False),
+        ("http://proxy:99999", False),
+        ("http://proxy:1?x", False),
+        ("http://proxy/path", False),
+    ],
+)
+def test_the_address_of_a_proxy_is_one(text: str, result: bool) -> None:
+    assert is_proxy_address(text) is result
 
 
 def test_the_only_environment_is_the_default_one(load: Callable[[str], Config]) -> None:

@@ -9,6 +9,7 @@ import ssl
 import subprocess
 import threading
 import time
+from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from email.utils import formatdate
@@ -781,3 +782,239 @@ def test_the_deadline_holds_over_tls(certificate: Path) -> None:
         answer = send(server, timeout=0.5, ca_bundle=str(certificate))
     assert answer.result is CallResult.UNKNOWN
     assert time.monotonic() - started < 2
+
+
+# --- causes ---------------------------------------------------------------------------------------
+
+
+def server_context(path: Path) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(path)
+    return context
+
+
+def make_certificate(folder: Path, *options: str) -> Path:
+    """A certificate of its own authority, and its key, in one file."""
+    path, key = folder / "made.pem", folder / "made.key"
+    making = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=x"]
+    subprocess.run(
+        [*making, "-keyout", str(key), "-out", str(path), *options], check=True, capture_output=True
+    )
+    path.write_text(path.read_text() + key.read_text())
+    return path
+
+
+def reason(url: str, **options: Any) -> str:
+    """The message of a request that cannot be sent."""
+    client = Client(base_url=url, key=KEY, attempts=1, timeout=2.0, clock=ManualClock(), **options)
+    try:
+        answer = client.send(PATCH)
+    finally:
+        client.close()
+    assert answer.result is CallResult.NOT_SENT
+    return answer.message
+
+
+def test_a_certificate_that_is_not_trusted_names_the_setting(
+    certificate: Path, tmp_path: Path
+) -> None:
+    text = "cannot connect: the certificate of 127.0.0.1 is not trusted: "
+    other = make_certificate(tmp_path)
+    with Server(tls=server_context(certificate)) as server:
+        assert reason(server.url) == f"{text}set api.ca_bundle"
+        assert reason(server.url, ca_bundle=str(other)) == (
+            f"{text}api.ca_bundle does not hold the certificate of its issuer"
+        )
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (["-days", "2"], "is for another name: check api.url"),
+        (
+            ["-addext", "subjectAltName=IP:127.0.0.1", "-days", "-1"],
+            "has expired: renew it, or check the clock of this machine",
+        ),
+    ],
+    ids=["another name", "expired"],
+)
+def test_a_certificate_that_is_wrong_says_how(
+    certificate: Path, tmp_path: Path, options: list[str], text: str
+) -> None:
+    try:
+        path = make_certificate(tmp_path, *options)
+    except subprocess.CalledProcessError:
+        pytest.skip("this openssl makes no expired certificate")
+    with Server(tls=server_context(path)) as server:
+        message = reason(server.url, ca_bundle=str(path))
+    assert message == f"cannot connect: the certificate of 127.0.0.1 {text}"
+
+
+def test_a_server_without_tls_names_the_address() -> None:
+    with Server(b"HTTP/1.1 400 Bad Request\r\n\r\n", greet=True) as server:
+        url = server.url.replace("http:", "https:")
+        message = reason(url)
+    assert message in (
+        f"cannot connect: {url[8:]} does not speak TLS: check the port, and https://, in api.url",
+        f"cannot connect: {url[8:]} hung up at once: check api.url",
+    )
+
+
+def test_a_closed_port_and_an_unknown_name_are_told_apart() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    url = f"127.0.0.1:{port}"
+    assert reason(f"http://{url}") == f"cannot connect: nothing listens at {url}: check api.url"
+    assert reason("https://nowhere.invalid") == (
+        "cannot connect: the name nowhere.invalid cannot be resolved: check api.url and the network"
+    )
+    assert reason("https://api.example", proxy=f"http://me:word@{url}") == (
+        f"cannot connect: nothing listens at the proxy {url}: check api.proxy"
+    )
+
+
+def test_a_handshake_without_an_answer_names_the_server() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"127.0.0.1:{listener.getsockname()[1]}"
+        message = reason(f"https://{url}")
+    assert message.startswith(f"cannot connect: {url} does not answer")
+
+
+IS_PUBLIC = transport._is_public
+
+
+@pytest.mark.parametrize("address", ["8.8.8.8", "::ffff:8.8.8.8", "2001:4860:4860::8888%eth0"])
+def test_no_request_goes_in_clear_to_a_public_address(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even if a private name leads there."""
+    with Server(reply()) as server:
+        monkeypatch.setattr(transport, "_is_public", lambda _: IS_PUBLIC(address))
+        message = reason(server.url)
+    assert message == (
+        "cannot connect: 127.0.0.1 is a public address, where http:// would send the key in clear: "
+        "use https://"
+    )
+    assert server.received == []
+
+
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1", "10.1.2.3", "192.168.0.1", "172.17.0.2", "::1", "fd00::1", "fe80::1%2"]
+)
+def test_a_private_address_is_none_of_the_public_network(address: str) -> None:
+    assert not transport._is_public(address)
+
+
+# --- proxies --------------------------------------------------------------------------------------
+
+
+class Proxy:
+    """A proxy with a login that tunnels, and answers ``status`` to whoever does not log in."""
+
+    def __init__(self, *, login: str | None = None, status: int = 407) -> None:
+        self.heads: list[bytes] = []
+        self._expected = None if login is None else b"Basic " + b64encode(login.encode())
+        self._status = status
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.port = self._socket.getsockname()[1]
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._serve, daemon=True).start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self._socket.accept()
+            except OSError:
+                return
+            with connection, suppress(OSError):
+                self._talk(connection)
+
+    def _talk(self, connection: socket.socket) -> None:
+        head = b""
+        while b"\r\n\r\n" not in head:
+            head += connection.recv(65536)
+        self.heads.append(head)
+        if self._expected is None or self._expected not in head:
+            connection.sendall(b"HTTP/1.1 %d No\r\nContent-Length: 0\r\n\r\n" % self._status)
+            return
+        target = head.split(b" ")[1].decode().rpartition(":")
+        with socket.create_connection((target[0], int(target[2]))) as there:
+            connection.sendall(b"HTTP/1.1 200 Connected\r\n\r\n")
+            back = threading.Thread(target=self._copy, args=(there, connection), daemon=True)
+            back.start()
+            self._copy(connection, there)
+
+    def _copy(self, source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+
+
+@pytest.mark.parametrize(
+    ("written", "login"),
+    [("me:word", "me:word"), ("me:p%40ss%3A%2F", "me:p@ss:/"), ("m%C5%82:%F0%9F%94%91", "mł:🔑")],
+)
+def test_a_proxy_with_a_login_works_and_only_the_proxy_is_given_it(
+    certificate: Path, written: str, login: str
+) -> None:
+    with (
+        Proxy(login=login) as proxy,
+        Server(reply(), NO_CONTENT, tls=server_context(certificate), keep=True) as server,
+    ):
+        client = Client(
+            base_url=server.url,
+            key=KEY,
+            proxy=f"http://{written}@127.0.0.1:{proxy.port}",
+            ca_bundle=str(certificate),
+        )
+        assert client.send(PATCH).result is CallResult.DONE
+        client.close()
+    assert KEY.encode() not in proxy.heads[0]
+    assert b"proxy-authorization" not in server.received[0].lower()
+
+
+@pytest.mark.parametrize("login", ["", "me:wrong@"])
+def test_a_proxy_that_asks_for_a_login_names_the_setting(login: str) -> None:
+    with Proxy(login="me:word") as proxy:
+        place = f"127.0.0.1:{proxy.port}"
+        message = reason("https://api.example", proxy=f"http://{login}{place}")
+    assert message == (
+        f"cannot connect: the proxy {place} asks for a login, or refuses the given one: "
+        "set api.proxy_env"
+    )
+
+
+def test_a_407_in_place_of_an_answer_says_that_nothing_was_processed() -> None:
+    with Proxy() as proxy:
+        message = reason("http://127.0.0.1:9", proxy=f"http://127.0.0.1:{proxy.port}")
+    assert message.endswith("asks for a login, or refuses the given one: set api.proxy_env")
+
+
+@pytest.mark.parametrize(
+    ("status", "text"),
+    [
+        (403, "refuses to connect to api.example:443 (403): check api.proxy"),
+        (502, "does not reach api.example:443 (502): check api.url and api.proxy"),
+    ],
+)
+def test_a_proxy_that_opens_no_tunnel_says_why(status: int, text: str) -> None:
+    with Proxy(status=status) as proxy:
+        place = f"127.0.0.1:{proxy.port}"
+        message = reason("https://api.example", proxy=f"http://{place}")
+    assert message == f"cannot connect: the proxy {place} {text}"
+
+
+def test_an_untrusted_certificate_behind_a_proxy_is_the_apis(certificate: Path) -> None:
+    with Proxy(login="a:b") as proxy, Server(tls=server_context(certificate)) as server:
+        message = reason(server.url, proxy=f"http://a:b@127.0.0.1:{proxy.port}")
+    assert message == (
+        "cannot connect: the certificate of 127.0.0.1 is not trusted: set api.ca_bundle"
+    )

@@ -1,0 +1,66 @@
+"""The key and the proxy of an environment, which variables hold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from reconciler.errors import InputError
+from tests.support.projects import JANE, KEY, Project, remote
+from tests.support.wire import Serve
+
+SECRET = "pass-word-123"
+
+
+def project(folder: Path) -> Project:
+    settings = remote("https://api.example", api={"proxy_env": "THE_PROXY", "timeout": 1})
+    return Project(folder, settings, profiles={"jane": JANE})
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("", "the variable THE_PROXY holds no address of a proxy"),
+        (f"me:{SECRET}@proxy:1", "the text that the variable THE_PROXY holds is not the address"),
+        (f"socks5://me:{SECRET}@proxy:1", "the text that the variable THE_PROXY holds is not"),
+    ],
+)
+def test_a_proxy_that_is_missing_or_no_address_is_invalid_input(
+    tmp_path: Path, value: str, text: str
+) -> None:
+    opened = project(tmp_path)
+    opened.run("apply", "--auto-approve", code=3, SECRET_KEY=KEY, THE_PROXY=value)
+    assert text in opened.err
+    assert "api.proxy_env" in opened.err
+    assert SECRET not in "".join(opened.outputs)
+
+
+def test_the_login_of_a_proxy_is_in_no_message(tmp_path: Path) -> None:
+    opened = project(tmp_path)
+    opened.profile("joe", JANE.replace("jane", "joe"))
+    address = f"http://me:{SECRET}@127.0.0.1:9"
+    opened.run("apply", "--auto-approve", code=5, SECRET_KEY=KEY, THE_PROXY=address)
+    told = "".join(opened.outputs)
+    assert "cannot connect: nothing listens at the proxy 127.0.0.1:9: check api.proxy" in told
+    assert "The API cannot be reached, for the reason above." in told
+    assert SECRET not in told
+
+
+def test_a_refresh_that_reaches_nobody_says_why(serve: Serve, tmp_path: Path) -> None:
+    opened = project(tmp_path)
+    opened.profile("joe", JANE.replace("jane", "joe"))
+    api = serve()
+    opened.configure(remote(api.server.url))
+    opened.run("apply", "--auto-approve", SECRET_KEY=KEY)
+    api.server.stop()
+    opened.run("refresh", code=5, SECRET_KEY=KEY)
+    assert "the API does not answer: cannot connect: nothing listens at 127.0.0.1:" in opened.err
+
+
+def test_a_plan_needs_no_proxy(tmp_path: Path) -> None:
+    with project(tmp_path).workspace(environ={}) as workspace:
+        plan = workspace.plan()
+        assert len(list(plan.changes)) == 1
+        with pytest.raises(InputError):
+            workspace.apply(plan)
