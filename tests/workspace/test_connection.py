@@ -38,7 +38,8 @@ def test_a_proxy_that_is_missing_or_no_address_is_invalid_input(
 
 def test_the_login_of_a_proxy_is_in_no_message(tmp_path: Path) -> None:
     opened = project(tmp_path)
-    opened.profile("joe", JANE.replace("jane", "joe"))
+    for name in ("ann", "bob", "joe"):
+        opened.profile(name, JANE.replace("jane", name))
     address = f"http://me:{SECRET}@127.0.0.1:9"
     opened.run("apply", "--auto-approve", code=5, SECRET_KEY=KEY, THE_PROXY=address)
     told = "".join(opened.outputs)
