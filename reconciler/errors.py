@@ -18,7 +18,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import IntEnum, StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
+
+from reconciler.commands import Command, Invocation
 
 
 class ExitCode(IntEnum):
@@ -77,16 +79,26 @@ class QuotedValue(NamedTuple):
     is_name: bool = False
 
 
+class SuggestedCommand(NamedTuple):
+    """Where a finished message suggests a command, between two back quotes."""
+
+    start: int
+    end: int
+    """Characters of the message, without the back quotes."""
+    command: Command
+
+
 class Message(NamedTuple):
-    """A finished message, and the values that it quotes, in their order."""
+    """A finished message, and the values that it quotes and the commands that it suggests, in their order."""
 
     text: str
     values: tuple[QuotedValue, ...] = ()
+    commands: tuple[SuggestedCommand, ...] = ()
 
     @classmethod
-    def of(cls, *parts: str | Quote | Message) -> Message:
+    def of(cls, *parts: str | Quote | Command | Message) -> Message:
         """The message that some parts make, one after another."""
-        text, values = "", []
+        text, values, commands = "", [], []
         for part in parts:
             match part:
                 case str():
@@ -95,16 +107,36 @@ class Message(NamedTuple):
                     shown = f"{mark}{content}{mark}"
                     values.append(QuotedValue(len(text), len(text) + len(shown), content, is_name))
                     text += shown
+                case Command():
+                    line, start = part.text(), len(text) + 1
+                    commands.append(SuggestedCommand(start, start + len(line), part))
+                    text += f"`{line}`"
                 case Message():
-                    values += [
-                        value._replace(start=value.start + len(text), end=value.end + len(text))
-                        for value in part.values
-                    ]
+                    values += [_moved(value, len(text)) for value in part.values]
+                    commands += [_moved(command, len(text)) for command in part.commands]
                     text += part.text
-        return cls(text, tuple(values))
+        return cls(text, tuple(values), tuple(commands))
+
+    def for_invocation(self, invocation: Invocation) -> Message:
+        """The message whose commands repeat the options with which the program was started. Its commands
+        are text then."""
+        text, values = self.text, self.values
+        for start, end, command in reversed(self.commands):
+            line = command.text(invocation)
+            longer = len(line) - (end - start)
+            text = text[:start] + line + text[end:]
+            values = tuple(_moved(value, longer if value.start >= end else 0) for value in values)
+        return Message(text, values)
 
     def __format__(self, spec: str) -> str:
         raise TypeError("Message.of joins messages: a formatted string would lose what they quote")
+
+
+_Place = TypeVar("_Place", QuotedValue, SuggestedCommand)
+
+
+def _moved(place: _Place, characters: int) -> _Place:
+    return place._replace(start=place.start + characters, end=place.end + characters)
 
 
 class Diagnostic(NamedTuple):
@@ -124,6 +156,8 @@ class Diagnostic(NamedTuple):
     """The quotes in ``message``."""
     hint_values: tuple[QuotedValue, ...] = ()
     """The quotes in ``hint``."""
+    hint_commands: tuple[SuggestedCommand, ...] = ()
+    """The commands in ``hint``."""
 
     @classmethod
     def of(
@@ -138,8 +172,22 @@ class Diagnostic(NamedTuple):
         """A finding from messages that may quote values."""
         finished, advice = Message.of(message), Message.of(hint)
         return cls(
-            severity, rule, finished.text, source, advice.text, finished.values, advice.values
+            severity,
+            rule,
+            finished.text,
+            source,
+            advice.text,
+            finished.values,
+            advice.values,
+            advice.commands,
         )
+
+    def for_invocation(self, invocation: Invocation) -> Diagnostic:
+        """See `Message.for_invocation`."""
+        if not self.hint_commands:
+            return self
+        hint = Message(self.hint, self.hint_values, self.hint_commands).for_invocation(invocation)
+        return self._replace(hint=hint.text, hint_values=hint.values, hint_commands=())
 
     @property
     def is_error(self) -> bool:
@@ -172,12 +220,19 @@ class ReconcileError(Exception):
 
     exit_code = ExitCode.FAILED
 
-    def __init__(self, message: str | Message, *, hint: str = "") -> None:
-        finished = Message.of(message)
+    def __init__(self, message: str | Message, *, hint: str | Message = "") -> None:
+        finished, advice = Message.of(message), Message.of(hint)
         super().__init__(finished.text)
         self.message = finished.text
         self.values = finished.values
-        self.hint = hint
+        self.hint = advice.text
+        self.hint_commands = advice.commands
+
+    def repeat(self, invocation: Invocation) -> None:
+        """Has the commands of the hint repeat the options with which the program was started; in place,
+        since the failure is being raised."""
+        self.hint = Message(self.hint, (), self.hint_commands).for_invocation(invocation).text
+        self.hint_commands = ()
 
 
 class InputError(ReconcileError):
@@ -186,10 +241,14 @@ class InputError(ReconcileError):
     exit_code = ExitCode.INVALID
 
     def __init__(
-        self, message: str, *, diagnostics: Iterable[Diagnostic] = (), hint: str = ""
+        self, message: str, *, diagnostics: Iterable[Diagnostic] = (), hint: str | Message = ""
     ) -> None:
         super().__init__(message, hint=hint)
         self.diagnostics = tuple(diagnostics)
+
+    def repeat(self, invocation: Invocation) -> None:
+        super().repeat(invocation)
+        self.diagnostics = tuple(each.for_invocation(invocation) for each in self.diagnostics)
 
 
 class NotAuthorised(ReconcileError):

@@ -268,7 +268,7 @@ class Walk:
                 "file/missing",
                 "there is no such file or folder",
                 name=self.name(root),
-                hint="Check the path; `reconcile init` makes a profiles folder. "
+                hint="Check the path, or create the folder and a profile file in it. "
                 "A missing folder is never read as a wish to delete.",
             )
             return

@@ -22,6 +22,7 @@ from reconciler.cli.streams import (
     print_error,
     stderr_line,
 )
+from reconciler.commands import Invocation
 from reconciler.errors import ExitCode, ReconcileError
 from reconciler.values import shown
 
@@ -52,12 +53,20 @@ class App:
     mask: Mask | None = None
     """Replaces personal values in everything that is printed, errors included."""
 
+    environment: str | None = None
+    """The environment of the workspace, where the configuration has several."""
+
     status: StatusLine = field(default_factory=lambda: StatusLine(sys.stderr))
 
     @property
     def is_stopping(self) -> bool:
         """Whether a signal asked the program to stop: nothing new starts."""
         return bool(self.signals)
+
+    @property
+    def invocation(self) -> Invocation:
+        """The options that suggested commands repeat."""
+        return Invocation(self.config, self.env or self.environment, self.run, self.worker)
 
     @contextmanager
     def workspace(self, *, mask: bool | None = None, cache: bool = True) -> Iterator[Workspace]:
@@ -79,11 +88,14 @@ class App:
             worker=self.worker,
         ) as workspace:
             config = workspace.config
+            if len(config.environments) > 1:
+                self.environment = workspace.environment.name
             if config.mask if mask is None else mask:
                 self.mask_values(workspace.contract, config.public_attributes)
             try:
                 yield workspace
             except ReconcileError as problem:
+                problem.repeat(self.invocation)
                 if self.mask is not None:
                     self.mask.error(problem)
                 raise
@@ -99,7 +111,8 @@ class App:
         return result if self.mask is None else self.mask.result(result)
 
     def findings(self, diagnostics: Sequence[Diagnostic]) -> Sequence[Diagnostic]:
-        """Findings, masked if that is asked for."""
+        """Findings, with the commands that they suggest, masked if that is asked for."""
+        diagnostics = [diagnostic.for_invocation(self.invocation) for diagnostic in diagnostics]
         if self.mask is None:
             return diagnostics
         return [self.mask.finding(diagnostic) for diagnostic in diagnostics]
@@ -182,7 +195,11 @@ def implemented_in(module: str) -> Callable[[Callable[..., None]], Callable[...,
         @click.pass_obj
         @wraps(declaration)
         def run(app: App, /, **options: Any) -> Any:
-            return implementation(run)(app, **options)
+            try:
+                return implementation(run)(app, **options)
+            except ReconcileError as problem:
+                problem.repeat(app.invocation)
+                raise
 
         vars(run)["implemented_in"] = module
         return run

@@ -177,7 +177,8 @@ def _approve(
         return
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise Refused(
-            "there is no terminal to ask at, and --auto-approve was not given; nothing was sent"
+            "there is no terminal to ask at, and --auto-approve was not given; nothing was sent",
+            hint=f"Give --auto-approve --digest {plan.digest}.",
         )
     name = shown(workspace.environment.name)
     if ask(app, f'Apply these changes to "{name}"? Only "yes" is accepted: ') != "yes":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from reconciler.authoring.yaml_writer import profile_yaml
 from reconciler.cli.app import App
 from reconciler.cli.render import findings_text, links_for, warn
 from reconciler.cli.streams import print_document, print_json, print_result, stderr_line
+from reconciler.commands import Command, file_argument, quoted
 from reconciler.config.template import TEMPLATE
 from reconciler.errors import ExitCode, Refused
 from reconciler.reports.text import diagnostics_text, difference_of_texts
@@ -50,8 +50,10 @@ def init(app: App, *, folder: Path) -> None:
         separator = b"" if present.endswith((b"\n", b"\r")) or not present else b"\n"
         ignore.write_bytes(present + separator + b"\n".join(missing) + b"\n")
         print_result(f"wrote {shown(str(ignore))}")
-    change_folder = "" if folder.resolve() == Path.cwd() else f"cd {shlex.quote(str(folder))} && "
-    print_result(f"next: {shown(change_folder)}reconcile plan")
+    change_folder = (
+        "" if folder.resolve() == Path.cwd() else f"cd {quoted(file_argument(str(folder)))} && "
+    )
+    print_result(f"next: {change_folder}{Command.of('plan').text()}")
 
 
 def validate(

@@ -16,6 +16,7 @@ from reconciler.cli.outputs import (
 from reconciler.cli.render import deliver_findings, deliver_plan, links_for, view_of, warn
 from reconciler.cli.stopping import stopping_on_signals
 from reconciler.cli.streams import print_document, stderr_line
+from reconciler.commands import Command, file_argument
 from reconciler.config.reader import find_config, load_config
 from reconciler.core.contract_files import load_contract
 from reconciler.core.options import Selection
@@ -63,13 +64,14 @@ def plan(
             rate=workspace.environment.rate,
             blame=workspace.blame(plan_) if blame else None,
             links=links,
+            saved=None if out is None or is_piped else str(out),
         )
         if is_piped:
             print_document(to_lines(plan_))
         deliver_plan(app, view, output=output, stream=stream)
     if out is not None and output.format_ == "text" and out.is_file():
-        file = shown(str(out))
-        stderr_line(f"saved to {file}; apply exactly this with: reconcile apply {file}")
+        line = Command.of("apply", file_argument(str(out))).text(app.invocation)
+        stderr_line(f"saved to {shown(str(out))}; apply exactly this with: {line}")
     pending = detailed_exitcode and not plan_.is_empty
     return ExitCode.CHANGES if pending else ExitCode.DONE
 
@@ -117,4 +119,5 @@ def show(app: App, *, file: Path, output: OutputOptions, mask: bool | None) -> N
     root = config.root if config else here
     links = links_for(output.formats(), root, base=output.links)
     stream = text_stream(output.paths())
-    deliver_plan(app, view_of(app, plan_, links=links), output=output, stream=stream)
+    saved = str(file) if file.is_file() else None
+    deliver_plan(app, view_of(app, plan_, links=links, saved=saved), output=output, stream=stream)

@@ -42,6 +42,7 @@ def links_for(formats: Iterable[str], root: Path, *, base: str | None) -> Links 
 
 def view_of(app: App, plan: Plan, *, tally: Tally | None = None, **settings: Any) -> PlanView:
     """The view of a plan, masked if that is asked for. ``settings`` are those of `PlanView.of`."""
+    settings["invocation"] = app.invocation
     if app.mask is None:
         return PlanView.of(plan, tally=tally, **settings)
     return PlanView.of(app.mask.plan(plan), masked=(app.mask.kind,), **settings)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 from reconciler.cli.app import App
 from reconciler.cli.streams import print_json, print_result, stderr_line
+from reconciler.commands import Command, arguments
 from reconciler.core.record_codec import encode_export, encode_record
-from reconciler.errors import InputError, Refused
+from reconciler.errors import InputError, Message, ReconcileError, Refused
 from reconciler.reports.text import difference_text, record_text, records_text
+from reconciler.state.sqlite import SqliteStore
 from reconciler.values import shown
+from reconciler.workspace.facade import Workspace
 from reconciler.workspace.state_admin import parse_export
 
 
@@ -33,7 +37,10 @@ def state_show(app: App, *, address: str, format_: str, mask: bool | None) -> No
     with app.workspace(mask=mask) as workspace:
         record = workspace.store.record(address)
     if record is None:
-        raise Refused(f"the state does not know {address}", hint="See `reconcile state list`.")
+        raise Refused(
+            f"the state does not know {address}",
+            hint=Message.of("See ", Command.of("state", "list"), "."),
+        )
     if app.mask is not None:
         record = app.mask.record(record)
     if format_ == "json":
@@ -72,8 +79,31 @@ def state_push(app: App, *, file: Path, force: bool) -> None:
 def state_unlock(app: App, *, lock_id: str) -> None:
     """Removes a lock."""
     with app.workspace() as workspace:
-        workspace.store.unlock(lock_id)
+        try:
+            workspace.store.unlock(lock_id)
+        except Refused:
+            if holder := _environment_locked_by(lock_id, workspace):
+                command = Command.of("state", "unlock", *arguments([lock_id]), env=holder)
+                raise Refused(
+                    f"this is the lock of environment {holder}, "
+                    f"not of {workspace.environment.name}; nothing was unlocked",
+                    hint=Message.of("Unlock it with ", command, "."),
+                ) from None
+            raise
     print_result("unlocked")
+
+
+def _environment_locked_by(lock_id: str, workspace: Workspace) -> str | None:
+    """The other environment whose state is locked by a lock."""
+    for name, environment in workspace.config.environments.items():
+        if name == workspace.environment.name:
+            continue
+        store = SqliteStore(environment.state, environment=name)
+        with suppress(ReconcileError), closing(store):
+            lock = store.locked()
+            if lock is not None and lock.id == lock_id:
+                return name
+    return None
 
 
 def _read_export(file: Path) -> Any:

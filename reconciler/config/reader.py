@@ -14,14 +14,16 @@ from pathlib import Path
 from reconciler.authoring.documents import Document
 from reconciler.authoring.json_schema import validate_value
 from reconciler.authoring.loader import parse_yaml
+from reconciler.commands import Command
 from reconciler.config.cache import cache_path, read_cache, write_cache
 from reconciler.config.settings import EMULATOR, Config, SettingsBuilder
-from reconciler.errors import Diagnostic, InputError, Source, error
+from reconciler.errors import Diagnostic, InputError, Message, Source, error
 from reconciler.resources import fingerprint, load_schema
 from reconciler.values import Json
 
 FILE_NAME = "reconcile.yaml"
 MAX_BYTES = 1024 * 1024
+INIT = Command.of("init", is_global=False)
 
 
 def find_config(start: Path) -> Path | None:
@@ -54,7 +56,7 @@ def load_config(
         if path is None:
             raise InputError(
                 f"there is no {FILE_NAME} here or above",
-                hint="Run `reconcile init` to write one, or give --config FILE.",
+                hint=Message.of("Run ", INIT, " to write one, or give --config FILE."),
             )
     name = _display(path, start)
     data = _read(path, name)
@@ -121,7 +123,7 @@ def _unreadable(name: str, why: str) -> InputError:
         "config/unreadable",
         f"the configuration cannot be read: {why}",
         source=Source(name),
-        hint="Give an existing file, or run `reconcile init` to write one.",
+        hint=Message.of("Give an existing file, or run ", INIT, " to write one."),
     )
     return _invalid(name, [finding])
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from reconciler.commands import Command
 from reconciler.core.contract import normalise
 from reconciler.core.records import Export, Fact, Header, Known, Presence, Record
-from reconciler.errors import Source, StateRefused
+from reconciler.errors import Message, Source, StateRefused
 from reconciler.values import Json, Scalar
 
 EXPORT_FORMAT_VERSION = 1
@@ -72,7 +73,11 @@ def decode_record(data: Mapping[str, Json]) -> Record:
     except (KeyError, TypeError, ValueError, AttributeError) as problem:
         raise StateRefused(
             f"a record in the state is not readable ({type(problem).__name__})",
-            hint="Restore a backup from beside the state file, or `reconcile state push` an export.",
+            hint=Message.of(
+                "Restore a backup from beside the state file, or ",
+                Command.of("state", "push"),
+                " an export.",
+            ),
         ) from None
 
 
@@ -151,7 +156,7 @@ def _decode_export(data: Json) -> Export:
     if not isinstance(data, dict) or "format_version" not in data:
         raise StateRefused(
             "this is not a state export",
-            hint="Give the JSON object that `reconcile state pull` printed.",
+            hint=Message.of("Give the JSON object that ", Command.of("state", "pull"), " printed."),
         )
     version = data["format_version"]
     if not isinstance(version, int) or isinstance(version, bool) or version > EXPORT_FORMAT_VERSION:

@@ -185,7 +185,8 @@ def _body(view: PlanView, *, room: int, show_requests: bool) -> tuple[str, list[
             cut.append("some requests are left out")
     if cut:
         cut.append(
-            "the whole plan is in the report beside this comment, or printed by `reconcile plan`"
+            "the whole plan is in the report beside this comment, or printed by "
+            f"{code(_clipped(view.plan_command, 500))}"
         )
     return body, cut
 

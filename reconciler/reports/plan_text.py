@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 
+from reconciler.commands import Command, arguments
 from reconciler.core.plan import Action, Change, Mode, Op
 from reconciler.reports.style import BOLD, DIM, GREEN, MARK_COLORS, RED, YELLOW, Pen
 from reconciler.reports.view import ChangeView, FieldView, HazardView, PlanView
 from reconciler.reports.wording import FieldWording, count, field_wording, shown_often
 from reconciler.values import shown
 
+_MOST_NAMED = 5
+"""Orphans that are named in the command that forgets them."""
 _MOST_ORPHANS = 20
 
 
@@ -118,10 +121,17 @@ def _orphan_lines(view: PlanView, pen: Pen) -> Iterator[str]:
     if len(view.orphans) > _MOST_ORPHANS:
         yield f"    and {len(view.orphans) - _MOST_ORPHANS:,} more"
     if view.plan.mode is Mode.PRUNE:
-        yield "  They are protected; `reconcile state rm` stops recording them."
+        yield f"  They are protected; `{_forget_command(view)}` stops recording them."
     else:
-        yield "  Delete them with --prune, or stop recording them with `reconcile state rm`."
+        prune = Command.of("plan", "--prune").text(view.invocation)
+        yield f"  Plan their deletion with `{prune}`, or stop recording them with `{_forget_command(view)}`."
     yield ""
+
+
+def _forget_command(view: PlanView) -> str:
+    """The command that forgets the orphans; an example where they are many."""
+    orphans = view.orphans if len(view.orphans) <= _MOST_NAMED else view.orphans[:1]
+    return Command(("state", "rm", *arguments(orphans))).text(view.invocation)
 
 
 def _closing_lines(view: PlanView, pen: Pen) -> Iterator[str]:

@@ -7,12 +7,12 @@ invisible characters, and the log of a build does not obey it. A writer adds the
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 from urllib.parse import quote
 
+from reconciler.commands import Command, Invocation, file_argument
 from reconciler.core.options import Rate
 from reconciler.core.plan import (
     Action,
@@ -165,6 +165,9 @@ class PlanView(NamedTuple):
     duration: str
     command: str
     """The command that applies exactly this plan, or nothing."""
+    plan_command: str
+    """The command that prints this plan."""
+    invocation: Invocation
     blame: Mapping[tuple[str, FieldPath], LineAuthor]
     links: Links
     groups: Mapping[GroupKey, TemplateGroup]
@@ -179,8 +182,11 @@ class PlanView(NamedTuple):
         masked: tuple[str, ...] = (),
         blame: Mapping[tuple[str, FieldPath], LineAuthor] | None = None,
         links: Links | None = None,
+        invocation: Invocation = Invocation(),  # noqa: B008
+        saved: str | None = None,
     ) -> PlanView:
-        """The view of a plan. ``tally`` counted all of its changes; without one, they are counted here."""
+        """The view of a plan. ``tally`` counted all of its changes; without one, they are counted here.
+        ``saved`` is the file that the plan is saved in. Commands repeat the options of ``invocation``."""
         if tally is None:
             tally = Tally()
             for change in plan.changes:
@@ -196,7 +202,9 @@ class PlanView(NamedTuple):
             basis=tally.basis,
             write_only=tally.write_only,
             duration=sending_time(plan.summary["requests"], rate),
-            command=shown(shlex.join(_command(plan))),
+            command=_apply_command(plan, invocation, saved=saved),
+            plan_command=_plan_command(plan).text(invocation),
+            invocation=invocation,
             blame=blame or {},
             links=links or Links(),
             groups=tally.groups,
@@ -446,19 +454,42 @@ def _scope(scope: Scope) -> Iterator[str]:
         yield "the API was read first"
 
 
-def _command(plan: Plan) -> Iterator[str]:
-    sweeps = plan.mode is Mode.SWEEP
-    yield from ("reconcile", "--env", plan.environment, "sweep" if sweeps else "apply")
-    if plan.scope.refresh:  # a new plan would not have what the API answered
-        yield from ("PLAN", "--auto-approve", "--digest", plan.digest)
-        return
-    yield from ("--auto-approve", "--digest", plan.digest)
-    if plan.mode == "prune":
+def _apply_command(plan: Plan, invocation: Invocation, *, saved: str | None) -> str:
+    approval = ("--auto-approve", "--digest", plan.digest)
+    if plan.mode is Mode.SWEEP:
+        words = ("sweep", *approval, *_shape(plan.scope))
+        return Command(words, plan.environment).text(invocation)
+    if not plan.scope.refresh:
+        words = ("apply", *approval, *_mode(plan), *_shape(plan.scope))
+        return Command(words, plan.environment).text(invocation)
+    # A plan that is made by apply would not have what the API answered to this one.
+    file = file_argument(saved or "reviewed.plan")
+    line = Command(("apply", file, *approval), plan.environment).text(invocation)
+    if saved is not None:
+        return line
+    again = _plan_command(plan)
+    again = again._replace(words=(*again.words, "--out", file))
+    return f"{again.text(invocation)} && {line}"
+
+
+def _plan_command(plan: Plan) -> Command:
+    if plan.mode is Mode.SWEEP:
+        return Command(("sweep", "--dry-run", *_shape(plan.scope)), plan.environment)
+    return Command(("plan", *_mode(plan), *_shape(plan.scope)), plan.environment)
+
+
+def _mode(plan: Plan) -> Iterator[str]:
+    if plan.scope.refresh:
+        yield "--refresh"
+    if plan.mode is Mode.PRUNE:
         yield "--prune"
     if plan.scope.reassert:
         yield "--reassert"
-    if plan.scope.since:
-        yield from ("--since", plan.scope.since)
-    for option, patterns in (("--select", plan.scope.select), ("--exclude", plan.scope.exclude)):
+
+
+def _shape(scope: Scope) -> Iterator[str]:
+    if scope.since:
+        yield from ("--since", scope.since)
+    for option, patterns in (("--select", scope.select), ("--exclude", scope.exclude)):
         for pattern in patterns:
             yield from (option, pattern)

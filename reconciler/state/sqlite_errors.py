@@ -10,11 +10,14 @@ from collections.abc import Mapping
 from enum import IntEnum
 from typing import NamedTuple
 
-from reconciler.errors import ReconcileError, StateRefused
+from reconciler.commands import Command
+from reconciler.errors import Message, ReconcileError, StateRefused
 
-RESTORE_HINT = (
-    "`reconcile state restore FILE` puts a backup back; backups lie beside the state. It takes the "
-    "output of `reconcile state pull` too."
+RESTORE_HINT = Message.of(
+    Command.of("state", "restore", "FILE"),
+    " puts a backup back; backups lie beside the state. It takes the output of ",
+    Command.of("state", "pull"),
+    " too.",
 )
 
 
@@ -48,7 +51,7 @@ class _Wording(NamedTuple):
 
     error: type[ReconcileError]
     message: str
-    hint: str
+    hint: str | Message
 
 
 _DAMAGED = _Wording(StateDamaged, "the state in {state} is damaged", RESTORE_HINT)

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from reconciler.atomicfile import new_file
-from reconciler.errors import ReconcileError, StateRefused
+from reconciler.errors import Message, ReconcileError, StateRefused
 from reconciler.state.backups import back_up, sync_folder
 from reconciler.state.rollback_journal import has_foreign_journal
 from reconciler.state.sqlite_errors import (
@@ -222,7 +222,9 @@ class SqliteFile:
                 # SQLite would roll this journal back into whatever file comes next.
                 raise StateDamaged(
                     f"{self.name} is missing, but the journal of an unfinished write is there",
-                    hint="Put the state file back beside its -journal file. " + RESTORE_HINT,
+                    hint=Message.of(
+                        "Put the state file back beside its -journal file. ", RESTORE_HINT
+                    ),
                 ) from None
         if not stat.S_ISREG(status.st_mode):
             kind = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
@@ -233,7 +235,7 @@ class SqliteFile:
         if status.st_size == 0:
             raise StateDamaged(
                 f"{self.name} is empty (0 bytes), which no state ever is",
-                hint=RESTORE_HINT + " If there never was a state, remove the file.",
+                hint=Message.of(RESTORE_HINT, " If there never was a state, remove the file."),
             )
         return status
 

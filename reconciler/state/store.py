@@ -22,10 +22,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from reconciler.commands import Command
 from reconciler.core.digests import known_digest
 from reconciler.core.record_codec import decode_record, encode_record
 from reconciler.core.records import Export, Header, JournalEntry, Record, Run
-from reconciler.errors import ReconcileError, Refused, StateRefused
+from reconciler.errors import Message, ReconcileError, Refused, StateRefused
 from reconciler.jsontext import unpacked
 from reconciler.state.liveness import is_dead
 from reconciler.values import canonical, shown
@@ -40,6 +41,10 @@ LAST = "\U0010ffff"
 """Greater than every address."""
 LARGEST_SERIAL = 2**53
 """Greater serials are refused: not every JSON reader keeps them exactly."""
+
+_COMPARE = Message.of(
+    "Compare it with ", Command.of("state", "pull"), "; `--force` puts it in place all the same."
+)
 
 Clock = Callable[[], float]
 """Unix time in seconds. Wall-clock time, since leases are compared between machines."""
@@ -76,8 +81,11 @@ class Locked(Refused):
             f"the state is locked by {shown(holder.user)} on {shown(holder.host)} "
             f"(process {holder.pid}{run}) since {utc_text(lock.since, '%Y-%m-%d %H:%M:%S')} UTC: "
             f"{shown(holder.command)}",
-            hint="Wait until it has finished. If it is certain that it no longer runs: "
-            f"`reconcile state unlock {shown(lock.id)}`.",
+            hint=Message.of(
+                "Wait until it has finished. If it is certain that it no longer runs: ",
+                Command.of("state", "unlock", lock.id),
+                ".",
+            ),
         )
         self.lock = lock
 
@@ -388,12 +396,12 @@ def refuse_foreign(old: Header, pushed: Header, *, environment: str, force: bool
     if old.lineage is not None and pushed.lineage != old.lineage:
         raise StateRefused(
             "the export has another lineage: it was not made from this state",
-            hint="Compare it with `reconcile state pull`; `--force` puts it in place all the same.",
+            hint=_COMPARE,
         )
     if pushed.application not in (None, old.application or pushed.application):
         raise StateRefused(
             "the export is of another application than this state",
-            hint="Compare it with `reconcile state pull`; `--force` puts it in place all the same.",
+            hint=_COMPARE,
         )
     if pushed.serial < old.serial:
         raise StateRefused(

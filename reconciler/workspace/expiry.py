@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 
+from reconciler.commands import Command
 from reconciler.core.lifetimes import expiry, utc
 from reconciler.core.profiles import Profile
 from reconciler.core.records import Record
-from reconciler.errors import Diagnostic, Source, warning
+from reconciler.errors import Diagnostic, Message, Source, warning
 
 NOTICE = 3 * 86400.0
 """Seconds before its end from which on a lifetime is warned of; of a short one, its last quarter."""
@@ -55,8 +56,11 @@ def _warning(ends: Sequence[tuple[float, Profile]], source: Source, *, is_over: 
         "meta/expired" if is_over else "meta/expires-soon",
         f"{subject} {verb} on {utc(end)}" + (", the first of them" if len(ends) > 1 else ""),
         source=source,
-        hint="`reconcile sweep` deletes what this tool created, and the next apply would create it "
-        "again: take it out of the files, or give it more time."
+        hint=Message.of(
+            Command.of("sweep"),
+            " deletes what this tool created, and the next apply would create it again: take it out "
+            "of the files, or give it more time.",
+        )
         if is_over
         else "Give it more time, or take it out of the files by then.",
     )

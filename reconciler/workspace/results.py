@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from reconciler.commands import Command
 from reconciler.core.outcomes import Drift, DriftKind
 from reconciler.core.profiles import Profile
-from reconciler.errors import Diagnostic, InputError, ReconcileError
+from reconciler.errors import Diagnostic, InputError, Message, ReconcileError
 
 if TYPE_CHECKING:
     from reconciler.planning.catalog import DeclaredProfiles
@@ -55,5 +56,5 @@ def refuse_unread(drifts: Sequence[Drift]) -> None:
         raise ReconcileError(
             f"{len(unread)} of {len(drifts)} profiles could not be read, {unread[0]} for one; "
             "nothing was planned",
-            hint="See `reconcile refresh`, or plan without --refresh.",
+            hint=Message.of("See ", Command.of("refresh"), ", or plan without --refresh."),
         )

@@ -11,6 +11,7 @@ from typing import Any
 
 from reconciler.authoring.documents import Document
 from reconciler.authoring.json_schema import validate_value
+from reconciler.commands import Command
 from reconciler.config.buildinfo import build_info
 from reconciler.config.settings import Environment
 from reconciler.core.record_codec import EXPORT_FORMAT_VERSION, decode_export
@@ -84,7 +85,8 @@ class StateAdmin:
         unknown = [address for address in addresses if self.store.record(address) is None]
         if unknown:
             raise Refused(
-                f"the state does not know {', '.join(unknown)}", hint="See `reconcile state list`."
+                f"the state does not know {', '.join(unknown)}",
+                hint=Message.of("See ", Command.of("state", "list"), "."),
             )
         with self.locked("state rm") as writer:
             path = writer.backup() if backup else None
@@ -131,7 +133,7 @@ def parse_export(content: bytes) -> Any:
 
     Raises StateRefused for what is no JSON in UTF-8.
     """
-    hint = "Give the JSON object that `reconcile state pull` printed."
+    hint = Message.of("Give the JSON object that ", Command.of("state", "pull"), " printed.")
     for beginning, encoding in _OTHER_ENCODINGS.items():
         if content.startswith(beginning):
             raise StateRefused(
