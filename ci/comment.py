@@ -1,7 +1,8 @@
 """The one comment of a plan on a pull request: kept up to date, and read again after the merge.
 
     comment.py update NUMBER FILE    writes FILE as the comment, in the place of the one before
-    comment.py digest COMMIT         prints the digest in the comment of the pull request of a merge
+    comment.py digest COMMIT         prints the digest in the comment of the pull request of a merge, and
+                                     the commit that its plan compared with, if it did
 
 Standard library only. The token comes from TOKEN; GITHUB_API_URL and GITHUB_REPOSITORY say where. Only
 comments by AUTHOR count: others may write the same marker.
@@ -21,7 +22,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-MARKER = re.compile(r"<!-- reconcile:plan:([^ >]*)(?: (sha256:[0-9a-f]{64}))? -->")
+MARKER = re.compile(
+    r"<!-- reconcile:plan:([^ >]*)(?: (sha256:[0-9a-f]{64}))?(?: since:([0-9a-f]{40,64}))? -->"
+)
 TRIES = 4
 MOST_PAGES = 50
 
@@ -96,7 +99,8 @@ def update(number: int, text: str) -> str:
 
 
 def reviewed(commit: str, environment: str) -> str:
-    """The digest that the merged pull request of a commit was reviewed with.
+    """The digest that the merged pull request of a commit was reviewed with; after a blank, the commit that
+    the plan compared with (``--since``).
 
     Raises Failure where there is none, or more than one.
     """
@@ -110,7 +114,7 @@ def reviewed(commit: str, environment: str) -> str:
         raise Failure(0, f"{len(exact)} merged pull requests belong to {commit}; give the digest")
     number = int(exact[0]["number"])
     found = [
-        (match[1], match[2])
+        (match[1], match[2] and " ".join(filter(None, (match[2], match[3]))))
         for comment in comments(number)
         if (match := MARKER.match(comment["body"])) is not None
     ]

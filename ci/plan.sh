@@ -16,13 +16,16 @@ code=0
   --markdown-out "$folder/plan.md" --html-out "$folder/plan.html" || code=$?
 
 digest=""
+since=""
 if [ -f "$folder/plan.json" ]; then
-  digest="$(python -c 'import json, sys; print(json.load(open(sys.argv[1]))["digest"])' "$folder/plan.json")"
+  read -r digest since <<< "$(python -c 'import json, sys; plan = json.load(open(sys.argv[1]))
+print(plan["digest"], plan.get("scope", {}).get("since", ""))' "$folder/plan.json")"
 fi
 {
   echo "exit-code=$code"
   echo "folder=$folder"
   echo "digest=$digest"
+  echo "since=$since"
   if [ "$code" = 2 ]; then echo "changes=true"; else echo "changes=false"; fi
 } >> "$GITHUB_OUTPUT"
 if [ -f "$folder/plan.md" ]; then

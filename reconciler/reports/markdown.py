@@ -80,10 +80,12 @@ def diagnostics_markdown(
     return "\n".join(lines) + "\n"
 
 
-def marker(environment: str, digest: str = "") -> str:
+def marker(environment: str, digest: str = "", *, since: str | None = None) -> str:
     """The hidden line that a later run finds the comment of an environment by, and reads its digest from."""
     name = quote(environment.encode("utf-8", "surrogatepass"), safe="")
     suffix = f" {digest}" if _DIGEST(digest) else ""
+    if suffix and since is not None and _SINCE(since):
+        suffix += f" since:{since}"
     return f"<!-- reconcile:plan:{name}{suffix} -->"
 
 
@@ -92,7 +94,7 @@ def marker(environment: str, digest: str = "") -> str:
 
 def _head(view: PlanView) -> Iterator[str]:
     summary = view.summary
-    yield marker(view.plan.environment, view.digest)
+    yield marker(view.plan.environment, view.digest, since=view.plan.scope.since)
     name = code(_clipped(view.environment, _LONGEST_NAME))
     yield f"### Plan for {name}: {'no changes' if view.is_empty else view.totals}"
     yield ""
@@ -281,6 +283,7 @@ def _orphan(view: PlanView, address: str) -> str:
     return f"{name} ({_prose(_clipped(author, _LONGEST_SENTENCE))})" if author else name
 
 
+_SINCE = re.compile(r"[0-9a-f]{40,64}").fullmatch
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}").fullmatch
 
 

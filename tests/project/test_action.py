@@ -344,6 +344,23 @@ def test_after_the_merge_exactly_the_reviewed_plan_is_applied(runner: Runner) ->
     assert (code, outputs["changes"]) == (0, "false")
 
 
+def test_the_commit_that_a_plan_compared_with_is_carried_over_the_merge(runner: Runner) -> None:
+    fork = runner.commit
+    runner.git("checkout", "--quiet", "-b", "feature")
+    runner.write("profiles/eve.yaml", JANE.replace("jane", "eve"))
+    runner.git.commit("Eve")
+    _, outputs = runner.run(PULL, since="main")
+    assert outputs["since"] == fork
+    assert f" since:{fork} -->" in runner.stand.comments[0]["body"]
+    runner.git("checkout", "--quiet", "main")
+    runner.git("merge", "--quiet", "--no-ff", "-m", "Merge", "feature")
+    runner.commit = runner.git("rev-parse", "HEAD")
+    runner.stand.pulls = [{"number": 7, "merged_at": "x", "merge_commit_sha": runner.commit}]
+    code, applied = runner.run(mode="apply", since="main")
+    assert (code, applied["digest"], applied["since"]) == (0, outputs["digest"], fork)
+    assert "1 applied" in runner.log
+
+
 def test_a_merge_that_is_not_what_was_reviewed_is_refused(runner: Runner) -> None:
     runner.run(PULL)
     runner.stand.pulls = [{"number": 7, "merged_at": "x", "merge_commit_sha": runner.commit}]

@@ -48,6 +48,11 @@ def large(changes: int, *, length: int = 20) -> Plan:
 def test_the_marker_of_a_comment_names_environment_and_digest() -> None:
     first = plan_markdown(PlanView.of(SMALL)).splitlines()[0]
     assert first == f"<!-- reconcile:plan:local {SMALL.digest} -->"
+    commit = "0" * 40
+    assert marker("x", SMALL.digest, since=commit) == (
+        f"<!-- reconcile:plan:x {SMALL.digest} since:{commit} -->"
+    )
+    assert marker("x", SMALL.digest, since="0 -->") == f"<!-- reconcile:plan:x {SMALL.digest} -->"
     assert marker("a b>--") == "<!-- reconcile:plan:a%20b%3E-- -->"
 
 
