@@ -281,12 +281,13 @@ class _Attempt:
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
 
-    def watch(self, sock: socket.socket) -> None:
+    def watch(self, sock: Any) -> None:
         """Keeps a duplicate of the socket, for the watchdog to shut down. TLS takes the descriptor away from
         the socket that it wraps, and a closed descriptor may be another thread's connection by then."""
         with self._lock:
             self._release()
-            self._socket = socket.fromfd(sock.fileno(), sock.family, sock.type)
+            below = getattr(sock, "socket", sock)  # TLS through a proxy of TLS wraps a socket
+            self._socket = socket.fromfd(below.fileno(), below.family, below.type)
             if self.is_over:
                 self._shut()
 
@@ -546,7 +547,8 @@ class _Adapter(HTTPAdapter):
         self.poolmanager.pool_classes_by_scheme = _POOLS
 
     def proxy_manager_for(self, proxy: str, **extra: Any) -> Any:
-        manager = super().proxy_manager_for(proxy, ssl_context=self._context, **extra)
+        contexts = {"ssl_context": self._context, "proxy_ssl_context": self._context}
+        manager = super().proxy_manager_for(proxy, **contexts, **extra)
         manager.pool_classes_by_scheme = _POOLS
         return manager
 

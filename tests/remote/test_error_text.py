@@ -143,6 +143,6 @@ def test_any_body_gives_one_bounded_line(body: bytes) -> None:
     ids=["lists", "objects", "many", "fields", "angles", "scripts", "comments", "titles", "marks"],
 )
 def test_a_hostile_body_of_a_megabyte_takes_no_time(body: bytes) -> None:
-    started = time.monotonic()
+    started = time.process_time()
     read_error(body)
-    assert time.monotonic() - started < 1
+    assert time.process_time() - started < 1

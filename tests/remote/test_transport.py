@@ -911,7 +911,10 @@ def test_a_private_address_is_none_of_the_public_network(address: str) -> None:
 class Proxy:
     """A proxy with a login that tunnels, and answers ``status`` to whoever does not log in."""
 
-    def __init__(self, *, login: str | None = None, status: int = 407) -> None:
+    def __init__(
+        self, *, login: str | None = None, status: int = 407, tls: ssl.SSLContext | None = None
+    ) -> None:
+        self._tls = tls
         self.heads: list[bytes] = []
         self._expected = None if login is None else b"Basic " + b64encode(login.encode())
         self._status = status
@@ -933,8 +936,11 @@ class Proxy:
                 connection, _ = self._socket.accept()
             except OSError:
                 return
-            with connection, suppress(OSError):
-                self._talk(connection)
+            with suppress(OSError):
+                if self._tls is not None:
+                    connection = self._tls.wrap_socket(connection, server_side=True)
+                with connection:
+                    self._talk(connection)
 
     def _talk(self, connection: socket.socket) -> None:
         head = b""
@@ -962,21 +968,26 @@ class Proxy:
     ("written", "login"),
     [("me:word", "me:word"), ("me:p%40ss%3A%2F", "me:p@ss:/"), ("m%C5%82:%F0%9F%94%91", "mł:🔑")],
 )
+@pytest.mark.parametrize("scheme", ["http", "https"])
 def test_a_proxy_with_a_login_works_and_only_the_proxy_is_given_it(
-    certificate: Path, written: str, login: str
+    certificate: Path, written: str, login: str, scheme: str
 ) -> None:
+    context = server_context(certificate)
     with (
-        Proxy(login=login) as proxy,
-        Server(reply(), NO_CONTENT, tls=server_context(certificate), keep=True) as server,
+        Proxy(login=login, tls=context if scheme == "https" else None) as proxy,
+        Server(reply(), reply(), tls=context, keep=True) as server,
     ):
         client = Client(
             base_url=server.url,
             key=KEY,
-            proxy=f"http://{written}@127.0.0.1:{proxy.port}",
+            proxy=f"{scheme}://{written}@127.0.0.1:{proxy.port}",
             ca_bundle=str(certificate),
+            attempts=1,
         )
-        assert client.send(PATCH).result is CallResult.DONE
+        answers = [client.send(PATCH) for _ in range(2)]
         client.close()
+    assert [answer.result for answer in answers] == [CallResult.DONE] * 2, answers
+    assert len(proxy.heads) == 1
     assert KEY.encode() not in proxy.heads[0]
     assert b"proxy-authorization" not in server.received[0].lower()
 
