@@ -370,6 +370,11 @@ def _split(output: bytes) -> list[str]:
 
 
 def _no_repository(folder: Path, reason: str) -> ReconcileError:
+    if "dubious ownership" in reason:
+        return ReconcileError(
+            f"git does not trust the repository around {folder}: {reason}",
+            hint="If it is yours: git config --global --add safe.directory FOLDER.",
+        )
     return ReconcileError(
         f"git finds no repository at {folder}: {reason}",
         hint="--since and --blame ask git; leave them out, or run git init.",

@@ -71,6 +71,15 @@ def test_a_repository_that_calls_another_folder_its_work_tree_is_none(
         Repository.around(git.folder)
 
 
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root")
+def test_a_repository_of_another_owner_is_not_trusted(git: Git) -> None:
+    for path in (git.folder, git.folder / ".git"):
+        os.chown(path, 65534, 65534)
+    with pytest.raises(ReconcileError, match="git does not trust the repository") as caught:
+        Repository.around(git.folder)
+    assert "safe.directory" in caught.value.hint
+
+
 @pytest.mark.parametrize("content", [None, "", "gitdir: /nowhere", "\0"])
 def test_a_git_folder_that_is_none_is_an_error_and_nothing_above_is_asked(
     git: Git, content: str | None
