@@ -29,7 +29,7 @@ DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "benchmarks"
 
 def commands() -> list[str]:
     lines = re.findall(r"^\$ (reconcile .*)$", README, re.MULTILINE)
-    return [line.split("  #")[0].strip() for line in lines]
+    return [re.split(r" > |  #", line)[0].strip() for line in lines]
 
 
 def test_the_readme_shows_commands() -> None:
