@@ -189,10 +189,17 @@ def _status_of_target(path: str) -> os.stat_result:
 
 
 def _stamp(status: os.stat_result) -> Stamp:
-    return Stamp(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino & _SIGNED)
+    return Stamp(
+        status.st_size,
+        max(-_SIGNED, min(status.st_mtime_ns, _SIGNED)),
+        max(-_SIGNED, min(status.st_ctime_ns, _SIGNED)),
+        status.st_ino & _SIGNED,
+    )
 
 
 _SIGNED = 2**63 - 1
+"""The largest number of a stamp. Some file systems know times after 2262, which are larger; they count as
+this one, in the future, which no reader of stamps trusts."""
 
 
 class Listing(NamedTuple):
@@ -368,14 +375,12 @@ class Walk:
                 self._unusable(entry.path, _unreadable(problem, "file"))
             else:
                 names.append(name)
-                stamps.extend(
-                    (
-                        status.st_size,
-                        status.st_mtime_ns,
-                        status.st_ctime_ns,
-                        status.st_ino & _SIGNED,
-                    )
-                )
+                numbers = status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+                try:
+                    stamps.extend(numbers)
+                except OverflowError:
+                    del stamps[len(names) * STAMP - STAMP :]
+                    stamps.extend(_stamp(status))
         shown = self.name(folder) if names else ""
         prefix = "" if shown in ("", ".") else os.path.join(shown, "")
         return Listing(folder, prefix, names, stamps, links)

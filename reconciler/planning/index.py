@@ -18,15 +18,17 @@ from typing import NamedTuple, TypeAlias
 
 from reconciler.authoring.walk import Stamp
 from reconciler.core.profiles import Profile
-from reconciler.errors import Diagnostic
+from reconciler.errors import Diagnostic, InputError, Source, error
 from reconciler.planning.findings import decode_findings, encode_findings
 from reconciler.planning.folder_files import FolderFiles, joined
 from reconciler.planning.index_file import IndexFile, IndexUnusable
 from reconciler.planning.limits import Limits
 from reconciler.planning.packed import PackedProfile
 
-_PER_FILE = 1 << 20
-"""Documents of a file have consecutive ids, of which a file has so many."""
+_PER_FILE = 1 << 32
+"""Documents of a file have consecutive ids, of which a file has so many. `_ids_of` sees to it."""
+_MOST_FILES = 1 << 30
+"""Ids of files are below this, so that SQLite's 64 bits hold the ids of their documents."""
 _MOST_LAYOUTS = 4096
 _STATE = "state"
 """The note of the stamp of the state that pending addresses hold for."""
@@ -106,8 +108,8 @@ class Index:
 
     @classmethod
     def open(cls, path: Path | None, key: str, *, limits: Limits | None = None) -> Index:
-        """The index in a file: see `IndexFile.open`."""
-        return cls(IndexFile.open(path, key), limits)
+        """The index in a file, or a private one: see `IndexFile.open` and `IndexFile.private`."""
+        return cls(IndexFile.private(key) if path is None else IndexFile.open(path, key), limits)
 
     def trusted_before(self) -> int:
         """The youngest time of a stamp, in nanoseconds, that can be trusted by now."""
@@ -149,6 +151,8 @@ class Index:
             (highest,) = self.file.one("SELECT max(id) FROM file") or (None,)
             self._last_file = highest or 0
         self._last_file += 1
+        if not 0 < self._last_file < _MOST_FILES:
+            raise self.file.failed()
         return self._last_file
 
     def add_files(self, entries: Sequence[FileEntry]) -> None:
@@ -181,7 +185,8 @@ class Index:
 
     def _rows(self, entries: Iterable[FileEntry]) -> Iterator[_Row]:
         for entry in entries:
-            for number, document in enumerate(entry.result.documents, start=entry.id * _PER_FILE):
+            ids = _ids_of(entry.id, len(entry.result.documents), name=entry.name)
+            for number, document in zip(ids, entry.result.documents, strict=True):
                 packed = document.packed
                 yield (
                     number,
@@ -432,6 +437,22 @@ class Index:
         """Have addresses looked into whose documents changed. Without a noted state all are."""
         if self._notes_pending:
             self.put_pending(addresses)
+
+
+def _ids_of(file: int, count: int, *, name: str) -> range:
+    """The ids of so many documents of a file.
+
+    Raises InputError where they would be those of another file.
+    """
+    if count > _PER_FILE:
+        problem = error(
+            "file/too-many-documents",
+            f"the file makes more than {_PER_FILE:,} profiles",
+            source=Source(name),
+            hint="Split it into several files.",
+        )
+        raise InputError("a file makes too many profiles", diagnostics=[problem])
+    return range(file * _PER_FILE, file * _PER_FILE + count)
 
 
 def _claims_of(row: _Row) -> tuple[object, ...]:
