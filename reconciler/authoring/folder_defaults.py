@@ -14,6 +14,7 @@ from reconciler.authoring.validation import validate_defaults
 from reconciler.authoring.walk import DEFAULTS, read_file_inside
 from reconciler.core.contract import Contract
 from reconciler.errors import Diagnostic
+from reconciler.values import digest
 
 
 class FolderDefaults:
@@ -36,13 +37,19 @@ class FolderDefaults:
         A file with an error counts as absent; the error is in ``findings``.
         """
         folder = os.path.abspath(folder)
-        if folder not in self._by_folder:
-            above = None
-            if folder.startswith(os.path.join(self._root, "")):
-                above = self.of(os.path.dirname(folder))
-            own = self._read(os.path.join(folder, DEFAULTS))
-            self._by_folder[folder] = above if own is None else own.over(above)
-        return self._by_folder[folder]
+        unknown: list[str] = []
+        inside = os.path.join(self._root, "")
+        while folder not in self._by_folder:
+            unknown.append(folder)
+            if not folder.startswith(inside):
+                break
+            folder = os.path.dirname(folder)
+        defaults = self._by_folder.get(folder)
+        for each in reversed(unknown):
+            own = self._read(os.path.join(each, DEFAULTS))
+            defaults = defaults if own is None else own.over(defaults)
+            self._by_folder[each] = defaults
+        return defaults
 
     def _read(self, path: str) -> Defaults | None:
         if not os.path.lexists(path):
@@ -63,4 +70,5 @@ class FolderDefaults:
         self.findings += findings
         if document is None or any(finding.is_error for finding in findings):
             return None
-        return Defaults(document, blake2b(data, digest_size=16).hexdigest(), has_placeholders)
+        content = blake2b(data, digest_size=16).hexdigest()
+        return Defaults(document, digest(name, content), has_placeholders)

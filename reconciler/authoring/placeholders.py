@@ -56,8 +56,14 @@ class PlaceholderValues(NamedTuple):
     """The library that makes data up, with its version; ``None`` if it is not installed."""
 
     def digest_of(self, name: str) -> str:
-        """The digest of the value of a source (``var.tier``, ``run``); ``""`` if it has none."""
+        """The digest of the value of a source (``var.tier``, ``run``), or, if it has none, of what the
+        finding about it names; ``""`` if that is nothing."""
         kind, _, rest = name.partition(".")
+        if kind == "env" and not self.may_use(rest):
+            return digest("refused", self.prefix)
+        known: Mapping[str, Scalar] = {"var": self.variables, "env": self.environ}.get(kind, {})
+        if known and rest not in known:
+            return digest("undefined", *sorted(known))
         value: Scalar | None = {
             "var": self.variables.get(rest),
             "env": self.environ.get(rest),
@@ -67,6 +73,10 @@ class PlaceholderValues(NamedTuple):
         if kind == "fake" and (fakes := self.fakes()) is not None:
             value = f"{fakes} {self.seed}"
         return "" if value is None else digest(value)
+
+    def may_use(self, name: str) -> bool:
+        """Whether files may use a variable of the environment."""
+        return bool(self.prefix) and name.startswith(self.prefix or "")
 
 
 class Filling:
@@ -253,7 +263,8 @@ class Filling:
                 hint="Write ${var.NAME} or ${env.NAME}; $${ stands for ${.",
             )
             return ""
-        if kind == "env" and not (values.prefix and rest.startswith(values.prefix)):
+        self._use(name)
+        if kind == "env" and not values.may_use(rest):
             why = f"it does not begin with {values.prefix}" if values.prefix else "none may"
             self._problem(
                 Message.of("${env.", Quote(rest, ""), f"}} may not be used: {why}"),
@@ -261,7 +272,6 @@ class Filling:
                 hint="Set `env_prefix` in reconcile.yaml to what such variables begin with.",
             )
             return ""
-        self._use(name)
         if rest not in known:
             suggestion = did_you_mean(rest, known)
             where = "reconcile.yaml, under `variables`" if kind == "var" else "the environment"
