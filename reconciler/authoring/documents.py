@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
 
 from reconciler.errors import Source
@@ -15,7 +14,8 @@ Place: TypeAlias = tuple[int, int]
 """A line and a column, from 1."""
 
 
-_HERE: Mapping[Path, str] = MappingProxyType({})
+_HERE: Mapping[Path, str] = {}
+"""A dictionary, because documents travel between processes, which no `MappingProxyType` can."""
 
 
 class Document(NamedTuple):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 from typing import NamedTuple
 
 from reconciler.errors import Source
@@ -12,7 +11,8 @@ from reconciler.values import FieldPath, Scalar
 PROFILE_PREFIX = "profile:"
 
 
-NO_OTHER_FILES: Mapping[FieldPath, str] = MappingProxyType({})
+NO_OTHER_FILES: Mapping[FieldPath, str] = {}
+"""A dictionary, because profiles travel between processes, which no `MappingProxyType` can."""
 
 
 class Profile(NamedTuple):

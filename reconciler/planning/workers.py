@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import os
-import signal
-import stat
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -18,8 +14,6 @@ if TYPE_CHECKING:
 _Batch = TypeVar("_Batch")
 _Result = TypeVar("_Result")
 
-_PIPE_BYTES = 1 << 20
-"""The most that a process may ask for."""
 _MOST_PENDING = 16
 """Batches that are held at a time: enough to keep some processes busy, few enough for memory."""
 
@@ -27,39 +21,14 @@ _MOST_PENDING = 16
 def processes() -> Executor:
     """An executor with one process fewer than the processors that we may use: the process that hands out
     the work does some of it as well."""
-    from concurrent.futures import ProcessPoolExecutor
-    from multiprocessing import get_context
+    from reconciler.planning.processes import ProcessExecutor
 
-    # Not by forking: the index is open, and an embedding program may have threads.
-    return ProcessPoolExecutor(
-        max(usable_processors() - 1, 1),
-        mp_context=get_context("spawn"),
-        initializer=_prepare_process,
-    )
+    return ProcessExecutor(max(usable_processors() - 1, 1))
 
 
 def usable_processors() -> int:
     """The processors that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _prepare_process() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started us ends us
-    gc.disable()  # nothing here makes cycles, and looking for them takes a fifth of the time
-    with suppress(OSError, ImportError, AttributeError):
-        _widen_pipes()
-
-
-def _widen_pipes() -> None:
-    """Makes the pipes to the starting process hold the result of a batch, where the system can do that
-    (Linux). Otherwise this process waits some thousandths of a second for each 64 KiB until the other
-    one, which is busy, has read them."""
-    import fcntl
-
-    for descriptor in map(int, os.listdir("/proc/self/fd")):
-        with suppress(OSError):  # the listing's own descriptor is closed; and there may be a limit
-            if descriptor > 2 and stat.S_ISFIFO(os.fstat(descriptor).st_mode):
-                fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
 
 class WorkerPool:
@@ -108,7 +77,7 @@ class WorkerPool:
                 first.append(batch)
                 total += cost(batch)
             if total >= 1:
-                self._executor = self._start()
+                self._executor = self._started()
             rest = chain(first, rest)
         if self._executor is None:
             for batch in rest:
@@ -123,11 +92,23 @@ class WorkerPool:
         )
         yield from sharing.run(rest)
 
+    def _started(self) -> Executor | None:
+        """The executor; ``None`` where the system does not give what it needs."""
+        assert self._start is not None
+        try:
+            return self._start()
+        except (OSError, ImportError, NotImplementedError, RuntimeError, MemoryError):
+            self._start = None
+            return None
+
 
 class _Sharing:
-    """Work that an executor does and, while that has enough to do, this process. This process does all
-    of it where the executor breaks down, since one of its processes was killed, perhaps for want of
-    memory."""
+    """Work that an executor does and, while that has enough to do, this process.
+
+    This process also does what the executor fails at, whatever the reason: one of its processes was killed,
+    perhaps for want of memory, or what has to be carried there cannot be carried. An error that lies in the
+    work itself is raised here then.
+    """
 
     def __init__(
         self,
@@ -139,14 +120,16 @@ class _Sharing:
         enough: int,
     ) -> None:
         # Imported only where there is an executor: a plan of a few files needs none of it.
-        from concurrent.futures import BrokenExecutor, Future
+        from concurrent.futures import Future
 
-        self._new_future, self._broken = Future[Any], BrokenExecutor
+        self._new_future = Future[Any]
         self._executor = executor
         self._task = task
         self._local = local
         self._arguments = arguments
         self._enough = enough
+        self._has_failed = False
+        """Whether the executor failed at something. It gets nothing more then."""
         self._pending: deque[tuple[Any, Future[Any]]] = deque()
 
     def run(self, batches: Iterator[_Batch]) -> Iterator[tuple[_Batch, Any]]:
@@ -163,15 +146,21 @@ class _Sharing:
                 future.cancel()
 
     def _begin(self, batch: Any) -> Future[Any]:
-        if sum(not future.done() for _, future in self._pending) < self._enough:
-            with suppress(self._broken):
+        if not self._has_failed and self._under_way() < self._enough:
+            try:
                 return self._executor.submit(self._task, *self._arguments(batch))
+            except Exception:
+                self._has_failed = True
         future: Future[Any] = self._new_future()
         future.set_result(self._local(*self._arguments(batch)))
         return future
 
+    def _under_way(self) -> int:
+        return sum(not future.done() for _, future in self._pending)
+
     def _finish(self, batch: Any, future: Future[Any]) -> tuple[Any, Any]:
         try:
             return batch, future.result()
-        except self._broken:
+        except Exception:
+            self._has_failed = True
             return batch, self._local(*self._arguments(batch))
