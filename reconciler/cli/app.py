@@ -82,6 +82,7 @@ class App:
             on_progress=lambda event: self.status.update(
                 event.phase, event.done, total=event.total
             ),
+            on_warning=self.warn,
             pool=processes,
             cache=cache,
             run=self.run,
@@ -99,6 +100,11 @@ class App:
                 if self.mask is not None:
                     self.mask.error(problem)
                 raise
+
+    def warn(self, text: str) -> None:
+        """Prints a warning to stderr."""
+        self.status.clear()
+        stderr_line(f"warning: {shown(text)}")
 
     def mask_values(self, contract: Contract, public_attributes: tuple[str, ...]) -> None:
         """Masks personal values from here on; ``public_attributes`` are patterns of keys that are shown."""

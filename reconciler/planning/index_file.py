@@ -6,11 +6,12 @@ own, which it throws away. So does a process that may not write here.
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,12 @@ from weakref import WeakSet
 
 from reconciler.atomicfile import is_ours_alone
 from reconciler.errors import ReconcileError
+from reconciler.planning.index_sum import FileSum, sum_path
 from reconciler.systems import open_flags
 
 APPLICATION_ID = 0x52636E69
 """``PRAGMA application_id`` of our files ("Rcni")."""
-FORMAT = 3
+FORMAT = 4
 """Version of the tables. An index of another version is made anew."""
 _WAIT = 0.5
 """Seconds to wait for another process before working on a copy."""
@@ -70,34 +72,64 @@ class IndexFile:
     """An open database with the tables of the index. Queries raise `IndexUnusable`; the caller goes on with
     another, private one."""
 
-    def __init__(self, db: sqlite3.Connection, path: Path | None = None) -> None:
+    def __init__(
+        self,
+        db: sqlite3.Connection,
+        path: Path | None = None,
+        *,
+        checksum: FileSum | None = None,
+    ) -> None:
         self._db = db
         self._path = path
         """``None`` for a private one, of which nothing is kept."""
+        self._checksum = checksum
+        self.problem = ""
+        """Why the index could not be kept, for the user."""
         self._has_failed = False
         self._is_closed = False
         self._readers: WeakSet[object] = WeakSet()
 
     @classmethod
-    def open(cls, path: Path | None, key: str) -> IndexFile:
+    def open(cls, path: Path, key: str) -> IndexFile:
         """The index in a file, if it has this key and can be used; otherwise an empty one.
 
-        ``key`` names everything that the meaning of a file depends on besides its content. Without a
-        path the index is private: in memory, and in an unnamed file where that is not enough.
+        ``key`` names everything that the meaning of a file depends on besides its content. What another
+        process uses is copied. An index that cannot be written is private, and has a `problem`.
         """
-        if path is not None:
-            for _ in range(2):
-                try:
-                    return cls._shared(path, key)
-                except sqlite3.OperationalError as problem:
-                    if _code(problem) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_READONLY):
-                        return cls._copied(path, key)
-                    break
-                except sqlite3.DatabaseError:
+        problem: sqlite3.Error | OSError | None = None
+        for _ in range(2):
+            try:
+                if problem is not None:
                     _remove(path)
-                except OSError:
-                    break
-        return cls._private(key)
+                return cls._shared(path, key)
+            except sqlite3.OperationalError as operational:
+                problem = operational
+                if _code(operational) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_READONLY):
+                    return cls._copied(path, key)
+                break
+            except sqlite3.DatabaseError as damage:
+                problem = damage
+            except OSError as system:
+                problem = system
+                break
+        return cls.private(key, problem=_reason(problem))
+
+    @classmethod
+    def private(cls, key: str, *, in_memory: bool = False, problem: str = "") -> IndexFile:
+        """An empty index, of which nothing is kept: in memory, and in an unnamed file where that is not
+        enough, unless all of it is to be ``in_memory``."""
+        try:
+            db = _connect(":memory:" if in_memory else "")
+            if in_memory:
+                db.execute("PRAGMA temp_store = MEMORY")
+            db.execute("PRAGMA journal_mode = OFF")
+            db.execute("BEGIN")
+            _make(db, key)
+        except sqlite3.Error as error:
+            raise IndexUnusable from error
+        file = cls(db)
+        file.problem = problem
+        return file
 
     @classmethod
     def _shared(cls, path: Path, key: str) -> IndexFile:
@@ -107,60 +139,78 @@ class IndexFile:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with suppress(FileExistsError):
                 os.close(os.open(path, open_flags("O_CREAT", "O_EXCL", "O_WRONLY"), 0o600))
-        db = _connect(path.absolute().as_uri() + "?mode=rw")
+        checksum = FileSum(path)
         try:
-            db.execute("BEGIN IMMEDIATE")
-            if not _has_key(db, key):
-                _make(db, key)
+            db = _connect(path.absolute().as_uri() + "?mode=rw")
+            try:
+                db.execute("BEGIN IMMEDIATE")
+                if not checksum.is_right():
+                    db.execute("ROLLBACK")
+                    db.execute("BEGIN EXCLUSIVE")  # unless another process is about to note another
+                    raise sqlite3.DatabaseError("damaged")
+                if not _has_key(db, key):
+                    _make(db, key)
+            except BaseException:
+                db.close()
+                raise
         except BaseException:
-            db.close()
+            checksum.close()
             raise
-        return cls(db, path)
+        return cls(db, path, checksum=checksum)
 
     @classmethod
     def _copied(cls, path: Path, key: str) -> IndexFile:
         """A private copy of what is committed."""
         private = _connect("")
-        try:
-            source = _connect(path.absolute().as_uri() + "?mode=ro")
+        with suppress(sqlite3.Error, OSError):
+            checksum = FileSum(path)
             try:
-                copy_database(source, private)
+                if checksum.is_right():
+                    source = _connect(path.absolute().as_uri() + "?mode=ro")
+                    try:
+                        copy_database(source, private)
+                    finally:
+                        source.close()
+                    private.execute("BEGIN")
+                    if _has_key(private, key):
+                        return cls(private)
             finally:
-                source.close()
-            private.execute("BEGIN")
-            if _has_key(private, key):
-                return cls(private)
-        except sqlite3.Error:
-            pass
+                checksum.close()
         private.close()
-        return cls._private(key)
-
-    @classmethod
-    def _private(cls, key: str) -> IndexFile:
-        db = _connect("")
-        db.execute("PRAGMA journal_mode = OFF")
-        db.execute("BEGIN")
-        _make(db, key)
-        return cls(db)
+        return cls.private(key)
 
     # --- keeping and closing -----------------------------------------------------------------
 
     def keep(self) -> None:
-        """Commits what was written, if that is possible. Readers of this index see what they saw before."""
+        """Commits what was written. Readers of this index see what they saw before. Where other processes
+        read the file and so prevent it, this one goes on with a copy.
+
+        Raises IndexUnusable where it cannot be written: what was written is gone then.
+        """
         if self._path is None or self._has_failed:
             return
-        with suppress(sqlite3.Error):
+        try:
             before = self._version()
-            try:
-                self._db.execute("COMMIT")
-            except sqlite3.Error:
-                # Others read. To go on trying would keep all of them out for as long as we are here.
-                self._detach()
-                return
+            self._db.execute("COMMIT")
+        except sqlite3.Error as problem:
+            # A failed transaction may be rolled back by now. Only one that waits for others is whole.
+            if _code(problem) != sqlite3.SQLITE_BUSY or not self._db.in_transaction:
+                raise self.failed(problem) from problem
+            # Others read. To go on trying would keep all of them out for as long as we are here.
+            self._detach()
+            if self._has_failed:
+                raise self.failed() from problem
+            return
+        try:
             # Between the two, another process may put its own content in the place of this one.
-            self._has_failed = True
             self._db.execute("BEGIN")
-            self._has_failed = self._version() != before
+            if self._version() != before:
+                raise self.failed()
+        except sqlite3.Error as problem:
+            raise self.failed(problem) from problem
+        if self._checksum is not None:
+            with suppress(OSError):  # the next run finds another checksum, and reads the files
+                self._checksum.note()
 
     def lend(self, reader: object) -> None:
         """Notes something that reads from the index for as long as it lives: see `let_go`."""
@@ -179,6 +229,20 @@ class IndexFile:
         self._is_closed = True
         with suppress(sqlite3.Error):
             self._db.close()
+        self._close_checksum()
+
+    def distrust(self) -> None:
+        """Has the next run make the file anew."""
+        self._has_failed = True
+        if self._path is not None:
+            with suppress(OSError):
+                sum_path(self._path).unlink(missing_ok=True)
+            self._path = None
+
+    def _close_checksum(self) -> None:
+        if self._checksum is not None:
+            self._checksum.close()
+            self._checksum = None
 
     def clock_ns(self) -> int:
         """The time in nanoseconds by the older of our clock and that of the file system."""
@@ -206,7 +270,9 @@ class IndexFile:
                 private.executemany(f'INSERT INTO "{table}" VALUES ({places})', rows)
         except sqlite3.Error:
             self._has_failed = True
-        self._db.close()
+        with suppress(sqlite3.Error):
+            self._db.close()
+        self._close_checksum()
         self._db, self._path = private, None
 
     def _version(self) -> int:
@@ -218,35 +284,28 @@ class IndexFile:
     # --- queries -----------------------------------------------------------------------------
 
     def run(self, query: str, arguments: Sequence[object] = ()) -> None:
-        try:
+        with self._use():
             self._db.execute(query, arguments)
-        except sqlite3.Error as problem:
-            raise self.failed() from problem
 
     def run_many(self, query: str, rows: Iterable[Sequence[object]]) -> None:
-        try:
+        with self._use():
             self._db.executemany(query, rows)
-        except sqlite3.Error as problem:
-            raise self.failed() from problem
 
     def one(self, query: str, *arguments: object) -> tuple[Any, ...] | None:
         """The first row of a query."""
-        try:
+        with self._use():
             row: tuple[Any, ...] | None = self._db.execute(query, arguments).fetchone()
-        except sqlite3.Error as problem:
-            raise self.failed() from problem
-        return row
+            return row
 
     def rows(self, query: str, *arguments: object) -> Iterator[Any]:
         """All rows of a query, some of them at a time."""
-        if self._has_failed:
-            raise self.failed()
-        try:
+        with self._use():
             cursor = self._db.execute(query, arguments)
-            while rows := cursor.fetchmany(_ROWS_AT_ONCE):
-                yield from rows
-        except sqlite3.Error as problem:
-            raise self.failed() from problem
+            rows = cursor.fetchmany(_ROWS_AT_ONCE)
+        while rows:
+            yield from rows
+            with self._use():
+                rows = cursor.fetchmany(_ROWS_AT_ONCE)
 
     def rows_by_id(self, query: str, ids: Iterable[int]) -> Iterator[Any]:
         """All rows of a query that holds ``{}`` in the place of a list of ids."""
@@ -254,9 +313,21 @@ class IndexFile:
         while chunk := [*islice(rest, _ROWS_AT_ONCE)]:
             yield from self.rows(query.format(",".join("?" * len(chunk))), *chunk)
 
-    def failed(self) -> IndexUnusable:
+    @contextmanager
+    def _use(self) -> Iterator[None]:
+        """Raises IndexUnusable for errors within, and for ever after one: SQLite may have rolled back, and
+        would show what earlier runs left."""
+        if self._has_failed:
+            raise IndexUnusable(closed=self._is_closed)
+        try:
+            yield
+        except (sqlite3.Error, OverflowError) as problem:
+            raise self.failed(problem) from problem
+
+    def failed(self, problem: sqlite3.Error | OverflowError | None = None) -> IndexUnusable:
         """Gives the index up; what it returns is to be raised."""
         self._has_failed = True
+        self.problem = self.problem or _reason(problem)
         return IndexUnusable(closed=self._is_closed)
 
 
@@ -323,10 +394,31 @@ def _is_trusted(path: Path) -> bool:
 
 def _remove(path: Path) -> None:
     # The journal first: SQLite would roll it back into the next file.
-    for name in (f"{path}-journal", path):
+    for name in (f"{path}-journal", path, sum_path(path)):
         with suppress(FileNotFoundError):
             os.unlink(name)
 
 
 def _code(problem: sqlite3.Error) -> int:
     return getattr(problem, "sqlite_errorcode", 0) & 0xFF
+
+
+_NOT_WRITABLE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+
+
+def _reason(problem: Exception | None) -> str:
+    """What a user has to know of an error. That a file may not be written is on purpose, and that it is
+    damaged is mended."""
+    if isinstance(problem, OSError):
+        return "" if problem.errno in _NOT_WRITABLE else problem.strerror or "it cannot be opened"
+    if not isinstance(problem, sqlite3.Error):
+        return ""
+    return _REASONS.get(_code(problem), "")
+
+
+_REASONS = {
+    sqlite3.SQLITE_FULL: "the disk is full",
+    sqlite3.SQLITE_IOERR: "the disk failed, or its quota is used up",
+    sqlite3.SQLITE_CANTOPEN: "it cannot be opened",
+    sqlite3.SQLITE_NOMEM: "there is not enough memory",
+}

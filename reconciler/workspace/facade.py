@@ -49,9 +49,9 @@ class Workspace:
       environment of the process.
     - ``stop`` is asked before anything new starts. Where it says yes, methods raise Interrupted.
     - ``store`` holds the state; by default the SQLite file of the environment.
-    - ``on_progress`` is given the progress of reading and planning.
-    - ``pool`` makes the executor that reads many files, `planning.workers.processes` for example. Such
-      processes import the main module of the program, which must allow for that.
+    - ``on_progress`` is given the progress of reading and planning, ``on_warning`` what a user has to know of
+      the index.
+    - ``pool`` makes the executor that reads many files, `planning.workers.processes` for example.
     - Without ``cache`` every file is read, and the index is neither read nor written.
     - ``clock`` is the clock by which calls of the API wait. ``now`` gives the time in Unix seconds.
     - ``run`` and ``worker`` are the values of ``{run}`` and ``{worker}`` in profile files; by default the
@@ -72,6 +72,7 @@ class Workspace:
         stop: Callable[[], bool] = lambda: False,
         store: Store | None = None,
         on_progress: Callable[[ProgressEvent], None] = lambda event: None,
+        on_warning: Callable[[str], None] = lambda text: None,
         pool: Callable[[], Executor] | None = None,
         cache: bool = True,
         clock: Clock | None = None,
@@ -94,6 +95,7 @@ class Workspace:
             ),
             use_cache=cache,
             on_progress=on_progress,
+            on_warning=on_warning,
             stop=stop,
             pool=pool,
             limits=limits,

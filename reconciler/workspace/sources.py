@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakSet
@@ -28,7 +30,7 @@ from reconciler.core.profiles import Profile
 from reconciler.errors import Diagnostic, InputError, ReconcileError, Source, UsageError, error
 from reconciler.planning.catalog import Catalog, DeclaredProfiles, ReadContext, are_larger_than
 from reconciler.planning.index import Index
-from reconciler.planning.index_file import IndexUnusable
+from reconciler.planning.index_file import IndexFile, IndexUnusable
 from reconciler.planning.limits import Limits, ProgressEvent
 from reconciler.planning.reader import ParseOptions
 from reconciler.planning.workers import WorkerPool
@@ -54,16 +56,20 @@ class Sources:
         placeholders: PlaceholderValues,
         use_cache: bool,
         on_progress: Callable[[ProgressEvent], None],
+        on_warning: Callable[[str], None],
         stop: Callable[[], bool],
         pool: Callable[[], Executor] | None,
         limits: Limits,
     ) -> None:
-        """Without ``use_cache`` every file is read, and the index file is neither read nor written."""
+        """Without ``use_cache`` every file is read, and the index file is neither read nor written.
+        ``on_warning`` is told once why the index could not be kept."""
         self._config = config
         self._environment = environment
         self._placeholders = placeholders
         self._use_cache = use_cache
         self._on_progress = on_progress
+        self._on_warning = on_warning
+        self._has_warned = False
         self._stop = stop
         self._pool = pool
         self._limits = limits
@@ -97,9 +103,7 @@ class Sources:
         if paths:
             return self._validate_paths(paths)
         with self._workers() as workers:
-            catalog = self._with_index(lambda index: self._read(index, workers))
-        if self.index is not None:
-            self.index.file.keep()
+            catalog = self._with_index(lambda catalog: catalog, workers)
         profiles = self.declared
         if len(profiles) <= self._limits.profiles_held:
             profiles = tuple(profiles)
@@ -123,37 +127,85 @@ class Sources:
         """
         with self._workers() as workers:
 
-            def run(index: Index) -> _T:
-                catalog = self._read(index, workers)
-                try:
-                    if not catalog.is_valid:
-                        raise invalid_files(catalog.findings)
-                    return task(catalog, workers)
-                finally:
-                    index.file.keep()  # the files that were read need not be read again
+            def run(catalog: Catalog) -> _T:
+                if not catalog.is_valid:
+                    raise invalid_files(catalog.findings)
+                return task(catalog, workers)
 
-            return self._with_index(run)
+            return self._with_index(run, workers)
 
-    def _with_index(self, task: Callable[[Index], _T]) -> _T:
-        """The result of a task over the index file, or over an empty index if that fails in the middle."""
-        state, profiles = self._environment.state, self._config.profiles
-        path = None
+    def _with_index(self, task: Callable[[Catalog], _T], workers: WorkerPool) -> _T:
+        """The result of a task over what the files declare, by the index file, or by an empty index if that
+        fails in the middle. The files that were read need not be read again, whatever the task raises."""
+        places = self._places()
+        while True:
+            file = self._opened(places.pop(0))
+            try:
+                result = task(self._read(file, workers))
+            except (ReconcileError, MemoryError) as problem:
+                with suppress(IndexUnusable):
+                    file.keep()
+                if not isinstance(problem, IndexUnusable) or not places:
+                    raise
+            except Exception:  # whatever a damaged index leads to; an error of ours comes again
+                if not places:
+                    raise
+            else:
+                self._keep(file, workers, places=places)
+                return result
+            self._warn_of(file)
+            if not file.problem:
+                file.distrust()
+
+    def _keep(
+        self, file: IndexFile, workers: WorkerPool, *, places: Sequence[Callable[[], IndexFile]]
+    ) -> None:
+        """Keeps an index. If it cannot be kept, its content is gone: then the files are read into another
+        one, for those who ask what they declared. The task is not done again: its plan may be on its way."""
+        try:
+            file.keep()
+        except IndexUnusable:
+            was_valid = self._catalog is not None and self._catalog.is_valid
+            self._warn_of(file)
+            if not places or self._read(self._opened(places[0]), workers).is_valid != was_valid:
+                raise
+
+    def _opened(self, place: Callable[[], IndexFile]) -> IndexFile:
+        """The index file at a place, after the one before is let go."""
+        self._let_go()
+        file = place()
+        self._warn_of(file)
+        return file
+
+    def _places(self) -> list[Callable[[], IndexFile]]:
+        """Where an index may be, one after the other."""
+        options, profiles = self._options(), self._config.profiles
+        key = f"{fingerprint()} {options.dialect} {options.guard} {self.display(profiles)}"
+        path = self._index_path()
+        return [
+            *([partial(IndexFile.open, path, key)] if path is not None else []),
+            partial(IndexFile.private, key),
+            partial(IndexFile.private, key, in_memory=True),
+        ]
+
+    def _index_path(self) -> Path | None:
+        """The index file; ``None`` where nothing is to be kept."""
+        state = self._environment.state
         # An index of a few files is not worth the folder, which does not exist until something is applied.
         if self._use_cache and (
-            state.parent.exists() or are_larger_than(profiles, _WORTH_AN_INDEX)
+            state.parent.exists() or are_larger_than(self._config.profiles, _WORTH_AN_INDEX)
         ):
-            path = state.with_name(f"{state.name}.index")
-        options = self._options()
-        key = f"{fingerprint()} {options.dialect} {options.guard} {self.display(profiles)}"
-        for place in (path, None):
-            self._let_go()
-            self.index = Index.open(place, key, limits=self._limits)
-            try:
-                return task(self.index)
-            except IndexUnusable:
-                if place is None:
-                    raise
-        raise AssertionError
+            return state.with_name(f"{state.name}.index")
+        return None
+
+    def _warn_of(self, file: IndexFile) -> None:
+        """Tells why an index could not be kept; once, since it is the same for all that follows."""
+        if file.problem and not self._has_warned:
+            self._has_warned = True
+            self._on_warning(
+                f"the index of the profile files cannot be kept in {self._index_path() or 'memory'}: "
+                f"{file.problem}; this run does without it"
+            )
 
     def _let_go(self) -> None:
         self._catalog = None
@@ -162,7 +214,8 @@ class Sources:
             self._lent.add(self.index)
             self.index = None
 
-    def _read(self, index: Index, workers: WorkerPool) -> Catalog:
+    def _read(self, file: IndexFile, workers: WorkerPool) -> Catalog:
+        self.index = index = Index(file, self._limits)
         context = ReadContext(
             self._options(),
             display=self.display,

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import mmap
 import os
+import random
 import shutil
 import sqlite3
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +28,13 @@ from reconciler.authoring.placeholders import PlaceholderValues
 from reconciler.core.plan_format import to_lines
 from reconciler.core.records import Fact, Known, Presence, Record
 from reconciler.errors import Diagnostic, InputError, ReconcileError, Severity, Source
-from reconciler.planning import index_file, reader
+from reconciler.planning import index as index_module
+from reconciler.planning import index_file, index_sum, reader
 from reconciler.planning.catalog import Catalog, ReadContext
 from reconciler.planning.findings import decode_findings, encode_findings
 from reconciler.planning.index import FileEntry, FileResult, Index, IndexedDocument
 from reconciler.planning.index_file import IndexFile, IndexUnusable, copy_database
+from reconciler.planning.index_sum import FileSum, sum_path
 from reconciler.planning.limits import Limits
 from reconciler.planning.packed import PackedProfile
 from reconciler.planning.reader import ParseOptions
@@ -66,7 +72,7 @@ def index_of(folder: Path) -> Path:
 def outcome(folder: Path, *, cache: bool, **options: Any) -> list[str]:
     """All that a plan says: its lines and findings, or the findings that prevent it."""
     findings: list[Any] = []
-    with workspace_in(folder, cache=cache) as workspace:
+    with workspace_in(folder, cache=cache, environ={"QA_NAME": "Q"}) as workspace:
         try:
             plan = workspace.plan(on_findings=findings.extend, **options)
         except InputError as problem:
@@ -261,6 +267,27 @@ OPTIONS = st.fixed_dictionaries(
 )
 
 
+DEFAULTS_FILES = st.sampled_from([f"{folder}_defaults.yaml" for folder in ("", "x/", "x/y/", "z/")])
+DEFAULTS_TEXTS = st.sampled_from(
+    [
+        "store: app_store\n",
+        "last_name: '${var.tier}'\n",
+        "last_name: '${env.QA_NAME}'\n",
+        "custom_attributes: {tier: 2}\n",
+        "meta: {labels: [qa], ttl: 3d}\n",
+        "no such: field\n",
+    ]
+)
+SETTINGS = st.fixed_dictionaries(
+    {},
+    optional={
+        "env_prefix": st.sampled_from(["QA_", "OTHER_"]),
+        "variables": st.sampled_from([{"tier": "gold"}, {"tier": "silver"}, {"tear": "gold"}]),
+        "personal_data": st.sampled_from([{"guard": "error"}, {"guard": "off"}]),
+    },
+)
+
+
 class Changing(RuleBasedStateMachine):
     """Files and state change as they please; after every step both plans are the same.
 
@@ -366,6 +393,85 @@ class Changing(RuleBasedStateMachine):
         elif state.exists():
             shutil.copy2(state, backup)
 
+    @rule(name=DEFAULTS_FILES, text=DEFAULTS_TEXTS)
+    def write_defaults(self, name: str, text: str) -> None:
+        self.write(name, text)
+
+    @rule(pick=st.randoms(), name=DEFAULTS_FILES)
+    def move_defaults(self, pick: Any, name: str) -> None:
+        """To another level, with the same bytes, the same stamp but for the time of change."""
+        if files := [path for path in self.files() if path.name == "_defaults.yaml"]:
+            target = self.profiles / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            pick.choice(files).rename(target)
+
+    @rule(pick=st.randoms(), name=st.sampled_from(["x", "w", "x/y", "z"]))
+    def rename_a_folder(self, pick: Any, name: str) -> None:
+        folders = sorted(path for path in self.profiles.rglob("*") if path.is_dir())
+        target = self.profiles / name
+        if folders and not target.exists() and target.parent.is_dir():
+            with suppress(OSError):  # into itself
+                pick.choice(folders).rename(target)
+
+    @rule(pick=st.randoms(), other=VALUES)
+    def map_into_memory(self, pick: Any, other: str) -> None:
+        """A write of the same size through memory."""
+        if files := [path for path in self.files() if b"first_name: " in path.read_bytes()]:
+            path = pick.choice(files)
+            at = path.read_bytes().index(b"first_name: ") + len(b"first_name: ")
+            with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as content:
+                content[at : at + 1] = other.encode()
+
+    @rule(pick=st.randoms())
+    def save(self, pick: Any) -> None:
+        """Keeps all files, for `revert`."""
+        shutil.rmtree(self.folder / "saved", ignore_errors=True)
+        shutil.copytree(self.profiles, self.folder / "saved", symlinks=True)
+
+    @rule()
+    def revert(self) -> None:
+        """All files as they were, with their times."""
+        if (self.folder / "saved").exists():
+            shutil.rmtree(self.profiles)
+            shutil.copytree(self.folder / "saved", self.profiles, symlinks=True)
+
+    @rule(pick=st.randoms(), times=st.booleans())
+    def copy_over(self, pick: Any, times: bool) -> None:
+        """One file in the place of another, perhaps with its times."""
+        if len(files := self.files()) > 1:
+            one, other = pick.sample(files, 2)
+            (shutil.copy2 if times else shutil.copyfile)(one, self.folder / "copy")
+            (self.folder / "copy").replace(other)
+
+    @rule(pick=st.randoms())
+    def exchange(self, pick: Any) -> None:
+        """Two files change places, with all that a stamp holds but the time of change."""
+        if len(files := self.files()) > 1:
+            one, other = pick.sample(files, 2)
+            one.rename(self.folder / "aside")
+            other.rename(one)
+            (self.folder / "aside").rename(other)
+
+    @rule(pick=st.randoms())
+    def turn_a_link(self, pick: Any) -> None:
+        link = self.profiles / "link.yaml"
+        if link.is_symlink() and (files := self.files()):
+            link.unlink()
+            link.symlink_to(pick.choice(files))
+
+    @rule(pick=st.randoms())
+    def link_hard(self, pick: Any) -> None:
+        if files := self.files():
+            with suppress(OSError):
+                (self.profiles / "hard.yaml").hardlink_to(pick.choice(files))
+
+    @rule(settings=SETTINGS)
+    def configure(self, settings: dict[str, Any]) -> None:
+        Project(
+            self.folder,
+            {"version": 1, "environments": {"local": {"api": {"url": "emulator"}}}} | settings,
+        )
+
     @rule()
     def index_goes(self) -> None:
         self.index.unlink(missing_ok=True)
@@ -450,6 +556,9 @@ def test_an_index_that_lies_is_not_believed_if_others_could_write_it(
     with sqlite3.connect(index_of(tmp_path)) as db:
         db.execute("UPDATE profile SET body = replace(body, 'Jane', 'Eve')")
     db.close()
+    checksum = FileSum(index_of(tmp_path))
+    checksum.note()
+    checksum.close()
     assert "Eve" in "".join(outcome(tmp_path, cache=True))
     index_of(tmp_path).chmod(0o664)
     assert outcome(tmp_path, cache=True) == first
@@ -555,7 +664,8 @@ def test_what_another_process_put_into_the_index_is_not_taken_for_what_was_read(
             return seen[-1]
 
         monkeypatch.setattr(index, "_version", version)
-        index.keep()
+        with pytest.raises(IndexUnusable):
+            index.keep()
         with pytest.raises(IndexUnusable):
             list(checked.profiles)
 
@@ -608,7 +718,7 @@ def test_a_file_is_read_again_when_something_else_changed_that_it_was_made_from(
 
     index = Index.open(None, "key", limits=TRUSTING)
     read(index)
-    (file,) = {number >> 20 for number in index.profiles()}
+    (file,) = {number >> 32 for number in index.profiles()}
     sources = {"var.tier": values.digest_of("var.tier")}
     result = FileResult(None, b"?", (), [IndexedDocument("jane", None, None)], sources)
     index.replace_files([FileEntry(file, "profiles/jane.yaml", result)])
@@ -682,3 +792,280 @@ def test_each_way_in_which_either_side_moves_is_seen(tmp_path: Path, trusting: N
     assert summary() == {"create": 1, "update": 0, "unchanged": 0, "orphans": 1}
     (profiles / "joe.yaml").write_text(joe)
     assert summary() == {"create": 1, "update": 0, "unchanged": 1, "orphans": 0}
+
+
+def test_findings_name_what_is_configured_now(tmp_path: Path, trusting: None) -> None:
+    text = "customer_user_id: jane\nfirst_name: '${var.tier} ${env.QA_NAME}'\n"
+    make(tmp_path, jane=text)
+    config = {"version": 1, "environments": {"local": {"api": {"url": "emulator"}}}}
+    for more in (
+        {},
+        {"env_prefix": "OTHER_"},
+        {"env_prefix": "QA_"},
+        {"env_prefix": "QA_", "variables": {"teir": "gold"}},
+        {"env_prefix": "QA_", "variables": {"tear": "gold"}},
+        {"env_prefix": "QA_", "variables": {"tier": "gold"}},
+        {"variables": {"tier": "gold"}},
+    ):
+        Project(tmp_path, {**config, **more})
+        assert outcome(tmp_path, cache=True) == outcome(tmp_path, cache=False)
+
+
+def test_defaults_that_move_to_another_folder_are_noticed(tmp_path: Path, trusting: None) -> None:
+    make(tmp_path)
+    (tmp_path / "profiles" / "x" / "y").mkdir(parents=True)
+    (tmp_path / "profiles" / "x" / "y" / "jane.yaml").write_text(JANE)
+    places = [tmp_path / "profiles" / name / "_defaults.yaml" for name in ("", "x", "x/y", "x", "")]
+    places[0].write_text("last_name: Doe\n")
+    for before, after in pairwise(places):
+        first = outcome(tmp_path, cache=True)
+        before.rename(after)
+        assert outcome(tmp_path, cache=True) == outcome(tmp_path, cache=False) != first
+
+
+# --- numbers that are packed ---------------------------------------------------------------------
+
+
+def test_the_ids_of_more_than_a_million_documents_are_those_of_no_other_file() -> None:
+    many = (1 << 20) + 4
+    one, other = (index_module._ids_of(file, many, name="") for file in (1, 2))
+    assert len(one) == len(other) == many
+    assert one[-1] < other[0]
+    assert {number // index_module._PER_FILE for number in (one[0], one[-1])} == {1}
+
+
+def test_more_documents_than_there_are_ids_for_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index_module, "_PER_FILE", 4)
+    documents = [JANE.replace("jane", f"u{number}") for number in range(5)]
+    make(tmp_path, four="---\n".join(documents[:4]))
+    assert len(outcome(tmp_path, cache=True)) == 6
+    make(tmp_path / "more", five="---\n".join(documents))
+    assert "file/too-many-documents" in "".join(outcome(tmp_path / "more", cache=True))
+
+
+def test_an_index_that_ran_out_of_ids_is_made_anew(tmp_path: Path, trusting: None) -> None:
+    make(tmp_path, jane=JANE)
+    first = outcome(tmp_path, cache=True)
+    alter(tmp_path, "UPDATE file SET id = 9000000000000000000")
+    (tmp_path / "profiles" / "joe.yaml").write_text(JANE.replace("jane", "joe"))
+    assert outcome(tmp_path, cache=True) == outcome(tmp_path, cache=False) != first
+    assert outcome(tmp_path, cache=True) == outcome(tmp_path, cache=False)
+
+
+@pytest.mark.parametrize("seconds", [-(2**31), -1, 2**33, 13_569_465_600, 2**34 - 1])
+def test_a_file_of_any_year_is_read_again_where_its_stamp_cannot_be_kept(
+    tmp_path: Path, trusting: None, seconds: int
+) -> None:
+    make(tmp_path, jane=JANE)
+    path = tmp_path / "profiles" / "jane.yaml"
+    for name in ("Jane", "Jone", "June"):
+        path.write_text(JANE.replace("Jane", name))
+        try:
+            os.utime(path, (seconds, seconds))
+        except OverflowError:
+            pytest.skip("this system knows no such time")
+        assert outcome(tmp_path, cache=True) == outcome(tmp_path, cache=False)
+
+
+# --- an index that is damaged --------------------------------------------------------------------
+
+
+def alter(folder: Path, *statements: str) -> None:
+    """Changes the index as this program might have."""
+    path = index_of(folder)
+    with sqlite3.connect(path) as db:
+        for statement in statements:
+            db.execute(statement)
+    db.close()
+    checksum = FileSum(path)
+    checksum.note()
+    checksum.close()
+
+
+def test_no_flipped_bit_changes_a_plan(tmp_path: Path, trusting: None) -> None:
+    make(tmp_path, **{f"u{n}": JANE.replace("jane", f"u{n}") for n in range(30)})
+    put(tmp_path, *(recorded(f"u{n}", "Jane") for n in range(0, 30, 2)))
+    expected = outcome(tmp_path, cache=True, prune=True)
+    assert outcome(tmp_path, cache=True, prune=True) == expected
+    path = index_of(tmp_path)
+    names = [path, sum_path(path)]
+    intact = {name: name.read_bytes() for name in names}
+    draw = random.Random(13)
+    for _ in range(60):
+        for name in names:
+            name.write_bytes(intact[name])
+        victim = names[draw.random() < 0.1]
+        content = bytearray(intact[victim])
+        content[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
+        victim.write_bytes(content)
+        assert outcome(tmp_path, cache=True, prune=True) == expected
+        assert outcome(tmp_path, cache=True, prune=True) == expected
+
+
+def test_a_checksum_is_right_as_long_as_nothing_but_this_program_writes(
+    tmp_path: Path, trusting: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(tmp_path, jane=JANE)
+    verdicts: list[bool] = []
+    right = FileSum.is_right
+
+    def is_right(checksum: FileSum) -> bool:
+        verdicts.append(right(checksum))
+        return verdicts[-1]
+
+    monkeypatch.setattr(FileSum, "is_right", is_right)
+    for name in ("Jane", "Jane", "June", "June"):
+        (tmp_path / "profiles" / "jane.yaml").write_text(JANE.replace("Jane", name))
+        with workspace_in(tmp_path) as workspace:
+            workspace.validate()
+            workspace.plan()
+            with workspace_in(tmp_path) as beside:
+                beside.plan()
+        put(tmp_path, recorded("jane", name))
+    assert verdicts
+    assert all(verdicts)
+    assert not index_sum._opened
+
+
+# --- an index that cannot be written -------------------------------------------------------------
+
+
+class Faulty:
+    """A connection of which the n-th call, or it and all later ones, fails as SQLite does."""
+
+    def __init__(self, db: sqlite3.Connection, fault: Fault) -> None:
+        self._db = db
+        self._fault = fault
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._db, name)
+        if name not in ("execute", "executemany"):
+            return method
+
+        def call(*arguments: Any) -> Any:
+            self._fault.strike(self._db, str(arguments[0]))
+            return method(*arguments)
+
+        return call
+
+
+class Fault:
+    """Which call fails, and how."""
+
+    def __init__(self, number: int, code: int, *, rolls_back: bool, lasting: bool) -> None:
+        self.number = number
+        self.code = code
+        self.rolls_back = rolls_back
+        self.lasting = lasting
+        self.calls = 0
+
+    def strike(self, db: sqlite3.Connection, statement: str) -> None:
+        number, self.calls = self.calls, self.calls + 1
+        if number != self.number and not (self.lasting and number > self.number):
+            return
+        if self.rolls_back and db.in_transaction:
+            db.execute("ROLLBACK")
+        problem = sqlite3.OperationalError("simulated")
+        problem.sqlite_errorcode = self.code
+        raise problem
+
+    @property
+    def has_struck(self) -> bool:
+        return self.calls > self.number
+
+
+FAULTS = {
+    "the disk is full": (sqlite3.SQLITE_FULL, True),
+    "the disk fails": (sqlite3.SQLITE_IOERR, True),
+    "the disk fails, nothing is rolled back": (sqlite3.SQLITE_IOERR, False),
+    "busy": (sqlite3.SQLITE_BUSY, False),
+    "damaged": (sqlite3.SQLITE_CORRUPT, False),
+    "read-only": (sqlite3.SQLITE_READONLY, False),
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "lasting"),
+    [
+        ("the disk is full", True),
+        ("the disk fails", False),
+        ("the disk fails, nothing is rolled back", True),
+        ("busy", False),
+        ("damaged", False),
+        ("read-only", True),
+    ],
+)
+def test_whichever_call_of_the_index_fails_the_plan_is_that_of_the_files(
+    tmp_path: Path, trusting: None, monkeypatch: pytest.MonkeyPatch, kind: str, lasting: bool
+) -> None:
+    make(tmp_path, jane=JANE, joe=JANE.replace("jane", "joe"))
+    outcome(tmp_path, cache=True)
+    shutil.copytree(tmp_path / ".reconcile", tmp_path / "before")
+    (tmp_path / "profiles" / "jane.yaml").write_text(
+        JANE.replace("Jane", "Janet") + "meta: {protect: true}\n"
+    )
+    (tmp_path / "profiles" / "joe.yaml").unlink()
+    expected = outcome(tmp_path, cache=False)
+    connect = index_file._connect
+    code, rolls_back = FAULTS[kind]
+    for number in range(1000):
+        shutil.rmtree(tmp_path / ".reconcile")
+        shutil.copytree(tmp_path / "before", tmp_path / ".reconcile")
+        fault = Fault(number, code, rolls_back=rolls_back, lasting=lasting)
+
+        def faulty(database: str, fault: Fault = fault) -> Any:
+            db = connect(database)
+            return db if database in ("", ":memory:") else Faulty(db, fault)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(index_file, "_connect", faulty)
+            with workspace_in(tmp_path) as workspace:
+                assert [*to_lines(workspace.plan())] == expected, number
+                with suppress(IndexUnusable):  # an apply says so, and sends nothing
+                    declared = {each.address: each.protect for each in workspace.declared}
+                    assert declared == {"jane": True}, number
+        assert outcome(tmp_path, cache=True) == expected, number
+        if not fault.has_struck:
+            break
+    assert number > 5
+
+
+def test_an_index_that_does_not_fit_is_told_and_left_out(tmp_path: Path) -> None:
+    make(tmp_path, jane=JANE)
+    project = Project(tmp_path)
+    assert project.run("apply", "--auto-approve")
+    project.run("plan")
+    path = tmp_path / "profiles" / "jane.yaml"
+    path.write_text(
+        "customer_user_id: jane\nfirst_name: June\nmeta: {protect: true, labels: [v]}\n"
+    )
+    for number in range(400):
+        (tmp_path / "profiles" / f"{number}.yaml").write_text(JANE.replace("jane", f"u{number}"))
+    done = subprocess.run(
+        [
+            "bash",
+            "-c",
+            'ulimit -f 128; exec "$@"',
+            "-",
+            sys.executable,
+            "-m",
+            "reconciler",
+            "apply",
+            "--auto-approve",
+            "--select",
+            "jane",
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 0, done.stderr
+    assert "warning: the index of the profile files" in done.stderr
+    assert done.stderr.count("this run does without it") == 1
+    with workspace_in(tmp_path) as workspace:
+        record = workspace.store.record("jane")
+    assert record is not None
+    assert (record.protect, record.labels) == (True, ("v",))

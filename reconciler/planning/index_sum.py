@@ -1,0 +1,110 @@
+"""The checksum of an index file, in a file beside it. It is over all bytes, so that no damaged page is read.
+
+SQLite finds out that a page is damaged only where the page makes no sense. A number or a letter in it that
+changed on the disk would change a plan.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+from zlib import crc32
+
+from reconciler.systems import open_flags, read_at
+
+_BLOCK = 1 << 20
+_COUNTER_AT, _COUNTER_SIZE = 24, 4
+"""Where SQLite counts the transactions that changed a file (https://www.sqlite.org/fileformat2.html)."""
+
+
+class _Opened(NamedTuple):
+    """A descriptor of a file, and how many use it."""
+
+    descriptor: int
+    users: int
+
+
+_guard = threading.Lock()
+_opened: dict[tuple[int, int], _Opened] = {}
+"""By device and inode. To close any descriptor of a file releases the locks that SQLite holds on it in this
+process (https://www.sqlite.org/howtocorrupt.html), so there is one, which stays open for the last user."""
+
+
+class FileSum:
+    """The checksum of an index file.
+
+    To be opened before the database and closed after it. Methods are called while the file is locked against
+    writers; they raise OSError where it cannot be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Raises OSError where the file cannot be opened."""
+        self._path = sum_path(path)
+        self._changes = b""
+        """SQLite's counter when the checksum was right."""
+        with _guard:
+            status = os.stat(path)
+            self._key = status.st_dev, status.st_ino
+            opened = _opened.get(self._key)
+            if opened is None:
+                opened = _Opened(os.open(path, open_flags("O_RDONLY")), 0)
+            self._descriptor = opened.descriptor
+            _opened[self._key] = opened._replace(users=opened.users + 1)
+
+    def is_right(self) -> bool:
+        """Whether the file is as it was when its checksum was noted. An empty one always is."""
+        try:
+            noted = self._path.read_bytes()
+        except OSError:
+            noted = b""
+        computed = self._compute()
+        self._changes = self._counter()
+        return computed in (noted, b"")
+
+    def note(self) -> None:
+        """Notes the checksum of the file as it is now, if it changed since it was right."""
+        changes = self._counter()
+        if changes == self._changes:
+            return
+        try:
+            flags = open_flags("O_WRONLY", "O_CREAT", "O_TRUNC", "O_NOFOLLOW")
+            descriptor = os.open(self._path, flags, 0o600)
+            try:
+                os.write(descriptor, self._compute())
+            finally:
+                os.close(descriptor)
+            self._changes = changes
+        except OSError:  # the next run believes nothing, and reads the files
+            with suppress(OSError):
+                self._path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        with _guard:
+            opened = _opened.get(self._key)
+            if opened is None or opened.descriptor != self._descriptor:
+                return
+            if opened.users > 1:
+                _opened[self._key] = opened._replace(users=opened.users - 1)
+            else:
+                del _opened[self._key]
+                os.close(self._descriptor)
+        self._descriptor = -1
+
+    def _counter(self) -> bytes:
+        return read_at(self._descriptor, _COUNTER_SIZE, offset=_COUNTER_AT)
+
+    def _compute(self) -> bytes:
+        """The checksum as it is noted; nothing for an empty file."""
+        offset = computed = 0
+        while block := read_at(self._descriptor, _BLOCK, offset=offset):
+            computed = crc32(block, computed)
+            offset += len(block)
+        return b"%08x %d\n" % (computed, offset) if offset else b""
+
+
+def sum_path(path: Path) -> Path:
+    """The file that holds the checksum of an index file."""
+    return path.with_name(f"{path.name}-sum")
