@@ -47,6 +47,7 @@ _REFUSAL_SECONDS = 2.0
 _PIECE = 1 << 16
 """Bytes that are read of a body at a time."""
 _INCOMPLETE = "an incomplete body"
+_BAD_HEAD = "a head that cannot be read"
 _PROXY_LOGIN = 407
 _LATE = "no complete answer within the deadline"
 
@@ -119,25 +120,25 @@ class HttpTransport:
             if attempt.is_over and not is_error:
                 return ApiAnswer(CallResult.UNKNOWN, message=_LATE)
         except Exception as problem:  # of requests, urllib3, http.client, ssl, socket
+            if attempt.status is not None and 400 <= attempt.status < 500:
+                return self._judge(request, attempt.status, headers={}, body=Body(b"", _BAD_HEAD))
             return _failure(problem, attempt, route=self._route)
         finally:
             if response is not None:
                 response.close()
         if response.status_code == _PROXY_LOGIN and self._proxies is not None:
             return ApiAnswer(CallResult.NOT_SENT, message=_unreachable(asks_for_login(self._route)))
-        answer = judge(
-            request,
-            response.status_code,
-            headers=response.headers,
-            body=body,
-            key=self._key,
-            now=time.time(),
-        )
+        answer = self._judge(request, response.status_code, headers=response.headers, body=body)
         if answer.result is CallResult.UNKNOWN and 200 <= response.status_code < 300:
             # The answer may belong to another request, and more of its kind may follow on the
             # connection: start afresh.
             self._adapter.close()
         return answer
+
+    def _judge(
+        self, request: Request, status: int, *, headers: Mapping[str, str], body: Body
+    ) -> ApiAnswer:
+        return judge(request, status, headers=headers, body=body, key=self._key, now=time.time())
 
     def _prepare(self, request: Request) -> requests.PreparedRequest:
         prepared = requests.PreparedRequest()
@@ -274,6 +275,8 @@ class _Attempt:
         self.ends = time.monotonic() + seconds
         self.is_over = False
         self.any_byte_written = False
+        self.status: int | None = None
+        """That of the answer, once its status line was read."""
         self._head: bytes | None = None
         self._has_body = has_body
         self._pace = pace
@@ -472,6 +475,14 @@ class _Response(http.client.HTTPResponse):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.fp: Any = _CompleteLines(self.fp)
+
+    def begin(self) -> None:
+        attempt = _THREAD.attempt
+        try:
+            super().begin()
+        finally:  # the status is known before the headers are, which may be damaged
+            if attempt is not None and attempt.any_byte_written and isinstance(self.status, int):
+                attempt.status = self.status
 
 
 class _WatchedConnection(HTTPConnection):

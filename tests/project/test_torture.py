@@ -69,7 +69,11 @@ def test_no_malformed_answer_is_a_success_or_makes_the_client_grow() -> None:
     passes(replies.malformed(deadline=0.3))
 
 
-def test_a_reply_cut_anywhere_and_closed_or_reset_says_nothing() -> None:
+def test_a_refusal_is_one_by_its_status_however_odd_the_rest_is() -> None:
+    passes(replies.refusals(deadline=1.0))
+
+
+def test_a_reply_cut_anywhere_says_no_more_than_its_status_line() -> None:
     passes(replies.cuts(step=7))
 
 

@@ -121,7 +121,7 @@ def _streams(options: argparse.Namespace) -> Tally:
 
 def _replies(options: argparse.Namespace) -> Tally:
     total = Tally()
-    for part in (replies.malformed, replies.cuts, replies.redirects):
+    for part in (replies.malformed, replies.refusals, replies.cuts, replies.redirects):
         total.add(part())
     return total
 

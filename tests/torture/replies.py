@@ -330,6 +330,43 @@ def _resident(what: str) -> int:
     return int(found[1]) * 1024 if found else 0
 
 
+# --- refusals -------------------------------------------------------------------------------------
+
+NO_STATUS = frozenset(
+    {"no status line", "status of four digits", "status that is text", "nothing",
+     "switching protocols", "partial content that is none", "no content", "endless status line",
+     "endless interim answers", "no length, HTTP/1.0"}
+)  # fmt: skip
+"""Answers of `answers` that do not begin with ``HTTP/1.1 200 OK``."""
+
+
+def refusals(*, deadline: float = 3.0) -> Tally:
+    """Every odd answer with the status of a refusal in place of 200: the status decides, in time, and no
+    such answer says that a profile does not exist."""
+    tally = Tally()
+    scripts = {name: script for name, script in answers().items() if name not in NO_STATUS}
+    names = list(scripts)
+
+    def script(request: bytes) -> Script:
+        status, number = re.search(rb"adapty-platform: (\d+)/(\d+)", request).groups()  # type: ignore[union-attr]
+        head, *rest = itertools.islice(scripts[names[int(number)]](), 20_000)
+        return (head.replace(b" 200 OK", b" %s Refused" % status, 1), *rest)
+
+    with RawServer(script) as server:
+        for status, (number, name) in itertools.product((400, 401, 404), enumerate(names)):
+            asked = {**HEADERS, "adapty-platform": f"{status}/{number}"}
+            started = time.monotonic()
+            answer = _send(server.url, Request("PATCH", PATH, asked, {}), timeout=deadline)
+            tally.counts["odd refusals"] += 1
+            problems = []
+            if answer.result is not CallResult.REFUSED or answer.is_missing:
+                problems.append(f"{status}, {name}: {answer.result}")
+            if time.monotonic() - started > deadline + 2:
+                problems.append(f"{status}, {name}: took too long")
+            tally.blame(f"replies.refusals({deadline=})", problems)
+    return tally
+
+
 # --- cuts -----------------------------------------------------------------------------------------
 
 WHOLE: Mapping[str, tuple[str, bytes]] = {
@@ -357,7 +394,8 @@ def cuts(names: Iterable[str] = tuple(WHOLE), *, step: int = 1) -> Tally:
             ends = iter(range(0, len(whole), step))
             with RawServer(lambda request: (whole[: next(ends)],), reset=reset) as server:  # noqa: B023
                 for cut in range(0, len(whole), step):
-                    answer = _send(server.url, REQUESTS[method])
+                    # A 429 is not sent again: each cut is met once.
+                    answer = _send(server.url, REQUESTS[method], patience=-1.0)
                     result = answer.result
                     tally.counts["cuts"] += 1
                     if answer.is_missing or result not in _results_of_cut(whole, cut):
@@ -370,9 +408,9 @@ def cuts(names: Iterable[str] = tuple(WHOLE), *, step: int = 1) -> Tally:
 
 
 def _results_of_cut(whole: bytes, cut: int) -> tuple[CallResult, ...]:
-    """The results that an answer cut at a byte may have. A whole head of a refusal is a refusal: its status
-    decides. Nothing else is known of a cut answer."""
-    is_refusal = whole[9:10] == b"4" and cut >= whole.index(b"\r\n\r\n") + 4
+    """The results that an answer cut at a byte may have. A whole status line of a refusal is a refusal.
+    Nothing else is known of a cut answer."""
+    is_refusal = whole[9:10] == b"4" and cut >= whole.index(b"\r\n") + 2
     return (CallResult.REFUSED,) if is_refusal else (CallResult.UNKNOWN,)
 
 
