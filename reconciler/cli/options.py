@@ -85,6 +85,7 @@ class PlanOptions(NamedTuple):
     refresh: bool
     reassert: bool
     prune: bool
+    include_adopted: bool
     select: tuple[str, ...]
     exclude: tuple[str, ...]
     since: str | None
@@ -111,9 +112,14 @@ def plan_options(command: Command) -> Command:
         ),
         selection_options,
         option(
+            "--include-adopted",
+            is_flag=True,
+            help="With --prune, also delete profiles that this tool did not create.",
+        ),
+        option(
             "--prune",
             is_flag=True,
-            help="Delete recorded profiles that are in no file, within the caps.",
+            help="Delete recorded profiles that are in no file and that this tool created, within the caps.",
         ),
         option(
             "--reassert",

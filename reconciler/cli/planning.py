@@ -22,7 +22,7 @@ from reconciler.core.contract_files import load_contract
 from reconciler.core.options import Selection
 from reconciler.core.plan import Plan
 from reconciler.core.plan_format import to_lines
-from reconciler.errors import Diagnostic, ExitCode, InputError, Interrupted
+from reconciler.errors import Diagnostic, ExitCode, InputError, Interrupted, UsageError
 from reconciler.reports.tally import Tally
 from reconciler.values import shown
 from reconciler.workspace.facade import Workspace
@@ -81,8 +81,10 @@ def plan_files(
 ) -> tuple[Plan, Tally]:
     """The plan of the profile files, and the sums of its changes; warnings go to stderr.
 
-    Raises Interrupted if a signal came meanwhile.
+    Raises UsageError for options that contradict each other, Interrupted if a signal came meanwhile.
     """
+    if options.include_adopted and not options.prune:
+        raise UsageError("--include-adopted goes with --prune")
 
     def on_findings(findings: Sequence[Diagnostic]) -> None:
         app.status.clear()
@@ -92,6 +94,7 @@ def plan_files(
         refresh=options.refresh,
         reassert=options.reassert,
         prune=options.prune,
+        include_adopted=options.include_adopted,
         selection=Selection(options.select, options.exclude),
         since=options.since,
         out=out,

@@ -127,6 +127,8 @@ class Options(NamedTuple):
 
     environment: str = "local"
     prune: bool = False
+    include_adopted: bool = False
+    """Whether ``prune`` also deletes profiles that this tool did not create."""
     reassert: bool = False
     selection: Selection = Selection()
     requests: RequestOptions = RequestOptions()

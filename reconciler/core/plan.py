@@ -105,7 +105,9 @@ class HazardKind(_Word):
     MAX_DELETE = "max_delete", HazardSeverity.REFUSED, HazardScope.PLAN
     MAX_CHANGES = "max_changes", HazardSeverity.REFUSED, HazardScope.PLAN
     PROTECTED = "protected", HazardSeverity.NAMED, HazardScope.PLAN
+    ADOPTED = "adopted", HazardSeverity.NAMED, HazardScope.PLAN
     DELETE = "delete", HazardSeverity.NAMED, HazardScope.CHANGE
+    DELETE_ADOPTED = "delete_adopted", HazardSeverity.NAMED, HazardScope.CHANGE
     LINK = "link", HazardSeverity.NAMED, HazardScope.CHANGE
     NEW_DEVICE_ID = "new_device_id", HazardSeverity.NAMED, HazardScope.CHANGE
     ATTRIBUTE_LIMIT = "attribute_limit", HazardSeverity.NAMED, HazardScope.CHANGE
@@ -246,6 +248,8 @@ class Scope(NamedTuple):
     reassert: bool = False
     refresh: bool = False
     """Whether the API was read first; what it said is not in the recorded state."""
+    include_adopted: bool = False
+    """Whether orphans are deleted that this tool did not create."""
 
 
 class Head(NamedTuple):

@@ -34,7 +34,7 @@ from reconciler.core.plan import (
 )
 from reconciler.core.plan_format import assemble_plan
 from reconciler.core.profiles import Profile
-from reconciler.core.records import Fact, Header, Known, Presence, Record
+from reconciler.core.records import Fact, Header, Known, Origin, Presence, Record
 from reconciler.core.removal import kept_hazards, removal
 from reconciler.core.requests import RequestBuilder
 from reconciler.errors import Diagnostic, Source, error
@@ -86,6 +86,7 @@ class PlanningTotals:
     """What planning some addresses came to besides their changes. Totals of later addresses can be added."""
 
     __slots__ = (
+        "adopted",
         "deletes",
         "diagnostics",
         "orphans",
@@ -101,6 +102,8 @@ class PlanningTotals:
         self.orphans: list[str] = []
         self.protected: list[str] = []
         """The orphans that are kept when others are deleted."""
+        self.adopted: list[str] = []
+        """The orphans that are kept because this tool did not create them, or is not known to have."""
         self.unchanged = 0
         self.recorded = 0
         self.present = 0
@@ -111,6 +114,7 @@ class PlanningTotals:
         self.diagnostics += more.diagnostics
         self.orphans += more.orphans
         self.protected += more.protected
+        self.adopted += more.adopted
         self.unchanged += more.unchanged
         self.recorded += more.recorded
         self.present += more.present
@@ -167,18 +171,22 @@ class Planner:
             record.address, record.labels
         ):
             return None
+        totals = self.totals
         if options.prune and not record.protect:
             change = removal(record)
-            self.totals.deletes += change.action is Action.DELETE
-            return change
-        self.totals.orphans.append(record.address)
+            is_ours = record.origin is Origin.CREATED or options.include_adopted
+            if change.action is Action.FORGET or is_ours:
+                totals.deletes += change.action is Action.DELETE
+                return change
+        totals.orphans.append(record.address)
         if options.prune:
-            self.totals.protected.append(record.address)
+            (totals.protected if record.protect else totals.adopted).append(record.address)
         return None
 
     def hazards(self, changes: int) -> tuple[Hazard, ...]:
         """Dangers of the plan as a whole, which has so many changes."""
-        return (*self._caps(changes), *kept_hazards(self.totals.protected))
+        totals = self.totals
+        return (*self._caps(changes), *kept_hazards(totals.protected, adopted=totals.adopted))
 
     def _caps(self, changes: int) -> Iterator[Hazard]:
         totals, options = self.totals, self._options
@@ -205,6 +213,7 @@ class Planner:
             exclude=options.selection.exclude,
             since=options.since,
             reassert=options.reassert,
+            include_adopted=options.prune and options.include_adopted,
             refresh=options.refreshed,
         )
         return Head(

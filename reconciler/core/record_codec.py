@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 
 from reconciler.commands import Command
 from reconciler.core.contract import normalise
-from reconciler.core.records import Export, Fact, Header, Known, Presence, Record
+from reconciler.core.records import Export, Fact, Header, Known, Origin, Presence, Record
 from reconciler.errors import Message, Source, StateRefused
 from reconciler.values import Json, Scalar
 
@@ -34,6 +34,7 @@ def encode_record(record: Record) -> dict[str, Json]:
     """A record as JSON: schema ``state.schema.json``, ``$defs/record``. Members without content are left
     out, except ``facts``."""
     source = record.source
+    is_default = record.origin is Origin.UNKNOWN and record.created_at is None
     data: dict[str, Json] = {
         "address": record.address,
         "customer_user_id": record.customer_user_id,
@@ -48,6 +49,7 @@ def encode_record(record: Record) -> dict[str, Json]:
         "source": {"file": source.file, "line": source.line} if source else None,
         "unknown_at": record.unknown_at,
         "unknown_write": dict(sorted(record.unknown_write.items())),
+        "origin": None if is_default else record.origin.value,
         "created_at": record.created_at,
         "lifetime": record.lifetime,
         "deleting": record.deleting,
@@ -115,6 +117,7 @@ def _decode_record(data: Mapping[str, Json]) -> Record:
         ),
         unknown_at=_number_or_none(data.get("unknown_at")),
         unknown_write=dict(_scalars(data.get("unknown_write"))),
+        origin=_origin(data),
         created_at=_number_or_none(data.get("created_at")),
         lifetime=_text_or_none(data.get("lifetime")),
         deleting=bool(data.get("deleting", False)),
@@ -122,6 +125,14 @@ def _decode_record(data: Mapping[str, Json]) -> Record:
         timestamp=int(str(timestamp)) if timestamp is not None else None,
         revision=int(str(data.get("revision", 0))),
     )
+
+
+def _origin(data: Mapping[str, Json]) -> Origin:
+    """The origin of a record. Records from before origins were kept have none: those with the time of their
+    creation are ours, of others nobody knows."""
+    if "origin" in data:
+        return Origin(_text(data["origin"]))
+    return Origin.UNKNOWN if data.get("created_at") is None else Origin.CREATED
 
 
 def encode_export(export: Export) -> dict[str, Json]:

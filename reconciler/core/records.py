@@ -54,6 +54,17 @@ class Presence(StrEnum):
     """The API said that it does not exist."""
 
 
+class Origin(StrEnum):
+    """How a profile came into the state. `--prune` and `sweep` delete only what this tool created."""
+
+    CREATED = "created"
+    """Our POST made it."""
+    ADOPTED = "adopted"
+    """It was there before our first write, or may have been; or another profile took the place of ours."""
+    UNKNOWN = "unknown"
+    """Nothing tells, as in records from before origins were kept."""
+
+
 class Record(NamedTuple):
     """All that we know of one profile. ``revision`` rises whenever the content changes."""
 
@@ -75,6 +86,7 @@ class Record(NamedTuple):
     that write may still land."""
     unknown_write: Mapping[FieldPath, Scalar | None] = {}
     """What that write asked for, so that repeating it need not wait out the quiet period."""
+    origin: Origin = Origin.UNKNOWN
     created_at: float | None = None
     """Unix time at which this tool created it; ``None`` if it was there before, or may have been."""
     lifetime: str | None = None

@@ -17,41 +17,64 @@ from reconciler.core.plan import (
     Scope,
 )
 from reconciler.core.plan_format import assemble_plan
-from reconciler.core.records import Header, Presence, Record
-from reconciler.core.requests import PATH, headers
+from reconciler.core.records import Header, Origin, Presence, Record
+from reconciler.core.requests import PATH, headers, read_recorded
 
 _IN_NO_FILE = "in no file"
 
 
-def removal(record: Record, reason: str = _IN_NO_FILE, *, exact: bool = False) -> Change:
-    if record.presence is Presence.GONE:
-        return Change(
-            record.address,
-            Action.FORGET,
-            f"{reason}, and the API said that it does not exist: dropped from the state",
-            source=record.source,
-            revision=record.revision,
-        )
-    anonymous = record.address != record.customer_user_id or (exact and record.profile_id)
-    named = headers(None, record.profile_id) if anonymous else headers(record.address, None)
+def removal(record: Record, reason: str = _IN_NO_FILE) -> Change:
+    """The change that deletes a recorded profile by the ``profile_id`` that the API gave it: another profile
+    that got its customer id since is not touched. A profile without one is looked up, never deleted."""
+    if record.presence is Presence.GONE or record.profile_id is None:
+        return _removal_of_record(record, reason)
+    hazards = [
+        Hazard(HazardKind.DELETE, "deletes the profile and its related data; there is no undo")
+    ]
+    if record.origin is not Origin.CREATED:
+        hazards.append(_NOT_CREATED)
     return Change(
         record.address,
         Action.DELETE,
         reason,
-        requests=(Request("DELETE", PATH, named),),
-        hazards=(
-            Hazard(HazardKind.DELETE, "deletes the profile and its related data; there is no undo"),
-        ),
+        requests=(Request("DELETE", PATH, headers(None, record.profile_id)),),
+        hazards=tuple(hazards),
         source=record.source,
         revision=record.revision,
     )
+
+
+def _removal_of_record(record: Record, reason: str) -> Change:
+    """The change that drops the record of a profile that does not exist, as far as we know. An earlier write
+    may have made it meanwhile, so it is read first; if it is there, the record stays."""
+    finding = "the API said that it does not exist: dropped from the state"
+    if record.presence is not Presence.GONE:
+        finding = (
+            "its creation ended unknown: dropped from the state if the API knows no such profile"
+        )
+    is_looked_up = record.presence is not Presence.GONE or record.unknown_at is not None
+    return Change(
+        record.address,
+        Action.FORGET,
+        f"{reason}, and {finding}",
+        requests=(read_recorded(record),) if is_looked_up else (),
+        source=record.source,
+        revision=record.revision,
+    )
+
+
+_NOT_CREATED = Hazard(
+    HazardKind.DELETE_ADOPTED,
+    "deletes a profile that this tool did not create, or is not known to have created",
+)
 
 
 def expired(records: Iterable[Record], *, now: float) -> Iterator[tuple[Record, str]]:
     """Those of some records that may be swept at a time (Unix seconds), each with the reason: this tool
     created the profile, and its lifetime is over. Protected ones never are."""
     for record in records:
-        if record.created_at is None or record.lifetime is None or record.protect:
+        is_ours = record.origin is Origin.CREATED and record.created_at is not None
+        if not is_ours or record.lifetime is None or record.protect:
             continue
         end = expiry(record.lifetime, record.created_at)
         if end is not None and end <= now:
@@ -79,16 +102,32 @@ def make_removal(
     protected = [record.address for record, _ in wanted if record.protect]
     return assemble_plan(
         head,
-        changes=tuple(
-            removal(record, reason, exact=True) for record, reason in wanted if not record.protect
-        ),
+        changes=tuple(removal(record, reason) for record, reason in wanted if not record.protect),
         hazards=(*hazards, *kept_hazards(protected, "to be deleted")),
     )
 
 
-def kept_hazards(protected: Sequence[str], reason: str = _IN_NO_FILE) -> Iterator[Hazard]:
+_MOST_NAMED = 50
+"""Profiles that a sentence about kept ones names. The orphans of a plan name all of them."""
+
+
+def kept_hazards(
+    protected: Sequence[str], reason: str = _IN_NO_FILE, *, adopted: Sequence[str] = ()
+) -> Iterator[Hazard]:
+    """Says which profiles are not deleted: the protected ones, and those that this tool did not create."""
     if protected:
         yield Hazard(
             HazardKind.PROTECTED,
-            f"kept although {reason}, because protected: {', '.join(protected)}",
+            f"kept although {reason}, because protected: {_named(protected)}",
         )
+    if adopted:
+        yield Hazard(
+            HazardKind.ADOPTED,
+            f"kept although {reason}, because this tool did not create them, or is not known to have: "
+            f"{_named(adopted)}; --include-adopted deletes them too",
+        )
+
+
+def _named(addresses: Sequence[str]) -> str:
+    more = len(addresses) - _MOST_NAMED
+    return ", ".join(addresses[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -11,8 +11,8 @@ from reconciler.core.contract import (
     INSTALLATION,
 )
 from reconciler.core.plan import Action, Basis, Change, FieldChange, Op, Request
-from reconciler.core.records import Fact, Known, Presence, Record
-from reconciler.core.requests import values_of
+from reconciler.core.records import Fact, Known, Origin, Presence, Record
+from reconciler.core.requests import PROFILE_HEADER, values_of
 from reconciler.values import FieldPath, Scalar, same
 
 _ATTRIBUTE = f"{ATTRIBUTES}."
@@ -58,7 +58,7 @@ def attempted(record: Record, change: Change, *, request: Request, at: float) ->
     if change.action is Action.CREATE:
         presence = Presence.UNCONFIRMED
     if creates(change, request):  # known even if nothing is ever heard of it
-        record = record._replace(created_at=at, lifetime=change.lifetime)
+        record = record._replace(origin=Origin.CREATED, created_at=at, lifetime=change.lifetime)
     return record._replace(
         facts=facts,
         presence=presence,
@@ -73,6 +73,26 @@ def attempted(record: Record, change: Change, *, request: Request, at: float) ->
 def creates(change: Change, request: Request) -> bool:
     """Whether a request makes a profile: it is sent once the API said that there is none."""
     return change.action is Action.CREATE and request.method == "POST"
+
+
+def unproven_creation(record: Record, change: Change) -> bool:
+    """Whether an earlier create of the profile ended unknown: it may be ours by now, or somebody else's."""
+    return (
+        change.action is Action.CREATE
+        and record.presence is Presence.UNCONFIRMED
+        and record.origin is Origin.CREATED
+    )
+
+
+def after_look(record: Record, seen: Observed) -> Record:
+    """The record whose create ended unknown, once a look found a profile, before anything is sent to it.
+
+    The profile is ours only if it holds what our POST asked for. Nothing tells the creators of profiles
+    apart, so one that was to have no custom attribute counts as adopted.
+    """
+    if is_proven_ours(record, seen):
+        return record
+    return record._replace(origin=Origin.ADOPTED, created_at=None)
 
 
 def contradicts(record: Record, change: Change, *, request: Request) -> bool:
@@ -123,7 +143,7 @@ def staleness(change: Change, record: Record | None) -> tuple[Staleness, str]:
     ``record`` is that of the change's address; for a link also that of the profile to be linked. A
     change can be sent again after a partial failure: its own uncertain writes do not make it stale.
     """
-    if change.action is Action.DELETE or not (change.fields or change.requests):
+    if change.action is Action.DELETE or (not change.fields and change.action is Action.FORGET):
         return _staleness_of_removal(change, record)
     facts = record.facts if record is not None else {}
     present = record is not None and record.exists
@@ -155,6 +175,14 @@ def _staleness_of_removal(change: Change, record: Record | None) -> tuple[Stalen
         return Staleness.ALREADY, "the state does not record the profile any more"
     if record.protect:
         return Staleness.STALE, "the profile is protected"
+    for request in change.requests:
+        named = request.headers.get(PROFILE_HEADER)
+        if (
+            request.method == "DELETE"
+            and None not in (named, record.profile_id)
+            and (named != record.profile_id)
+        ):
+            return Staleness.STALE, "another profile has its customer id since the plan was made"
     if record.revision != change.revision and not record.deleting:
         return Staleness.STALE, "the profile moved since the plan was made"
     return Staleness.CURRENT, ""
@@ -255,6 +283,8 @@ def observed(record: Record, seen: Observed) -> tuple[Record, list[FieldChange]]
         else:
             facts[path] = Fact.of(now, observed=True)
     managed = {path.removeprefix(_ATTRIBUTE) for path in facts if path.startswith(_ATTRIBUTE)}
+    if not _is_ours(record, seen):
+        record = record._replace(origin=Origin.ADOPTED, created_at=None)
     return (
         record._replace(
             facts=facts,
@@ -263,7 +293,8 @@ def observed(record: Record, seen: Observed) -> tuple[Record, list[FieldChange]]
             presence=Presence.PRESENT,
             unmanaged=tuple(sorted(seen.custom_attributes.keys() - managed)),
             timestamp=seen.timestamp if abs(seen.timestamp or 0) <= _LATEST else None,
-            created_at=record.created_at if _is_ours(record, seen) else None,
+            # A delete names the profile_id, so it cannot meet another profile of the same customer id.
+            deleting=record.deleting and record.profile_id in (None, seen.profile_id),
         ),
         differences,
     )
@@ -278,14 +309,25 @@ def is_dated_before(record: Record, seen: Observed) -> bool:
 
 
 def _is_ours(record: Record, seen: Observed) -> bool:
-    """Whether a profile can be the one that we created: it has its id; or it holds what the request
-    asked for of which nothing was heard."""
+    """Whether a profile can be the recorded one: it has its id; or it holds what the request asked for of
+    which nothing was heard."""
     if record.presence is not Presence.UNCONFIRMED:
         return record.profile_id in (None, seen.profile_id)
-    return all(
-        same(fact.attempt, seen.custom_attributes.get(path.removeprefix(_ATTRIBUTE)))
+    return is_proven_ours(record, seen)
+
+
+def is_proven_ours(record: Record, seen: Observed) -> bool:
+    """Whether a profile holds every custom attribute that a create of unknown outcome asked for, and it
+    asked for one at least."""
+    attempts = {
+        path.removeprefix(_ATTRIBUTE): fact.attempt
         for path, fact in record.facts.items()
-        if path.startswith(_ATTRIBUTE) and fact.known is Known.UNCERTAIN
+        if path.startswith(_ATTRIBUTE)
+        and fact.known is Known.UNCERTAIN
+        and fact.attempt is not None
+    }
+    return bool(attempts) and all(
+        same(value, seen.custom_attributes.get(key)) for key, value in attempts.items()
     )
 
 
@@ -306,6 +348,7 @@ def gone(record: Record) -> Record:
     """
     return record._replace(
         presence=Presence.GONE,
+        origin=Origin.UNKNOWN,
         created_at=None,
         facts={},
         unmanaged=(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import assert_never
 
 from reconciler.core.outcomes import Failure, Halt, Outcome, Result
-from reconciler.core.plan import Change
+from reconciler.core.plan import Action, Change
 from reconciler.core.profiles import PROFILE_PREFIX
 from reconciler.core.records import JournalKind, Presence, Record
 from reconciler.core.requests import CUSTOMER_HEADER, PROFILE_HEADER, read_recorded
@@ -47,7 +47,7 @@ class ChangeFlow:
                 pass
             case _:
                 assert_never(verdict)
-        if not change.requests:
+        if change.action is Action.FORGET:
             return (yield from self._forget(change, record))
         return (yield from self._send_all(change, record))
 
@@ -89,7 +89,7 @@ class ChangeFlow:
         if record is not None and change.fields:
             after = with_declarations(forgotten(record, change), change)
             yield Step(Writes(put=(after,), journal=journal))
-        elif record is not None and record.unknown_at is not None:
+        elif record is not None and change.requests:
             return (yield from self._forget_after_look(change, record))
         elif record is not None:
             yield Step(Writes(remove=(change.address,), journal=journal))

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from reconciler.core.plan import Request
 from reconciler.core.records import JournalKind
-from reconciler.core.transitions import attempted, contradicts
+from reconciler.core.transitions import (
+    after_look,
+    attempted,
+    contradicts,
+    unproven_creation,
+)
 from reconciler.remote.answers import ApiAnswer, CallResult
 from reconciler.remote.engine import Writes
 from reconciler.remote.followup import after_look_up, look_up
+from reconciler.remote.refresh import observation
 from reconciler.remote.run import ApplyRun, CallSteps
 from reconciler.remote.settlement import PendingRequest, Settlement, SettleSteps
 
@@ -35,6 +41,13 @@ class RequestFlow:
             if request is None:
                 return (yield from settlement.settle(pending, answer))
             pending = pending._replace(request=request)
+        if unproven_creation(pending.record, pending.change) and run.halt() is None:
+            answer = yield from run.call(look_up(pending.request))
+            if answer.data is not None:
+                record = after_look(pending.record, observation(answer.data))
+                pending = pending._replace(record=record)
+            elif not answer.is_missing:
+                return (yield from settlement.settle_without_look_up(pending, answer))
         answer = yield from self._attempt(pending)
         fallback = pending.request.fallback
         if answer.is_missing and fallback is not None:

@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeAlias, assert_never
 from reconciler.core.contract import ATTRIBUTES, INSTALLATION
 from reconciler.core.outcomes import Failure, Halt, Outcome, Result
 from reconciler.core.plan import Action, Change, FieldChange, Request
-from reconciler.core.records import JournalEntry, JournalKind, Record
+from reconciler.core.records import JournalEntry, JournalKind, Origin, Presence, Record
 from reconciler.core.requests import CUSTOMER_HEADER, PLATFORM_HEADER, read_recorded
 from reconciler.core.transitions import (
     Observed,
@@ -151,7 +151,9 @@ class Settlement:
             linking=record.linking and not pending.is_last,
         )
         if creates(change, request):
-            after = after._replace(created_at=self._run.unix_time())
+            after = after._replace(origin=Origin.CREATED, created_at=self._run.unix_time())
+        elif record.presence is not Presence.PRESENT and after.origin is Origin.UNKNOWN:
+            after = after._replace(origin=Origin.ADOPTED)
         if answer.unknown_before:
             marked = attempted(record, change, request=request, at=self._run.unix_time())
             after = after._replace(unknown_at=marked.unknown_at, unknown_write=marked.unknown_write)

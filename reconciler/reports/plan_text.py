@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 
 from reconciler.commands import Command, arguments
-from reconciler.core.plan import Action, Change, Mode, Op
+from reconciler.core.plan import Action, Change, HazardKind, Mode, Op
 from reconciler.reports.style import BOLD, DIM, GREEN, MARK_COLORS, RED, YELLOW, Pen
 from reconciler.reports.view import ChangeView, FieldView, HazardView, PlanView
 from reconciler.reports.wording import FieldWording, count, field_wording, shown_often
@@ -121,7 +121,7 @@ def _orphan_lines(view: PlanView, pen: Pen) -> Iterator[str]:
     if len(view.orphans) > _MOST_ORPHANS:
         yield f"    and {len(view.orphans) - _MOST_ORPHANS:,} more"
     if view.plan.mode is Mode.PRUNE:
-        yield f"  They are protected; `{_forget_command(view)}` stops recording them."
+        yield f"  {_why_kept(view)}; `{_forget_command(view)}` stops recording them."
     else:
         prune = Command.of("plan", "--prune").text(view.invocation)
         yield f"  Plan their deletion with `{prune}`, or stop recording them with `{_forget_command(view)}`."
@@ -132,6 +132,16 @@ def _forget_command(view: PlanView) -> str:
     """The command that forgets the orphans; an example where they are many."""
     orphans = view.orphans if len(view.orphans) <= _MOST_NAMED else view.orphans[:1]
     return Command(("state", "rm", *arguments(orphans))).text(view.invocation)
+
+
+def _why_kept(view: PlanView) -> str:
+    """Why a plan that prunes leaves its orphans alone."""
+    kinds = {hazard.kind for hazard in view.hazards}
+    if HazardKind.ADOPTED not in kinds:
+        return "They are protected"
+    if HazardKind.PROTECTED not in kinds:
+        return "This tool did not create them: --include-adopted deletes them too"
+    return "Some are protected, others were not created by this tool, as said at the top"
 
 
 def _closing_lines(view: PlanView, pen: Pen) -> Iterator[str]:

@@ -239,6 +239,7 @@ def record_text(record: Record, *, color: bool) -> str:
     properties = {
         "profile_id": record.profile_id,
         "presence": record.presence.value,
+        "origin": record.origin.value,
         "declared at": _place(record.source) if record.source else None,
         "labels": ", ".join(record.labels) or None,
         "protected": "yes" if record.protect else None,

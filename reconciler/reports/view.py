@@ -450,6 +450,8 @@ def _scope(scope: Scope) -> Iterator[str]:
         yield f"only profiles whose files changed since {shown(scope.since[:12])}"
     if scope.reassert:
         yield "every managed field is sent again, whatever the state says"
+    if scope.include_adopted:
+        yield "profiles that this tool did not create are deleted too"
     if scope.refresh:
         yield "the API was read first"
 
@@ -483,6 +485,8 @@ def _mode(plan: Plan) -> Iterator[str]:
         yield "--refresh"
     if plan.mode is Mode.PRUNE:
         yield "--prune"
+    if plan.scope.include_adopted:
+        yield "--include-adopted"
     if plan.scope.reassert:
         yield "--reassert"
 

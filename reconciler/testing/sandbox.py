@@ -302,6 +302,9 @@ class Sandbox:
     def _remove(self, handle: ProfileHandle) -> None:
         plan = self.workspace.plan_removal([handle.address], "its test is over")
         problem = self._apply(plan, None)
+        if problem is not None and problem.failure is Failure.STALE:  # its creation ended unknown
+            plan = self.workspace.plan_removal([handle.address], "its test is over")
+            problem = self._apply(plan, None)
         if problem is not None or plan.hazards:
             reason = problem.reason if problem else "it is protected"
             raise self._not_made(f"{handle.address} could not be deleted: {reason}", plan)

@@ -247,6 +247,7 @@ class Workspace:
         refresh: bool = False,
         reassert: bool = False,
         prune: bool = False,
+        include_adopted: bool = False,
         select: Iterable[str] = (),
         exclude: Iterable[str] = (),
         since: str | None = None,
@@ -257,7 +258,8 @@ class Workspace:
         """The plan that takes the recorded state to the files; saved to ``out`` on the way.
 
         Touches neither state nor files, and makes no network call unless ``refresh``, which reads the
-        recorded profiles first and records nothing. ``since`` is a git revision: only profiles whose
+        recorded profiles first and records nothing. ``prune`` deletes orphans that this tool created, and
+        with ``include_adopted`` the others as well. ``since`` is a git revision: only profiles whose
         files changed since then are planned. With ``profiles`` the files are not read; otherwise
         ``on_findings`` is given the warnings about valid files.
 
@@ -268,6 +270,7 @@ class Workspace:
             refresh=refresh,
             reassert=reassert,
             prune=prune,
+            include_adopted=include_adopted,
             selection=_selection(select, exclude),
             since=since,
             profiles=profiles,

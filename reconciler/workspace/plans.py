@@ -45,7 +45,9 @@ class PlanRequest(NamedTuple):
     reassert: bool = False
     """Send every declared value again."""
     prune: bool = False
-    """Delete recorded profiles that no file declares."""
+    """Delete recorded profiles that no file declares and that this tool created."""
+    include_adopted: bool = False
+    """Also delete those that this tool did not create."""
     selection: Selection = Selection()
     since: str | None = None
     """A git revision: only profiles whose files changed since then are planned."""
@@ -99,6 +101,7 @@ class Plans:
         options = self._options(
             request.selection,
             prune=request.prune,
+            include_adopted=request.include_adopted,
             reassert=request.reassert,
             refreshed=request.refresh,
         )
@@ -351,6 +354,7 @@ class Plans:
         selection: Selection,
         *,
         prune: bool = False,
+        include_adopted: bool = False,
         reassert: bool = False,
         refreshed: bool = False,
     ) -> Options:
@@ -358,6 +362,7 @@ class Plans:
         return Options(
             environment=environment.name,
             prune=prune,
+            include_adopted=include_adopted,
             reassert=reassert,
             refreshed=refreshed,
             selection=selection,

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from reconciler import Refused, Workspace
-from reconciler.core.records import Presence
+from reconciler.core.records import Origin, Presence
 from reconciler.core.removal import expired
 from reconciler.emulator import Emulator, EmulatorServer, parse_fault
 from reconciler.remote.answers import ApiAnswer, CallResult
@@ -60,18 +60,41 @@ def test_a_creation_of_unknown_outcome_is_remembered_with_its_lifetime() -> None
     assert (record.created_at, record.lifetime) == (world.clock.time, "1h")
 
 
-def test_the_next_run_knows_that_it_is_ours() -> None:
+@pytest.mark.parametrize("attributes", [{"tier": "gold"}, {"tier": "gold", "theirs": 1.0}])
+def test_the_next_run_knows_that_it_is_ours_if_it_holds_what_was_sent(
+    attributes: dict[str, Any],
+) -> None:
     world = World()
-    world.wire.faults = {1: lost, 2: unreachable}
-    jane = {"customer_user_id": "a", "first_name": "A", **TTL}
+    world.wire.faults = {1: unreachable, 2: unreachable}
+    jane = {"customer_user_id": "a", "custom_attributes": {"tier": "gold"}, **TTL}
     world.reach(jane)
     at = world.clock.time
+    create(world.emulator, "a", **attributes)  # the request lands late
 
     world.reach(jane)
 
     (record,) = world.store.records()
     assert record.presence is Presence.PRESENT
-    assert record.created_at == at
+    assert (record.origin, record.created_at) == (Origin.CREATED, at)
+
+
+@pytest.mark.parametrize("sent", [{}, {"tier": "gold"}])
+@pytest.mark.parametrize("attributes", [{}, {"tier": "silver"}, {"theirs": 1.0}])
+def test_a_creation_that_nothing_proves_counts_as_adopted(
+    sent: dict[str, Any], attributes: dict[str, Any]
+) -> None:
+    world = World()
+    world.wire.faults = {1: unreachable, 2: unreachable}
+    jane = {"customer_user_id": "a", "first_name": "A", "custom_attributes": sent, **TTL}
+    world.reach(jane)
+    create(world.emulator, "a", **attributes)  # by somebody else
+
+    world.reach(jane)
+
+    (record,) = world.store.records()
+    assert (record.origin, record.created_at) == (Origin.ADOPTED, None)
+    assert world.plan(jane).is_empty
+    assert world.plan(prune=True).is_empty
 
 
 def test_a_refused_creation_is_not_ours() -> None:

@@ -13,7 +13,8 @@ from reconciler.core.options import Cap, Count, Options, RequestOptions, Selecti
 from reconciler.core.plan import Action, Basis, Change, Op, Plan
 from reconciler.core.planner import make_plan
 from reconciler.core.profiles import Profile, address_of
-from reconciler.core.records import Fact, Header, Known, Presence, Record
+from reconciler.core.records import Fact, Header, Known, Origin, Presence, Record
+from reconciler.core.transitions import Staleness, staleness
 from reconciler.errors import Diagnostic, Source
 
 PROFILE_ID = "3286abd3-48b0-4e9c-a5f6-ac0a006804a6"
@@ -44,6 +45,7 @@ def record(address: str = "jane", facts: dict[str, Fact] | None = None, **extra:
         customer_user_id=extra.pop("customer_user_id", address),
         profile_id=extra.pop("profile_id", PROFILE_ID),
         facts=facts or {},
+        origin=extra.pop("origin", Origin.CREATED),
         revision=extra.pop("revision", 1),
         **extra,
     )
@@ -365,6 +367,64 @@ def test_prune_deletes_orphans_but_never_protected_ones() -> None:
     assert [(c.address, c.action) for c in made.changes] == [("b", Action.DELETE)]
     assert made.orphans == ("c",)
     assert [hazard.kind for hazard in made.hazards] == ["protected"]
+
+
+def test_prune_keeps_and_names_what_this_tool_did_not_create() -> None:
+    recorded = (
+        record("a"),
+        record("b", profile_id="b", origin=Origin.ADOPTED),
+        record("c", profile_id="c", origin=Origin.UNKNOWN),
+    )
+    made = plan_of(profile("a"), recorded=recorded, prune=True)
+    assert isinstance(made, Plan)
+    assert made.is_empty
+    assert made.orphans == ("b", "c")
+    assert [(hazard.kind, "b, c" in hazard.message) for hazard in made.hazards] == [
+        ("adopted", True)
+    ]
+
+
+def test_adopted_profiles_are_deleted_only_when_asked_for_within_the_caps_and_with_a_hazard() -> (
+    None
+):
+    recorded = (
+        record("a"),
+        record("b", profile_id="b", origin=Origin.ADOPTED),
+        record("c", profile_id="c", origin=Origin.ADOPTED, protect=True),
+    )
+    made = plan_of(
+        profile("a"), recorded=recorded, prune=True, include_adopted=True, max_delete=Count(0)
+    )
+    assert isinstance(made, Plan)
+    (change,) = made.changes
+    assert (change.address, change.action) == ("b", Action.DELETE)
+    assert [hazard.kind for hazard in change.hazards] == ["delete", "delete_adopted"]
+    assert [hazard.kind for hazard in made.hazards] == ["max_delete", "protected"]
+    assert made.scope.include_adopted
+
+
+def test_a_profile_is_deleted_by_the_profile_id_that_was_recorded() -> None:
+    made = plan_of(profile("a"), recorded=(record("a", profile_id="a"), record("b")), prune=True)
+    (request,) = only(made).requests
+    assert (request.method, request.headers) == ("DELETE", {"adapty-profile-id": PROFILE_ID})
+
+
+def test_a_profile_whose_creation_ended_unknown_is_looked_up_and_never_deleted() -> None:
+    unproven = record("b", profile_id=None, presence=Presence.UNCONFIRMED)
+    made = plan_of(profile("a"), recorded=(record("a"), unproven), prune=True)
+    change = only(made)
+    assert change.action is Action.FORGET
+    assert [(each.method, each.headers) for each in change.requests] == [
+        ("GET", {"adapty-customer-user-id": "b"})
+    ]
+
+
+def test_a_deletion_is_stale_once_another_profile_has_the_customer_id() -> None:
+    made = plan_of(profile("a"), recorded=(record("a", profile_id="a"), record("b")), prune=True)
+    change = only(made)
+    assert staleness(change, record("b"))[0] is Staleness.CURRENT
+    assert staleness(change, record("b", profile_id="c"))[0] is Staleness.STALE
+    assert staleness(change, record("b", profile_id="c", deleting=True))[0] is Staleness.STALE
 
 
 def test_deleting_everything_is_a_hazard() -> None:

@@ -16,7 +16,7 @@ from reconciler.core.record_codec import (
     encode_export,
     encode_record,
 )
-from reconciler.core.records import Export, Fact, Header, Known, Presence, Record
+from reconciler.core.records import Export, Fact, Header, Known, Origin, Presence, Record
 from reconciler.errors import Source, StateRefused
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
@@ -44,6 +44,7 @@ RECORDS = st.builds(
     source=st.none() | st.builds(Source, TEXTS, st.integers(0, 9), column=st.just(0)),
     unknown_at=TIMES,
     unknown_write=st.dictionaries(TEXTS, st.none() | SCALARS, max_size=2),
+    origin=st.sampled_from(Origin),
     created_at=TIMES,
     lifetime=st.none() | TEXTS,
     deleting=st.booleans(),

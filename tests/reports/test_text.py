@@ -61,7 +61,7 @@ def test_the_end_of_an_apply_says_what_to_do() -> None:
 def test_a_record_shows_what_is_uncertain() -> None:
     record = Record("jane", facts={"email": Fact(Known.UNCERTAIN, value="a", attempt="b")})
     assert record_text(record, color=False) == (
-        'jane\n  presence: present\n  email  uncertain: "a" or "b"\n'
+        'jane\n  presence: present\n  origin: unknown\n  email  uncertain: "a" or "b"\n'
     )
 
 

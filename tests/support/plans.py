@@ -71,9 +71,17 @@ EVERYTHING = plan_with(
             "old-1",
             Action.DELETE,
             "in no file",
-            requests=(Request("DELETE", PATH, {"adapty-customer-user-id": "old-1"}),),
+            requests=(
+                Request(
+                    "DELETE", PATH, {"adapty-profile-id": "0c1f5d3e-5b0d-4a53-9f0c-2d0d4c8b7a11"}
+                ),
+            ),
             hazards=(
                 Hazard("delete", "deletes the profile and its related data; there is no undo"),
+                Hazard(
+                    "delete_adopted",
+                    "deletes a profile that this tool did not create, or is not known to have created",
+                ),
             ),
             source=Source("profiles/old.yaml", 1),
             revision=7,
@@ -212,6 +220,11 @@ EVERYTHING = plan_with(
         Hazard("delete_everything", "deletes every recorded profile"),
         Hazard("max_delete", "1 deletions of 2 recorded, above max_delete"),
         Hazard("protected", "kept although in no file, because protected: left-1"),
+        Hazard(
+            "adopted",
+            "kept although in no file, because this tool did not create them, or is not known to have: "
+            "left-2; --include-adopted deletes them too",
+        ),
     ),
     scope=Scope(
         ("label:qa", "old-*"), ("qa-x",), "0123456789abcdef0123456789abcdef01234567", True, True

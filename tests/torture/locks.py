@@ -65,7 +65,7 @@ def _turns(
     project = Project(folder / f"racer{number}", remote, database="../state.db")
     project.configure(url)
     files = Files(rng, 4, prefix=f"r{number}-")
-    command = [word for word in project.command if word != "--prune"]
+    command = [word for word in project.command if word not in ("--prune", "--include-adopted")]
     for turn in range(turns):
         files.edit(1.0)
         project.write(files.desired)

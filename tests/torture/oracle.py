@@ -32,6 +32,8 @@ class Oracle:
         """Profiles that other people deleted or replaced, which the state cannot know."""
         self.strangers: set[int] = set()
         """Profiles that other people created, and that we did not write yet."""
+        self.made_by_others: set[str] = set()
+        """Profile ids of the profiles that other people created."""
         self.anonymous: set[int] = set()
         """Profiles without a customer id. Only a link gives them one."""
         self._plans = 0
@@ -145,6 +147,10 @@ class Oracle:
 
     def on_effect(self, slot: int, request: Request, *, answer: ApiAnswer, late: bool) -> None:
         """A request takes effect at the remote. ``late`` says that nobody waits for its answer any more."""
+        if request.method == "DELETE" and answer.result is CallResult.DONE:
+            profile_id = request.headers.get(PROFILE_HEADER)
+            if profile_id is None or profile_id in self.made_by_others:
+                self.blame(f"u{slot}: a profile is deleted that we did not create")
         if answer.result is not CallResult.DONE or request.method == "GET":
             return
         fields = {(slot, path) for path in content(request)}
@@ -238,7 +244,10 @@ class Oracle:
                 self.blame(f"u{slot}: recorded twice")
             elif records:
                 self._compare(slot, records[0], there=there)
-            elif there is not None and slot not in self.moved_by_others | self.strangers:
+            elif there is not None and not (
+                slot in self.moved_by_others | self.strangers
+                or there.profile_id in self.made_by_others
+            ):
                 self.blame(f"u{slot}: there, and unknown to the state")
 
     def _compare(self, slot: int, record: Record, *, there: Existing | None) -> None:

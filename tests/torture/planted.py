@@ -10,7 +10,7 @@ from unittest.mock import patch
 
 from reconciler.core.outcomes import Failure, Outcome
 from reconciler.core.plan import Action
-from reconciler.core.records import JournalKind, Presence
+from reconciler.core.records import JournalKind, Origin, Presence
 from reconciler.core.transitions import (
     Observed,
     Staleness,
@@ -208,6 +208,11 @@ def _same_profile(record: Any, profile: Observed) -> Any:
     return after, differences
 
 
+def _adopts_as_its_own(record: Any, profile: Observed) -> Any:
+    after, differences = observed(record, profile)
+    return after._replace(origin=Origin.CREATED), differences
+
+
 def _gone_without_marks(record: Any) -> Any:
     return gone(record)._replace(unknown_at=None, unknown_write={}, deleting=False)
 
@@ -300,5 +305,6 @@ FAULTS: dict[str, Fault] = {
     "a limited request fails when the run ends": _method(
         Settlement, "_refused", _limited_is_failed
     ),
+    "whatever is there counts as created": _function("observed", _adopts_as_its_own),
     "nothing halts": _method(ApplyRun, "halt", lambda real, self: None),
 }

@@ -23,7 +23,7 @@ from reconciler.core.options import Options
 from reconciler.core.outcomes import DriftKind, Result
 from reconciler.core.plan import Change, Mode, Plan, Totals
 from reconciler.core.planner import make_plan
-from reconciler.core.records import Record
+from reconciler.core.records import Presence, Record
 from reconciler.core.transitions import without_expired_mark
 from reconciler.errors import ReconcileError
 from reconciler.remote import run as run_module
@@ -514,7 +514,8 @@ class Simulation:
             return
         del self.remote.profiles[slot]
         if kind < 0.75:
-            self.remote.make(slot, there.customer)
+            made = self.remote.make(slot, there.customer)
+            oracle.made_by_others.add(made.profile_id)
         oracle.moved_by_others.add(slot)
         known = {path for record in self.store.of_slot(slot) for path in record.facts}
         oracle.unknowable |= {(slot, path) for path in known | there.values.keys()}
@@ -530,6 +531,12 @@ class Simulation:
         self.storm = self._blocked_until = 0.0
         self._meddling = False
         rounds = 1
+        if any(
+            record.presence is Presence.UNCONFIRMED
+            for slot in set(range(self._slots)) - self._desired.keys()
+            for record in self.store.of_slot(slot)
+        ):
+            rounds = 2  # the first one looks whether there is anything to delete
         if self._meddled:
             # What other people did is profile by looking, if at all; some of it only by the next answer.
             self.pass_time(self.choice((0.0, QUIET / 2, QUIET)))
@@ -575,6 +582,8 @@ def _all_that_plans_see(record: Record) -> tuple[object, ...]:
         record.customer_user_id,
         record.profile_id,
         record.presence,
+        record.origin,
+        record.unknown_at is None,
         record.deleting,
         frozenset(record.facts.items()),
         record.forgotten,

@@ -273,6 +273,7 @@ class Project:
             "apply",
             "--auto-approve",
             "--prune",
+            "--include-adopted",  # nobody else makes profiles here
             "--json",
             f"--parallelism={self.parallelism}",
         ]
