@@ -164,7 +164,8 @@ def test_state_surgery_keeps_a_backup(project: Project) -> None:
     assert "records no profile" in project.run("state", "list")
     assert any("backup" in path.name for path in (project.folder / ".reconcile").iterdir())
     project.write("export.json", export)
-    project.run("state", "push", "export.json")
+    project.run("state", "push", "export.json", code=6)  # it is older than the state
+    project.run("state", "push", "--force", "export.json")
     assert "jane" in project.run("state", "list")
     assert "No changes." in project.run("plan")
 
