@@ -24,6 +24,8 @@ _PIPE_BYTES = 1 << 20
 """The most that a process may ask for."""
 _LENGTH = 8
 """Bytes of the number before a message: how many bytes follow."""
+_VARIABLES = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TEMP", "TMP", "SYSTEMROOT")
+"""The variables that a process gets. None of them is a key: reading and planning need none."""
 _PROGRAM = (
     "import sys; sys.path[:] = sys.argv[1:]; "
     "from reconciler.planning.processes import serve; serve()"
@@ -81,9 +83,11 @@ class _Process:
     def __init__(self) -> None:
         """Raises OSError, RuntimeError or MemoryError where it cannot be started."""
         process = subprocess.Popen(
-            [sys.executable, "-P", "-c", _PROGRAM, *sys.path],
+            # Isolated: neither the working directory nor a variable adds to where modules come from.
+            [sys.executable, "-I", "-c", _PROGRAM, *filter(None, sys.path)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            env={name: os.environ[name] for name in _VARIABLES if name in os.environ},
             stderr=subprocess.DEVNULL,  # whatever goes wrong there, this process does the work
             bufsize=0,
         )
