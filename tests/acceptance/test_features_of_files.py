@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Any
@@ -193,7 +194,15 @@ def test_a_feature_is_the_same_cold_and_warm_in_one_process_and_several(
     processes.check()
 
 
-def test_a_profile_lies_more_than_a_thousand_folders_deep(tmp_path: Path) -> None:
+@pytest.fixture
+def deep_folder(tmp_path: Path) -> Iterator[Path]:
+    """A temporary folder that is removed by a program which does not recurse: pytest's own clean-up would."""
+    yield tmp_path
+    subprocess.run(["rm", "-rf", str(tmp_path / "profiles" / "d")], check=True)
+
+
+def test_a_profile_lies_more_than_a_thousand_folders_deep(deep_folder: Path) -> None:
+    tmp_path = deep_folder
     project = Project(tmp_path, CONFIG, profiles=PLAIN)
     project.profile("_defaults", "last_name: Doe\n")
     folder = os.open(tmp_path / "profiles", os.O_RDONLY)
