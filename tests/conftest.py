@@ -29,6 +29,14 @@ def _no_outside_settings(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
+@pytest.fixture(autouse=True)
+def _notes_of_their_own(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """The states that tests see are noted in a folder of the test session, not in the user's."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.getbasetemp() / "user-state"))
+
+
 @pytest.fixture
 def contract() -> Contract:
     return load_contract("guide")

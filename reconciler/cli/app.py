@@ -29,7 +29,7 @@ from reconciler.values import shown
 if TYPE_CHECKING:
     from reconciler.core.contract import Contract
     from reconciler.core.outcomes import Result
-    from reconciler.errors import Diagnostic
+    from reconciler.errors import Diagnostic, Message
     from reconciler.reports.masking import Mask
     from reconciler.workspace.facade import Workspace
 
@@ -101,10 +101,10 @@ class App:
                     self.mask.error(problem)
                 raise
 
-    def warn(self, text: str) -> None:
+    def warn(self, message: Message) -> None:
         """Prints a warning to stderr."""
         self.status.clear()
-        stderr_line(f"warning: {shown(text)}")
+        stderr_line(f"warning: {shown(message.for_invocation(self.invocation).text)}")
 
     def mask_values(self, contract: Contract, public_attributes: tuple[str, ...]) -> None:
         """Masks personal values from here on; ``public_attributes`` are patterns of keys that are shown."""

@@ -61,6 +61,7 @@ def apply(
         if file is not None:
             plan = read_plan_file(file)
         else:
+            workspace.state.take_up("apply")
             if plan_options.refresh:
                 workspace.refresh(
                     select=plan_options.select, exclude=plan_options.exclude, complete=True
@@ -101,6 +102,8 @@ def sweep(
     """Deletes expired profiles that this tool created."""
     reporter = _reporter(app, json_=json_, bar=True)
     with stopping_on_signals(app), _reporting_errors(reporter), app.workspace() as workspace:
+        if not dry_run:
+            workspace.state.take_up("sweep")
         plan = workspace.plan_sweep(select=select, exclude=exclude)
         if not json_:
             print_plan(app, view_of(app, plan, rate=workspace.environment.rate))

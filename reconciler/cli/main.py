@@ -164,6 +164,7 @@ def apply() -> None:
 @main.command()
 @selection_options
 @format_option("text", "json")
+@option("--detailed-exitcode", is_flag=True, help="Exit with 2 when a profile differs.")
 @mask_option
 @implemented_in("remote")
 def refresh() -> None:
@@ -228,6 +229,22 @@ def state_pull() -> None:
 @implemented_in("state")
 def state_push() -> None:
     """Replace the state with the output of `state pull`, edited. A backup is made first."""
+
+
+@state.command("restore")
+@click.argument("file", type=click.Path(path_type=Path))
+@implemented_in("state")
+def state_restore() -> None:
+    """Put a backup of the state back, or the output of `state pull`.
+
+    Backups lie beside the state. A backup of the state before is made first; a damaged state is set aside.
+    """
+
+
+@state.command("new")
+@implemented_in("state")
+def state_new() -> None:
+    """Begin a new state on purpose, where the one that was seen here before is gone."""
 
 
 @state.command("unlock")

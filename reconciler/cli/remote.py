@@ -20,6 +20,7 @@ def refresh(
     select: Sequence[str],
     exclude: Sequence[str],
     format_: str,
+    detailed_exitcode: bool,
     mask: bool | None,
 ) -> int:
     """Records what the API shows, and prints how it differs from the state before."""
@@ -31,5 +32,8 @@ def refresh(
         print_result(drift_json(drifts))
     else:
         print_result(drift_text(drifts, color=app.uses_color(sys.stdout)))
-    is_incomplete = any(drift.kind is DriftKind.UNREAD for drift in drifts)
-    return ExitCode.FAILED if is_incomplete else ExitCode.DONE
+    kinds = {drift.kind for drift in drifts}
+    if DriftKind.UNREAD in kinds:
+        return ExitCode.FAILED
+    differs = bool(kinds - {DriftKind.SAME})
+    return ExitCode.CHANGES if detailed_exitcode and differs else ExitCode.DONE

@@ -1,4 +1,4 @@
-"""Commands on the recorded state: state list, show, rm, pull, push, unlock."""
+"""Commands on the recorded state: state list, show, rm, pull, push, restore, new, unlock."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from reconciler.cli.app import App
 from reconciler.cli.streams import print_json, print_result, stderr_line
 from reconciler.commands import Command, arguments
 from reconciler.core.record_codec import encode_export, encode_record
+from reconciler.core.records import Export
 from reconciler.errors import InputError, Message, ReconcileError, Refused
 from reconciler.reports.text import difference_text, record_text, records_text
 from reconciler.state.sqlite import SqliteStore
 from reconciler.values import shown
 from reconciler.workspace.facade import Workspace
-from reconciler.workspace.state_admin import parse_export
+from reconciler.workspace.state_admin import MISSING_CHANGES, parse_export
 
 
 def state_list(app: App, *, format_: str, mask: bool | None) -> None:
@@ -69,11 +70,32 @@ def state_push(app: App, *, file: Path, force: bool) -> None:
     with app.workspace() as workspace:
         before, backup = workspace.import_state(data, force=force)
         after = workspace.export()
-    if app.mask is not None:
-        before, after = app.mask.export(before), app.mask.export(after)
-    print_result(difference_text(encode_export(before), encode_export(after)))
+    _report_replaced(app, before, after=after)
     if backup is not None:
         _report_backup(backup)
+
+
+def state_restore(app: App, *, file: Path) -> None:
+    """Puts a backup back, and prints what changed."""
+    with app.workspace() as workspace:
+        restored = workspace.state.restore(file)
+        after = workspace.export()
+    if restored.before is not None:
+        _report_replaced(app, restored.before, after=after)
+    print_result(f"restored {len(after.records)} profiles, with serial {after.header.serial}")
+    for path in restored.set_aside:
+        stderr_line(f"the damaged state is in {shown(str(path))}")
+    if restored.backup is not None:
+        _report_backup(restored.backup)
+    stderr_line(MISSING_CHANGES.for_invocation(app.invocation).text)
+
+
+def state_new(app: App) -> None:
+    """Begins a state anew."""
+    with app.workspace() as workspace:
+        header = workspace.state.begin()
+        path = workspace.environment.state
+    print_result(f"a new state begins in {shown(str(path))}: lineage {header.lineage}")
 
 
 def state_unlock(app: App, *, lock_id: str) -> None:
@@ -113,6 +135,12 @@ def _read_export(file: Path) -> Any:
     except OSError as problem:
         raise InputError(f"cannot read {file}: {problem.strerror}") from None
     return parse_export(content)
+
+
+def _report_replaced(app: App, before: Export, *, after: Export) -> None:
+    if app.mask is not None:
+        before, after = app.mask.export(before), app.mask.export(after)
+    print_result(difference_text(encode_export(before), encode_export(after)))
 
 
 def _report_backup(backup: Path | None) -> None:

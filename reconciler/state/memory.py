@@ -156,6 +156,9 @@ class MemoryStore:
     def is_copy(self) -> bool:
         return False
 
+    def set_aside(self) -> Sequence[Path]:
+        return []
+
     def close(self) -> None:
         pass
 

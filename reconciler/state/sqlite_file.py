@@ -39,6 +39,8 @@ from reconciler.state.sqlite_format import (
 )
 from reconciler.values import shown
 
+SQLITE_MAGIC = b"SQLite format 3\0"
+"""The first bytes of a SQLite file."""
 BUSY_SECONDS = 10.0
 """Seconds to wait for another process's transaction; ours take milliseconds."""
 
@@ -223,7 +225,9 @@ class SqliteFile:
                 raise StateDamaged(
                     f"{self.name} is missing, but the journal of an unfinished write is there",
                     hint=Message.of(
-                        "Put the state file back beside its -journal file. ", RESTORE_HINT
+                        "Put the state file back beside its -journal file. ",
+                        RESTORE_HINT,
+                        " To begin anew, move the -journal file away.",
                     ),
                 ) from None
         if not stat.S_ISREG(status.st_mode):

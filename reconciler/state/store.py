@@ -257,6 +257,10 @@ class Store(Protocol):
         with new numbers."""
         ...
 
+    def set_aside(self) -> Sequence[Path]:
+        """Move a damaged state away, with the journal beside it; returns the new names of its files."""
+        ...
+
     def close(self) -> None:
         """Close files. Using the store again opens them again."""
         ...

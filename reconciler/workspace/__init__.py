@@ -6,7 +6,8 @@ A module imports only from those above it.
     expiry              warnings about lifetimes that end
     sources (edge)      the profile files: reads, validates, renders and formats them
     connection (edge)   the key, the client and the threads by which the API is called
-    state_admin (edge)  the state: opens, locks, exports and replaces it
+    sightings (edge)    what was last seen of each state, noted outside of the checkout
+    state_admin (edge)  the state: opens, locks, exports, replaces and restores it
     since (edge)        the profiles that changed since a revision of git
     refresh (edge)      reads recorded profiles back from the API
     plans (edge)        makes plans of files, of one profile, of removals and sweeps

@@ -23,7 +23,7 @@ from reconciler.core.plan import LineAuthor, NullAccumulator, Plan
 from reconciler.core.profiles import Profile
 from reconciler.core.records import Export
 from reconciler.core.transitions import Observed
-from reconciler.errors import Diagnostic, Source
+from reconciler.errors import Diagnostic, Message, Source
 from reconciler.planning.catalog import DeclaredProfiles
 from reconciler.planning.limits import Limits, ProgressEvent
 from reconciler.state.store import Store
@@ -50,7 +50,7 @@ class Workspace:
     - ``stop`` is asked before anything new starts. Where it says yes, methods raise Interrupted.
     - ``store`` holds the state; by default the SQLite file of the environment.
     - ``on_progress`` is given the progress of reading and planning, ``on_warning`` what a user has to know of
-      the index.
+      the index and the state.
     - ``pool`` makes the executor that reads many files, `planning.workers.processes` for example.
     - Without ``cache`` every file is read, and the index is neither read nor written.
     - ``clock`` is the clock by which calls of the API wait. ``now`` gives the time in Unix seconds.
@@ -59,6 +59,7 @@ class Workspace:
     - ``limits`` holds the tunables of planning.
 
     ``plans`` makes plans for programs that count their changes on the way, as the command line does.
+    ``state`` puts backups back, and begins a state anew.
 
     Raises UsageError for a run or a worker that cannot be part of a name.
     """
@@ -72,7 +73,7 @@ class Workspace:
         stop: Callable[[], bool] = lambda: False,
         store: Store | None = None,
         on_progress: Callable[[ProgressEvent], None] = lambda event: None,
-        on_warning: Callable[[str], None] = lambda text: None,
+        on_warning: Callable[[Message], None] = lambda message: None,
         pool: Callable[[], Executor] | None = None,
         cache: bool = True,
         clock: Clock | None = None,
@@ -100,12 +101,14 @@ class Workspace:
             pool=pool,
             limits=limits,
         )
-        self._state = StateAdmin(environment, environ=environ, now=now, store=store)
+        self.state = StateAdmin(
+            environment, environ=environ, now=now, store=store, on_warning=on_warning
+        )
         self.plans = Plans(
             config,
             environment,
             sources=self.sources,
-            state=self._state,
+            state=self.state,
             refresh=lambda: self._refresh,
             on_progress=on_progress,
             now=now,
@@ -144,7 +147,7 @@ class Workspace:
     def close(self) -> None:
         """Releases the state and the index. The workspace can be used again afterwards."""
         self.sources.close()
-        self._state.close()
+        self.state.close()
 
     # A plan of unchanged files needs none of these, and they take longer to import than it takes.
 
@@ -162,7 +165,7 @@ class Workspace:
 
         return Refresh(
             self.environment,
-            state=self._state,
+            state=self.state,
             connection=self._connection,
             now=self._now,
             stop=self._stop,
@@ -175,7 +178,7 @@ class Workspace:
         return Applies(
             self.environment,
             sources=self.sources,
-            state=self._state,
+            state=self.state,
             connection=self._connection,
             now=self._now,
             stop=self._stop,
@@ -189,7 +192,7 @@ class Workspace:
     @property
     def store(self) -> Store:
         """The state of the environment. Opening it creates nothing."""
-        return self._state.store
+        return self.state.store
 
     @property
     def declared(self) -> DeclaredProfiles | tuple[Profile, ...]:
@@ -386,18 +389,18 @@ class Workspace:
 
         Raises Refused for an address that the state does not know.
         """
-        return self._state.forget(addresses, backup=backup)
+        return self.state.forget(addresses, backup=backup)
 
     def export(self) -> Export:
         """The whole state as one value."""
-        return self._state.export()
+        return self.state.export()
 
     def import_state(self, data: Any, *, force: bool = False) -> tuple[Export, Path | None]:
         """Replaces the state by an export (JSON); returns the state before, and the backup made of it.
 
         Raises StateRefused for anything that is not an export of this lineage and environment.
         """
-        return self._state.replace(data, force=force)
+        return self.state.replace(data, force=force)
 
 
 def _selection(select: Iterable[str], exclude: Iterable[str]) -> Selection:

@@ -13,6 +13,7 @@ from reconciler.core.profiles import Profile
 from reconciler.core.records import Record
 from reconciler.core.transitions import Observed, without_expired_mark
 from reconciler.errors import (
+    InputError,
     Interrupted,
     NotAuthorised,
     Refused,
@@ -50,8 +51,16 @@ class Refresh:
         Only identifiers and custom attributes can be read (adapty-api 5.3).
 
         Raises Interrupted when asked to stop, and ReconcileError where a profile could not be read
-        although the refresh was to be ``complete``.
+        although the refresh was to be ``complete``. InputError where the key is missing, and where there is
+        no state, unless the refresh comes before a first apply and is to be ``complete``.
         """
+        if self._state.exists:
+            self._connection.require_key()
+        elif not complete:
+            raise InputError(
+                f"environment {self._environment.name} has no state yet, so there is nothing to read",
+                hint="The first apply makes it.",
+            )
         with ExitStack() as stack:
             writer = (
                 stack.enter_context(self._state.locked("refresh")) if self._state.exists else None

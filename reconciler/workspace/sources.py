@@ -27,7 +27,15 @@ from reconciler.core.contract import Contract
 from reconciler.core.contract_files import load_contract
 from reconciler.core.options import Selection
 from reconciler.core.profiles import Profile
-from reconciler.errors import Diagnostic, InputError, ReconcileError, Source, UsageError, error
+from reconciler.errors import (
+    Diagnostic,
+    InputError,
+    Message,
+    ReconcileError,
+    Source,
+    UsageError,
+    error,
+)
 from reconciler.planning.catalog import Catalog, DeclaredProfiles, ReadContext, are_larger_than
 from reconciler.planning.index import Index
 from reconciler.planning.index_file import IndexFile, IndexUnusable
@@ -56,7 +64,7 @@ class Sources:
         placeholders: PlaceholderValues,
         use_cache: bool,
         on_progress: Callable[[ProgressEvent], None],
-        on_warning: Callable[[str], None],
+        on_warning: Callable[[Message], None],
         stop: Callable[[], bool],
         pool: Callable[[], Executor] | None,
         limits: Limits,
@@ -202,9 +210,12 @@ class Sources:
         """Tells why an index could not be kept; once, since it is the same for all that follows."""
         if file.problem and not self._has_warned:
             self._has_warned = True
+            where = self._index_path() or "memory"
             self._on_warning(
-                f"the index of the profile files cannot be kept in {self._index_path() or 'memory'}: "
-                f"{file.problem}; this run does without it"
+                Message(
+                    f"the index of the profile files cannot be kept in {where}: {file.problem}; this run "
+                    "does without it"
+                )
             )
 
     def _let_go(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,33 @@ from reconciler.commands import Command
 from reconciler.config.buildinfo import build_info
 from reconciler.config.settings import Environment
 from reconciler.core.record_codec import EXPORT_FORMAT_VERSION, decode_export
-from reconciler.core.records import Export
-from reconciler.errors import Message, Refused, Source, StateRefused
+from reconciler.core.records import Export, Header
+from reconciler.errors import InputError, Message, ReconcileError, Refused, Source, StateRefused
 from reconciler.resources import load_schema
 from reconciler.state.sqlite import SqliteStore
-from reconciler.state.store import Holder, Store, Writer
+from reconciler.state.sqlite_errors import StateDamaged
+from reconciler.state.sqlite_file import SQLITE_MAGIC
+from reconciler.state.store import Holder, Store, Writer, refuse_foreign
+from reconciler.values import shown
+from reconciler.workspace.results import Restored
+from reconciler.workspace.sightings import Place, Sighting, Sightings, sightings_folder
+
+MISSING_CHANGES = Message.of(
+    "It does not know what was changed after it was saved: ",
+    Command.of("refresh"),
+    " reads what the API tells, ",
+    Command.of("apply", "--reassert"),
+    " sends all values again.",
+)
+"""To be read after a state was put back."""
 
 
 class StateAdmin:
-    """The state of one environment."""
+    """The state of one environment.
+
+    Every use of it is compared with what was last seen at its place: a state that is missing is not taken
+    for one that never was. `restore`, `replace` and `begin` are the ways back, so they do not compare.
+    """
 
     def __init__(
         self,
@@ -32,26 +50,37 @@ class StateAdmin:
         environ: Mapping[str, str],
         now: Callable[[], float],
         store: Store | None,
+        on_warning: Callable[[Message], None],
     ) -> None:
         """Without a ``store``, the SQLite file of the environment is opened on first use. ``now`` gives
         Unix seconds."""
         self._environment = environment
         self._environ = environ
         self._now = now
-        self._store = store
+        self._opened = store
+        self._on_warning = on_warning
+        self._sightings = Sightings(None if store is not None else sightings_folder(environ))
+        self._place = Place.of(environment.state, environment.name)
+        self._is_recognised = False
+        self._is_put_back = False
 
     @property
     def store(self) -> Store:
-        """The store of the state. Opening it creates nothing."""
-        if self._store is None:
-            self._store = SqliteStore(self._environment.state, environment=self._environment.name)
-        return self._store
+        """The store of the state. Opening it creates nothing.
+
+        Raises Refused where the state is missing that was seen at its place, or another one is there.
+        """
+        store = self._unchecked()
+        if not self._is_recognised:
+            self._recognise(store)
+        return store
 
     def close(self) -> None:
         """Closes the store. The next use opens the file of the environment."""
-        if self._store is not None:
-            self._store.close()
-            self._store = None
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
+            self._is_recognised = False
 
     @property
     def exists(self) -> bool:
@@ -60,12 +89,96 @@ class StateAdmin:
 
     @contextmanager
     def locked(self, command: str) -> Iterator[Writer]:
-        """Holds the lock of the state for a command, and gives the writer.
+        """Holds the lock of the state for a command, and gives the writer. A state that was put back by
+        hand gets new numbers first.
 
-        Raises Refused (`Locked`) where somebody else holds it.
+        Raises Refused (`Locked`) where somebody else holds the lock, and where the state is missing.
         """
+        sighting = self._recognise(self._unchecked())
+        with self._lock(command) as writer:
+            if self._is_put_back and sighting is not None:
+                writer.renumber(above=sighting.serial)
+            self._is_put_back = False
+            yield writer
+
+    def take_up(self, command: str) -> None:
+        """Gives a state that was put back by hand new numbers, so that the plan that is made next has
+        them."""
+        if self.exists and self._is_put_back:
+            with self.locked(command):
+                pass
+
+    # What was seen
+
+    def _recognise(self, store: Store) -> Sighting | None:
+        """Compares the state with what was last seen at its place, and returns that.
+
+        Raises Refused where that one is missing, or another one is in its place.
+        """
+        # Read before the state, which can only go on meanwhile.
+        sighting = self._sightings.last(self._place)
+        header = store.header()
+        if sighting is not None and header.lineage != sighting.lineage:
+            sighting = self._sightings.last(self._place)  # somebody may have replaced it just now
+        if sighting is not None and header.lineage != sighting.lineage:
+            raise self._missing(sighting) if header.lineage is None else self._replaced(sighting)
+        went_back = sighting is not None and header.serial < sighting.serial
+        if went_back or store.is_copy():
+            if not self._is_put_back:
+                self._on_warning(self._put_back_warning(header, sighting))
+            self._is_put_back = True
+        elif sighting is None or header.serial != sighting.serial:
+            self._note(header)
+        self._is_recognised = True
+        return sighting
+
+    def _note(self, header: Header) -> None:
+        if header.lineage is not None:
+            self._sightings.note(self._place, Sighting(header.lineage, header.serial))
+
+    def _missing(self, sighting: Sighting) -> Refused:
+        return Refused(
+            f"the state is missing: {self._path} was here before, with serial {sighting.serial}",
+            hint=Message.of(
+                "Put it back, or a backup of it: ",
+                Command.of("state", "restore", "FILE"),
+                ". To begin anew on purpose: ",
+                Command.of("state", "new"),
+                ".",
+            ),
+        )
+
+    def _replaced(self, sighting: Sighting) -> Refused:
+        return Refused(
+            f"{self._path} is another state than the one that was here before, which had serial "
+            f"{sighting.serial}: it has another lineage",
+            hint=Message.of(
+                "Put the former one back, or a backup of it. If the one that is there now is right: ",
+                Command.of("state", "restore", str(self._environment.state)),
+                ".",
+            ),
+        )
+
+    def _put_back_warning(self, header: Header, sighting: Sighting | None) -> Message:
+        reason = "it is a backup"
+        if sighting is not None and header.serial < sighting.serial:
+            reason = f"its serial is {header.serial}, and {sighting.serial} was seen here"
+        return Message.of(f"the state {self._path} was put back: {reason}. ", MISSING_CHANGES)
+
+    @property
+    def _path(self) -> str:
+        return shown(str(self._environment.state))
+
+    def _unchecked(self) -> Store:
+        if self._opened is None:
+            self._opened = SqliteStore(self._environment.state, environment=self._environment.name)
+        return self._opened
+
+    @contextmanager
+    def _lock(self, command: str) -> Iterator[Writer]:
         import socket
 
+        store = self._unchecked()
         holder = Holder(
             user=_user(),
             host=socket.gethostname(),
@@ -73,8 +186,12 @@ class StateAdmin:
             command=command,
             ci=build_info(self._environ).url,
         )
-        with self.store.lock(holder, now=self._now) as writer:
+        with store.lock(holder, now=self._now) as writer:
             yield writer
+        with suppress(ReconcileError):
+            self._note(store.header())
+
+    # By hand
 
     def forget(self, addresses: Iterable[str], *, backup: bool) -> Path | None:
         """Removes records from the state, nothing at the API; returns the backup made before, if any.
@@ -95,13 +212,91 @@ class StateAdmin:
 
     def export(self) -> Export:
         """The whole state as one value."""
-        return Export(self.store.header(), tuple(self.store.records()))
+        return _export_of(self.store)
 
     def replace(self, data: Any, *, force: bool) -> tuple[Export, Path | None]:
         """Replaces the state by an export (JSON); returns the state before, and the backup made of it.
 
-        Raises StateRefused for anything that is not an export of this lineage and environment.
+        Raises StateRefused for anything that is not an export of this lineage and environment, and for one
+        that is older than the state is, or was when it was last seen.
         """
+        export = self._decoded(data)
+        store, sighting = self._unchecked(), self._sightings.last(self._place)
+        before = _export_of(store)
+        if before.header.lineage is None and sighting is not None:
+            last = Header(sighting.lineage, sighting.serial)
+            refuse_foreign(last, export.header, environment=self._environment.name, force=force)
+        with self._lock("state push") as writer:
+            backup = writer.backup()
+            writer.replace(export, force=force, above=sighting.serial if sighting else 0)
+            return before, backup
+
+    def restore(self, file: Path) -> Restored:
+        """Puts a backup back, or the output of ``state pull``. Serial and revisions go on after all that
+        were ever given. A state that is damaged is set aside with its journal.
+
+        With the state file itself as ``file``, what was put there by hand is taken for the state.
+
+        Raises InputError for a file that cannot be read, StateRefused for what is no state of this
+        environment.
+        """
+        if _is_same(file, self._environment.state):
+            with self._lock("state restore") as writer:
+                writer.renumber(above=self._last_serial())
+            return Restored()
+        export = self._backup(file)
+        try:
+            return self._restored(export)
+        except StateDamaged:
+            set_aside = self._unchecked().set_aside()
+        return self._restored(export)._replace(set_aside=tuple(set_aside))
+
+    def begin(self) -> Header:
+        """Begins a state where there is none, whatever was seen at its place; returns its header.
+
+        Raises Refused where there is a state.
+        """
+        header = self._unchecked().header()
+        if header.lineage is not None:
+            raise Refused(
+                f"there is a state in {self._path} already, with serial {header.serial}",
+                hint="If all that it knows is to be forgotten, move it away first.",
+            )
+        self._sightings.forget(self._place)
+        with self._lock("state new") as writer:
+            return writer.write()
+
+    def _restored(self, export: Export) -> Restored:
+        before = _export_of(self._unchecked())
+        with self._lock("state restore") as writer:
+            backup = writer.backup()
+            writer.replace(export, force=True, above=self._last_serial())
+        return Restored(before, backup)
+
+    def _last_serial(self) -> int:
+        sighting = self._sightings.last(self._place)
+        return sighting.serial if sighting else 0
+
+    def _backup(self, file: Path) -> Export:
+        try:
+            with open(file, "rb") as opened:
+                content = opened.read(len(SQLITE_MAGIC))
+                if content != SQLITE_MAGIC:
+                    return self._decoded(parse_export(content + opened.read()))
+        except OSError as problem:
+            raise InputError(f"cannot read {file}: {problem.strerror}") from None
+        store = SqliteStore(file, environment=self._environment.name)
+        try:
+            export = _export_of(store)
+        finally:
+            store.close()
+        if export.header.lineage is None:
+            raise StateRefused(
+                f"nothing was ever recorded in {shown(str(file))}", hint="Choose another backup."
+            )
+        return export
+
+    def _decoded(self, data: Any) -> Export:
         if isinstance(data, dict) and data.get("format_version") == EXPORT_FORMAT_VERSION:
             _refuse_malformed(data)
         export = decode_export(data)
@@ -110,11 +305,18 @@ class StateAdmin:
                 f"the export is of environment {export.header.environment}, "
                 f"not {self._environment.name}"
             )
-        before = self.export()
-        with self.locked("state push") as writer:
-            backup = writer.backup()
-            writer.replace(export, force=force)
-            return before, backup
+        return export
+
+
+def _export_of(store: Store) -> Export:
+    return Export(store.header(), tuple(store.records()))
+
+
+def _is_same(file: Path, other: Path) -> bool:
+    try:
+        return os.path.samefile(file, other)
+    except OSError:
+        return False
 
 
 _OTHER_ENCODINGS = {

@@ -142,7 +142,11 @@ def test_an_environment_with_confirm_needs_the_digest(story: Story) -> None:
     assert f"--digest {story.digest('--prune')}" in told
 
 
-def test_files_alone_are_a_plan_without_any_secret_or_state(story: Story) -> None:
+def test_files_alone_are_a_plan_without_any_secret_or_state(
+    story: Story, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on another machine, where no state was seen."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(story.folder.parent / "another-machine"))
     (story.folder / ".reconcile").rename(story.folder / "elsewhere")
     out = story.run("plan", "--since", "main", "--format", "markdown")
     assert "1 to create" in out
