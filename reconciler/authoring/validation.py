@@ -12,6 +12,7 @@ from reconciler.authoring.documents import Document, Path
 from reconciler.authoring.json_schema import SchemaViolation, verdict_of, violations
 from reconciler.authoring.phrases import did_you_mean, kind_of, place_name, quote
 from reconciler.core.contract import (
+    ADVERTISING_IDS,
     ATTRIBUTES,
     DEVICE_ID,
     INSTALLATION,
@@ -25,8 +26,6 @@ from reconciler.core.contract import (
 )
 from reconciler.core.lifetimes import is_time
 from reconciler.errors import Diagnostic, Message, Quote, error, warning
-
-_NULLABLE_WITHOUT_ANALYTICS = ("idfa", "idfv", "advertising_id")  # adapty-api 7.27
 
 
 def validate_documents(documents: Iterable[Document], contract: Contract) -> list[Diagnostic]:
@@ -390,12 +389,12 @@ def _other_dialect(contract: Contract, path: str) -> Dialect | None:
 def _identifiers_without_analytics(
     installation: Mapping[str, Any], document: Document
 ) -> Iterator[Diagnostic]:
-    for name in _NULLABLE_WITHOUT_ANALYTICS:
+    for name in sorted(path.removeprefix(f"{INSTALLATION}.") for path in ADVERTISING_IDS):
         if installation.get(name):
             yield warning(
                 "profile/suspicious",
                 f"`{INSTALLATION}.{name}` is declared while `analytics_disabled` is true: "
-                "the API may drop it",
+                "the API empties it, and it is not compared until they are on again (assumed)",
                 source=document.at((INSTALLATION, name)),
                 hint="Remove the identifier, or set `analytics_disabled` to false.",
             )

@@ -18,6 +18,11 @@ ATTRIBUTES = "custom_attributes"
 INSTALLATION = "installation_meta"
 DEVICE_ID = "installation_meta.device_id"
 IP_COUNTRY = "ip_country"
+ANALYTICS_DISABLED = "analytics_disabled"
+ADVERTISING_IDS = frozenset(
+    f"{INSTALLATION}.{member}" for member in ("idfa", "idfv", "advertising_id")
+)
+"""The API empties these while `ANALYTICS_DISABLED` is true (assumed: adapty-api 7.27)."""
 
 
 class Dialect(StrEnum):

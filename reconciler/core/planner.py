@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 
 from reconciler.core.contract import (
+    ADVERTISING_IDS,
+    ANALYTICS_DISABLED,
     ATTRIBUTES,
     DEVICE_ID,
     INSTALLATION,
@@ -37,6 +39,7 @@ from reconciler.core.profiles import Profile
 from reconciler.core.records import Fact, Header, Known, Origin, Presence, Record
 from reconciler.core.removal import kept_hazards, removal
 from reconciler.core.requests import RequestBuilder
+from reconciler.core.transitions import without_emptied
 from reconciler.errors import Diagnostic, Source, error
 from reconciler.values import FieldPath, Scalar, same
 
@@ -306,8 +309,11 @@ def _fields(
     """
     if record is None:
         return _fields_of_new(profile)
-    facts = record.facts
+    facts = without_emptied(record.facts)
     values, forget = profile.values, profile.forget
+    emptied: Set[FieldPath] = frozenset()
+    if values.get(ANALYTICS_DISABLED) is True and not resend:
+        emptied = ADVERTISING_IDS
     undeclared = _undeclared_attributes(profile, record)
     paths: Iterable[FieldPath] = values
     if undeclared or not facts.keys() <= values.keys():
@@ -318,6 +324,8 @@ def _fields(
         if forget and path in forget:
             if fact is not None:
                 changes.append(_field_change(profile, path, op=Op.FORGET, fact=fact))
+        elif path in emptied:
+            continue
         elif after is not None:
             is_known = fact is not None and fact.known is Known.VALUE and same(fact.value, after)
             if resend or not is_known:

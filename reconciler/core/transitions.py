@@ -7,6 +7,8 @@ from enum import StrEnum
 from typing import NamedTuple, assert_never
 
 from reconciler.core.contract import (
+    ADVERTISING_IDS,
+    ANALYTICS_DISABLED,
     ATTRIBUTES,
     INSTALLATION,
 )
@@ -60,7 +62,7 @@ def attempted(record: Record, change: Change, *, request: Request, at: float) ->
     if creates(change, request):  # known even if nothing is ever heard of it
         record = record._replace(origin=Origin.CREATED, created_at=at, lifetime=change.lifetime)
     return record._replace(
-        facts=facts,
+        facts=without_emptied(facts),
         presence=presence,
         deleting=False,
         linking=record.linking or (change.action is Action.LINK and request.method == "POST"),
@@ -163,6 +165,8 @@ def staleness(change: Change, record: Record | None) -> tuple[Staleness, str]:
         if not _unmoved(field, facts.get(field.path), moved=moved):
             return Staleness.STALE, f"{field.path} moved since the plan was made"
     changed = {field.path for field in change.fields}
+    if _may_be_disabled(facts.get(ANALYTICS_DISABLED)) or ANALYTICS_DISABLED in changed:
+        changed |= ADVERTISING_IDS  # they may go along, and are not compared
     for request in change.requests:
         for path, value in values_of(request).items():
             if path not in changed and not same(value, _known_value(facts.get(path))):
@@ -234,7 +238,25 @@ def accepted(record: Record, change: Change, *, request: Request) -> Record:
     written = {
         path: Fact.of(value) for path, value in _written(record, change, request=request).items()
     }
-    return record._replace(facts={**record.facts, **written}, presence=Presence.PRESENT)
+    facts = without_emptied({**record.facts, **written})
+    return record._replace(facts=facts, presence=Presence.PRESENT)
+
+
+def without_emptied(facts: Mapping[FieldPath, Fact]) -> Mapping[FieldPath, Fact]:
+    """The facts, with those of advertising ids unknown where analytics are disabled, or may be: the API
+    empties them."""
+    if not _may_be_disabled(facts.get(ANALYTICS_DISABLED)):
+        return facts
+    return {
+        path: Fact(Known.UNKNOWN)
+        if path in ADVERTISING_IDS and fact.known in (Known.VALUE, Known.UNCERTAIN)
+        else fact
+        for path, fact in facts.items()
+    }
+
+
+def _may_be_disabled(fact: Fact | None) -> bool:
+    return fact is not None and (fact.value is True or fact.attempt is True)
 
 
 def forgotten(record: Record, change: Change) -> Record:

@@ -12,6 +12,7 @@ from tests.support.worlds import World
 
 TEXT = st.text(alphabet="abcdefXYZ 0123456789", min_size=1, max_size=12).filter(str.strip)
 ATTRIBUTE = st.one_of(TEXT, st.booleans(), st.integers(-9, 9), st.sampled_from([0.5, -0.0, 1e3]))
+DEVICE = "3fa85f64-5717-4562-b3fc-2c963f66afa6"
 KEYS = st.sampled_from([f"k{number}" for number in range(33)] + ["a.b", "A-1"])
 
 
@@ -22,9 +23,13 @@ def _attributes(nulls: bool) -> st.SearchStrategy[dict[str, Any]]:
 
 def _profile(customer: str, dialect: str) -> st.SearchStrategy[dict[str, Any]]:
     clearable = st.one_of(TEXT, st.none())
+    advertising = {
+        name: st.sampled_from([DEVICE, DEVICE.replace("3", "4"), None])
+        for name in ("idfa", "advertising_id")
+    }
     device = st.fixed_dictionaries(
-        {"device_id": st.just("3fa85f64-5717-4562-b3fc-2c963f66afa6")},
-        optional={"locale": st.one_of(TEXT, st.none(), st.just("")), "os": TEXT},
+        {"device_id": st.just(DEVICE)},
+        optional={"locale": st.one_of(TEXT, st.none(), st.just("")), "os": TEXT, **advertising},
     )
     country = st.sampled_from(["FR", "NO"])
     optional = {

@@ -480,6 +480,36 @@ def test_a_gone_profile_is_created_again_with_all_its_fields() -> None:
     assert only(made).action is Action.CREATE
 
 
+IDFA = "installation_meta.idfa"
+OFF = {"analytics_disabled": True, "installation_meta.device_id": DEVICE, IDFA: DEVICE}
+
+
+@pytest.mark.parametrize("fact", [Fact.of("x"), Fact.of(DEVICE), CLEARED, UNKNOWN, None])
+def test_an_advertising_id_is_no_reason_to_send_while_analytics_are_disabled(
+    fact: Fact | None,
+) -> None:
+    facts = {"analytics_disabled": Fact.of(True), "installation_meta.device_id": Fact.of(DEVICE)}
+    facts |= {IDFA: fact} if fact else {}
+    made = plan_of(profile(values=OFF), recorded=(record(facts=facts),))
+    assert isinstance(made, Plan)
+    assert made.is_empty
+
+
+@pytest.mark.parametrize(
+    "analytics", [Fact.of(True), Fact(Known.UNCERTAIN, value=False, attempt=True)]
+)
+def test_an_advertising_id_of_a_record_that_still_has_it_is_sent_once_analytics_are_on_again(
+    analytics: Fact,
+) -> None:
+    facts = {path: Fact.of(value) for path, value in OFF.items()} | {
+        "analytics_disabled": analytics
+    }
+    made = plan_of(
+        profile(values={**OFF, "analytics_disabled": False}), recorded=(record(facts=facts),)
+    )
+    assert body_of(made)["installation_meta"] == {"device_id": DEVICE, "idfa": DEVICE}
+
+
 def test_reassert_sends_every_managed_field_again_known_cleared_ones_too() -> None:
     facts = {"first_name": Fact.of("Jane"), "last_name": CLEARED}
     made = plan_of(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -454,3 +455,37 @@ def test_a_quiet_period_is_named_with_its_profile_and_its_seconds(
     told = [progress.waiting_for for progress in world.progress]
     assert any(re.fullmatch(text, each) for each in told)
     assert told[-1] == ""
+
+
+OFF = {
+    "customer_user_id": "jane",
+    "analytics_disabled": True,
+    "installation_meta": {
+        "device_id": "3fa85f64-5717-4562-b3fc-2c963f66afa6",
+        "idfa": "00000000-0000-4000-8000-00000000000a",
+    },
+}
+
+
+def test_the_state_does_not_say_that_an_advertising_id_is_there_while_analytics_are_disabled() -> (
+    None
+):
+    world = World()
+    world.reach(OFF)
+    (record,) = world.store.records()
+    assert record.facts["installation_meta.idfa"].known is Known.UNKNOWN
+    assert world.plan(OFF).is_empty
+
+
+@pytest.mark.parametrize("fault", [lost_before, lost_after])
+def test_a_write_of_unknown_outcome_may_have_emptied_an_advertising_id(fault: Any) -> None:
+    world = World()
+    world.reach({**OFF, "analytics_disabled": False})
+    world.wire.faults[len(world.wire.sent)] = fault
+    world.reach(OFF)
+    (record,) = world.store.records()
+    assert record.facts["installation_meta.idfa"].known is Known.UNKNOWN
+    world.reach({**OFF, "analytics_disabled": False})
+    (profile,) = world.emulator.profiles()
+    (installation,) = profile["installations"].values()
+    assert installation["idfa"] == "00000000-0000-4000-8000-00000000000a"
