@@ -23,7 +23,7 @@ _LOOKS = 3
 
 
 class _Counters(NamedTuple):
-    """What the first page of a file says of its version."""
+    """The version of a file, as its first page says."""
 
     change: int
     """Raised by every transaction."""
@@ -35,7 +35,7 @@ class _Counters(NamedTuple):
 
 
 class _Journal(NamedTuple):
-    """What a journal says of the file that it belongs to."""
+    """The file that a journal belongs to, as the journal says."""
 
     pages: int
     """Pages of the file before the write."""

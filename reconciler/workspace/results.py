@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from reconciler.commands import Command
 from reconciler.core.outcomes import Drift, DriftKind
 from reconciler.core.profiles import Profile
-from reconciler.core.records import Export
 from reconciler.errors import Diagnostic, InputError, Message, ReconcileError
 
 if TYPE_CHECKING:
@@ -30,17 +28,6 @@ class Checked(NamedTuple):
     @property
     def valid(self) -> bool:
         return not any(diagnostic.is_error for diagnostic in self.diagnostics)
-
-
-class Restored(NamedTuple):
-    """The result of putting a backup of the state back."""
-
-    before: Export | None = None
-    """The state before; ``None`` where it was put back by hand and only got new numbers."""
-    backup: Path | None = None
-    """The backup that was made of the state before."""
-    set_aside: tuple[Path, ...] = ()
-    """The files of a damaged state, by their new names."""
 
 
 class Formatted(NamedTuple):

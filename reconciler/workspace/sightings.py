@@ -1,4 +1,4 @@
-"""What was last seen of each state from this user account: its lineage and its serial.
+"""The lineage and the serial that each state had when this user account last used it.
 
 A state that is missing looks like one that never was, and one that was put back looks like one that is
 newest. So the program notes what it saw by the place of the state, outside of the checkout: cleaning or
@@ -52,7 +52,7 @@ class Sightings:
         self._folder = folder
 
     def last(self, place: Place) -> Sighting | None:
-        """What was last seen at a place; ``None`` where nothing was, or the note is not readable."""
+        """The state as it was last seen at a place; ``None`` where there is no readable note."""
         file = self._file(place)
         if file is None:
             return None

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from reconciler.authoring.documents import Document
 from reconciler.authoring.json_schema import validate_value
@@ -23,7 +23,6 @@ from reconciler.state.sqlite_errors import StateDamaged
 from reconciler.state.sqlite_file import SQLITE_MAGIC
 from reconciler.state.store import Holder, Store, Writer, refuse_foreign
 from reconciler.values import shown
-from reconciler.workspace.results import Restored
 from reconciler.workspace.sightings import Place, Sighting, Sightings, sightings_folder
 
 MISSING_CHANGES = Message.of(
@@ -34,6 +33,17 @@ MISSING_CHANGES = Message.of(
     " sends all values again.",
 )
 """To be read after a state was put back."""
+
+
+class Restored(NamedTuple):
+    """The result of putting a backup of the state back."""
+
+    before: Export | None = None
+    """The state before; ``None`` where it was put back by hand and only got new numbers."""
+    backup: Path | None = None
+    """The backup that was made of the state before."""
+    set_aside: tuple[Path, ...] = ()
+    """The files of a damaged state, by their new names."""
 
 
 class StateAdmin:
@@ -108,7 +118,7 @@ class StateAdmin:
             with self.locked(command):
                 pass
 
-    # What was seen
+    # Comparing with the notes
 
     def _recognise(self, store: Store) -> Sighting | None:
         """Compares the state with what was last seen at its place, and returns that.
