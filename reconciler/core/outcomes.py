@@ -80,6 +80,9 @@ class Progress(NamedTuple):
     under_way: int
     """Calls that have not ended."""
     requests: int
+    """Requests that left, or tried to, retries included."""
+    planned: tuple[int, int] | None = None
+    """The least and the most requests that the plan takes, retries aside."""
     rate: float | None = None
     """Requests per second that may leave at present; ``None`` for no limit."""
     waiting_for: str = ""

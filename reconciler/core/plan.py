@@ -179,6 +179,13 @@ class Change(NamedTuple):
     """Where custom attributes that nobody declared are removed as they turn up in answers: the keys of
     those that are left alone all the same."""
 
+    @property
+    def requests_max(self) -> int:
+        """The most requests that it takes: with the fallbacks, and with the removal of undeclared
+        attributes. Retries, and looks after an unknown outcome, come on top."""
+        fallbacks = sum([request.fallback is not None for request in self.requests])
+        return len(self.requests) + fallbacks + (self.exclusive is not None and bool(self.requests))
+
 
 class Accumulator(Protocol):
     """Sums over the changes of a plan. Each process that plans has one; they are merged in the order of the
@@ -296,8 +303,8 @@ class Plan:
 
     @property
     def summary(self) -> Mapping[str, int]:
-        """Changes by action, unchanged profiles, orphans, and requests (one for a change with a
-        fallback)."""
+        """Changes by action, unchanged profiles, orphans, and ``requests`` and ``requests_max``: the least
+        and the most that it takes, retries aside."""
         return self.totals.summary
 
     @property

@@ -51,7 +51,7 @@ class PlanEncoder:
 
     def __init__(self, head: Head) -> None:
         self._actions = dict.fromkeys((action.value for action in Action), 0)
-        self._requests = 0
+        self._requests = self._requests_max = 0
         self.header = _line(_encode_head(head))
         self._sha = sha256(self.header.encode("ascii"))
 
@@ -65,6 +65,7 @@ class PlanEncoder:
         self._sha.update(line.encode("utf-8", "surrogatepass"))
         self._actions[change.action.value] += 1
         self._requests += len(change.requests)
+        self._requests_max += change.requests_max
 
     def count_lines(self, lines: PlanLines) -> None:
         """Count the lines of several changes."""
@@ -72,6 +73,7 @@ class PlanEncoder:
         for action, number in lines.actions.items():
             self._actions[action.value] += number
         self._requests += lines.requests
+        self._requests_max += lines.requests_max
 
     def footer(self, orphans: Iterable[str], hazards: Iterable[Hazard], *, unchanged: int) -> str:
         named = list(orphans)
@@ -79,6 +81,7 @@ class PlanEncoder:
             "unchanged": unchanged,
             "orphans": len(named),
             "requests": self._requests,
+            "requests_max": self._requests_max,
         }
         footer: dict[str, Json] = {
             "orphans": named,
@@ -99,6 +102,7 @@ class PlanLines(NamedTuple):
     """What tells each of the lines from others: see `line_digest`."""
     actions: Mapping[Action, int]
     requests: int
+    requests_max: int
 
     @classmethod
     def of(cls, changes: Sequence[Change], lines: Sequence[str] | None = None) -> PlanLines:
@@ -110,6 +114,7 @@ class PlanLines(NamedTuple):
             b"".join(map(line_digest, lines)),
             Counter([change.action for change in changes]),
             sum([len(change.requests) for change in changes]),
+            sum([change.requests_max for change in changes]),
         )
 
 

@@ -93,6 +93,7 @@ class Applier:
         started = run.unix_time()
         self._recover()
         outcomes = OutcomeCounter(context.listener.on_result)
+        planned = (plan.summary.get("requests", 0), plan.summary.get("requests_max", 0))
         engine = Engine[Result](
             context.calls,
             self._writer,
@@ -106,7 +107,7 @@ class Applier:
                     under_way=engine.calls_under_way,
                     requests=run.requests,
                     waits=engine.waits,
-                )
+                )._replace(planned=planned)
             ),
         )
         changes = iter(self._with_records(plan.changes))

@@ -115,6 +115,7 @@ def start_event(plan: Plan) -> str:
             "digest": plan.digest,
             "changes": plan.count,
             "requests": plan.summary["requests"],
+            "requests_max": plan.summary["requests_max"],
         }
     )
 

@@ -98,10 +98,9 @@ def _head(view: PlanView) -> Iterator[str]:
     name = code(_clipped(view.environment, _LONGEST_NAME))
     yield f"### Plan for {name}: {'no changes' if view.is_empty else view.totals}"
     yield ""
-    requests = count(summary["requests"], "request")
     parts = [f"{summary['unchanged']:,} unchanged", f"mode {view.plan.mode}"]
     if not view.is_empty:
-        parts.append(f"{requests}, {view.duration}")
+        parts.append(f"{view.requests}, {view.duration}")
     yield f"{', '.join(parts)}."
     if view.scope:
         limits = "; ".join(_prose(_clipped(text, _LONGEST_SENTENCE)) for text in view.scope[:5])

@@ -165,4 +165,4 @@ def _closing_lines(view: PlanView, pen: Pen) -> Iterator[str]:
         )
     counts = ", ".join(f"{summary[action]:,} to {action}" for action in Action)
     yield pen("Plan:", BOLD) + f" {counts}; {summary['unchanged']:,} unchanged; {environment}."
-    yield f"{count(summary['requests'], 'request')}, {view.duration}. {view.digest}"
+    yield f"{view.requests}, {view.duration}. {view.digest}"

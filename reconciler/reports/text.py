@@ -24,7 +24,7 @@ from reconciler.core.records import Fact, Known, Record
 from reconciler.errors import Diagnostic, Source
 from reconciler.reports.style import BOLD, DIM, GREEN, RED, YELLOW, Pen
 from reconciler.reports.tally import count_by_severity
-from reconciler.reports.wording import count, duration, seconds_left
+from reconciler.reports.wording import count, duration, range_text, seconds_left
 from reconciler.values import Json, quoted, shown
 
 # --- findings ------------------------------------------------------------------------------------
@@ -95,6 +95,8 @@ def apply_text(report: ApplyReport, *, color: bool, problems: bool = False) -> s
     head = "Apply complete" if good else "Apply incomplete"
     totals = ", ".join(f"{counts[outcome]} {outcome}" for outcome in Outcome)
     lines.append(f"{pen(head, BOLD, GREEN if good else RED)}: {totals}.")
+    if report.requests:
+        lines.append(f"{count(report.requests, 'request')} sent.")
     if report.recovered:
         lines.append(
             f"An earlier apply was cut off; {count(report.recovered, 'profile')} that it had under way "
@@ -166,6 +168,10 @@ def pace_text(progress: Progress) -> str:
     parts = [f"{progress.failed} failed"] if progress.failed else []
     if progress.under_way or not progress.waiting_for:
         parts.append(f"{progress.under_way} under way")
+    if progress.requests:
+        least, most = progress.planned or (0, 0)
+        of = f" of {range_text(least, most)}" if most else ""
+        parts.append(f"{progress.requests:,}{of} sent")
     if progress.rate is not None:
         parts.append(f"at most {progress.rate * 60:.0f}/min")
     if progress.waiting_for:

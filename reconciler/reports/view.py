@@ -35,6 +35,7 @@ from reconciler.reports.wording import (
     count,
     field_wording,
     join_with_and,
+    request_count,
     request_lines,
     sending_time,
     shown_often,
@@ -201,7 +202,9 @@ class PlanView(NamedTuple):
             orphans=plan.orphans,
             basis=tally.basis,
             write_only=tally.write_only,
-            duration=sending_time(plan.summary["requests"], rate),
+            duration=sending_time(
+                plan.summary["requests"], plan.summary["requests_max"], rate=rate
+            ),
             command=_apply_command(plan, invocation, saved=saved),
             plan_command=_plan_command(plan).text(invocation),
             invocation=invocation,
@@ -213,6 +216,11 @@ class PlanView(NamedTuple):
     @property
     def summary(self) -> Mapping[str, int]:
         return self.plan.summary
+
+    @property
+    def requests(self) -> str:
+        """How many requests are sent, retries aside."""
+        return request_count(self.summary["requests"], self.summary["requests_max"])
 
     @property
     def is_empty(self) -> bool:

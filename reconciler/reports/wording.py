@@ -37,12 +37,29 @@ def duration(seconds: float) -> str:
     return f"{ceil(seconds / 60)} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-def sending_time(requests: int, rate: Rate | None) -> str:
-    """How long a number of requests takes at a rate."""
+def request_count(least: int, most: int) -> str:
+    """``1 request``, ``1 to 2 requests``."""
+    return f"{range_text(least, most)} {'request' if most == 1 else 'requests'}"
+
+
+def range_text(least: int, most: int) -> str:
+    """``5``, ``5 to 10``."""
+    return f"{least:,}" if most <= least else f"{least:,} to {most:,}"
+
+
+def sending_time(least: int, most: int, *, rate: Rate | None) -> str:
+    """How long a number of requests takes at a rate: ``about 7 to 14 min at 300/min``."""
     if rate is None or rate.per_second is None:
         return "no rate limit"
-    about = f"about {duration(requests / rate.per_second)} at {rate}"
-    return about + (" to begin with" if rate.auto else "")
+    shortest, longest = duration(least / rate.per_second), duration(most / rate.per_second)
+    number, _, unit = shortest.partition(" ")
+    if shortest == longest:
+        span = shortest
+    elif longest.endswith(f" {unit}"):
+        span = f"{number} to {longest}"
+    else:
+        span = f"{shortest} to {longest}"
+    return f"about {span} at {rate}" + (" to begin with" if rate.auto else "")
 
 
 def seconds_left(progress: Progress, seconds: float) -> float | None:

@@ -489,3 +489,16 @@ def test_a_write_of_unknown_outcome_may_have_emptied_an_advertising_id(fault: An
     (profile,) = world.emulator.profiles()
     (installation,) = profile["installations"].values()
     assert installation["idfa"] == "00000000-0000-4000-8000-00000000000a"
+
+
+@pytest.mark.parametrize(("exists", "sent"), [(True, 1), (False, 2)])
+def test_what_is_sent_is_between_the_least_and_the_most_that_the_plan_says(
+    exists: bool, sent: int
+) -> None:
+    world = World()
+    if exists:
+        by_others(world, "POST")
+    plan = world.plan(JANE)
+    assert (plan.summary["requests"], plan.summary["requests_max"]) == (1, 2)
+    assert world.apply(plan, JANE).report.requests == sent
+    assert len(world.wire.sent) == sent

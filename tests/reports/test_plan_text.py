@@ -116,6 +116,19 @@ def test_the_last_line_says_how_long_it_takes(
     assert last.startswith(expected)
 
 
+def test_a_create_takes_one_or_two_requests() -> None:
+    create = Request("PATCH", PATH, {}, {}, "POST")
+    for number, expected in (
+        (1, "1 to 2 requests, about 1 s at 300/min."),
+        (2000, "2,000 to 4,000 requests, about 7 to 14 min at 300/min."),
+        (500, "500 to 1,000 requests, about 100 s to 4 min at 300/min."),
+    ):
+        plan = plan_of(changed(action=Action.CREATE, requests=(create,) * number))
+        last = plan_text(PlanView.of(plan, rate=Rate(5.0)), color=False).splitlines()[-1]
+        assert last.startswith(expected)
+        assert (plan.summary["requests"], plan.summary["requests_max"]) == (number, 2 * number)
+
+
 def test_without_unicode_the_arrow_is_ascii() -> None:
     field = FieldChange("first_name", Op.SET, "Jane", "Janet", Basis.RECORDED)
     assert plan_text(PlanView.of(plan_of(changed(field))), color=False, ascii=True).isascii()

@@ -83,8 +83,8 @@ def test_without_a_terminal_heartbeat_lines_say_how_far_it_is() -> None:
     for clock.time in (5.0, 10.0, 12.0, 20.0):
         reporter.progress(HALFWAY)
     assert err.getvalue() == (
-        "40 of 100 changes; 1 failed, 3 under way, at most 300/min; about 15 s left\n"
-        "40 of 100 changes; 1 failed, 3 under way, at most 300/min; about 30 s left\n"
+        "40 of 100 changes; 1 failed, 3 under way, 44 sent, at most 300/min; about 15 s left\n"
+        "40 of 100 changes; 1 failed, 3 under way, 44 sent, at most 300/min; about 30 s left\n"
     )
     assert out.getvalue() == ""
 
@@ -101,7 +101,7 @@ def test_at_a_terminal_a_bar_appears_after_a_second_and_problems_stand_above_it(
     reporter.result(FAILED)
     reporter.end(report(applied=1, failed=1), ExitCode.FAILED)
     assert "40/100" in err.getvalue()
-    assert "1 failed, 3 under way, at most 300/min" in err.getvalue()
+    assert "1 failed, 3 under way, 44 sent, at most 300/min" in err.getvalue()
     assert "joe: failed (no \\x1b[31m)" in err.getvalue()
     assert "jane: applied" not in out.getvalue() + err.getvalue()
     assert "Apply incomplete" in out.getvalue()
@@ -167,6 +167,7 @@ def test_events_begin_with_the_version_and_end_with_the_summary() -> None:
     assert events[1] == {
         "type": "start", "environment": "local", "digest": plan().digest, "changes": 3,
         "requests": 0,
+        "requests_max": 0,
     }  # fmt: skip
     assert (events[2]["outcome"], events[2]["failure"]) == ("failed", "refused")
     assert (events[3]["done"], events[3]["rate_per_minute"]) == (40, 300.0)
