@@ -4,6 +4,7 @@ A module imports only from those above it.
 
     walk (edge)         folders and files: the walk, bytes and stamps
     documents           a YAML document with the place of every member
+    finding_limits      how many findings of a rule are listed for a file
     yaml_scalars        plain scalars of YAML, and characters that do not show
     yaml_fast           one function that reads the plain YAML of nearly every file
     yaml_findings       what the strict reader finds wrong with a file, in a person's words

@@ -6,17 +6,21 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from reconciler.authoring.documents import Document
+from reconciler.authoring.finding_limits import LimitedFindings
 from reconciler.authoring.phrases import quote
 from reconciler.core.contract import INSTALLATION
 from reconciler.errors import Diagnostic, Message, Source, error, warning
 
 
 def cross_file_findings(documents: Iterable[Document]) -> list[Diagnostic]:
-    """All findings about documents that claim the same identifier or device."""
+    """The findings about documents that claim the same identifier or device; at most so many of a rule for
+    each file: see `LimitedFindings`."""
     claimed_once = _Claims()
     for document in documents:
         claimed_once.add(document)
-    return [*claimed_once.clashes()]
+    findings = LimitedFindings(distinct=True)
+    findings.extend(claimed_once.clashes())
+    return findings.listed()
 
 
 def claims(document: Document) -> tuple[str | None, str | None, str | None]:

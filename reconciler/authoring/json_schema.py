@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from functools import cache, lru_cache
+from itertools import islice
 from math import isfinite
 from typing import Any, NamedTuple
 
@@ -19,14 +20,20 @@ from reconciler.authoring.documents import Document, Path
 from reconciler.authoring.phrases import MOST_EXACT, did_you_mean, kind_of, place_name, quote
 from reconciler.errors import Diagnostic, Message, error
 
+MOST_VIOLATIONS = 100
+"""Violations that are explained of one value."""
+MORE_FINDINGS = "more-findings"
+"""The kind of the violation that stands for all that are not explained."""
+
 
 def validate_value(
     document: Document, schema: Mapping[str, Any], *, prefix: str
 ) -> list[Diagnostic]:
     """The findings of a JSON Schema (2020-12) about a document, in the order of places.
 
-    The rules are ``<prefix>/unknown-field``, ``/type``, ``/value`` and ``/missing-field``. A schema
-    with ``"writeOnly": true`` marks a value that is never quoted. No reference leaves the schema.
+    The rules are ``<prefix>/unknown-field``, ``/type``, ``/value``, ``/missing-field`` and
+    ``/more-findings``. A schema with ``"writeOnly": true`` marks a value that is never quoted. No
+    reference leaves the schema.
     """
     if verdict_of(schema)(document.value):
         return []
@@ -120,11 +127,26 @@ def _explaining() -> Callable[[Mapping[str, Any]], Any]:
         if required and isinstance(instance, list) and _repeated(instance) is not None:
             yield ValidationError("uniqueItems")
 
+    def any_of(
+        validator: Any, branches: Any, instance: Any, schema: Any
+    ) -> Iterator[ValidationError]:
+        # As jsonschema's own, except that a value with many mistakes has only the first ones explained.
+        context: list[Any] = []
+        for index, branch in enumerate(branches):
+            problems = validator.descend(instance, branch, schema_path=index)
+            refused = [*islice(problems, MOST_VIOLATIONS + 1)]
+            if not refused:
+                return
+            context += refused
+        yield ValidationError("anyOf", context=context)
+
     formats = FormatChecker(formats=())
     for name, holds in _FORMATS.items():
         formats.checks(name)(holds)
     extend: Any = validators.extend
-    explaining = extend(Draft202012Validator, {"pattern": pattern, "uniqueItems": unique})
+    explaining = extend(
+        Draft202012Validator, {"pattern": pattern, "uniqueItems": unique, "anyOf": any_of}
+    )
     registry: Registry[Any] = Registry()
     return lambda schema: explaining(schema, registry=registry, format_checker=formats)
 
@@ -162,7 +184,7 @@ class SchemaViolation(NamedTuple):
     """One thing that a schema finds wrong. ``name`` is the unknown or missing member, if any."""
 
     kind: str
-    """``unknown-field``, ``missing-field``, ``type`` or ``value``."""
+    """``unknown-field``, ``missing-field``, ``type``, ``value`` or `MORE_FINDINGS`."""
     keyword: str
     path: Path
     message: Message
@@ -184,18 +206,28 @@ _KINDS = {"additionalProperties": "unknown-field", "required": "missing-field", 
 
 
 def violations(value: Any, schema: Mapping[str, Any]) -> list[SchemaViolation]:
-    """All violations of a schema, one for each place and member."""
+    """The violations of a schema, one for each place and member. Of more than `MOST_VIOLATIONS`, the last
+    one says that there are more."""
     problems = _explaining()(schema).iter_errors(_tame(value))
-    ordered = sorted(
-        (violation for problem in problems for violation in _violations_of(problem)),
-        key=lambda each: _MOST_TELLING.get(each.keyword, len(_MOST_TELLING)),
-    )
+    explained = (violation for problem in problems for violation in _violations_of(problem))
+    first = [*islice(explained, MOST_VIOLATIONS)]
+    has_more = next(explained, None) is not None
+    ordered = sorted(first, key=lambda each: _MOST_TELLING.get(each.keyword, len(_MOST_TELLING)))
     once: dict[tuple[Path, str, bool], SchemaViolation] = {}
     for each in ordered:
         once.setdefault((each.path, each.name, each.of_key), each)
     if not once:  # only if the two engines disagreed: say so rather than let it pass
         once[(), "", False] = SchemaViolation(
             "value", "", (), Message.of("this document is not valid"), Message(""), None
+        )
+    if has_more:
+        once[(), MORE_FINDINGS, False] = SchemaViolation(
+            MORE_FINDINGS,
+            "",
+            (),
+            Message.of("more is wrong with this document than what is listed"),
+            Message.of("Mend what is listed, then check again."),
+            None,
         )
     return list(once.values())
 

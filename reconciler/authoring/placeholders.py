@@ -8,7 +8,7 @@ searched for placeholders.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 from reconciler.authoring.documents import Document, Path
@@ -29,6 +29,10 @@ _PLACEHOLDER = re.compile(
     """,
     re.VERBOSE,
 )
+MOST_CHARACTERS = 64 * 1024
+"""Characters of a text whose placeholders are filled in."""
+_MOST_SUGGESTIONS = 100
+"""Findings of a document whose hints may name similar names."""
 _PADDED = re.compile(r"0[1-9]").fullmatch
 _NAMES = ("index", "item", "run", "worker", "fake")
 
@@ -38,6 +42,44 @@ Fake: TypeAlias = Callable[[str, str], "str | None"]
 
 def _nothing() -> None:
     return None
+
+
+class ValueBudget:
+    """How much the templates and defaults of a file may still make.
+
+    A key, scalar or collection counts as one value, and a text as one more for each `CHARACTERS`.
+    """
+
+    CHARACTERS = 64
+
+    def __init__(self, most: int) -> None:
+        self._left = most
+
+    @property
+    def is_spent(self) -> bool:
+        return self._left < 0
+
+    def spend_text(self, characters: int) -> None:
+        """Takes off what text counts that was filled in."""
+        self._left -= characters // self.CHARACTERS
+
+    def spend(self, value: Json, *, times: int = 1) -> None:
+        """Takes off what a value counts, keys and members included."""
+        todo: list[Json] = [value]
+        count = 0
+        while todo and count * times <= self._left:
+            count += 1
+            match todo.pop():
+                case str() as text:
+                    count += len(text) // self.CHARACTERS
+                case dict() as mapping:
+                    count += len(mapping)
+                    todo.extend(mapping.values())
+                case list() as items:
+                    todo.extend(items)
+                case _:
+                    pass
+        self._left -= count * times
 
 
 class PlaceholderValues(NamedTuple):
@@ -91,8 +133,13 @@ class Filling:
         sources: dict[str, str],
         index: int | None = None,
         item: Any = None,
+        suggest: bool = True,
     ) -> None:
+        """Without ``suggest``, hints name no similar names, since the search for them takes long."""
         self.findings: list[Diagnostic] = []
+        self.characters = 0
+        """Of the texts that were filled in so far."""
+        self._suggest = suggest
         self._document = document
         self._values = values
         self._fake = fake
@@ -124,8 +171,29 @@ class Filling:
         """
         only = _PLACEHOLDER.fullmatch(text)
         if only is not None:
-            return self._value_of(only, path)
-        return _PLACEHOLDER.sub(lambda match: _written(self._value_of(match, path)), text)
+            value = self._value_of(only, path)
+            self.characters += len(value) if isinstance(value, str) else 0
+            return value
+        pieces: list[str] = []
+        length = end = 0
+        for match in _PLACEHOLDER.finditer(text):
+            piece = text[end : match.start()] + _written(self._value_of(match, path))
+            pieces.append(piece)
+            length += len(piece)
+            end = match.end()
+            if length > MOST_CHARACTERS:
+                break
+        length += len(text) - end
+        self.characters += length
+        if pieces and length > MOST_CHARACTERS:
+            self._problem(
+                f"this text has more than {MOST_CHARACTERS:,} characters once its placeholders "
+                "are filled in",
+                path=path,
+                hint="Shorten it, or the values that are filled in.",
+            )
+            return ""
+        return "".join([*pieces, text[end:]])
 
     def _value_of(self, match: re.Match[str], path: Path) -> Scalar:
         if match["variable"] is not None:
@@ -180,7 +248,7 @@ class Filling:
         elif not name:
             message, hint = "an item of this template is a map", "Name a member: {item.NAME}."
         else:
-            suggestion = did_you_mean(name, item)
+            suggestion = self._similar(name, item)
             message = Message.of(
                 f"item {self._index} of this template has no ", Quote(name, "`", is_name=True)
             )
@@ -273,7 +341,7 @@ class Filling:
             )
             return ""
         if rest not in known:
-            suggestion = did_you_mean(rest, known)
+            suggestion = self._similar(rest, known)
             where = "reconcile.yaml, under `variables`" if kind == "var" else "the environment"
             self._problem(
                 Message.of(f"${{{kind}.", Quote(rest, ""), "} is not defined"),
@@ -286,7 +354,7 @@ class Filling:
         return known[rest]
 
     def _unknown(self, name: str, path: Path) -> None:
-        suggestion = did_you_mean(name, _NAMES)
+        suggestion = self._similar(name, _NAMES)
         self._problem(
             Message.of("{", Quote(name, ""), "} is not a placeholder"),
             path=path,
@@ -294,6 +362,10 @@ class Filling:
             if suggestion
             else f"Known are {', '.join(f'{{{each}}}' for each in _NAMES)}.",
         )
+
+    def _similar(self, name: str, known: Iterable[str]) -> str | None:
+        may_suggest = self._suggest and len(self.findings) < _MOST_SUGGESTIONS
+        return did_you_mean(name, known) if may_suggest else None
 
     def _use(self, name: str) -> None:
         self._sources[name] = self._values.digest_of(name)

@@ -7,7 +7,7 @@ filled in.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -79,11 +79,3 @@ def rendered_documents(
                 documents += expanded.documents
                 findings += expanded.findings
     return documents, findings
-
-
-def deduplicate(findings: Sequence[Diagnostic]) -> list[Diagnostic]:
-    """Findings without those that repeat a rule at the same place.
-
-    The profiles of a template share their places, and all profiles of a folder share its defaults.
-    """
-    return list({(each.source, each.rule): each for each in reversed(findings)}.values())[::-1]

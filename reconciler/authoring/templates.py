@@ -11,13 +11,17 @@ from typing import Any, NamedTuple
 
 from reconciler.authoring.defaults import Defaults, merged
 from reconciler.authoring.documents import Document
+from reconciler.authoring.finding_limits import LimitedFindings
 from reconciler.authoring.phrases import quote
-from reconciler.authoring.placeholders import Fake, Filling, PlaceholderValues
+from reconciler.authoring.placeholders import Fake, Filling, PlaceholderValues, ValueBudget
 from reconciler.errors import Diagnostic, Message, error
 
 FOR_EACH = "for_each"
 MOST_PROFILES = 100_000
 """Profiles of one template, and of all templates of a file together."""
+MOST_VALUES = 2_000_000
+"""Values that the templates of a file make, and that its documents take over from defaults: see
+`ValueBudget`. They take about 300 MiB."""
 _MOST_REPORTED = 3
 """Profiles of a template that are reported; their findings are mostly alike."""
 
@@ -31,6 +35,34 @@ class Expanded(NamedTuple):
     """Digests of the values that placeholders stood for, by name."""
 
 
+class _Expansion:
+    """The documents that those of a file stand for, while they are made."""
+
+    def __init__(self, budget: ValueBudget) -> None:
+        self.documents: list[Document] = []
+        self.findings = LimitedFindings()
+        self.sources: dict[str, str] = {}
+        self.budget = budget
+
+    def may_suggest(self, document: Document) -> bool:
+        """Whether hints about a document may name similar names."""
+        return not self.findings.is_full(document.source.file, "template/placeholder")
+
+    def is_over_budget(self, document: Document) -> bool:
+        """Whether no more may be made, which is reported for a document."""
+        if self.budget.is_spent:
+            self.findings.add(
+                error(
+                    "file/too-many-values",
+                    f"the templates and defaults of this file make more than {MOST_VALUES:,} values; "
+                    f"every {ValueBudget.CHARACTERS} characters of a text count as one",
+                    source=document.source,
+                    hint="Split the file, or shorten the template or the defaults.",
+                )
+            )
+        return self.budget.is_spent
+
+
 def expand(
     documents: Sequence[Document],
     defaults: Defaults | None,
@@ -38,31 +70,43 @@ def expand(
     values: PlaceholderValues,
     fake: Fake,
     fill: bool = True,
+    most_values: int = MOST_VALUES,
 ) -> Expanded:
     """The documents that those of a file stand for, laid over the defaults of its folder.
 
     Without ``fill``, templates and placeholders are not looked for. A document with a finding is left
-    out: it cannot be planned.
+    out: it cannot be planned. So are all documents after ``most_values``.
     """
-    out = Expanded([], [], {})
-    for document in documents:
+    out = _Expansion(ValueBudget(most_values))
+    for number, document in enumerate(documents):
         if defaults is not None:
+            if number:  # one document takes over no more than the defaults hold
+                out.budget.spend(defaults.document.value)
             document = merged(document, defaults.document)
+        if out.is_over_budget(document):
+            break
         if not fill:
             out.documents.append(document)
         elif FOR_EACH in document.value:
             _expand_template(document, values, fake=fake, out=out)
         else:
-            filling = Filling(document, values, fake=fake, sources=out.sources)
+            filling = Filling(
+                document,
+                values,
+                fake=fake,
+                sources=out.sources,
+                suggest=out.may_suggest(document),
+            )
             filled = filling.document()
+            out.budget.spend_text(filling.characters)
             if not filling.findings:
                 out.documents.append(filled)
             out.findings.extend(filling.findings)
-    return out
+    return Expanded(out.documents, out.findings.listed(), out.sources)
 
 
 def _expand_template(
-    document: Document, values: PlaceholderValues, *, fake: Fake, out: Expanded
+    document: Document, values: PlaceholderValues, *, fake: Fake, out: _Expansion
 ) -> None:
     items = document.value[FOR_EACH]
     problem = _problem_of(items)
@@ -72,7 +116,7 @@ def _expand_template(
             "Split the file.",
         )
     if problem is not None:
-        out.findings.append(
+        out.findings.add(
             error("template/for-each", problem[0], source=document.at((FOR_EACH,)), hint=problem[1])
         )
         return
@@ -81,9 +125,25 @@ def _expand_template(
     plain = document._replace(value=value, template=name if isinstance(name, str) else "")
     profiles: list[Document] = []
     failed = 0
+    suggest = out.may_suggest(document)
+    out.budget.spend(value, times=_count(items))
+    if out.is_over_budget(document):
+        return
     for index, item in enumerate(_items(items), start=1):
-        filling = Filling(plain, values, fake=fake, sources=out.sources, index=index, item=item)
-        profiles.append(filling.document())
+        filling = Filling(
+            plain,
+            values,
+            fake=fake,
+            sources=out.sources,
+            index=index,
+            item=item,
+            suggest=suggest,
+        )
+        profile = filling.document()
+        profiles.append(profile)
+        out.budget.spend_text(filling.characters)
+        if out.is_over_budget(document):
+            return
         if filling.findings:
             failed += 1
             out.findings.extend(filling.findings)
@@ -91,7 +151,7 @@ def _expand_template(
                 break
     names = {str(each.value.get("customer_user_id")) for each in profiles}
     if not failed and len(names) < len(profiles) and isinstance(name, str):
-        out.findings.append(
+        out.findings.add(
             error(
                 "template/not-unique",
                 f"this template makes {len(profiles)} profiles with {len(names)} different names",

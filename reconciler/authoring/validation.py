@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from itertools import groupby
 from typing import Any
 
 from reconciler.authoring.claims import cross_file_findings
 from reconciler.authoring.documents import Document, Path
-from reconciler.authoring.json_schema import SchemaViolation, verdict_of, violations
+from reconciler.authoring.finding_limits import LimitedFindings
+from reconciler.authoring.json_schema import (
+    MORE_FINDINGS,
+    MOST_VIOLATIONS,
+    SchemaViolation,
+    verdict_of,
+    violations,
+)
 from reconciler.authoring.phrases import did_you_mean, kind_of, place_name, quote
 from reconciler.core.contract import (
     ADVERTISING_IDS,
@@ -32,18 +40,32 @@ def validate_documents(documents: Iterable[Document], contract: Contract) -> lis
     """All findings about profile documents under a contract, in the order of their places.
 
     Rules about several documents (the same address or device twice) compare all of them; their order
-    does not matter.
+    does not matter. The findings of a rule about a file are bounded: see `LimitedFindings`.
+    """
+    documents = list(documents)
+    findings = LimitedFindings()
+    findings.extend(document_findings(documents, contract))
+    return sorted(
+        [*findings.listed(), *cross_file_findings(documents)],
+        key=Diagnostic.sort_key,
+    )
+
+
+def document_findings(documents: Iterable[Document], contract: Contract) -> Iterator[Diagnostic]:
+    """The findings about each of some documents by itself.
+
+    To explain why a document is refused takes a thousand times longer than to refuse it. So only about
+    `MOST_VIOLATIONS` errors of a file are explained; one finding counts the documents that are refused
+    after those.
     """
     checker = _checker(contract)
-    documents = list(documents)
-    findings = [finding for document in documents for finding in checker.check(document)]
-    findings += cross_file_findings(documents)
-    return sorted(findings, key=Diagnostic.sort_key)
+    for _, group in groupby(documents, key=lambda document: document.source.file):
+        yield from checker.check_file(group)
 
 
 def validate_document(document: Document, contract: Contract) -> list[Diagnostic]:
     """All findings about one document by itself."""
-    return _checker(contract).check(document)
+    return [*_checker(contract).check_file([document])]
 
 
 def validate_defaults(
@@ -64,7 +86,7 @@ def validate_defaults(
         if name in document.value
     ]
     if not findings and not has_placeholders:
-        findings += _checker(contract, partial=True).check(document)
+        findings += _checker(contract, partial=True).check_file([document])
     return findings
 
 
@@ -100,16 +122,38 @@ class _Checker:
             return self.contract.countries.__contains__
         return re.compile(re.sub(r"\$$", r"\\Z", warn["pattern"])).search
 
-    def check(self, document: Document) -> list[Diagnostic]:
+    def check_file(self, documents: Iterable[Document]) -> Iterator[Diagnostic]:
+        """The findings about each document of a file by itself."""
+        explained = 0
+        unexplained: Document | None = None
+        count = 0
+        for document in documents:
+            may_explain = explained < MOST_VIOLATIONS
+            problems: Sequence[SchemaViolation] = ()
+            if not self.is_valid(document.value):
+                if not may_explain:
+                    count += 1
+                    unexplained = unexplained or document
+                    continue
+                if not isinstance(document.value, Mapping):
+                    explained += 1
+                    yield _not_a_map(document)
+                    continue
+                problems = violations(document.value, self.schema)
+            findings = self.check(document, problems, suggest=may_explain)
+            explained += sum(finding.is_error for finding in findings)
+            yield from findings
+        if unexplained is not None:
+            yield _refused_too(unexplained, count)
+
+    def check(
+        self, document: Document, problems: Sequence[SchemaViolation], *, suggest: bool
+    ) -> list[Diagnostic]:
+        """The findings about a document, which violates the schema as the ``problems`` say. Without
+        ``suggest``, hints name no similar names, since the search for them takes long."""
         value: Any = document.value
-        findings: list[Diagnostic] = []
-        refused: set[Path] = set()
-        if not self.is_valid(value):
-            if not isinstance(value, Mapping):
-                return [_not_a_map(document)]
-            problems = violations(value, self.schema)
-            refused = {violation.path for violation in problems}
-            findings += [self.diagnostic(violation, document) for violation in problems]
+        refused = {violation.path for violation in problems}
+        findings = [self.diagnostic(violation, document) for violation in problems]
         warned, integers = self.warned, self.integers
         for name, content in value.items():
             usual = warned.get(name)
@@ -135,7 +179,7 @@ class _Checker:
         meta = value.get("meta")
         if type(meta) is dict:
             if type(meta.get("forget")) is list:
-                findings += self._forget(meta["forget"], document)
+                findings += self._forget(meta["forget"], document, suggest=suggest)
             if "expires" in meta and ("meta", "expires") not in refused:
                 findings += _lifetime(meta, document)
         return findings
@@ -285,7 +329,7 @@ class _Checker:
             findings += _duplicate_keys(content, document)
         return findings
 
-    def _forget(self, paths: list[Any], document: Document) -> list[Diagnostic]:
+    def _forget(self, paths: list[Any], document: Document, *, suggest: bool) -> list[Diagnostic]:
         declared = set(_declared(document.value))
         if not declared.isdisjoint(self.contract.members()):
             declared.add(INSTALLATION)
@@ -295,7 +339,8 @@ class _Checker:
                 continue
             if not self._can_be_forgotten(path):
                 message = Message.of("meta.forget: there is no field ", quote(path, is_name=True))
-                hint = self._forget_hint(path)
+                may_suggest = suggest and len(findings) < MOST_VIOLATIONS
+                hint = self._forget_hint(path, suggest=may_suggest)
             elif path in declared:
                 message = Message.of(
                     place_name((path,)), " is both declared and listed under meta.forget"
@@ -314,10 +359,11 @@ class _Checker:
         # The state may record fields of another dialect, which this one has no other way to drop.
         return path == INSTALLATION or bool(self.contract.dialects_with(path))
 
-    def _forget_hint(self, path: str) -> str:
+    def _forget_hint(self, path: str, *, suggest: bool) -> str:
         if path.partition(".")[0] == ATTRIBUTES:
             return "Name each key: custom_attributes.KEY."
-        suggestion = did_you_mean(path, [*self.contract.fields, INSTALLATION])
+        names = [*self.contract.fields, INSTALLATION] if suggest else []
+        suggestion = did_you_mean(path, names)
         return f'Did you mean "{suggestion}"?' if suggestion else "Give paths like `birthday`."
 
     def _suspicious(self, path: str, content: str, *, document: Document) -> Diagnostic:
@@ -364,6 +410,16 @@ def _not_a_map(document: Document) -> Diagnostic:
         Message.of("a profile must be a map, not ", kind_of(document.value)),
         source=document.source,
         hint="Begin with `customer_user_id: …`.",
+    )
+
+
+def _refused_too(first: Document, count: int) -> Diagnostic:
+    more = f" and {count - 1:,} more of this file are" if count > 1 else " is"
+    return error(
+        f"profile/{MORE_FINDINGS}",
+        f"this document{more} refused too, without an explanation",
+        source=first.source,
+        hint="Mend what is listed for this file, then check again.",
     )
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import cached_property
 from itertools import islice
 
 from reconciler.authoring.documents import Place
+from reconciler.authoring.finding_limits import LimitedFindings
 from reconciler.authoring.walk import MAX_FILE, TOO_LARGE
 from reconciler.authoring.yaml_scalars import INVISIBLE, is_visible
 from reconciler.errors import Diagnostic, Message, Quote, Source, error, warning
@@ -15,6 +17,8 @@ MAX_DEPTH = 16
 """Nested collections in a document, the root mapping included."""
 MAX_NODES = 20_000
 """Keys, scalars and collections in a document, aliases expanded."""
+MAX_ALIASED = 1_000_000
+"""Keys, scalars and collections that the aliases of a file stand for."""
 MAX_SCALAR = 64 * 1024
 """Bytes of one scalar, in UTF-8."""
 MAX_FINDINGS = 20
@@ -28,15 +32,31 @@ class Stop(Exception):
 class YamlFindings:
     """Collects the findings about one file."""
 
-    def __init__(self, file: str) -> None:
+    def __init__(self, file: str, data: bytes) -> None:
         self.file = file
-        self.diagnostics: list[Diagnostic] = []
+        self._data = data
+        self._findings = LimitedFindings()
+
+    @property
+    def diagnostics(self) -> list[Diagnostic]:
+        return self._findings.listed()
 
     def error(
         self, rule: str, message: str | Message, *, place: Place, hint: str | Message = ""
     ) -> None:
         source = Source(self.file, *place)
-        self.diagnostics.append(error(rule, message, source=source, hint=hint))
+        self._findings.add(error(rule, message, source=source, hint=hint))
+
+    def _is_only_counted(self, rule: str) -> bool:
+        """Whether so many findings of a rule are listed that another one is only counted; counts it."""
+        is_full = self._findings.is_full(self.file, rule)
+        if is_full:
+            self._findings.count(self.file, rule)
+        return is_full
+
+    @cached_property
+    def _has_conflict_markers(self) -> bool:
+        return _CONFLICT(self._data) is not None
 
     def stop(self, rule: str, message: str, *, place: Place, hint: str) -> Stop:
         self.error(rule, message, place=place, hint=hint)
@@ -103,12 +123,15 @@ class YamlFindings:
             "a wish to delete.",
         )
 
-    def not_a_mapping(self, kind: str, *, place: Place, data: bytes) -> None:
+    def not_a_mapping(self, kind: str, *, place: Place) -> None:
         """The root of a document is of another kind: ``a list``."""
+        if self._is_only_counted("yaml/not-a-mapping"):
+            return
+        data = self._data
         hint = "Write `key: value` lines; separate several profiles with `---` lines."
         if data.startswith(b"version https://git-lfs"):
             hint = "This is a Git LFS pointer, not the file: run `git lfs pull`."
-        elif _CONFLICT(data):
+        elif self._has_conflict_markers:
             hint = _RESOLVE
         elif data.startswith(b"$ANSIBLE_VAULT"):
             hint = "This file is encrypted with Ansible Vault; only plain files are read."
@@ -125,6 +148,14 @@ class YamlFindings:
             f"collections are nested more than {MAX_DEPTH} levels deep",
             place=place,
             hint="No profile needs this; the rest of the file was not read.",
+        )
+
+    def too_many_aliased(self, place: Place) -> Stop:
+        return self.stop(
+            "yaml/too-many-nodes",
+            f"the aliases of this file stand for more than {MAX_ALIASED:,} keys and values",
+            place=place,
+            hint="Split the file; the rest of it was not read.",
         )
 
     def too_many(self, place: Place) -> Stop:
@@ -189,9 +220,11 @@ class YamlFindings:
         )
 
     def ambiguous(self, text: str, place: Place) -> None:
+        if self._is_only_counted("yaml/ambiguous-scalar"):
+            return
         short = _short(text)
         example = (": ", Quote(short)) if short is text else ()
-        self.diagnostics.append(
+        self._findings.add(
             warning(
                 "yaml/ambiguous-scalar",
                 Message.of(
@@ -262,9 +295,9 @@ class YamlFindings:
 
     # -- failures of the parser --
 
-    def syntax(self, message: str | Message, *, place: Place, hint: str, data: bytes) -> None:
+    def syntax(self, message: str | Message, *, place: Place, hint: str) -> None:
         """The parser stopped."""
-        if _CONFLICT(data):
+        if self._has_conflict_markers:
             hint = _RESOLVE
         self.error(
             "yaml/syntax", message, place=place, hint=f"{hint} The rest of the file was not read."

@@ -27,6 +27,7 @@ from yaml.events import (
 from reconciler.authoring import documents
 from reconciler.authoring.documents import Document, Place
 from reconciler.authoring.yaml_findings import (
+    MAX_ALIASED,
     MAX_DEPTH,
     MAX_NODES,
     MAX_SCALAR,
@@ -113,7 +114,9 @@ class _Reading:
         self.data = data
         self.file = file
         self.documents: list[Document] = []
-        self.findings = YamlFindings(file)
+        self.findings = YamlFindings(file, data)
+        self.aliased = 0
+        """Nodes that aliases stood for, in all documents."""
 
     # -- documents --
 
@@ -156,7 +159,7 @@ class _Reading:
         """Reads a document that is a value, a list or an alias, to its end."""
         kinds = {ScalarEvent: "a single value", SequenceStartEvent: "a list"}
         kind = kinds.get(root.__class__, "an alias")
-        self.findings.not_a_mapping(kind, place=place, data=self.data)
+        self.findings.not_a_mapping(kind, place=place)
         depth = 1 if root.__class__ is SequenceStartEvent else 0
         event = root
         while event.__class__ is not DocumentEndEvent:
@@ -296,8 +299,11 @@ class _Reading:
                 if item.__class__ is dict or item.__class__ is list:
                     size, height = _measure(item)
                     nodes += size - 1
+                    self.aliased += size
                     if nodes > max_nodes:
                         raise findings.too_many(place)
+                    if self.aliased > MAX_ALIASED:
+                        raise findings.too_many_aliased(place)
                     if len(stack) + 1 + height > MAX_DEPTH:
                         raise findings.too_deep(place)
                     item = _copy(item)
@@ -403,7 +409,7 @@ class _Reading:
                 message, hint = explain_bad_start(self.data, line=mark.line, column=mark.column)
             if mark is not None:
                 place = (mark.line + 1, mark.column + 1)
-        self.findings.syntax(message, place=place, hint=hint, data=self.data)
+        self.findings.syntax(message, place=place, hint=hint)
 
 
 def _start(event: Any) -> Place:

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from reconciler.authoring.claims import cross_file_findings
+from reconciler.authoring.finding_limits import LimitedFindings
 from reconciler.authoring.folder_defaults import FolderDefaults
-from reconciler.authoring.render import deduplicate, rendered_documents
+from reconciler.authoring.render import rendered_documents
 from reconciler.authoring.walk import DEFAULTS, Listing, Stamp, Walk
 from reconciler.core.contract_files import load_contract
 from reconciler.core.profiles import Profile
@@ -64,9 +65,10 @@ class Catalog:
     def __init__(self, index: Index, *, findings: Sequence[Diagnostic], documents: int) -> None:
         self.index = index
         # An error in defaults shows in every profile above them, and is reported once.
-        shared = deduplicate([each for each in findings if each.source.file.endswith(DEFAULTS)])
+        shared = LimitedFindings(distinct=True)
+        shared.extend(each for each in findings if each.source.file.endswith(DEFAULTS))
         others = (each for each in findings if not each.source.file.endswith(DEFAULTS))
-        self.findings = tuple(sorted([*shared, *others], key=Diagnostic.sort_key))
+        self.findings = tuple(sorted([*shared.listed(), *others], key=Diagnostic.sort_key))
         self.documents = documents
 
     @classmethod
@@ -335,4 +337,4 @@ def _conflicts(
         display=context.display,
         names=names,
     )
-    return deduplicate(cross_file_findings(documents))
+    return cross_file_findings(documents)

@@ -293,19 +293,25 @@ class Index:
         }
 
     def files_in_conflict_with(self, files: Iterable[int]) -> set[int]:
-        """The same, where one of the documents is in one of some files."""
+        """The same, where one of the documents is in one of some files.
+
+        Each claim is looked up once, however many documents make it.
+        """
         ids = json.dumps([*files])
         return {
             file
             for column in _CLAIMS
-            for pair in self.file.rows(
-                f"SELECT mine.id / {_PER_FILE}, other.id / {_PER_FILE} FROM json_each(?) AS file "
-                f"CROSS JOIN profile AS mine ON mine.id BETWEEN file.value * {_PER_FILE} "
-                f"AND file.value * {_PER_FILE} + {_PER_FILE - 1} CROSS JOIN profile AS other "
-                f"ON other.{column} = mine.{column} AND other.id <> mine.id",
+            for (file,) in self.file.rows(
+                f"WITH claimed AS MATERIALIZED (SELECT DISTINCT mine.{column} AS claim "
+                f"FROM json_each(?) AS file CROSS JOIN profile AS mine ON mine.id BETWEEN "
+                f"file.value * {_PER_FILE} AND file.value * {_PER_FILE} + {_PER_FILE - 1} "
+                f"WHERE mine.{column} IS NOT NULL), "
+                "shared AS MATERIALIZED (SELECT claim FROM claimed WHERE (SELECT count(*) FROM "
+                f"(SELECT 1 FROM profile AS other WHERE other.{column} = claim LIMIT 2)) = 2) "
+                f"SELECT DISTINCT profile.id / {_PER_FILE} FROM shared "
+                f"CROSS JOIN profile ON profile.{column} = shared.claim",
                 ids,
             )
-            for file in pair
         }
 
     def names(self, files: Iterable[int]) -> set[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from hashlib import blake2b
+from itertools import chain
 from typing import NamedTuple
 from zlib import adler32, crc32
 
@@ -11,11 +12,12 @@ from reconciler.authoring.claims import claims
 from reconciler.authoring.declare import parse_profile
 from reconciler.authoring.defaults import Defaults
 from reconciler.authoring.documents import Document
+from reconciler.authoring.finding_limits import LimitedFindings
 from reconciler.authoring.loader import load_quickly, load_text
 from reconciler.authoring.placeholders import PlaceholderValues
 from reconciler.authoring.privacy import Guard, personal_data_findings
-from reconciler.authoring.render import ExpandedFile, deduplicate, expand_file
-from reconciler.authoring.validation import validate_document
+from reconciler.authoring.render import ExpandedFile, expand_file
+from reconciler.authoring.validation import document_findings
 from reconciler.authoring.walk import Stamp, read_file
 from reconciler.core.contract import Contract
 from reconciler.core.contract_files import load_contract
@@ -92,34 +94,47 @@ def _read_together(
                 data, loaded, defaults=request.defaults, values=options.placeholders
             )
             stages.append(_ReadFile(request, data, stamp, digest, expanded))
-    for stage in stages:
+    clean = [
+        isinstance(stage, _ReadFile)
+        and next(_findings(stage.content, options=options, contract=contract), None) is None
+        for stage in stages
+    ]
+    for stage, is_clean in zip(stages, clean, strict=True):
         if isinstance(stage, _ReadFile):
-            _check(stage.content, options=options, contract=contract)
-    for stage in stages:
-        if isinstance(stage, _ReadFile):
-            yield _result_of(stage, options=options, contract=contract)
+            yield _result_of(stage, options=options, contract=contract, is_clean=is_clean)
         else:
             yield stage
 
 
-def _check(content: ExpandedFile, *, options: ParseOptions, contract: Contract) -> None:
-    """Adds the findings about each document by itself."""
-    for document in content.documents:
-        content.findings.extend(validate_document(document, contract))
-        content.findings.extend(personal_data_findings(document, contract, guard=options.guard))
+def _findings(
+    content: ExpandedFile, *, options: ParseOptions, contract: Contract
+) -> Iterator[Diagnostic]:
+    """The findings of reading a file, and those about each of its documents by itself."""
+    guard = options.guard
+    return chain(
+        content.findings,
+        document_findings(content.documents, contract),
+        chain.from_iterable(
+            personal_data_findings(document, contract, guard=guard)
+            for document in content.documents
+        ),
+    )
 
 
-def _result_of(file: _ReadFile, *, options: ParseOptions, contract: Contract) -> FileResult:
+def _result_of(
+    file: _ReadFile, *, options: ParseOptions, contract: Contract, is_clean: bool
+) -> FileResult:
     request, content = file.request, file.content
-    findings: Sequence[Diagnostic] = content.findings
+    findings: Sequence[Diagnostic] = ()
     is_valid = True
-    if findings:  # read once more, by the reader that knows exact places
+    if not is_clean:  # read once more, by the reader that knows exact places
         loaded = load_text(file.data, request.name)
         content = expand_file(
             file.data, loaded, defaults=request.defaults, values=options.placeholders
         )
-        _check(content, options=options, contract=contract)
-        findings = content.findings if content.sources is None else deduplicate(content.findings)
+        limited = LimitedFindings(distinct=content.sources is not None)
+        limited.extend(_findings(content, options=options, contract=contract))
+        findings = limited.listed()
         is_valid = not any(finding.is_error for finding in findings)
     documents = [
         _indexed(document, contract=contract, is_valid=is_valid) for document in content.documents

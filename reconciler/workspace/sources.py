@@ -12,14 +12,16 @@ from weakref import WeakSet
 
 from reconciler.atomicfile import write_output
 from reconciler.authoring import fakedata
+from reconciler.authoring.claims import cross_file_findings
 from reconciler.authoring.declare import profile_of
 from reconciler.authoring.documents import Document
+from reconciler.authoring.finding_limits import LimitedFindings
 from reconciler.authoring.folder_defaults import FolderDefaults
 from reconciler.authoring.placeholders import PlaceholderValues
 from reconciler.authoring.privacy import personal_data_findings
-from reconciler.authoring.render import deduplicate, rendered_documents
+from reconciler.authoring.render import rendered_documents
 from reconciler.authoring.templates import expand
-from reconciler.authoring.validation import validate_document, validate_documents
+from reconciler.authoring.validation import document_findings, validate_document
 from reconciler.authoring.walk import files_below
 from reconciler.config.buildinfo import build_info
 from reconciler.config.settings import Config, Environment
@@ -311,7 +313,7 @@ class Sources:
     def _documents(self, paths: Sequence[str | Path]) -> tuple[list[Document], list[Diagnostic]]:
         """The rendered documents of the files below some paths, and all findings, sorted by place."""
         documents: list[Document] = []
-        findings: list[Diagnostic] = []
+        findings = LimitedFindings(distinct=True)
         profiles = self._config.profiles.absolute()
         for root in map(Path, paths):
             inside = root.absolute().is_relative_to(profiles)
@@ -321,11 +323,14 @@ class Sources:
                 root, defaults, values=self._placeholders, display=self.display
             )
             documents += rendered
-            findings += [*problems, *defaults.findings]
-        findings += validate_documents(documents, self.contract)
+            findings.extend([*problems, *defaults.findings])
+        findings.extend(document_findings(documents, self.contract))
+        findings.extend(cross_file_findings(documents))
         for document in documents:
-            findings += personal_data_findings(document, self.contract, guard=self._config.guard)
-        return documents, sorted(deduplicate(findings), key=Diagnostic.sort_key)
+            findings.extend(
+                personal_data_findings(document, self.contract, guard=self._config.guard)
+            )
+        return documents, sorted(findings.listed(), key=Diagnostic.sort_key)
 
     # --- formatting --------------------------------------------------------------------------
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from reconciler.authoring.finding_limits import LimitedFindings
 from reconciler.authoring.placeholders import PlaceholderValues, needs_expansion
-from reconciler.authoring.render import deduplicate
-from reconciler.errors import Diagnostic
 from tests.support.templates import VALUES, expanded, messages, values
 
 
@@ -122,6 +121,7 @@ def test_a_plain_file_is_not_gone_through() -> None:
 def test_the_same_finding_about_the_same_place_is_reported_once() -> None:
     made = expanded("for_each: 50\ncustomer_user_id: u-{index}\nstore: ${var.no}\n")
 
-    found: list[Diagnostic] = deduplicate(made.findings)
+    findings = LimitedFindings(distinct=True)
+    findings.extend(made.findings)
 
-    assert len(found) == 1
+    assert len(findings.listed()) == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from reconciler.authoring.placeholders import MOST_CHARACTERS
 from reconciler.errors import Source
 from tests.support.templates import expanded, messages, values
 
@@ -68,4 +69,40 @@ def test_templates_of_one_file_are_bounded_together() -> None:
 
     assert messages(text.format("a") + "---\n" + text.format("b")) == [
         ("p.yaml:4:1", "the templates of this file make more than 100,000 profiles")
+    ]
+
+
+def test_templates_of_one_file_make_a_bounded_number_of_values() -> None:
+    attributes = ", ".join(f"k{n}: v" for n in range(30))
+    text = f"for_each: 100000\ncustomer_user_id: u-{{index}}\ncustom_attributes: {{{attributes}}}\n"
+
+    assert messages(text) == [
+        (
+            "p.yaml:1:1",
+            "the templates and defaults of this file make more than 2,000,000 values; every 64 "
+            "characters of a text count as one",
+        )
+    ]
+    assert len(expanded(text.replace("100000", "20000")).documents) == 20_000
+
+
+def test_documents_take_over_a_bounded_number_of_values_from_defaults() -> None:
+    text = "".join(f"---\ncustomer_user_id: u{n}\n" for n in range(3_000))
+    made = expanded(text, f"first_name: {'y' * 60_000}\n")
+
+    assert [each.rule for each in made.findings] == ["file/too-many-values"]
+    assert 2_000 < len(made.documents) < 2_200
+
+
+@pytest.mark.parametrize("text", ["{item}{item}", "{item}x"])
+def test_a_text_that_is_filled_in_has_a_bounded_length(text: str) -> None:
+    most = MOST_CHARACTERS // text.count("{item}") - text.count("x")
+    template = f"customer_user_id: u-{{index}}\nlast_name: '{text}'\nfor_each: "
+
+    assert len(values(f"{template}[{'y' * most}]\n")[0]["last_name"]) == MOST_CHARACTERS
+    assert messages(f"{template}[{'y' * (most + 1)}]\n") == [
+        (
+            "p.yaml:2:1",
+            "this text has more than 65,536 characters once its placeholders are filled in",
+        )
     ]

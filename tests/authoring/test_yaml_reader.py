@@ -187,6 +187,13 @@ def test_aliases_count_with_all_that_they_stand_for() -> None:
     assert findings(anchor + "b: *a\nc: *a\n") == ["yaml/too-many-nodes f:3:4"]
 
 
+def test_the_aliases_of_a_file_stand_for_a_bounded_number_of_nodes() -> None:
+    document = f"a: &a [{'1, ' * 9_990}]\nb: *a\n"
+    text = "---\n".join([document] * 101)
+
+    assert findings(text) == ["yaml/too-many-nodes f:302:4"]
+
+
 @pytest.mark.parametrize("opening", ["[", "{a: ", "- ", "? ", "a: [", "a:\n- - ", "a: {b: "])
 def test_absurd_nesting_is_refused_at_once(opening: str) -> None:
     started = time.perf_counter()

@@ -27,6 +27,7 @@ LARGE_CLASSES: dict[str, str] = {}
 """Classes that may be longer, with the reason."""
 DICTATED = {
     "authoring.formatter:resolve": "ruamel.yaml calls it",
+    "authoring.json_schema:any_of": "jsonschema calls it",
     "authoring.json_schema:pattern": "jsonschema calls it",
     "authoring.json_schema:unique": "jsonschema calls it",
     "cli.main:main": "click gives it every option by name",

@@ -66,6 +66,9 @@ FILES: dict[str, list[str]] = {
     "defaults/not-shared": ["customer_user_id: TEXT"],
     "file/empty": ["# CORE"],
     "file/encoding": ["\x00C\x00O\x00R\x00E # CORE"],
+    "file/too-many-values": [
+        f"customer_user_id: CORE{{index}}\nfor_each: 100000\nmeta: {{labels: [{'TEXT, ' * 30}]}}"
+    ],
     "installation/device-id-missing": [f"{ONE}installation_meta: {{device: TEXT}}"],
     "meta/expires": [
         f"{ONE}meta: {{expires: TEXT}}",
@@ -93,6 +96,10 @@ FILES: dict[str, list[str]] = {
     ],
     "profile/id": ["customer_user_id: TEXT é", "profile_id: TEXT"],
     "profile/missing-id": ["first_name: TEXT"],
+    "profile/more-findings": [
+        ONE + "".join(f"{n}CORE: TEXT\n" for n in "abcdefghijk" * 10),
+        "\n---\n".join(f"{ONE}x{n}: TEXT" for n in range(101)),
+    ],
     "profile/suspicious": [
         f"{ONE}gender: CORE\nemail: TEXT",
         f"{ONE}installation_meta: {{device_id: TEXT}}",
