@@ -79,9 +79,7 @@ class App:
             self.config,
             self.env,
             stop=lambda: self.is_stopping,
-            on_progress=lambda event: self.status.update(
-                event.phase, event.done, total=event.total
-            ),
+            on_progress=self.status.update,
             on_warning=self.warn,
             pool=processes,
             cache=cache,
@@ -100,6 +98,8 @@ class App:
                 if self.mask is not None:
                     self.mask.error(problem)
                 raise
+            finally:
+                self.status.clear()
 
     def warn(self, message: Message) -> None:
         """Prints a warning to stderr."""

@@ -7,11 +7,16 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 from time import monotonic
-from typing import IO, Any, NoReturn, TextIO
+from typing import IO, TYPE_CHECKING, Any, NoReturn, TextIO
 
 from reconciler.errors import Diagnostic, ExitCode, InputError, ReconcileError
 from reconciler.values import shown, spelled
 
+if TYPE_CHECKING:
+    from reconciler.planning.limits import ProgressEvent
+
+_HEARTBEAT = 10.0
+"""Seconds between two lines of progress where there is no terminal."""
 _BROKEN: set[TextIO] = set()
 """Streams that could not take everything that was written to them."""
 
@@ -108,24 +113,40 @@ def is_smart_terminal(stream: IO[Any]) -> bool:
 
 
 class StatusLine:
-    """Shows on a terminal how far reading and planning are, once they take longer than a second."""
+    """Shows on a terminal how far the work before a plan is, once it takes longer than a second. Elsewhere,
+    reading the API prints a line now and then."""
 
-    def __init__(self, stream: TextIO, *, delay: float = 1, interval: float = 0.1) -> None:
-        """``delay``: seconds until it first appears; ``interval``: seconds between two updates."""
+    def __init__(
+        self,
+        stream: TextIO,
+        *,
+        delay: float = 1,
+        interval: float = 0.1,
+        heartbeat: float = _HEARTBEAT,
+    ) -> None:
+        """``delay``: seconds until it first appears; ``interval``: seconds between two updates;
+        ``heartbeat``: seconds between two lines where there is no terminal."""
         self._stream = stream
+        self._heartbeat = heartbeat
+        self._next_line = monotonic() + heartbeat
         self._next = monotonic() + delay
         self._interval = interval
         self._is_shown = False
         self._is_enabled = is_smart_terminal(stream)
 
-    def update(self, phase: str, done: int, *, total: int | None) -> None:
-        """Shows the progress of a phase; ``total`` is None while it is unknown."""
+    def update(self, event: ProgressEvent) -> None:
+        """Shows the progress of a phase."""
         now = monotonic()
+        of = "" if event.total is None else f" of {event.total:,}"
+        reason = f"; {event.waiting_for}" if event.waiting_for else ""
+        text = f"{event.phase}: {event.done:,}{of}{reason}"
         if self._is_enabled and now >= self._next:
             self._next = now + self._interval
-            of = "" if total is None else f" of {total:,}"
             self._is_shown = True
-            write(self._stream, f"\r\x1b[K{phase}: {done:,}{of}")
+            write(self._stream, f"\r\x1b[K{text}")
+        elif not self._is_enabled and event.asks_api and now >= self._next_line:
+            self._next_line = now + self._heartbeat
+            write(self._stream, f"{text}\n")
 
     def clear(self) -> None:
         """Removes the line from the terminal."""

@@ -33,15 +33,24 @@ class Limits(NamedTuple):
 
 
 class ProgressPhase(StrEnum):
-    """What planning is doing."""
+    """The work that takes time before there is a plan."""
 
     READING = "reading"
     PLANNING = "planning"
+    ASKING = "reading the API"
 
 
 class ProgressEvent(NamedTuple):
-    """How far a phase is: files read or profiles planned, and how many there are if that is known."""
+    """How far a phase is: files read, profiles planned or profiles read at the API, and how many there are
+    if that is known."""
 
     phase: ProgressPhase
     done: int
     total: int | None = None
+    waiting_for: str = ""
+    """The reason why all requests wait, for people."""
+
+    @property
+    def asks_api(self) -> bool:
+        """Whether it is about the API, which may take long."""
+        return self.phase is ProgressPhase.ASKING

@@ -39,11 +39,13 @@ def read_back(
     without_expired_mark: Callable[[Record], Record],
     stop: Callable[[], bool],
     in_flight: Callable[[], int],
+    on_tick: Callable[[], None] = lambda: None,
 ) -> Iterator[ReadBack]:
     """Reads the profiles of records, in any order. With a ``writer`` it records the answers, except that
     a profile is gone: its absence may also mean that the key belongs to another application.
 
     ``without_expired_mark`` removes the mark of an earlier write that can no longer land late.
+    ``on_tick`` is called about twice a second.
 
     Ends when the API refuses the key. Raises Refused if an answer names another application than
     ``application``.
@@ -71,7 +73,11 @@ def read_back(
 
     readable = (record for record in records if record.customer_user_id or record.profile_id)
     engine = Engine[ReadBack](
-        calls, writer, in_flight=in_flight, stop=lambda: is_key_refused or stop()
+        calls,
+        writer,
+        in_flight=in_flight,
+        stop=lambda: is_key_refused or stop(),
+        on_tick=on_tick,
     )
     return engine.run(map(flow, readable))
 

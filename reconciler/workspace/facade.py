@@ -49,8 +49,8 @@ class Workspace:
       environment of the process.
     - ``stop`` is asked before anything new starts. Where it says yes, methods raise Interrupted.
     - ``store`` holds the state; by default the SQLite file of the environment.
-    - ``on_progress`` is given the progress of reading and planning, ``on_warning`` what a user has to know of
-      the index and the state.
+    - ``on_progress`` is given the progress of reading, planning and asking the API, ``on_warning`` what a
+      user has to know of the index and the state.
     - ``pool`` makes the executor that reads many files, `planning.workers.processes` for example.
     - Without ``cache`` every file is read, and the index is neither read nor written.
     - ``clock`` is the clock by which calls of the API wait. ``now`` gives the time in Unix seconds.
@@ -86,6 +86,7 @@ class Workspace:
         self.environment = environment
         self._environ = environ = os.environ if environ is None else environ
         self._stop = stop
+        self._on_progress = on_progress
         self._clock = clock
         self._now = now
         self.sources = Sources(
@@ -169,6 +170,7 @@ class Workspace:
             connection=self._connection,
             now=self._now,
             stop=self._stop,
+            on_progress=self._on_progress,
         )
 
     @cached_property

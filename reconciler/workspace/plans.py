@@ -16,7 +16,7 @@ from reconciler.core.planner import Planner, make_plan
 from reconciler.core.profiles import Profile, address_of
 from reconciler.core.records import Header, Record, by_address
 from reconciler.core.removal import expired, make_removal
-from reconciler.errors import Diagnostic
+from reconciler.errors import Diagnostic, Interrupted
 from reconciler.planning.catalog import Catalog
 from reconciler.planning.index import Index
 from reconciler.planning.limits import Limits, ProgressEvent
@@ -307,6 +307,8 @@ class Plans:
                     chosen[record.address] = removal
         without_id = [record for record, _ in chosen.values() if record.profile_id is None]
         for read in self._refresh().read_back(without_id, Selection(), all_may_be_gone=True):
+            if self._stop():
+                raise Interrupted("interrupted; nothing was planned")
             refuse_unread([read.drift])
             record, reason = chosen[read.before.address]
             if read.answer.data is not None and read.after.created_at is None:

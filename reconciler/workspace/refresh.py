@@ -19,6 +19,7 @@ from reconciler.errors import (
     Refused,
     RemoteUnavailable,
 )
+from reconciler.planning.limits import ProgressEvent, ProgressPhase
 from reconciler.remote.refresh import ReadBack, read_back
 from reconciler.state.store import Writer
 from reconciler.workspace.connection import Connection
@@ -37,12 +38,14 @@ class Refresh:
         connection: Connection,
         now: Callable[[], float],
         stop: Callable[[], bool],
+        on_progress: Callable[[ProgressEvent], None] = lambda event: None,
     ) -> None:
         self._environment = environment
         self._state = state
         self._connection = connection
         self._now = now
         self._stop = stop
+        self._on_progress = on_progress
 
     def run(self, selection: Selection, *, record: bool, complete: bool) -> list[Drift]:
         """Reads the selected recorded profiles and returns the drift by address. The state records what
@@ -85,9 +88,11 @@ class Refresh:
     def recorded(self, selection: Selection) -> dict[str, Record]:
         """The selected records, by address, with what the API says of them now. Records nothing.
 
-        Raises ReconcileError where a profile could not be read.
+        Raises Interrupted when asked to stop, and ReconcileError where a profile could not be read.
         """
         read = list(self.read_back(list(self._state.store.records()), selection))
+        if self._stop():
+            raise Interrupted("interrupted; nothing was planned")
         refuse_unread([each.drift for each in read])
         return {each.after.address: each.after for each in read}
 
@@ -117,7 +122,8 @@ class Refresh:
         """Reads the selected profiles of some records, and records what was read if there is a writer.
 
         Raises NotAuthorised for a refused key, RemoteUnavailable where the API does not answer, and
-        Refused where it knows none of several profiles, unless ``all_may_be_gone``.
+        Refused where it knows none of several profiles, unless ``all_may_be_gone``. Ends early when asked to
+        stop; then the caller raises Interrupted.
         """
         selection = selection.exact(self._state.store.records_of)
         selected = [record for record in records if selection.takes(record.address, record.labels)]
@@ -134,6 +140,14 @@ class Refresh:
                 without_expired_mark=self._without_expired_mark(),
                 stop=lambda: self._stop() or api.pace.given_up,
                 in_flight=api.in_flight,
+                on_tick=lambda: self._on_progress(
+                    ProgressEvent(
+                        ProgressPhase.ASKING,
+                        kinds.total(),
+                        len(selected),
+                        waiting_for=api.pace.waiting_for(),
+                    )
+                ),
             ):
                 if each.answer.is_unauthorised:
                     raise NotAuthorised(
@@ -144,12 +158,14 @@ class Refresh:
                 if each.drift.kind is DriftKind.UNREAD and each.answer.attempts:
                     reason = f": {each.answer.message}"
                 yield each
-            if api.pace.given_up:
+            if api.pace.given_up and not self._stop():
                 limited = "the API answers 429 to every request"
                 message = limited if api.pace.is_limited else f"the API does not answer{reason}"
                 raise RemoteUnavailable(message, hint="Try again later.")
         gone = kinds[DriftKind.GONE]
         if not all_may_be_gone and gone == kinds.total() > 1:
+            if self._stop():
+                raise Interrupted("interrupted; nothing was recorded")
             raise Refused(
                 f"the API knows none of the {gone} recorded profiles; nothing was recorded",
                 hint="Check --env and the key: it may be the key of another application.",
