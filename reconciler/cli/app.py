@@ -177,6 +177,12 @@ class ErrorHandlingGroup(click.Group):
         except ReconcileError as problem:
             print_error(problem)
             code = problem.exit_code
+        except MemoryError:
+            stderr_line("error: there is not enough memory")
+            stderr_line(
+                "  Raise the limit (ulimit -v, or that of the container), or split the files."
+            )
+            code = ExitCode.FAILED
         except KeyboardInterrupt:
             stderr_line("interrupted")
             code = ExitCode.INTERRUPTED

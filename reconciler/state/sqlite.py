@@ -10,6 +10,7 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import UnionType
 from typing import Any, Protocol, TypeVar
 
 from reconciler.core.digests import SIZE
@@ -20,14 +21,19 @@ from reconciler.state.liveness import process_identity
 from reconciler.state.sqlite_errors import damaged
 from reconciler.state.sqlite_file import BUSY_SECONDS, SqliteFile
 from reconciler.state.sqlite_format import (
+    NUMBER,
     STATE_FORMAT_VERSION,
+    TEXT,
+    TEXT_OR_NULL,
     UPGRADES,
+    WHOLE,
     RecordRow,
     Upgrade,
     is_backup,
     is_whole,
     known_digests_where,
     make_state,
+    require_types,
     version_of,
 )
 from reconciler.state.store import (
@@ -134,7 +140,10 @@ class SqliteStore:
             if db is None:
                 return {}
             (rows,) = db.execute(_RECORDS, (json.dumps(list(addresses)),)).fetchone()
-        return {row[0]: self._decoded(row) for row in json.loads(rows)}
+        try:
+            return {row[0]: self._decoded(row) for row in json.loads(rows)}
+        except ValueError:  # numbers that JSON does not have
+            raise damaged(self._file.name) from None
 
     def stored(self, addresses: Collection[str]) -> dict[str, Stored]:
         with self._file.reading() as db:
@@ -169,6 +178,7 @@ class SqliteStore:
             "SELECT id, run, address, kind, at, action, request, detail FROM journal "
             f"WHERE id > ?1 {of_run} ORDER BY id LIMIT ?3",
             run,
+            types=(WHOLE, TEXT, TEXT, TEXT, NUMBER, TEXT, TEXT, TEXT),
         ):
             if kind not in _JOURNAL_KINDS:
                 raise damaged(self._file.name)
@@ -198,6 +208,7 @@ class SqliteStore:
             "SELECT id, run, started, finished, digest, outcomes FROM history "
             "WHERE id > ?1 AND ?2 IS NULL ORDER BY id LIMIT ?3",
             None,
+            types=(WHOLE, TEXT, NUMBER, NUMBER, TEXT, TEXT),
         ):
             try:
                 counts = {str(key): int(value) for key, value in json.loads(outcomes).items()}
@@ -283,7 +294,9 @@ class SqliteStore:
                 return
             last, comparison = rows[-1][0], ">"
 
-    def _by_id(self, query: str, argument: str | None) -> Iterator[tuple[Any, ...]]:
+    def _by_id(
+        self, query: str, argument: str | None, *, types: Sequence[type | UnionType]
+    ) -> Iterator[tuple[Any, ...]]:
         """Rows that begin with their id, page by page. The query takes the last id, ``argument`` and the
         number of rows."""
         last = 0
@@ -292,6 +305,8 @@ class SqliteStore:
                 if db is None:
                     return
                 rows = db.execute(query, (last, argument, self._page_size)).fetchall()
+                for row in rows:
+                    require_types(row, *types)
             yield from rows
             if len(rows) < self._page_size:
                 return
@@ -510,8 +525,7 @@ def _header(db: sqlite3.Connection) -> Header:
     lineage, serial, environment, application = db.execute(
         "SELECT lineage, serial, environment, application FROM meta"
     ).fetchone()
-    if not isinstance(serial, int):
-        raise sqlite3.DatabaseError("serial")
+    require_types((lineage, serial, application), TEXT_OR_NULL, WHOLE, TEXT_OR_NULL)
     if lineage is None:
         return Header()
     return Header(lineage, serial, environment=environment, application=application)
@@ -531,6 +545,8 @@ def _recorded_lock(db: sqlite3.Connection) -> tuple[Lock, str | None] | None:
     ).fetchone()
     if row is None:
         return None
+    texts = (TEXT, TEXT, TEXT)
+    require_types(row, *texts, WHOLE, TEXT, TEXT_OR_NULL, NUMBER, NUMBER, TEXT_OR_NULL)
     lock_id, user, host, pid, command, ci, since, expires, process = row
     holder = Holder(user, host, pid=pid, command=command, ci=ci)
     return Lock(lock_id, holder, since=since, expires=expires), process

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
+from types import UnionType
 from typing import Any
 
 from reconciler.state.store import checksum, known_digest_of_body
@@ -109,9 +110,22 @@ def is_whole(row: RecordRow) -> bool:
     """Whether the checksum of a row is that of its content."""
     address, revision, body, expected = row
     try:
-        return checksum(address, body) + revision == expected
+        is_right = checksum(address, body) + revision == expected
     except (ValueError, TypeError):
         return False
+    return is_right and revision.__class__ is int and expected.__class__ is int
+
+
+TEXT, WHOLE, NUMBER, TEXT_OR_NULL = str, int, int | float, str | None
+"""Types of columns, for `require_types`."""
+
+
+def require_types(row: Sequence[object], *kinds: type | UnionType) -> None:
+    """Raises sqlite3.DatabaseError for a row with a value of another type than its column has: SQLite keeps
+    whatever is put into a column, and a damaged file may hold anything."""
+    for value, kind in zip(row, kinds, strict=True):
+        if not isinstance(value, kind):
+            raise sqlite3.DatabaseError("a value of another type")
 
 
 def known_digests_where(

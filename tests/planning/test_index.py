@@ -41,6 +41,7 @@ from reconciler.planning.reader import ParseOptions
 from reconciler.state.store import Holder
 from reconciler.workspace.facade import Workspace
 from tests.support.configurations import LOCAL
+from tests.support.failing_sqlite import FailingConnection, SqliteFault
 from tests.support.projects import Project
 
 ROOT = Path(__file__).parent.parent.parent
@@ -932,50 +933,6 @@ def test_a_checksum_is_right_as_long_as_nothing_but_this_program_writes(
 # --- an index that cannot be written -------------------------------------------------------------
 
 
-class Faulty:
-    """A connection of which the n-th call, or it and all later ones, fails as SQLite does."""
-
-    def __init__(self, db: sqlite3.Connection, fault: Fault) -> None:
-        self._db = db
-        self._fault = fault
-
-    def __getattr__(self, name: str) -> Any:
-        method = getattr(self._db, name)
-        if name not in ("execute", "executemany"):
-            return method
-
-        def call(*arguments: Any) -> Any:
-            self._fault.strike(self._db, str(arguments[0]))
-            return method(*arguments)
-
-        return call
-
-
-class Fault:
-    """Which call fails, and how."""
-
-    def __init__(self, number: int, code: int, *, rolls_back: bool, lasting: bool) -> None:
-        self.number = number
-        self.code = code
-        self.rolls_back = rolls_back
-        self.lasting = lasting
-        self.calls = 0
-
-    def strike(self, db: sqlite3.Connection, statement: str) -> None:
-        number, self.calls = self.calls, self.calls + 1
-        if number != self.number and not (self.lasting and number > self.number):
-            return
-        if self.rolls_back and db.in_transaction:
-            db.execute("ROLLBACK")
-        problem = sqlite3.OperationalError("simulated")
-        problem.sqlite_errorcode = self.code
-        raise problem
-
-    @property
-    def has_struck(self) -> bool:
-        return self.calls > self.number
-
-
 FAULTS = {
     "the disk is full": (sqlite3.SQLITE_FULL, True),
     "the disk fails": (sqlite3.SQLITE_IOERR, True),
@@ -1013,11 +970,11 @@ def test_whichever_call_of_the_index_fails_the_plan_is_that_of_the_files(
     for number in range(1000):
         shutil.rmtree(tmp_path / ".reconcile")
         shutil.copytree(tmp_path / "before", tmp_path / ".reconcile")
-        fault = Fault(number, code, rolls_back=rolls_back, lasting=lasting)
+        fault = SqliteFault(number, code, rolls_back=rolls_back, lasting=lasting)
 
-        def faulty(database: str, fault: Fault = fault) -> Any:
+        def faulty(database: str, fault: SqliteFault = fault) -> Any:
             db = connect(database)
-            return db if database in ("", ":memory:") else Faulty(db, fault)
+            return db if database in ("", ":memory:") else FailingConnection(db, fault)
 
         with monkeypatch.context() as patch:
             patch.setattr(index_file, "_connect", faulty)
