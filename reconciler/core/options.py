@@ -122,10 +122,27 @@ class Selection(NamedTuple):
         )
 
 
+class Target(NamedTuple):
+    """Where the requests of a plan go, how they are understood there, and with whose right."""
+
+    address: str
+    """The base address of the API, or ``emulator``."""
+    dialect: str
+    key_env: str | None = None
+    """The name of the variable that holds the secret key."""
+    proxy: str | None = None
+    proxy_env: str | None = None
+    """The name of the variable that holds the proxy with its login."""
+    ca_bundle: str | None = None
+    """The file of trusted certificates, relative to the configuration."""
+
+
 class Options(NamedTuple):
     """What a plan is made with, beside files and state."""
 
     environment: str = "local"
+    target: Target | None = None
+    """Where the requests go; the plan names it."""
     prune: bool = False
     include_adopted: bool = False
     """Whether ``prune`` also deletes profiles that this tool did not create."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple, Protocol, Self
 
+from reconciler.core.options import Target
 from reconciler.errors import Source
 from reconciler.values import FieldPath, Json, Scalar
 
@@ -268,6 +269,7 @@ class Head(NamedTuple):
     serial: int
     application: str | None
     scope: Scope = Scope()
+    target: Target | None = None
 
 
 class Totals(NamedTuple):
@@ -294,11 +296,19 @@ class Plan:
     hazards: tuple[Hazard, ...] = ()
     """Dangers of the plan as a whole: caps, deleting everything."""
     scope: Scope = field(default_factory=Scope)
+    target: Target | None = None
+    """``None`` only for a plan that was made without an environment; no environment applies it."""
 
     @property
     def head(self) -> Head:
         return Head(
-            self.environment, self.mode, self.lineage, self.serial, self.application, self.scope
+            self.environment,
+            self.mode,
+            self.lineage,
+            self.serial,
+            self.application,
+            self.scope,
+            self.target,
         )
 
     @property

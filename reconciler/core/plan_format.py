@@ -16,6 +16,7 @@ from hashlib import blake2b, sha256
 from itertools import chain, islice
 from typing import Any, NamedTuple, TypeAlias
 
+from reconciler.core.options import Target
 from reconciler.core.plan import (
     Action,
     Basis,
@@ -164,6 +165,7 @@ def assemble_plan(
         totals=totals,
         hazards=hazards,
         scope=head.scope,
+        target=head.target,
     )
 
 
@@ -360,10 +362,13 @@ def _line(data: Json) -> str:
 
 def _encode_head(head: Head) -> dict[str, Json]:
     scope = {name: value for name, value in head.scope._asdict().items() if value}
+    target = head.target._asdict() if head.target is not None else {}
+    target = {name: value for name, value in target.items() if value is not None}
     return {
         "format_version": FORMAT_VERSION,
         "environment": head.environment,
         "mode": head.mode.value,
+        **({"target": target} if target else {}),
         "state": {
             "lineage": head.lineage,
             "serial": head.serial,
@@ -382,6 +387,7 @@ def _decode_head(data: dict[str, Any]) -> Head:
         state["serial"],
         state["application"],
         Scope(tuple(scope.pop("select", ())), tuple(scope.pop("exclude", ())), **scope),
+        Target(**data["target"]) if "target" in data else None,
     )
 
 

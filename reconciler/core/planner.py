@@ -220,7 +220,13 @@ class Planner:
             refresh=options.refreshed,
         )
         return Head(
-            options.environment, mode, header.lineage, header.serial, header.application, scope
+            options.environment,
+            mode,
+            header.lineage,
+            header.serial,
+            header.application,
+            scope,
+            options.target,
         )
 
     def finish(self, header: Header, changes: Changes, *, totals: Totals) -> Plan:

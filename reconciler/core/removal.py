@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from reconciler.core.lifetimes import expiry, utc
+from reconciler.core.options import Target
 from reconciler.core.plan import (
     Action,
     Change,
@@ -87,6 +88,7 @@ def make_removal(
     header: Header,
     environment: str,
     mode: Mode,
+    target: Target | None = None,
     scope: Scope | None = None,
     hazards: Iterable[Hazard] = (),
 ) -> Plan:
@@ -97,7 +99,13 @@ def make_removal(
     """
     wanted = sorted(removed, key=lambda item: item[0].address)
     head = Head(
-        environment, mode, header.lineage, header.serial, header.application, scope or Scope()
+        environment,
+        mode,
+        header.lineage,
+        header.serial,
+        header.application,
+        scope or Scope(),
+        target,
     )
     protected = [record.address for record, _ in wanted if record.protect]
     return assemble_plan(

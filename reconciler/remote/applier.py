@@ -14,6 +14,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 
+from reconciler.core.options import Target
 from reconciler.core.outcomes import ApplyReport, Halt, Outcome, Progress, Result
 from reconciler.core.plan import Action, Change, HazardKind, HazardSeverity, Plan
 from reconciler.core.profiles import PROFILE_PREFIX, Profile
@@ -32,16 +33,25 @@ MOST_PROBLEMS = 1_000
 """Results that need a look and that a report keeps. The listener takes all of them."""
 
 
-def check_plan(plan: Plan, header: Header, *, environment: str, max_changes: int) -> None:
-    """Checks that a plan may be applied to this state at all.
+def check_plan(
+    plan: Plan,
+    header: Header,
+    *,
+    environment: str,
+    max_changes: int,
+    target: Target | None = None,
+) -> None:
+    """Checks that a plan may be applied to this state at all. ``target`` is where its requests would go.
 
-    Raises Refused for another environment, lineage or application, and for a plan above a limit.
+    Raises Refused for another environment, target, lineage or application, and for a plan above a limit.
     """
     if plan.environment != environment:
         raise Refused(
             f"the plan was made for environment {plan.environment}, not {environment}",
             hint=f"Apply it with --env {plan.environment}.",
         )
+    if target is not None and plan.target != target:
+        raise _other_target(plan.target, target)
     if plan.lineage is not None and plan.lineage != header.lineage:
         raise Refused(
             "the plan was made from another state: its lineage is not that of this one",
@@ -68,6 +78,21 @@ def check_plan(plan: Plan, header: Header, *, environment: str, max_changes: int
             f"the plan has {plan.count} changes, above the limit of {max_changes}",
             hint="Allow it with --max-changes, or plan a part with --select.",
         )
+
+
+def _other_target(planned: Target | None, target: Target) -> Refused:
+    if planned is None:
+        return Refused("the plan does not say where its requests go", hint="Plan again.")
+    settings = ("url", *Target._fields[1:])
+    different = [
+        f"api.{setting}"
+        for setting, before, now in zip(settings, planned, target, strict=True)
+        if before != now
+    ]
+    return Refused(
+        f"the plan was made for another target: {', '.join(different)} changed since",
+        hint="Plan again, and have it reviewed.",
+    )
 
 
 class Applier:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from reconciler.commands import Command, Invocation, file_argument
-from reconciler.core.options import Rate
+from reconciler.core.options import Rate, Target
 from reconciler.core.plan import (
     Action,
     Basis,
@@ -197,7 +197,7 @@ class PlanView(NamedTuple):
             environment=shown(plan.environment),
             digest=plan.digest,
             masked=masked,
-            scope=tuple(_scope(plan.scope)),
+            scope=(*_scope(plan.scope), *_target(plan.target)),
             hazards=tuple(_hazard_views(plan, tally)),
             orphans=plan.orphans,
             basis=tally.basis,
@@ -462,6 +462,18 @@ def _scope(scope: Scope) -> Iterator[str]:
         yield "profiles that this tool did not create are deleted too"
     if scope.refresh:
         yield "the API was read first"
+
+
+def _target(target: Target | None) -> Iterator[str]:
+    """Says where the requests go, for any API but the built-in emulator."""
+    if target is None or target.key_env is None:
+        return
+    text = f"requests go to {target.address} (dialect {target.dialect}, key in {target.key_env})"
+    if target.proxy or target.proxy_env:
+        text += f" through the proxy {target.proxy or f'in {target.proxy_env}'}"
+    if target.ca_bundle:
+        text += f", with the certificates of {target.ca_bundle}"
+    yield shown(text)
 
 
 def _apply_command(plan: Plan, invocation: Invocation, *, saved: str | None) -> str:

@@ -18,7 +18,7 @@ from reconciler.remote.applier import Applier, check_plan
 from reconciler.remote.context import ApplyContext, ApplyListener, Gate, RunClock
 from reconciler.remote.engine import StateWriteFailed
 from reconciler.workspace.connection import ApiCalls, Connection, no_calls
-from reconciler.workspace.plans import sending_of
+from reconciler.workspace.plans import sending_of, target_of
 from reconciler.workspace.sources import Sources
 from reconciler.workspace.state_admin import StateAdmin
 
@@ -30,13 +30,16 @@ class Applies:
         self,
         environment: Environment,
         *,
+        root: Path,
         sources: Sources,
         state: StateAdmin,
         connection: Connection,
         now: Callable[[], float],
         stop: Callable[[], bool],
     ) -> None:
+        """``root`` is the folder of the configuration."""
         self._environment = environment
+        self._target = target_of(environment, root)
         self._sources = sources
         self._state = state
         self._connection = connection
@@ -46,13 +49,14 @@ class Applies:
     def check(self, plan: Plan, *, max_changes: int | None) -> None:
         """Whether a plan may be applied here at all; ``max_changes`` overrides the configured limit.
 
-        Raises Refused for another environment, lineage or application, and above a cap; InputError
-        where the key is missing.
+        Raises Refused for another environment, target, lineage or application, and above a cap;
+        InputError where the key is missing.
         """
         check_plan(
             plan,
             self._state.store.header(),
             environment=self._environment.name,
+            target=self._target,
             max_changes=self._environment.max_changes if max_changes is None else max_changes,
         )
         if plan.summary["requests"]:

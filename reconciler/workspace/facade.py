@@ -179,6 +179,7 @@ class Workspace:
 
         return Applies(
             self.environment,
+            root=self.config.root,
             sources=self.sources,
             state=self.state,
             connection=self._connection,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import chain
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from reconciler.config.protected import refuse_to_overwrite
 from reconciler.config.settings import Config, Environment
-from reconciler.core.options import Options, RequestOptions, Selection
+from reconciler.core.options import Options, RequestOptions, Selection, Target
 from reconciler.core.plan import Accumulator, Hazard, HazardKind, LineAuthor, Mode, Plan, Scope
 from reconciler.core.planner import Planner, make_plan
 from reconciler.core.profiles import Profile, address_of
@@ -285,6 +286,7 @@ class Plans:
             header=store.header(),
             environment=self._environment.name,
             mode=Mode.PRUNE,
+            target=target_of(self._environment, self._config.root),
         )
 
     def sweep(self, selection: Selection) -> Plan:
@@ -321,6 +323,7 @@ class Plans:
             header=store.header(),
             environment=self._environment.name,
             mode=Mode.SWEEP,
+            target=target_of(self._environment, self._config.root),
             scope=Scope(select=selection.select, exclude=selection.exclude),
             hazards=self._sweep_hazards(len(chosen), count),
         )
@@ -363,6 +366,7 @@ class Plans:
         environment = self._environment
         return Options(
             environment=environment.name,
+            target=target_of(environment, self._config.root),
             prune=prune,
             include_adopted=include_adopted,
             reassert=reassert,
@@ -372,6 +376,19 @@ class Plans:
             max_changes=environment.max_changes,
             max_delete=environment.max_delete,
         )
+
+
+def target_of(environment: Environment, root: Path) -> Target:
+    """Where the requests of an environment go; ``root`` is the folder of the configuration."""
+    bundle = environment.ca_bundle
+    return Target(
+        address=environment.url,
+        dialect=environment.dialect.value,
+        key_env=environment.key_env,
+        proxy=environment.proxy,
+        proxy_env=environment.proxy_env,
+        ca_bundle=None if bundle is None else Path(os.path.relpath(bundle, root)).as_posix(),
+    )
 
 
 def sending_of(environment: Environment) -> RequestOptions:

@@ -25,7 +25,7 @@ from reconciler.reports.tally import Tally
 from reconciler.reports.view import PlanView
 from reconciler.state.store import Holder
 from reconciler.workspace.facade import Workspace
-from reconciler.workspace.plans import PlanRequest
+from reconciler.workspace.plans import PlanRequest, target_of
 from tests.support.projects import Project, remote
 
 HOLDER = Holder("jane", "localhost", 1, "test")
@@ -100,7 +100,11 @@ def alone(folder: Path, **options: Any) -> Plan:
             {record.address: record for record in store.records()},
             header=store.header(),
             contract=place.contract,
-            options=Options(environment="here", **options),
+            options=Options(
+                environment="here",
+                target=target_of(place.environment, place.config.root),
+                **options,
+            ),
         )
     assert isinstance(made, Plan)
     return made

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from hypothesis import strategies as st
 
+from reconciler.core.options import Target
 from reconciler.core.plan import (
     Action,
     Basis,
@@ -49,10 +50,11 @@ def plan_with(
     unchanged: int = 0,
     hazards: tuple[Hazard, ...] = (),
     scope: Scope = Scope(),  # noqa: B008
+    target: Target | None = None,
 ) -> Plan:
     """A plan of some changes; the rest is as in a plan of an empty state."""
     return assemble_plan(
-        Head(environment, mode, lineage, serial, application, scope),
+        Head(environment, mode, lineage, serial, application, scope, target),
         changes=tuple(changes),
         orphans=orphans,
         unchanged=unchanged,
@@ -62,6 +64,9 @@ def plan_with(
 
 EVERYTHING = plan_with(
     environment="production",
+    target=Target(
+        "https://api.adapty.io", "guide", "ADAPTY_SECRET_KEY", proxy="http://proxy.example:3128"
+    ),
     mode=Mode.PRUNE,
     lineage="6d0c2c2e-3e4b-4c1c-9f9e-1f0a4b8f7a55",
     serial=41,
