@@ -114,7 +114,8 @@ _NO_FIELDS = frozenset({"customer_user_id", "profile_id", "platform", "meta"})
 
 
 class _FieldOrder(NamedTuple):
-    """What follows from the names in a document; most profiles of a corpus share a few layouts."""
+    """The fields of a document in their order, as its names decide. Most profiles of a corpus share a few
+    such orders."""
 
     paths: tuple[FieldPath, ...]
     """In the order of a request body."""

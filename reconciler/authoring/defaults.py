@@ -18,7 +18,7 @@ class Defaults(NamedTuple):
 
     document: Document
     digest: str
-    """Of the names and the contents of the files that they come from: plans name both."""
+    """The digest of the names and the contents of the files that they come from: plans name both."""
     has_placeholders: bool
 
     def over(self, below: Defaults | None) -> Defaults:

@@ -195,7 +195,7 @@ class SchemaViolation(NamedTuple):
     """The key at the end of the path is wrong, not the value under it."""
 
 
-# Of several violations by one value, the one that says most comes first.
+# If one value has several violations, the one that says most comes first.
 _MOST_TELLING = {
     keyword: rank
     for rank, keyword in enumerate(
@@ -206,8 +206,8 @@ _KINDS = {"additionalProperties": "unknown-field", "required": "missing-field", 
 
 
 def violations(value: Any, schema: Mapping[str, Any]) -> list[SchemaViolation]:
-    """The violations of a schema, one for each place and member. Of more than `MOST_VIOLATIONS`, the last
-    one says that there are more."""
+    """The violations of a schema, one for each place and member. If there are more than `MOST_VIOLATIONS`,
+    the last one says so."""
     problems = _explaining()(schema).iter_errors(_tame(value))
     explained = (violation for problem in problems for violation in _violations_of(problem))
     first = [*islice(explained, MOST_VIOLATIONS)]

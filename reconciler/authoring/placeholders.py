@@ -138,7 +138,7 @@ class Filling:
         """Without ``suggest``, hints name no similar names, since the search for them takes long."""
         self.findings: list[Diagnostic] = []
         self.characters = 0
-        """Of the texts that were filled in so far."""
+        """The number of characters of the texts that were filled in so far."""
         self._suggest = suggest
         self._document = document
         self._values = values

@@ -148,7 +148,7 @@ def _read(path: str) -> tuple[bytes, Stamp]:
 
 
 def _inside(folder: str) -> str:
-    """What the real paths of all files below a folder begin with."""
+    """The beginning of the real paths of all files below a folder."""
     return os.path.join(os.path.realpath(folder), "")
 
 

@@ -124,15 +124,15 @@ class _Container(NamedTuple):
 
 
 class _Layout(NamedTuple):
-    """What follows from the keys and dashes of a document's lines, whatever the values are."""
+    """The structure of a document, as the keys and dashes of its lines decide it, whatever its values are."""
 
     keys: tuple[str, ...]
-    """Of the root mapping."""
+    """The keys of the root mapping."""
     pick: Callable[[list[Any]], Sequence[Any]]
     containers: tuple[_Container, ...]
     """The inner ones first."""
     places: Mapping[Path, Place]
-    """Of a document that begins in the first line. Documents with the same layout share them."""
+    """The places in a document that begins in the first line. Documents with the same layout share them."""
 
 
 class _LowerPlaces(Mapping[Path, Place]):
@@ -191,9 +191,9 @@ class _LayoutBuilder:
         self._all: list[_Open] = []
         self._count = 0
         self._indent = 0
-        """Of the last key; `_AFTER_ITEM` after an item."""
+        """The indentation of the last key; `_AFTER_ITEM` after an item."""
         self._path: Path = ()
-        """Of the last key."""
+        """The path of the last key."""
 
     def add(self, row: int, head: str) -> bool:
         """Adds the next line with a key or a dash. Returns whether it is plain."""

@@ -1,4 +1,4 @@
-"""What a plan is, and how it is decided. Pure, except for `contract_files`.
+"""Plans, and how they are decided. Pure, except for `contract_files`.
 
 A module imports only from those above it.
 

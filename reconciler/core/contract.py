@@ -1,4 +1,4 @@
-"""What the API accepts and how each field behaves, as typed values over ``schemas/contract.json``. Pure.
+"""The fields that the API accepts, and their behaviour: typed values over ``schemas/contract.json``. Pure.
 
 The contract is data; this module gives it types, the one normaliser that comparing, digests, requests
 and display share, and the profile schema that editors and the validator use.
@@ -64,7 +64,7 @@ class Contract:
     """Stands for every custom attribute."""
     max_attributes: int
     max_attribute_length: int
-    """Of a value: UTF-16 units or code points, whichever is more (adapty-api 4.2)."""
+    """The longest text value, in UTF-16 units or code points, whichever is more (adapty-api 4.2)."""
     max_integer: int
     """Largest whole number that a float holds exactly (adapty-api 4.1)."""
     key_pattern: str
@@ -171,7 +171,7 @@ def normalise(path: FieldPath, value: Scalar | None) -> Scalar | None:
 
 
 def ways_out(path: FieldPath) -> str:
-    """What can be done about a field that the API cannot clear."""
+    """The advice about a field that the API cannot clear."""
     return (
         "Put the value back, set another value, or leave it out and list "
         f"`{path}` under meta.forget: it is no longer managed then, and stays as it is at the API."

@@ -1,4 +1,4 @@
-"""What a plan is made with besides files and state: selection, caps, and how requests are rendered. Pure."""
+"""The options of a plan: selection, caps, and how requests are rendered. Pure."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ class Target(NamedTuple):
 
 
 class Options(NamedTuple):
-    """What a plan is made with, beside files and state."""
+    """Everything that a plan depends on besides files and state."""
 
     environment: str = "local"
     target: Target | None = None

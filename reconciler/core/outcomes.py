@@ -1,4 +1,4 @@
-"""What became of a plan's changes, and what a look at the API found. Pure."""
+"""The outcomes of a plan's changes, and the drift that a look at the API shows. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from reconciler.core.plan import Action, FieldChange
 
 
 class Outcome(StrEnum):
-    """What became of a change at apply."""
+    """The end of a change at apply."""
 
     APPLIED = "applied"
     ALREADY = "already"
@@ -76,7 +76,7 @@ class Progress(NamedTuple):
     done: int
     """Changes whose outcome is durable, whatever it is."""
     failed: int
-    """Of these, the failed, uncertain and stale ones."""
+    """The failed, uncertain and stale ones among them."""
     under_way: int
     """Calls that have not ended."""
     requests: int
@@ -86,12 +86,13 @@ class Progress(NamedTuple):
     rate: float | None = None
     """Requests per second that may leave at present; ``None`` for no limit."""
     waiting_for: str = ""
-    """What everybody waits for (the rate, an outage), and who waits out a quiet period; for people."""
+    """The reason why all changes wait (the rate, an outage), and the profile that waits out a quiet period;
+    for people."""
 
 
 class ApplyReport(NamedTuple):
-    """What an apply did. ``problems`` are the first results that need a look; every result was told
-    as it became durable."""
+    """The result of an apply. ``problems`` are the first results that need a look. Every result was
+    reported when it became durable."""
 
     run: str
     counts: Mapping[Outcome, int]

@@ -1,4 +1,4 @@
-"""What a plan is: changes, their fields, requests and hazards. Pure."""
+"""The parts of a plan: changes, their fields, requests and hazards. Pure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class _Word(StrEnum):
 
 
 class Action(_Word):
-    """What a change does to its profile."""
+    """The effect of a change on its profile."""
 
     CREATE = "create"
     UPDATE = "update"
@@ -30,7 +30,7 @@ class Action(_Word):
 
 
 class Op(_Word):
-    """What happens to a field: set, clear, or forget (stop managing it; nothing is sent)."""
+    """The effect on a field: set, clear, or forget (stop managing it; nothing is sent)."""
 
     SET = "set"
     CLEAR = "clear"
@@ -81,7 +81,7 @@ class HazardSeverity(_Word):
 
 
 class HazardScope(_Word):
-    """What a hazard endangers."""
+    """The thing that a hazard endangers."""
 
     CHANGE = "change"
     """The profile of one change."""
@@ -159,7 +159,7 @@ class Request(NamedTuple):
 
 
 class Change(NamedTuple):
-    """What happens to one profile, and why."""
+    """The change of one profile, with its reason."""
 
     address: str
     action: Action
@@ -231,7 +231,8 @@ class Changes(Protocol):
 
 
 class LineAuthor(NamedTuple):
-    """Who wrote or removed a line, as git knows. Reports show it beside a plan; it is never part of one."""
+    """The author who wrote or removed a line, as git knows. Reports show it beside a plan; it is never part
+    of one."""
 
     commit: str
     """Empty before the line is committed."""
@@ -247,7 +248,7 @@ class LineAuthor(NamedTuple):
 
 
 class Scope(NamedTuple):
-    """What a plan was asked for, beside files and state: what it is limited to, and what is sent again."""
+    """The limits of a plan, and the fields that it sends again, as the user asked."""
 
     select: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
@@ -261,7 +262,7 @@ class Scope(NamedTuple):
 
 
 class Head(NamedTuple):
-    """What is known of a plan before its first change: what it is for, and which state it is from."""
+    """The part of a plan that is known before its first change: its target, and the state it is made from."""
 
     environment: str
     mode: Mode

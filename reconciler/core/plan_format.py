@@ -100,7 +100,7 @@ class PlanLines(NamedTuple):
     text: bytes
     """ASCII."""
     digests: bytes
-    """What tells each of the lines from others: see `line_digest`."""
+    """The digests of the lines: see `line_digest`."""
     actions: Mapping[Action, int]
     requests: int
     requests_max: int
@@ -232,15 +232,15 @@ class Stream:
         if _holds_all(next(lines, "")):
             lines = _lines_of(self._lines())
             next(lines)
-        digests, seen = self._digests, 0
+        digests, position = self._digests, 0
         for line in islice(lines, self._count):
             if digests is not None and digests[
-                seen * DIGEST_SIZE : (seen + 1) * DIGEST_SIZE
+                position * DIGEST_SIZE : (position + 1) * DIGEST_SIZE
             ] != line_digest(line):
                 break
-            seen += 1
+            position += 1
             yield _decode_change(unpacked_exactly(line))
-        if seen != self._count:
+        if position != self._count:
             raise Refused("the plan was altered while it was in use", hint="Plan again with --out.")
 
 
@@ -249,7 +249,7 @@ DIGEST_SIZE = 16
 
 
 def line_digest(line: str) -> bytes:
-    """What tells a line of a plan from every other."""
+    """The digest that tells a line of a plan from every other."""
     return blake2b(line.encode("utf-8", "surrogatepass"), digest_size=DIGEST_SIZE).digest()
 
 

@@ -86,7 +86,8 @@ def make_plan(
 
 
 class PlanningTotals:
-    """What planning some addresses came to besides their changes. Totals of later addresses can be added."""
+    """The counts that planning some addresses gives besides their changes. Totals of later addresses can be
+    added."""
 
     __slots__ = (
         "adopted",
@@ -309,7 +310,7 @@ def _action(profile: Profile, record: Record | None) -> Action:
 def _fields(
     profile: Profile, record: Record | None, *, contract: Contract, resend: bool
 ) -> list[FieldChange]:
-    """What happens to every field, in the order of a request body.
+    """The change of every field, in the order of a request body.
 
     With ``resend``, fields that are as recorded are sent all the same.
     """
@@ -345,7 +346,7 @@ def _fields(
 
 
 def _fields_of_new(profile: Profile) -> list[FieldChange]:
-    """What happens to every field of a profile that the state does not know."""
+    """The change of every field of a profile that the state does not know."""
     lines, files, forget = profile.lines, profile.files, profile.forget
     return [
         FieldChange(
@@ -409,7 +410,7 @@ def _can_clear(path: FieldPath, profile: Profile, *, contract: Contract) -> bool
 def _refusals(
     fields: Sequence[FieldChange], profile: Profile, *, contract: Contract
 ) -> Iterator[Diagnostic]:
-    """What the API cannot do of the field changes. An installation is one finding."""
+    """A finding for each field change that the API cannot do. An installation is one finding."""
     address, source = profile.address, profile.source
     impossible = [
         change.path
@@ -436,7 +437,7 @@ def _refusals(
 
 
 def _ways_out_of_unknown(path: FieldPath, contract: Contract) -> str:
-    """What can be done about a recorded field that the dialect does not know."""
+    """The advice about a recorded field that the dialect does not know."""
     dialects = contract.dialects_with(path)
     if not dialects:
         return "A newer version of reconcile recorded it: upgrade, and plan with that."

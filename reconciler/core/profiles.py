@@ -16,7 +16,7 @@ NO_OTHER_FILES: Mapping[FieldPath, str] = {}
 
 
 class Profile(NamedTuple):
-    """What one document asks for.
+    """The profile that one document declares.
 
     ``values`` holds normalised values in the order of a request body; ``None`` asks for absence.
     ``lines`` says where each path stands: in ``source.file``, or in the one that ``files`` names.
@@ -47,7 +47,7 @@ def address_of(customer_user_id: str | None, profile_id: str | None) -> str:
 
 
 class ProfileMeta(NamedTuple):
-    """What a document says besides its fields."""
+    """The members of a document that are no fields: identifiers and ``meta``."""
 
     customer_user_id: str | None
     profile_id: str | None

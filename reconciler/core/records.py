@@ -1,4 +1,4 @@
-"""What the state knows: facts, records, the journal and the history. Pure.
+"""The contents of the state: facts, records, the journal and the history. Pure.
 
 The remote returns almost nothing of what it is sent (adapty-api 5.3), so a record is the only memory
 of most fields. A *fact* is what we last knew of one field; a *record* is all of that for one profile.
@@ -15,7 +15,7 @@ from reconciler.values import FieldPath, Scalar
 
 
 class Known(StrEnum):
-    """What a fact says of its field. No fact at all: never known, not managed."""
+    """The kind of a fact about a field. A field without a fact was never known and is not managed."""
 
     VALUE = "value"
     CLEARED = "cleared"
@@ -25,7 +25,7 @@ class Known(StrEnum):
 
 
 class Fact(NamedTuple):
-    """What we last knew of one field.
+    """Our last knowledge of one field.
 
     ``value`` is the value for ``VALUE``; for ``UNCERTAIN`` it is the last value known before the write
     whose outcome is unknown (``None``: cleared or never known), and ``attempt`` what that write asked
@@ -85,7 +85,7 @@ class Record(NamedTuple):
     """Unix time of the latest write whose outcome was unknown; kept after a retry succeeded, because
     that write may still land."""
     unknown_write: Mapping[FieldPath, Scalar | None] = {}
-    """What that write asked for, so that repeating it need not wait out the quiet period."""
+    """The values of that write, so that repeating it need not wait out the quiet period."""
     origin: Origin = Origin.UNKNOWN
     created_at: float | None = None
     """Unix time at which this tool created it; ``None`` if it was there before, or may have been."""
@@ -117,7 +117,7 @@ class Header(NamedTuple):
 
 
 class JournalKind(StrEnum):
-    """What an entry of the journal says. All but `INTENT` and `RECOVERED` are outcomes of a change, named
+    """The kind of an entry of the journal. All but `INTENT` and `RECOVERED` are outcomes of a change, named
     as `reconciler.core.outcomes.Outcome` names them."""
 
     INTENT = "intent"

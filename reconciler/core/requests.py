@@ -111,7 +111,7 @@ def request_digest(request: Request) -> str:
 
 
 def values_of(request: Request) -> dict[FieldPath, Scalar | None]:
-    """What a request writes, by field path; a cleared field is ``None``."""
+    """The values that a request writes, by field path; a cleared field is ``None``."""
     out: dict[FieldPath, Scalar | None] = {}
     for name, content in (request.body or {}).items():
         if name == ATTRIBUTES:

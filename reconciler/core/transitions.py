@@ -26,7 +26,7 @@ _LATEST = 1 << 53
 
 
 class Observed(NamedTuple):
-    """What an answer says of a profile (adapty-api 5.1): identifiers and all its custom attributes,
+    """A profile as an answer shows it (adapty-api 5.1): identifiers and all its custom attributes,
     normalised. ``timestamp`` is the API's time of the answer in milliseconds."""
 
     profile_id: str
@@ -67,7 +67,7 @@ def attempted(record: Record, change: Change, *, request: Request, at: float) ->
         deleting=False,
         linking=record.linking or (change.action is Action.LINK and request.method == "POST"),
         unknown_at=at,
-        # Of other fields an even earlier write may be on its way.
+        # An even earlier write of other fields may be on its way.
         unknown_write={**record.unknown_write, **values_of(request)},
     )
 
@@ -86,13 +86,13 @@ def unproven_creation(record: Record, change: Change) -> bool:
     )
 
 
-def after_look(record: Record, seen: Observed) -> Record:
+def after_look(record: Record, observation: Observed) -> Record:
     """The record whose create ended unknown, once a look found a profile, before anything is sent to it.
 
     The profile is ours only if it holds what our POST asked for. Nothing tells the creators of profiles
     apart, so one that was to have no custom attribute counts as adopted.
     """
-    if is_proven_ours(record, seen):
+    if is_proven_ours(record, observation):
         return record
     return record._replace(origin=Origin.ADOPTED, created_at=None)
 
@@ -222,9 +222,9 @@ def _known_value(fact: Fact | None) -> Scalar | None:
 
 
 def _written(record: Record, change: Change, *, request: Request) -> dict[FieldPath, Scalar | None]:
-    """What a request writes that the record does not say already: what the change is about; and of what
-    is sent along (members of installation_meta, ip_country) what the profile may not have, such as
-    another one that came in the place of the recorded one since the change was planned."""
+    """The values of a request that the record does not hold already. These are the values of the change. A
+    request also repeats values (members of installation_meta, ip_country); they count if the profile may
+    lack them, for example because another profile took the place of the recorded one."""
     changed = {field.path for field in change.fields}
     return {
         path: value
@@ -268,7 +268,7 @@ def forgotten(record: Record, change: Change) -> Record:
     return record._replace(facts=facts, forgotten=record.forgotten | paths)
 
 
-def observed(record: Record, seen: Observed) -> tuple[Record, list[FieldChange]]:
+def observed(record: Record, observation: Observed) -> tuple[Record, list[FieldChange]]:
     """The record with what an answer says of it, and where the answer differs from the record.
 
     The answer is believed: another ``profile_id`` means another profile, of which nothing but the
@@ -283,7 +283,7 @@ def observed(record: Record, seen: Observed) -> tuple[Record, list[FieldChange]]
             path: Fact(Known.UNCERTAIN, attempt=value)
             for path, value in record.unknown_write.items()
         }
-    elif record.profile_id is not None and record.profile_id != seen.profile_id:
+    elif record.profile_id is not None and record.profile_id != observation.profile_id:
         facts = {
             path: fact if path.startswith(_ATTRIBUTE) else _of_another(path, fact, record=record)
             for path, fact in facts.items()
@@ -292,7 +292,7 @@ def observed(record: Record, seen: Observed) -> tuple[Record, list[FieldChange]]
     for path, fact in sorted(facts.items()):
         if not path.startswith(_ATTRIBUTE):
             continue
-        now = seen.custom_attributes.get(path.removeprefix(_ATTRIBUTE))
+        now = observation.custom_attributes.get(path.removeprefix(_ATTRIBUTE))
         before = fact.value if fact.known is Known.VALUE else None
         settled = fact.known in (Known.VALUE, Known.CLEARED)
         if settled and not same(before, now):
@@ -305,40 +305,43 @@ def observed(record: Record, seen: Observed) -> tuple[Record, list[FieldChange]]
         else:
             facts[path] = Fact.of(now, observed=True)
     managed = {path.removeprefix(_ATTRIBUTE) for path in facts if path.startswith(_ATTRIBUTE)}
-    if not _is_ours(record, seen):
+    if not _is_ours(record, observation):
         record = record._replace(origin=Origin.ADOPTED, created_at=None)
     return (
         record._replace(
             facts=facts,
-            profile_id=seen.profile_id,
-            customer_user_id=seen.customer_user_id or record.customer_user_id,
+            profile_id=observation.profile_id,
+            customer_user_id=observation.customer_user_id or record.customer_user_id,
             presence=Presence.PRESENT,
-            unmanaged=tuple(sorted(seen.custom_attributes.keys() - managed)),
-            timestamp=seen.timestamp if abs(seen.timestamp or 0) <= _LATEST else None,
+            unmanaged=tuple(sorted(observation.custom_attributes.keys() - managed)),
+            timestamp=observation.timestamp if abs(observation.timestamp or 0) <= _LATEST else None,
             # A delete names the profile_id, so it cannot meet another profile of the same customer id.
-            deleting=record.deleting and record.profile_id in (None, seen.profile_id),
+            deleting=record.deleting and record.profile_id in (None, observation.profile_id),
         ),
         differences,
     )
 
 
-def is_dated_before(record: Record, seen: Observed) -> bool:
+def is_dated_before(record: Record, observation: Observed) -> bool:
     """Whether an answer bears a time from before that of an earlier answer about the same profile, by more
     than the clocks of two servers may differ: the clock of the API jumped."""
-    if record.profile_id != seen.profile_id or None in (record.timestamp, seen.timestamp):
+    if record.profile_id != observation.profile_id or None in (
+        record.timestamp,
+        observation.timestamp,
+    ):
         return False
-    return (seen.timestamp or 0) < (record.timestamp or 0) - _CLOCK_TOLERANCE
+    return (observation.timestamp or 0) < (record.timestamp or 0) - _CLOCK_TOLERANCE
 
 
-def _is_ours(record: Record, seen: Observed) -> bool:
+def _is_ours(record: Record, observation: Observed) -> bool:
     """Whether a profile can be the recorded one: it has its id; or it holds what the request asked for of
     which nothing was heard."""
     if record.presence is not Presence.UNCONFIRMED:
-        return record.profile_id in (None, seen.profile_id)
-    return is_proven_ours(record, seen)
+        return record.profile_id in (None, observation.profile_id)
+    return is_proven_ours(record, observation)
 
 
-def is_proven_ours(record: Record, seen: Observed) -> bool:
+def is_proven_ours(record: Record, observation: Observed) -> bool:
     """Whether a profile holds every custom attribute that a create of unknown outcome asked for, and it
     asked for one at least."""
     attempts = {
@@ -349,13 +352,13 @@ def is_proven_ours(record: Record, seen: Observed) -> bool:
         and fact.attempt is not None
     }
     return bool(attempts) and all(
-        same(value, seen.custom_attributes.get(key)) for key, value in attempts.items()
+        same(value, observation.custom_attributes.get(key)) for key, value in attempts.items()
     )
 
 
 def _of_another(path: FieldPath, fact: Fact, *, record: Record) -> Fact:
-    """What is known of a write-only field of another profile under the same customer id: nothing; but
-    what we wrote may have reached that one, or may do so yet."""
+    """The fact of a write-only field of another profile under the same customer id. Nothing is known of it,
+    except that our writes may have reached that profile, or may still do so."""
     if path in record.unknown_write:
         return Fact(Known.UNCERTAIN, attempt=record.unknown_write[path])
     if fact.known is Known.UNCERTAIN:
@@ -366,7 +369,7 @@ def _of_another(path: FieldPath, fact: Fact, *, record: Record) -> Fact:
 def gone(record: Record) -> Record:
     """The record once the API said that the profile does not exist.
 
-    What may still land late stays marked: it would meet the profile that is made in its place.
+    A write that may still land late stays marked: it would meet the profile that is made in its place.
     """
     return record._replace(
         presence=Presence.GONE,

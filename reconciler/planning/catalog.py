@@ -1,4 +1,4 @@
-"""What the profile files declare: files are read where they changed, and remembered where they did not.
+"""The profiles that the files declare. Only files that changed are read; the index remembers the others.
 
 Everything passes through the index, an empty one at first. So a plan from scratch is the plan of an
 empty index, and differs from a later one only in how many files it reads.
@@ -41,7 +41,7 @@ _UNTRUSTED = Stamp(-1, 0, 0, 0)
 
 
 class ReadContext(NamedTuple):
-    """What files are read with."""
+    """The options and helpers that files are read with."""
 
     options: ParseOptions
     display: Callable[[Path], str] = str
@@ -60,7 +60,7 @@ def are_larger_than(root: Path, size: int) -> bool:
 
 
 class Catalog:
-    """What the files below a root declared when they were read. It ends with the index that it is in."""
+    """The declarations of the files below a root, as they were read. A catalog ends with its index."""
 
     def __init__(self, index: Index, *, findings: Sequence[Diagnostic], documents: int) -> None:
         self.index = index
@@ -83,8 +83,10 @@ class Catalog:
         index.prepare()
         conflicting = _conflicting_files(index, update)
         if conflicting is not None:
-            found = _conflicts(index.names(conflicting), root=root, context=context, update=update)
-            index.put_note(_CROSS_FILE, encode_findings(found))
+            conflicts = _conflicts(
+                index.names(conflicting), root=root, context=context, update=update
+            )
+            index.put_note(_CROSS_FILE, encode_findings(conflicts))
         findings = [
             *walk.diagnostics,
             *update.defaults.findings,

@@ -12,7 +12,7 @@ _STAMPS_AT_ONCE = 32
 
 
 class FolderComparison(NamedTuple):
-    """What changed in a folder."""
+    """The changes of the files in a folder."""
 
     ids: array[int]
     """The ids of the files that are there now; 0 for a new one."""

@@ -1,4 +1,4 @@
-"""What the files declared when they were last read, in SQLite beside the state. A cache, not a truth.
+"""The declarations of the files as they were last read, in SQLite beside the state. A cache, not a truth.
 
 It may be deleted at any time, and is made anew where anything about it is doubtful. It holds personal
 data, so its mode is 0600, and one that others may have written is not believed.
@@ -47,7 +47,7 @@ _Row: TypeAlias = tuple[
 
 
 class IndexedDocument(NamedTuple):
-    """What the index keeps of one document."""
+    """One document, as the index keeps it."""
 
     address: str | None
     profile_id: str | None
@@ -61,12 +61,12 @@ class IndexedDocument(NamedTuple):
 
 
 class FileResult(NamedTuple):
-    """What reading a file gave."""
+    """The result of reading a file."""
 
     stamp: Stamp | None
     """When it was read; ``None`` if it could not be."""
     digest: bytes
-    """Of its content."""
+    """The digest of its content."""
     findings: Sequence[Diagnostic]
     documents: Sequence[IndexedDocument]
     sources: Mapping[str, str] | None = None
@@ -235,7 +235,8 @@ class Index:
         self.file.run_many("DELETE FROM file WHERE ?1 < ?2 AND id = ?3", ranges)
 
     def sources(self) -> dict[int, Mapping[str, str]]:
-        """What documents were made from besides their own files, by the number of each such set."""
+        """The digests of everything that documents were made from besides their own files, by the number of
+        each such set."""
         rows = self.file.rows("SELECT id, digests FROM sources")
         return {number: json.loads(digests) for number, digests in rows}
 

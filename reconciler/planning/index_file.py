@@ -93,8 +93,8 @@ class IndexFile:
     def open(cls, path: Path, key: str) -> IndexFile:
         """The index in a file, if it has this key and can be used; otherwise an empty one.
 
-        ``key`` names everything that the meaning of a file depends on besides its content. What another
-        process uses is copied. An index that cannot be written is private, and has a `problem`.
+        ``key`` names everything that the meaning of a file depends on besides its content. A file that
+        another process uses is copied. An index that cannot be written is private, and has a `problem`.
         """
         problem: sqlite3.Error | OSError | None = None
         for _ in range(2):
@@ -217,8 +217,8 @@ class IndexFile:
         self._readers.add(reader)
 
     def let_go(self) -> None:
-        """Lets go of the file. What was not kept is gone, except for those that it was lent to: they go
-        on with a copy of what was here."""
+        """Lets go of the file. Everything that was not kept is lost, except to those whom it was lent to:
+        they go on with a copy."""
         if not self._readers:
             self.close()
         elif self._path is not None:
@@ -407,8 +407,8 @@ _NOT_WRITABLE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 
 def _reason(problem: Exception | None) -> str:
-    """What a user has to know of an error. That a file may not be written is on purpose, and that it is
-    damaged is mended."""
+    """The reason of an error, if a user has to know it. A file that may not be written is so on purpose,
+    and a damaged one is replaced."""
     if isinstance(problem, OSError):
         return "" if problem.errno in _NOT_WRITABLE else problem.strerror or "it cannot be opened"
     if not isinstance(problem, sqlite3.Error):

@@ -17,8 +17,8 @@ class PackedProfile(NamedTuple):
     """The JSON of a profile. The name of its file is kept elsewhere."""
 
     layout: str
-    """What many profiles have in common: the paths, and where each stands: a number of lines after the
-    first line of its document, or a line of another file."""
+    """The part that many profiles share: the paths, and the place of each. A place is a number of lines
+    after the first line of the document, or a line of another file."""
     body: str
     """The rest: place, identifiers and meta, and the values in the order of the paths."""
 

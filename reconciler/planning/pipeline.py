@@ -232,7 +232,8 @@ def _in_sync(count: int, accumulator: _A) -> PlannedBatch[_A]:
 
 
 class _BatchContext(Generic[_A]):
-    """What all addresses are planned with. Any executor can carry it, as it can cases and their plans."""
+    """The options that all addresses are planned with. Any executor can carry it, as it can cases and their
+    plans."""
 
     __slots__ = ("accumulator", "dialect", "identities", "options")
 
@@ -257,7 +258,7 @@ class _Case(NamedTuple):
     declared: IndexedProfile | None
     stored: Stored | None
     observed: Record | None
-    """What the API said of it, if it was asked."""
+    """The record of the profile as the API returned it, if it was asked."""
 
 
 def plan_batch(
@@ -292,7 +293,7 @@ def plan_batch(
 
 
 class _Pair(NamedTuple):
-    """What the files and the state say of an address."""
+    """An address, with its profile in the files and its record in the state."""
 
     address: str
     profile: int | None

@@ -33,8 +33,8 @@ time takes a quarter less of it."""
 
 
 class ParseOptions(NamedTuple):
-    """What the meaning of a file depends on besides its content and its defaults. Any executor can carry
-    it."""
+    """The options that the meaning of a file depends on, besides its content and its defaults. Any executor
+    can carry them."""
 
     dialect: str
     placeholders: PlaceholderValues = PlaceholderValues()
@@ -48,7 +48,7 @@ class FileRequest(NamedTuple):
     name: str
     """In messages."""
     digest: bytes
-    """Of its content when it was last read; empty if it never was."""
+    """The digest of its content when it was last read; empty if it never was."""
     defaults: Defaults | None
     """The defaults that its profiles are laid over."""
 
@@ -64,7 +64,7 @@ class _ReadFile(NamedTuple):
 
 
 def read_files(requests: Sequence[FileRequest], options: ParseOptions) -> list[FileResult | Stamp]:
-    """What some files hold. A file whose content is the known one gives only its stamp."""
+    """The results of reading some files. A file with the known content gives only its stamp."""
     contract = load_contract(options.dialect)
     return [
         result

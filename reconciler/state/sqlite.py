@@ -245,7 +245,7 @@ class SqliteStore:
         try:
             yield _SqliteWriter(self, lock_id, token=token, clock=clock)
         finally:
-            # What was acknowledged is durable; a lock that cannot be released ends with its lease.
+            # Everything that was acknowledged is durable; a lock that cannot be released ends with its lease.
             with contextlib.suppress(ReconcileError), self._file.transaction() as db:
                 db.execute(
                     "DELETE FROM lock WHERE id = ? AND ? = (SELECT token FROM meta)",

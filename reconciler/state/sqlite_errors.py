@@ -1,4 +1,4 @@
-"""What to tell a user about an error of SQLite or of the operating system. Pure: tables of messages.
+"""Messages for errors of SQLite and of the operating system. Pure: tables.
 
 SQLite's own messages may quote stored values, so only its result codes are used.
 """

@@ -52,7 +52,7 @@ NewId = Callable[[], str]
 
 
 class Holder(NamedTuple):
-    """Who asks for the lock. ``pid`` is a process on ``host``, which is the machine we run on."""
+    """The process that asks for the lock. ``pid`` is its number on ``host``, the machine that we run on."""
 
     user: str
     host: str
@@ -270,7 +270,7 @@ class Store(Protocol):
 
 
 class EncodedRecord(NamedTuple):
-    """What a store keeps of a record, its revision aside."""
+    """A record as a store keeps it, without its revision."""
 
     body: str
     known: bytes | None
@@ -278,11 +278,11 @@ class EncodedRecord(NamedTuple):
 
 
 UNREADABLE = (ValueError, TypeError, AttributeError, RecursionError)
-"""What `decode_body` raises for a body that `encode` did not give."""
+"""The errors that `decode_body` raises for a body that `encode` did not give."""
 
 
 def encode(records: Iterable[Record]) -> dict[str, EncodedRecord]:
-    """What to keep of each record, by address. Raises StateRefused for a value that has no JSON."""
+    """The encoded form of each record, by address. Raises StateRefused for a value that has no JSON."""
     return {record.address: _encode(record) for record in records}
 
 

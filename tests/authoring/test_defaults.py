@@ -14,12 +14,12 @@ from tests.support.templates import expanded, values
 
 
 def test_defaults_lie_under_a_profile_map_by_map() -> None:
-    (made,) = values(
+    (profile,) = values(
         "customer_user_id: a\nfirst_name: Jane\ncustom_attributes: {tier: gold}\n",
         "first_name: Jo\nstore: s\ncustom_attributes: {tier: silver, level: 1}\n",
     )
 
-    assert made == {
+    assert profile == {
         "customer_user_id": "a",
         "first_name": "Jane",
         "custom_attributes": {"tier": "gold", "level": 1},
@@ -28,32 +28,32 @@ def test_defaults_lie_under_a_profile_map_by_map() -> None:
 
 
 def test_null_takes_a_default_away_and_stays_null_where_there_is_none() -> None:
-    (made,) = values("customer_user_id: a\nstore: null\nemail: null\n", "store: s\n")
+    (profile,) = values("customer_user_id: a\nstore: null\nemail: null\n", "store: s\n")
 
-    assert made == {"customer_user_id": "a", "email": None}
+    assert profile == {"customer_user_id": "a", "email": None}
 
 
 def test_lists_replace_and_attributes_are_joined_in_either_form() -> None:
-    (made,) = values(
+    (profile,) = values(
         "customer_user_id: a\nmeta: {labels: [x]}\n"
         "custom_attributes:\n- {key: tier, value: gold}\n",
         "meta: {labels: [y, z], protect: true}\ncustom_attributes: {level: 1}\n",
     )
 
-    assert made["meta"] == {"labels": ["x"], "protect": True}
-    assert made["custom_attributes"] == {"tier": "gold", "level": 1}
+    assert profile["meta"] == {"labels": ["x"], "protect": True}
+    assert profile["custom_attributes"] == {"tier": "gold", "level": 1}
 
 
 def test_every_value_keeps_its_place() -> None:
-    (made,) = expanded(
+    (profile,) = expanded(
         "customer_user_id: a\ncustom_attributes:\n- {key: tier, value: gold}\nmeta: {labels: [x]}\n",
         "store: s\ncustom_attributes:\n  level: 1\nmeta: {labels: [y, z]}\n",
     ).documents
 
-    assert made.at(("store",)) == Source("_defaults.yaml", 1, 1)
-    assert made.at(("custom_attributes", "level")) == Source("_defaults.yaml", 3, 3)
-    assert made.at(("custom_attributes", "tier")) == Source("p.yaml", 3, 15)
-    assert made.at(("meta", "labels", 1)) == Source("p.yaml", 4, 8)
+    assert profile.at(("store",)) == Source("_defaults.yaml", 1, 1)
+    assert profile.at(("custom_attributes", "level")) == Source("_defaults.yaml", 3, 3)
+    assert profile.at(("custom_attributes", "tier")) == Source("p.yaml", 3, 15)
+    assert profile.at(("meta", "labels", 1)) == Source("p.yaml", 4, 8)
 
 
 NODES = st.recursive(
@@ -79,6 +79,6 @@ def test_defaults_follow_merge_patch(over: dict[str, Any], below: dict[str, Any]
                 out[key] = patched(out.get(key), value)
         return out
 
-    made = merged(Document(over, Source("a"), {}), Document(below, Source("b"), {}))
+    profile = merged(Document(over, Source("a"), {}), Document(below, Source("b"), {}))
 
-    assert made.value == patched(below, over)
+    assert profile.value == patched(below, over)

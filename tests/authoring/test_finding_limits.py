@@ -1,4 +1,4 @@
-"""Of each rule so many findings are listed for a file, and the others are counted."""
+"""A number of findings of each rule is listed for a file, and the others are counted."""
 
 from __future__ import annotations
 

@@ -256,7 +256,7 @@ def test_comments_stay_with_their_keys(contract: Contract, seed: int) -> None:
         above = re.match(r" *# above (\w+) \d+$", line)
         if above is not None:
             following = (re.match(r" *(\w+):", later) for later in lines[at + 1 :])
-            assert next((found[1] for found in following if found), None) == above[1], result
+            assert next((comment[1] for comment in following if comment), None) == above[1], result
 
 
 # --- at the command line -------------------------------------------------------------------------

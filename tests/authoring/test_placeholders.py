@@ -1,4 +1,4 @@
-"""What placeholders stand for."""
+"""Placeholders stand for values."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from tests.support.templates import VALUES, expanded, messages, values
 
 
 def test_placeholders_stand_in_any_text() -> None:
-    (made,) = values(
+    (result,) = values(
         "customer_user_id: u-{run}-{worker}\nemail: a@${env.QA_DOMAIN}\n"
         "first_name: '{fake.first_name}'\n"
         "custom_attributes: {tier: '${var.tier}', level: '${var.level}', s: 'x${var.beta}'}\n"
     )
 
-    assert made == {
+    assert result == {
         "customer_user_id": "u-r7-gw1",
         "email": "a@example.org",
         "first_name": "<first_name of \nu-{run}-{worker}>",
@@ -25,20 +25,20 @@ def test_placeholders_stand_in_any_text() -> None:
 
 
 def test_doubled_and_other_braces_stand_for_themselves() -> None:
-    (made,) = values(
+    (result,) = values(
         "customer_user_id: a\nfirst_name: '{{index}} $${var.tier} {x} {\"a\": 1} {{x}} {run.x}'\n"
     )
 
-    assert made["first_name"] == '{index} ${var.tier} {x} {"a": 1} {{x}} {run.x}'
+    assert result["first_name"] == '{index} ${var.tier} {x} {"a": 1} {{x}} {run.x}'
 
 
 def test_a_filled_in_value_is_not_searched_for_placeholders() -> None:
-    (made,) = values(
+    (result,) = values(
         "customer_user_id: a\nfirst_name: '${var.x}'\n",
         placeholders=PlaceholderValues(variables={"x": "{run}"}),
     )
 
-    assert made["first_name"] == "{run}"
+    assert result["first_name"] == "{run}"
 
 
 @pytest.mark.parametrize(
@@ -87,9 +87,11 @@ def test_a_default_that_cannot_be_filled_in_is_reported_in_its_own_file() -> Non
 
 
 def test_only_used_sources_are_named() -> None:
-    made = expanded("customer_user_id: u-{run}\nfirst_name: '${var.tier}'\nstore: '{worker}'\n")
+    result = expanded("customer_user_id: u-{run}\nfirst_name: '${var.tier}'\nstore: '{worker}'\n")
 
-    assert made.sources == {name: VALUES.digest_of(name) for name in ("run", "var.tier", "worker")}
+    assert result.sources == {
+        name: VALUES.digest_of(name) for name in ("run", "var.tier", "worker")
+    }
     assert VALUES.digest_of("var.nope") != PlaceholderValues().digest_of("var.nope") == ""
 
 
@@ -119,9 +121,9 @@ def test_a_plain_file_is_not_gone_through() -> None:
 
 
 def test_the_same_finding_about_the_same_place_is_reported_once() -> None:
-    made = expanded("for_each: 50\ncustomer_user_id: u-{index}\nstore: ${var.no}\n")
+    result = expanded("for_each: 50\ncustomer_user_id: u-{index}\nstore: ${var.no}\n")
 
     findings = LimitedFindings(distinct=True)
-    findings.extend(made.findings)
+    findings.extend(result.findings)
 
     assert len(findings.listed()) == 1

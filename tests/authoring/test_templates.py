@@ -10,9 +10,9 @@ from tests.support.templates import expanded, messages, values
 
 
 def test_a_count_makes_so_many() -> None:
-    made = values("for_each: 3\ncustomer_user_id: u-{index}\nlast_name: 'n{index:03}'\n")
+    results = values("for_each: 3\ncustomer_user_id: u-{index}\nlast_name: 'n{index:03}'\n")
 
-    assert [(each["customer_user_id"], each["last_name"]) for each in made] == [
+    assert [(each["customer_user_id"], each["last_name"]) for each in results] == [
         ("u-1", "n001"),
         ("u-2", "n002"),
         ("u-3", "n003"),
@@ -20,13 +20,13 @@ def test_a_count_makes_so_many() -> None:
 
 
 def test_a_list_gives_items_with_their_types() -> None:
-    made = values(
+    results = values(
         "for_each: [{n: a, level: 7, beta: true}, {n: b, level: 8, beta: false}]\n"
         "customer_user_id: u-{item.n}\n"
         "custom_attributes: {level: '{item.level}', beta: '{item.beta}', text: 'l{item.level}'}\n"
     )
 
-    assert made[1] == {
+    assert results[1] == {
         "customer_user_id": "u-b",
         "custom_attributes": {"level": 8, "beta": False, "text": "l8"},
     }
@@ -36,10 +36,10 @@ def test_a_list_gives_items_with_their_types() -> None:
 
 
 def test_profiles_of_a_template_name_it_and_share_its_place() -> None:
-    made = expanded("# a comment\nfor_each: 2\ncustomer_user_id: u-{index}\n").documents
+    results = expanded("# a comment\nfor_each: 2\ncustomer_user_id: u-{index}\n").documents
 
-    assert {each.template for each in made} == {"u-{index}"}
-    assert {each.source for each in made} == {Source("p.yaml", 2, 1)}
+    assert {each.template for each in results} == {"u-{index}"}
+    assert {each.source for each in results} == {Source("p.yaml", 2, 1)}
 
 
 @pytest.mark.parametrize(
@@ -88,10 +88,10 @@ def test_templates_of_one_file_make_a_bounded_number_of_values() -> None:
 
 def test_documents_take_over_a_bounded_number_of_values_from_defaults() -> None:
     text = "".join(f"---\ncustomer_user_id: u{n}\n" for n in range(3_000))
-    made = expanded(text, f"first_name: {'y' * 60_000}\n")
+    results = expanded(text, f"first_name: {'y' * 60_000}\n")
 
-    assert [each.rule for each in made.findings] == ["file/too-many-values"]
-    assert 2_000 < len(made.documents) < 2_200
+    assert [each.rule for each in results.findings] == ["file/too-many-values"]
+    assert 2_000 < len(results.documents) < 2_200
 
 
 @pytest.mark.parametrize("text", ["{item}{item}", "{item}x"])

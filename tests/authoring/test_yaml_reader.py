@@ -60,8 +60,8 @@ def findings(text: str | bytes) -> list[str]:
 )
 def test_a_scalar_is_read_as_json_reads_it(text: str, value: object) -> None:
     documents, diagnostics = load_text(f"v: {text}\n".encode(), "f")
-    found = documents[0].value["v"]
-    assert (found, type(found), str(found)) == (value, type(value), str(value))
+    value_read = documents[0].value["v"]
+    assert (value_read, type(value_read), str(value_read)) == (value, type(value), str(value))
     assert diagnostics == []
 
 

@@ -14,11 +14,11 @@ from tests.support.templates import expanded, values
 
 
 def test_the_text_of_a_profile_says_where_its_values_come_from() -> None:
-    (made,) = expanded(
+    (result,) = expanded(
         "customer_user_id: a\nbirthday: '2000-12-31'\n", "store: s\nmeta: {labels: [x]}\n"
     ).documents
 
-    assert profile_yaml(made) == (
+    assert profile_yaml(result) == (
         "# p.yaml:1\n"
         "customer_user_id: a\n"
         'birthday: "2000-12-31"\n'

@@ -106,15 +106,15 @@ def test_the_schema_of_a_profile_is_a_valid_one(dialect: str) -> None:
 def _keywords(schema: Any) -> set[str]:
     if not isinstance(schema, dict):
         return set()
-    found = {*schema}
+    keywords = {*schema}
     for keyword, inner in schema.items():
         if keyword in ("properties", "$defs"):
-            found |= {name for each in inner.values() for name in _keywords(each)}
+            keywords |= {name for each in inner.values() for name in _keywords(each)}
         elif keyword in ("anyOf",):
-            found |= {name for each in inner for name in _keywords(each)}
+            keywords |= {name for each in inner for name in _keywords(each)}
         elif keyword in ("items", "additionalProperties", "propertyNames", "not"):
-            found |= _keywords(inner)
-    return found
+            keywords |= _keywords(inner)
+    return keywords
 
 
 @pytest.mark.parametrize("name", ["profile", "profile.openapi", "config", "plan", "state"])
@@ -223,7 +223,7 @@ def test_a_length_counts_utf_16_units_where_they_are_more(text: str, expected: i
 
 
 def built(kind: Any, *arguments: Any, **members: Any) -> st.SearchStrategy[Any]:
-    """Of a named tuple, `st.builds` would make up members as well that have a default."""
+    """Builds a named tuple from these members only; `st.builds` would also make up those with a default."""
     return st.builds(lambda *some, **others: kind(*some, **others), *arguments, **members)
 
 

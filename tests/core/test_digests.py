@@ -138,16 +138,16 @@ def test_equal_digests_leave_nothing_to_be_planned(
         files={},
         source=Source("a", 1, 1),
     )
-    made = make_plan(
+    result = make_plan(
         [desired],
         {there.address: there},
         header=Header("lineage", 1),
         contract=load_contract("guide"),
         options=Options(),
     )
-    assert isinstance(made, Plan)
-    assert made.is_empty
-    assert made.unchanged == 1
+    assert isinstance(result, Plan)
+    assert result.is_empty
+    assert result.unchanged == 1
 
 
 @pytest.mark.parametrize(

@@ -65,15 +65,15 @@ def test_a_field_is_set_changed_and_cleared_by_its_minimal_body(dialect: str, pa
         world.reach(declared(path, value))
         assert world.plan(declared(path, value)).is_empty
     if contract.field(path).clear is Clear.NEVER:
-        made = make_plan(
+        findings = make_plan(
             profiles_of([declared(path, None)], dialect),
             by_address(world.store.records()),
             header=world.store.header(),
             contract=contract,
             options=Options(),
         )
-        assert isinstance(made, list)
-        assert [finding.rule for finding in made] == ["profile/cannot-clear"]
+        assert isinstance(findings, list)
+        assert [finding.rule for finding in findings] == ["profile/cannot-clear"]
         return
     (change,) = world.plan(declared(path, None)).changes
     assert [request.body for request in change.requests] == [body(path, None)]

@@ -212,7 +212,7 @@ WHERE = {
 def test_a_digest_does_not_make_a_plan_of_what_has_not_its_form(
     tmp_path: Path, place: str, value: Any
 ) -> None:
-    """What has the wrong type would otherwise end up in the state, and make it unreadable."""
+    """A value of the wrong type would otherwise end up in the state, and make it unreadable."""
     lines = [json.loads(line) for line in LINES.splitlines()]
     *way, last = WHERE[place]
     spot: Any = next(line for line in lines[1:-1] if line["fields"] and line["requests"])

@@ -66,10 +66,10 @@ def test_a_mark_from_a_clock_that_was_set_back_since_ends_with_a_quiet_period_fr
     ahead: float,
 ) -> None:
     marked = record(None)._replace(unknown_at=1000.0 + ahead, unknown_write={"first_name": "A"})
-    seen = without_expired_mark(marked, now=1000.0, quiet_period=60.0)
-    assert seen.unknown_at == 1000.0
-    assert without_expired_mark(seen, now=1059.0, quiet_period=60.0).unknown_at == 1000.0
-    assert without_expired_mark(seen, now=1060.0, quiet_period=60.0).unknown_at is None
+    unmarked = without_expired_mark(marked, now=1000.0, quiet_period=60.0)
+    assert unmarked.unknown_at == 1000.0
+    assert without_expired_mark(unmarked, now=1059.0, quiet_period=60.0).unknown_at == 1000.0
+    assert without_expired_mark(unmarked, now=1060.0, quiet_period=60.0).unknown_at is None
 
 
 def test_a_write_that_may_still_land_stays_uncertain_whatever_the_answer_bears() -> None:

@@ -83,14 +83,14 @@ def outcome(folder: Path, *, cache: bool, **options: Any) -> list[str]:
 
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the files that are read from now on."""
-    seen: list[str] = []
+    names_read: list[str] = []
 
     def read_file(path: str, name: str) -> Any:
-        seen.append(name)
+        names_read.append(name)
         return files.read_file(path, name)
 
     monkeypatch.setattr(reader, "read_file", read_file)
-    return seen
+    return names_read
 
 
 def age(folder: Path) -> None:
@@ -112,16 +112,16 @@ def test_what_did_not_change_is_not_read(
     tmp_path: Path, trusting: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make(tmp_path, jane=JANE, joe=JANE.replace("jane", "joe"))
-    seen = reads(monkeypatch)
+    names_read = reads(monkeypatch)
     first = outcome(tmp_path, cache=True)
-    assert sorted(seen) == ["profiles/jane.yaml", "profiles/joe.yaml"]
-    seen.clear()
+    assert sorted(names_read) == ["profiles/jane.yaml", "profiles/joe.yaml"]
+    names_read.clear()
     assert outcome(tmp_path, cache=True) == first
-    assert seen == []
+    assert names_read == []
     (tmp_path / "profiles" / "joe.yaml").write_text(JANE.replace("jane", "joe") + "last_name: D\n")
     assert outcome(tmp_path, cache=True) == outcome(tmp_path, cache=False) != first
-    assert seen[0] == "profiles/joe.yaml"
-    assert len(seen) == 3
+    assert names_read[0] == "profiles/joe.yaml"
+    assert len(names_read) == 3
 
 
 def test_a_profile_that_is_as_recorded_is_not_planned_again(
@@ -648,7 +648,7 @@ def test_what_another_process_put_into_the_index_is_not_taken_for_what_was_read(
     make(tmp_path, jane=JANE, joe=JANE.replace("jane", "joe"))
     outcome(tmp_path, cache=True)
 
-    seen: list[int] = []
+    names_read: list[int] = []
     with workspace_in(tmp_path, limits=limits._replace(profiles_held=1)) as workspace:
         checked = workspace.validate()
         assert workspace.sources.index is not None
@@ -656,13 +656,13 @@ def test_what_another_process_put_into_the_index_is_not_taken_for_what_was_read(
         real = index._version
 
         def version() -> int:
-            if seen:  # it was committed: another one is here first
+            if names_read:  # it was committed: another one is here first
                 index._db.execute("ROLLBACK")
                 with sqlite3.connect(index_of(tmp_path)) as other:
                     other.execute("DELETE FROM profile WHERE address = 'joe'")
                 index._db.execute("BEGIN")
-            seen.append(real())
-            return seen[-1]
+            names_read.append(real())
+            return names_read[-1]
 
         monkeypatch.setattr(index, "_version", version)
         with pytest.raises(IndexUnusable):
@@ -757,8 +757,8 @@ def test_what_was_in_sync_with_a_newer_state_says_nothing_about_an_older_one(
     put(tmp_path, recorded("u1", "A")._replace(profile_id=uuid))
     shutil.copy2(state, tmp_path / "backup")
     assert "identity" in "".join(outcome(tmp_path, cache=True))
-    found = recorded(f"profile:{uuid}", "Jane")._replace(profile_id=uuid, customer_user_id=None)
-    put(tmp_path, found)
+    matches = recorded(f"profile:{uuid}", "Jane")._replace(profile_id=uuid, customer_user_id=None)
+    put(tmp_path, matches)
     assert '"unchanged":1' in outcome(tmp_path, cache=True)[-1]
     shutil.copy2(tmp_path / "backup", state)
     assert outcome(tmp_path, cache=True) == outcome(tmp_path, cache=False)

@@ -80,22 +80,22 @@ def planned(
 ) -> tuple[Plan, str]:
     """A plan, and its text with the sums that were counted while it was made."""
     with Workspace.open(start=folder, pool=pool, cache=False, limits=limits) as place:
-        made, tally = place.plans.make(PlanRequest(**options), Tally())
-        lines = [*to_lines(made)]
-    assert lines == [*to_lines(made)]
-    counted = PlanView.of(made, tally=tally)
-    afterwards = PlanView.of(made)
+        outcome, tally = place.plans.make(PlanRequest(**options), Tally())
+        lines = [*to_lines(outcome)]
+    assert lines == [*to_lines(outcome)]
+    counted = PlanView.of(outcome, tally=tally)
+    afterwards = PlanView.of(outcome)
     assert counted.hazards == afterwards.hazards
     assert counted.basis == afterwards.basis
     assert counted.write_only == afterwards.write_only
-    return made, plan_text(counted, color=False)
+    return outcome, plan_text(counted, color=False)
 
 
 def alone(folder: Path, **options: Any) -> Plan:
     """The same plan as it is made of values in memory."""
     with Workspace.open(start=folder, cache=False) as place:
         store = place.store
-        made = make_plan(
+        outcome = make_plan(
             [*place.desired()],
             {record.address: record for record in store.records()},
             header=store.header(),
@@ -106,8 +106,8 @@ def alone(folder: Path, **options: Any) -> Plan:
                 **options,
             ),
         )
-    assert isinstance(made, Plan)
-    return made
+    assert isinstance(outcome, Plan)
+    return outcome
 
 
 @pytest.mark.parametrize("odd", [False, True])
@@ -123,18 +123,18 @@ def test_a_plan_is_the_same_whoever_makes_it(
 ) -> None:
     make(tmp_path, odd=odd)
     expected = alone(tmp_path, **options)
-    made, text = planned(tmp_path, pool, **options)
-    assert [*to_lines(made)] == [*to_lines(expected)]
-    assert made.digest == expected.digest
+    outcome, text = planned(tmp_path, pool, **options)
+    assert [*to_lines(outcome)] == [*to_lines(expected)]
+    assert outcome.digest == expected.digest
     assert text == plan_text(PlanView.of(expected), color=False)
 
 
 def test_changes_that_were_made_elsewhere_can_be_gone_through_again(tmp_path: Path) -> None:
     make(tmp_path)
-    made, _ = planned(tmp_path, lambda: ThreadPoolExecutor(1))
-    assert not isinstance(made.changes, tuple)
-    assert [*made.changes] == [*made.changes] == [*alone(tmp_path).changes]
-    assert len(made.changes) > MANY // 2
+    outcome, _ = planned(tmp_path, lambda: ThreadPoolExecutor(1))
+    assert not isinstance(outcome.changes, tuple)
+    assert [*outcome.changes] == [*outcome.changes] == [*alone(tmp_path).changes]
+    assert len(outcome.changes) > MANY // 2
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is full")
@@ -153,5 +153,5 @@ def test_a_plan_that_there_is_no_room_for_says_what_to_do(
 
 def test_a_few_changes_are_held(tmp_path: Path) -> None:
     make(tmp_path)
-    made, _ = planned(tmp_path, processes, limits=Limits())
-    assert isinstance(made.changes, tuple)
+    outcome, _ = planned(tmp_path, processes, limits=Limits())
+    assert isinstance(outcome.changes, tuple)

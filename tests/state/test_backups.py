@@ -75,12 +75,12 @@ def test_only_the_newest_backups_are_kept_and_other_files_are_left_alone(
     put(store, JANE)
     other = path.with_name("test.db.backup-of-mine")
     other.write_text("keep")
-    made = []
+    created = []
     for _ in range(BACKUPS + 3):
         clock.time += 1
         with store.lock(US) as writer:
-            made.append(writer.backup())
-    assert sorted(path.parent.glob("test.db.backup-2*")) == made[3:]
+            created.append(writer.backup())
+    assert sorted(path.parent.glob("test.db.backup-2*")) == created[3:]
     assert other.exists()
 
 

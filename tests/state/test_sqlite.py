@@ -131,7 +131,7 @@ def test_the_token_stops_an_overtaken_holder_even_if_lock_ids_repeat(
             paused.write(put=[JANE])
 
 
-# What is refused
+# Values that are refused
 
 
 def refused(path: Path, environment: str = "test") -> str:

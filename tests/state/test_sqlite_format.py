@@ -111,7 +111,7 @@ def without_origins(export: Any) -> Any:
 
 
 def decisions(plan: Any) -> Any:
-    """What a plan in JSON decides: the removals, the changes of fields and what is sent for them."""
+    """The decisions of a plan in JSON: the removals, the changes of fields and the requests for them."""
     changes = [
         "removed"
         if change["source"] and not change["fields"] and change["action"] in ("delete", "forget")

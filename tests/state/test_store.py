@@ -129,8 +129,8 @@ def test_interrupted_addresses_are_those_that_the_last_run_began_and_did_not_end
 
 def test_records_of_some_addresses_are_read_together(store: Store) -> None:
     put(store, JANE, ZOE)
-    found = store.records_of(["qa-zoe", "nobody"])
-    assert found == {"qa-zoe": ZOE._replace(revision=1)}
+    selected = store.records_of(["qa-zoe", "nobody"])
+    assert selected == {"qa-zoe": ZOE._replace(revision=1)}
     assert store.records_of([]) == {}
 
 

@@ -15,9 +15,9 @@ from typing import Any, Self
 
 PROGRAM = next(
     (
-        found
+        path
         for name in ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-        if (found := shutil.which(name))
+        if (path := shutil.which(name))
     ),
     None,
 )

@@ -97,13 +97,13 @@ def plan_of(texts: Iterator[str], changes: int) -> tuple[PlanView, list[str]]:
         used.append(next(texts))
         return used[-1]
 
-    made = []
+    hostile_changes = []
     blame = {}
     for number in range(changes):
         address, name, value, after = text(), text(), text(), text()
         path = f"custom_attributes.{name}"
         headers, body = {"adapty-customer-user-id": text()}, {text(): text()}
-        made.append(
+        hostile_changes.append(
             Change(
                 address,
                 list(Action)[number % 5],
@@ -121,7 +121,7 @@ def plan_of(texts: Iterator[str], changes: int) -> tuple[PlanView, list[str]]:
         )
         blame[address, path] = LineAuthor(text(), text(), "2026-01-01", "")
     plan = plan_with(
-        made,
+        hostile_changes,
         environment=text(),
         mode=Mode.PRUNE,
         lineage=text(),

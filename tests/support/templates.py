@@ -21,9 +21,9 @@ VALUES = PlaceholderValues(
 
 
 def documents(text: str, file: str = "p.yaml") -> list[Document]:
-    found, findings = load_text(text.encode(), file)
+    loaded, findings = load_text(text.encode(), file)
     assert not [each for each in findings if each.is_error]
-    return found
+    return loaded
 
 
 def expanded(text: str, defaults: str = "", placeholders: PlaceholderValues = VALUES) -> Expanded:
@@ -39,13 +39,13 @@ def expanded(text: str, defaults: str = "", placeholders: PlaceholderValues = VA
 def values(
     text: str, defaults: str = "", placeholders: PlaceholderValues = VALUES
 ) -> list[dict[str, Any]]:
-    made = expanded(text, defaults, placeholders)
-    assert not made.findings
-    return [document.value for document in made.documents]
+    result = expanded(text, defaults, placeholders)
+    assert not result.findings
+    return [document.value for document in result.documents]
 
 
 def messages(
     text: str, defaults: str = "", placeholders: PlaceholderValues = VALUES
 ) -> list[tuple[str, str]]:
-    made = expanded(text, defaults, placeholders)
-    return [(str(each.source), each.message) for each in made.findings]
+    result = expanded(text, defaults, placeholders)
+    return [(str(each.source), each.message) for each in result.findings]

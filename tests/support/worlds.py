@@ -192,15 +192,15 @@ class World:
         self.wire = Wire(self.emulator)
 
     def plan(self, *values: dict[str, Any], **options: Any) -> Plan:
-        made = make_plan(
+        outcome = make_plan(
             profiles_of(values, self.dialect),
             by_address(self.store.records()),
             header=self.store.header(),
             contract=load_contract(self.dialect),
             options=Options(**options),
         )
-        assert isinstance(made, Plan), made
-        return made
+        assert isinstance(outcome, Plan), outcome
+        return outcome
 
     def apply(
         self,
