@@ -45,7 +45,8 @@ def environment() -> dict[str, str]:
         # Installed, a program has its byte code beside it; so it must have after the first round.
         if not name.startswith("RECONCILE_") and name != "PYTHONDONTWRITEBYTECODE"
     }
-    return kept | {"PYTHONPATH": str(ROOT)}
+    notes = os.path.join(tempfile.gettempdir(), "reconcile-benchmarks")
+    return kept | {"PYTHONPATH": str(ROOT), "XDG_STATE_HOME": notes}
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,7 +70,7 @@ FACTS = st.dictionaries(
 def test_numbers_come_back_however_they_are_spelled(
     facts: dict[str, Fact], at: float, revision: int
 ) -> None:
-    record = Record("jane", facts=facts, unknown_at=float(at), timestamp=17, revision=revision)
+    record = Record("jane", facts=facts, unknown_at=abs(float(at)), timestamp=17, revision=revision)
     export = Export(Header("lineage", 4, "local"), (record,))
     encoded = encode_export(export)
     for spell in (float, as_whole):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,7 +20,8 @@ PROGRAM = (sys.executable, "-m", "reconciler")
 def environment(**variables: str) -> dict[str, str]:
     """The variables of this process, in which nothing steers the program except ``variables``."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RECONCILE_")}
-    return {**kept, "PYTHONPATH": str(ROOT), **variables}
+    notes = {"XDG_STATE_HOME": os.path.join(tempfile.gettempdir(), "reconcile-tests")}
+    return {**notes, **kept, "PYTHONPATH": str(ROOT), **variables}
 
 
 class CommandLine:
