@@ -62,12 +62,14 @@ def apply(
             plan = read_plan_file(file)
         else:
             workspace.state.take_up("apply")
+            read = None
             if plan_options.refresh:
-                workspace.refresh(
+                drifts = workspace.refresh(
                     select=plan_options.select, exclude=plan_options.exclude, complete=True
                 )
+                read = len(drifts)
             options = plan_options._replace(refresh=False)  # the state is fresh now
-            plan, tally = plan_files(app, workspace, options=options)
+            plan, tally = plan_files(app, workspace, options=options, read=read)
             profiles = workspace.declared
         workspace.check(plan, max_changes=max_changes)
         shown_rate = workspace.environment.rate if rate_option is None else rate_option
@@ -201,7 +203,7 @@ def _exit_code(report: ApplyReport, plan: Plan) -> ExitCode:
             pass
     counts = report.counts
     if report.failed or counts[Outcome.SKIPPED]:
-        has_success = counts[Outcome.APPLIED] or counts[Outcome.ALREADY]
+        has_success = report.applied or counts[Outcome.ALREADY]
         is_away = not has_success and all(
             result.unavailable or result.outcome is Outcome.STALE for result in report.problems
         )

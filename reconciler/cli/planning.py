@@ -77,9 +77,15 @@ def plan(
 
 
 def plan_files(
-    app: App, workspace: Workspace, *, options: PlanOptions, out: Path | None = None
+    app: App,
+    workspace: Workspace,
+    *,
+    options: PlanOptions,
+    out: Path | None = None,
+    read: int | None = None,
 ) -> tuple[Plan, Tally]:
-    """The plan of the profile files, and the sums of its changes; warnings go to stderr.
+    """The plan of the profile files, and the sums of its changes; warnings go to stderr. ``read`` is the
+    number of recorded profiles that were read and recorded right before; others are looked up then.
 
     Raises UsageError for options that contradict each other, Interrupted if a signal came meanwhile.
     """
@@ -92,6 +98,8 @@ def plan_files(
 
     request = PlanRequest(
         refresh=options.refresh,
+        look_up=read is not None,
+        read=read or 0,
         reassert=options.reassert,
         prune=options.prune,
         include_adopted=options.include_adopted,

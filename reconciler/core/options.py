@@ -152,7 +152,11 @@ class Options(NamedTuple):
     since: str | None = None
     """The commit behind ``selection.within``, to be named in the plan."""
     refreshed: bool = False
-    """Whether the records were read from the API for this plan."""
+    """Whether the API was read for this plan."""
+    read: int = 0
+    """Recorded profiles that were read."""
+    looked_up: int = 0
+    """Declared profiles that the state does not record and that were looked up."""
     max_changes: int | None = None
     """More changes than this is a hazard that apply refuses."""
     max_delete: Cap = Share(100)

@@ -4,20 +4,61 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, assert_never
 
 from reconciler.core.plan import Action, FieldChange
+from reconciler.core.records import Origin
 
 
 class Outcome(StrEnum):
     """The end of a change at apply."""
 
-    APPLIED = "applied"
+    CREATED = "created"
+    ADOPTED = "adopted"
+    """The profile was there before our first write of it, or may have been."""
+    UPDATED = "updated"
+    LINKED = "linked"
+    DELETED = "deleted"
+    FORGOTTEN = "forgotten"
     ALREADY = "already"
     FAILED = "failed"
     STALE = "stale"
     UNCERTAIN = "uncertain"
     SKIPPED = "skipped"
+
+    @property
+    def is_applied(self) -> bool:
+        """Whether the change was made."""
+        return self in _APPLIED
+
+    @classmethod
+    def of_applied(cls, action: Action, origin: Origin) -> Outcome:
+        """The outcome of a change that was made to a profile which came into the state in such a way."""
+        match action:
+            case Action.CREATE | Action.ADOPT:
+                return cls.CREATED if origin is Origin.CREATED else cls.ADOPTED
+            case Action.UPDATE:
+                return cls.UPDATED
+            case Action.LINK:
+                return cls.LINKED
+            case Action.DELETE:
+                return cls.DELETED
+            case Action.FORGET:
+                return cls.FORGOTTEN
+            case _:
+                assert_never(action)
+
+
+_APPLIED = frozenset(
+    {
+        Outcome.CREATED,
+        Outcome.ADOPTED,
+        Outcome.UPDATED,
+        Outcome.LINKED,
+        Outcome.DELETED,
+        Outcome.FORGOTTEN,
+    }
+)
 
 
 class Failure(StrEnum):
@@ -66,7 +107,9 @@ class Result(NamedTuple):
     @property
     def needs_a_look(self) -> bool:
         """Whether there is more to say than that it is done."""
-        return bool(self.warnings) or self.outcome not in (Outcome.APPLIED, Outcome.ALREADY)
+        return bool(self.warnings) or not (
+            self.outcome.is_applied or self.outcome is Outcome.ALREADY
+        )
 
 
 class Progress(NamedTuple):
@@ -116,8 +159,13 @@ class ApplyReport(NamedTuple):
     @property
     def is_complete(self) -> bool:
         """Whether every change is applied, or was already."""
-        done = self.counts[Outcome.APPLIED] + self.counts[Outcome.ALREADY]
+        done = self.applied + self.counts[Outcome.ALREADY]
         return self.halt is None and done == sum(self.counts.values())
+
+    @property
+    def applied(self) -> int:
+        """Changes that were made."""
+        return sum(number for outcome, number in self.counts.items() if outcome.is_applied)
 
 
 class DriftKind(StrEnum):

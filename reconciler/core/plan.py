@@ -23,6 +23,8 @@ class Action(_Word):
     """The effect of a change on its profile."""
 
     CREATE = "create"
+    ADOPT = "adopt"
+    """The API was seen to have the profile, and the state does not record it."""
     UPDATE = "update"
     LINK = "link"
     DELETE = "delete"
@@ -259,6 +261,10 @@ class Scope(NamedTuple):
     """Whether the API was read first; what it said is not in the recorded state."""
     include_adopted: bool = False
     """Whether orphans are deleted that this tool did not create."""
+    read: int = 0
+    """Recorded profiles that were read at the API."""
+    looked_up: int = 0
+    """Declared profiles that the state does not record and that were looked up at the API."""
 
 
 class Head(NamedTuple):

@@ -39,7 +39,7 @@ from reconciler.core.profiles import Profile
 from reconciler.core.records import Fact, Header, Known, Origin, Presence, Record
 from reconciler.core.removal import kept_hazards, removal
 from reconciler.core.requests import RequestBuilder
-from reconciler.core.transitions import without_emptied
+from reconciler.core.transitions import LookUp, without_emptied
 from reconciler.errors import Diagnostic, Source, error
 from reconciler.values import FieldPath, Scalar, same
 
@@ -54,12 +54,13 @@ def make_plan(
     header: Header,
     contract: Contract,
     options: Options,
+    look_ups: Mapping[str, LookUp] | None = None,
 ) -> Plan | list[Diagnostic]:
     """The plan that takes the recorded profiles to the desired ones, or the errors that prevent it.
 
     ``desired`` are valid profiles with distinct addresses, in any order; ``recorded`` is keyed by
-    address. Orphans stay untouched unless ``options.prune``. `Planner` does the same without holding
-    everything in memory.
+    address, and so are the ``look_ups`` of profiles that are not recorded. Orphans stay untouched unless
+    ``options.prune``. `Planner` does the same without holding everything in memory.
     """
     profiles = {profile.address: profile for profile in desired}
     identities = IdentityIndex.of(recorded.values())
@@ -72,7 +73,13 @@ def make_plan(
     changes = [
         change
         for address in sorted(profiles.keys() | recorded.keys())
-        if (change := planner.plan(profiles.get(address), recorded.get(address)))
+        if (
+            change := planner.plan(
+                profiles.get(address),
+                recorded.get(address),
+                look_up=(look_ups or {}).get(address),
+            )
+        )
     ]
     if diagnostics := planner.totals.diagnostics:
         return sorted(diagnostics, key=Diagnostic.sort_key)
@@ -143,8 +150,15 @@ class Planner:
         self._options = options
         self._identities = identities or IdentityIndex.of(())
 
-    def plan(self, profile: Profile | None, record: Record | None) -> Change | None:
-        """The change of one address, given what the files and the state say of it, or ``None``.
+    def plan(
+        self,
+        profile: Profile | None,
+        record: Record | None,
+        *,
+        look_up: LookUp | None = None,
+    ) -> Change | None:
+        """The change of one address, given what the files and the state say of it, or ``None``. ``look_up``
+        is the answer of the API about a profile that the state does not record.
 
         To be called for every address that either of them knows, in their order.
         """
@@ -160,7 +174,13 @@ class Planner:
             return None
         if not self._options.selection.takes(profile.address, profile.labels):
             return None
-        decision = _plan_profile(profile, match, contract=self._contract, options=self._options)
+        decision = _plan_profile(
+            profile,
+            match,
+            look_up=look_up if match is None else None,
+            contract=self._contract,
+            options=self._options,
+        )
         if decision is None:
             totals.unchanged += 1
             return None
@@ -219,6 +239,8 @@ class Planner:
             reassert=options.reassert,
             include_adopted=options.prune and options.include_adopted,
             refresh=options.refreshed,
+            read=options.read,
+            looked_up=options.looked_up,
         )
         return Head(
             options.environment,
@@ -243,11 +265,21 @@ class Planner:
 
 
 def _plan_profile(
-    profile: Profile, record: Record | None, *, contract: Contract, options: Options
+    profile: Profile,
+    record: Record | None,
+    *,
+    look_up: LookUp | None,
+    contract: Contract,
+    options: Options,
 ) -> Change | None | list[Diagnostic]:
     """The change of one profile, or the errors that prevent it."""
+    revision = record.revision if record else None
+    if look_up is not None:
+        record = look_up.record(profile)
     action = _action(profile, record)
-    resend = options.reassert or action is Action.CREATE
+    if action is Action.UPDATE and look_up is not None:
+        action = Action.ADOPT
+    resend = options.reassert or action in (Action.CREATE, Action.ADOPT)
     fields = _fields(profile, record, contract=contract, resend=resend)
     ops = {change.op for change in fields}
     if Op.CLEAR in ops and (diagnostics := [*_refusals(fields, profile, contract=contract)]):
@@ -261,7 +293,10 @@ def _plan_profile(
         action = Action.FORGET
     builder = RequestBuilder(profile, record=record, contract=contract, sent=sent)
     requests = () if action is Action.FORGET else builder.requests(action, options.requests)
-    reason = _reason(action, profile, record=record, fields=fields, reassert=options.reassert)
+    if look_up is not None and action is not Action.LINK:
+        reason = _reason_after_look_up(record)
+    else:
+        reason = _reason(action, profile, record=record, fields=fields, reassert=options.reassert)
     if profile.exclusive:
         reason += "; custom attributes that nobody declares are removed"
     return Change(
@@ -272,7 +307,7 @@ def _plan_profile(
         requests=requests,
         hazards=tuple(builder.hazards(action, requests)),
         source=Source(profile.source.file, profile.source.line),
-        revision=record.revision if record else None,
+        revision=revision,
         labels=profile.labels,
         protect=profile.protect,
         template=profile.template,
@@ -464,6 +499,21 @@ def _reason(
             changed = {change.path for change in fields}
             unchanged = sum(1 for path in profile.values if path not in changed)
             return _reason_of_update(fields, unchanged, reassert=reassert)
+
+
+_MOST_KEYS = 10
+"""Custom attributes in no file that a reason names."""
+
+
+def _reason_after_look_up(record: Record | None) -> str:
+    if record is None:
+        return "not recorded, and the API knows no such profile: created"
+    text = f"not recorded, and the API has it as profile {record.profile_id}: adopted"
+    if not record.unmanaged:
+        return text
+    more = len(record.unmanaged) - _MOST_KEYS
+    keys = ", ".join(record.unmanaged[:_MOST_KEYS]) + (f" and {more} more" if more > 0 else "")
+    return f"{text}; it has custom attributes that no file declares: {keys}"
 
 
 def _reason_of_create(record: Record | None) -> str:

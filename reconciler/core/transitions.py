@@ -13,6 +13,7 @@ from reconciler.core.contract import (
     INSTALLATION,
 )
 from reconciler.core.plan import Action, Basis, Change, FieldChange, Op, Request
+from reconciler.core.profiles import Profile
 from reconciler.core.records import Fact, Known, Origin, Presence, Record
 from reconciler.core.requests import PROFILE_HEADER, values_of
 from reconciler.values import FieldPath, Scalar, same
@@ -33,6 +34,27 @@ class Observed(NamedTuple):
     customer_user_id: str | None
     custom_attributes: Mapping[str, Scalar]
     timestamp: int | None = None
+
+
+class LookUp(NamedTuple):
+    """What the API said of a declared profile that the state does not record."""
+
+    observed: Observed | None
+    """``None`` if the API knows no such profile."""
+
+    def record(self, profile: Profile) -> Record | None:
+        """The record that a state would have of it; ``None`` if there is no such profile."""
+        if self.observed is None:
+            return None
+        paths = [path for path in profile.values if path.startswith(_ATTRIBUTE)]
+        unread = Record(
+            profile.address,
+            customer_user_id=None if profile.profile_id else profile.customer_user_id,
+            profile_id=self.observed.profile_id,
+            facts={path: Fact(Known.UNKNOWN) for path in paths},
+            origin=Origin.ADOPTED,
+        )
+        return observed(unread, self.observed)[0]
 
 
 # --- what a change does to a record --------------------------------------------------------------
@@ -57,7 +79,7 @@ def attempted(record: Record, change: Change, *, request: Request, at: float) ->
         last = None if before is None or before.known is Known.UNKNOWN else before.value
         facts[path] = Fact(Known.UNCERTAIN, value=last, attempt=value)
     presence = record.presence
-    if change.action is Action.CREATE:
+    if change.action in (Action.CREATE, Action.ADOPT):
         presence = Presence.UNCONFIRMED
     if creates(change, request):  # known even if nothing is ever heard of it
         record = record._replace(origin=Origin.CREATED, created_at=at, lifetime=change.lifetime)
@@ -152,15 +174,18 @@ def staleness(change: Change, record: Record | None) -> tuple[Staleness, str]:
     moved = record is not None and record.revision != change.revision
     complete = all(_satisfied(field, facts.get(field.path)) for field in change.fields)
     there = record is not None and present and record.address == change.address
-    if change.action in (Action.CREATE, Action.LINK) and there and moved and complete:
+    news = (Action.CREATE, Action.ADOPT)
+    if change.action in (*news, Action.LINK) and there and moved and complete:
         return Staleness.ALREADY, "the state has this result already"
-    if change.action is Action.CREATE and present:
+    if change.action in news and present:
         return Staleness.STALE, "the profile is recorded since the plan was made"
     if change.action in (Action.UPDATE, Action.FORGET):
         if not present:
             return Staleness.STALE, "the profile is not recorded as present any more"
         if complete and moved:
             return Staleness.ALREADY, "the state has this result already"
+    if record is None:
+        return Staleness.CURRENT, ""
     for field in change.fields:
         if not _unmoved(field, facts.get(field.path), moved=moved):
             return Staleness.STALE, f"{field.path} moved since the plan was made"

@@ -20,6 +20,7 @@ from reconciler.core.plan_format import PlanLines, line_of
 from reconciler.core.planner import Planner, PlanningTotals
 from reconciler.core.profiles import PROFILE_PREFIX
 from reconciler.core.records import Record
+from reconciler.core.transitions import LookUp
 from reconciler.errors import Interrupted
 from reconciler.planning.index import Index, IndexedProfile
 from reconciler.planning.limits import Limits, ProgressEvent, ProgressPhase
@@ -58,6 +59,7 @@ class PlanPipeline:
         dialect: str,
         plan_all: bool = False,
         observed: Mapping[str, Record] | None = None,
+        look_ups: Mapping[str, LookUp] | None = None,
         workers: WorkerPool | None = None,
         limits: Limits | None = None,
         on_progress: Callable[[ProgressEvent], None] = lambda event: None,
@@ -70,7 +72,8 @@ class PlanPipeline:
         self._options = options
         self._dialect = dialect
         self._observed = observed or {}
-        self._plan_all = plan_all or bool(observed)
+        self._look_ups = look_ups or {}
+        self._plan_all = plan_all or bool(observed) or bool(look_ups)
         self._workers = workers or WorkerPool()
         self._limits = limits or Limits()
         self._on_progress = on_progress
@@ -170,6 +173,7 @@ class PlanPipeline:
                         None if pair.profile is None else profiles[pair.profile],
                         stored.get(pair.address),
                         self._observed.get(pair.address),
+                        None if pair.is_recorded else self._look_ups.get(pair.address),
                     )
                     for pair in some
                 ],
@@ -258,7 +262,9 @@ class _Case(NamedTuple):
     declared: IndexedProfile | None
     stored: Stored | None
     observed: Record | None
-    """The record of the profile as the API returned it, if it was asked."""
+    """The record of a recorded profile as the API returned it, if it was asked."""
+    look_up: LookUp | None
+    """The answer of the API about a profile that is not recorded, if it was asked."""
 
 
 def plan_batch(
@@ -278,7 +284,8 @@ def plan_batch(
         if record is None and case.stored is not None:
             record = case.stored.record()
         unchanged = totals.unchanged
-        change = planner.plan(None if case.declared is None else case.declared.profile(), record)
+        profile = None if case.declared is None else case.declared.profile()
+        change = planner.plan(profile, record, look_up=case.look_up)
         in_sync.append(totals.unchanged > unchanged)
         if change is not None:
             changes.append(change)

@@ -69,7 +69,7 @@ class ChangeFlow:
             is_last = request is change.requests[-1]
             pending = PendingRequest(change, request, before, is_last)
             result, before = yield from self._requests.send(pending)
-            if result.outcome is not Outcome.APPLIED:
+            if not result.outcome.is_applied:
                 return result
             warnings += result.warnings
         removal = removal_of_undeclared(
@@ -79,8 +79,10 @@ class ChangeFlow:
         )
         if removal is not None:
             pending = PendingRequest(removal, removal.requests[0], before, True)
-            result, _ = yield from self._requests.send(pending)
-            warnings += result.warnings
+            removed, _ = yield from self._requests.send(pending)
+            warnings += removed.warnings
+            if not removed.outcome.is_applied:
+                result = removed
         return result._replace(action=change.action, warnings=warnings)
 
     def _forget(self, change: Change, record: Record | None) -> Flow[Result]:
@@ -93,7 +95,7 @@ class ChangeFlow:
             return (yield from self._forget_after_look(change, record))
         elif record is not None:
             yield Step(Writes(remove=(change.address,), journal=journal))
-        return Result(change.address, change.action, Outcome.APPLIED)
+        return Result(change.address, change.action, Outcome.FORGOTTEN)
 
     def _forget_after_look(self, change: Change, record: Record) -> Flow[Result]:
         """Drops the record of a profile that is gone, unless a read shows that an earlier write, which
@@ -106,7 +108,7 @@ class ChangeFlow:
         if answer.is_missing:
             entry = self._run.entry(change, JournalKind.APPLIED, answer=answer)
             yield Step(Writes(remove=(change.address,), journal=(entry,)))
-            return Result(change.address, change.action, Outcome.APPLIED)
+            return Result(change.address, change.action, Outcome.FORGOTTEN)
         if answer.result is CallResult.DONE:
             comparison = compare(record._replace(unknown_at=None, unknown_write={}), answer)
             entry = self._run.entry(change, JournalKind.STALE, answer=answer)

@@ -95,7 +95,7 @@ class Settlement:
         if change.action is Action.DELETE:
             entry = self._run.entry(change, JournalKind.APPLIED, answer=answer)
             yield from self._drop(change, self.with_unknown_mark(pending, answer), entry=entry)
-            return self._result(pending, answer, outcome=Outcome.APPLIED), pending.record
+            return self._result(pending, answer, outcome=Outcome.DELETED), pending.record
         assert answer.data is not None
         application = answer.data.app_id
         if application and self._run.application not in (None, application):
@@ -127,7 +127,8 @@ class Settlement:
             ),
             goes_on=not pending.is_last or removal is not None,
         )
-        result = self._result(pending, answer, outcome=Outcome.APPLIED)
+        outcome = Outcome.of_applied(change.action, after.origin)
+        result = self._result(pending, answer, outcome=outcome)
         return result._replace(warnings=warnings), after
 
     def _record_after(
@@ -227,6 +228,16 @@ class Settlement:
                 pending, answer, outcome=Outcome.ALREADY, reason="it did not exist any more"
             )
             return result, pending.record
+        if change.action is Action.ADOPT:
+            return (
+                yield from self._restore(
+                    pending,
+                    answer,
+                    outcome=Outcome.FAILED,
+                    reason="the API does not know it any more: plan again",
+                    failure=Failure.MISSING,
+                )
+            )
         if change.action in (Action.CREATE, Action.LINK):
             return (
                 yield from self._restore(

@@ -79,7 +79,14 @@ def _gravest(view: PlanView) -> list[Change]:
     ]
 
 
-_TILES = (Action.DELETE, Action.LINK, Action.UPDATE, Action.CREATE, Action.FORGET)
+_TILES = (
+    Action.DELETE,
+    Action.LINK,
+    Action.UPDATE,
+    Action.ADOPT,
+    Action.CREATE,
+    Action.FORGET,
+)
 
 
 def _data(change: ChangeView, rank: int) -> dict[str, Any]:

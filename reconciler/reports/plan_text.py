@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 
 from reconciler.commands import Command, arguments
-from reconciler.core.plan import Action, Change, HazardKind, Mode, Op
+from reconciler.core.plan import Change, HazardKind, Mode, Op
 from reconciler.reports.style import BOLD, DIM, GREEN, MARK_COLORS, RED, YELLOW, Pen
 from reconciler.reports.view import ChangeView, FieldView, HazardView, PlanView
 from reconciler.reports.wording import FieldWording, count, field_wording, shown_often
@@ -163,6 +163,5 @@ def _closing_lines(view: PlanView, pen: Pen) -> Iterator[str]:
             f"{view.write_only:,} {noun} write-only: the API never returns {them}, so what was there "
             "is what this tool last wrote."
         )
-    counts = ", ".join(f"{summary[action]:,} to {action}" for action in Action)
-    yield pen("Plan:", BOLD) + f" {counts}; {summary['unchanged']:,} unchanged; {environment}."
+    yield pen("Plan:", BOLD) + f" {view.totals}; {summary['unchanged']:,} unchanged; {environment}."
     yield f"{view.requests}, {view.duration}. {view.digest}"

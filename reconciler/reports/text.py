@@ -55,7 +55,7 @@ def _place(source: Source) -> str:
 # --- outcomes ------------------------------------------------------------------------------------
 
 _OUTCOME_COLORS = {
-    Outcome.APPLIED: GREEN,
+    **{outcome: GREEN for outcome in Outcome if outcome.is_applied},
     Outcome.ALREADY: DIM,
     Outcome.FAILED: RED,
     Outcome.STALE: YELLOW,
@@ -93,7 +93,8 @@ def apply_text(report: ApplyReport, *, color: bool, problems: bool = False) -> s
             f"{shown(skipped[0].reason)}: {some}{more}"
         )
     head = "Apply complete" if good else "Apply incomplete"
-    totals = ", ".join(f"{counts[outcome]} {outcome}" for outcome in Outcome)
+    parts = [f"{counts[outcome]:,} {outcome}" for outcome in Outcome if counts[outcome]]
+    totals = ", ".join(parts) or "nothing was to be done"
     lines.append(f"{pen(head, BOLD, GREEN if good else RED)}: {totals}.")
     if report.requests:
         lines.append(f"{count(report.requests, 'request')} sent.")

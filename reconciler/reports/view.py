@@ -44,6 +44,7 @@ from reconciler.values import FieldPath, shown
 
 SYMBOLS = {
     Action.CREATE: "+",
+    Action.ADOPT: "~",
     Action.UPDATE: "~",
     Action.LINK: "~",
     Action.DELETE: "-",
@@ -52,7 +53,14 @@ SYMBOLS = {
 
 _MOST_AUTHORS = 3
 """Authors of one change that its heading names; each field names its own."""
-_ACTIONS_BY_SEVERITY = (Action.DELETE, Action.LINK, Action.UPDATE, Action.CREATE, Action.FORGET)
+_ACTIONS_BY_SEVERITY = (
+    Action.DELETE,
+    Action.LINK,
+    Action.UPDATE,
+    Action.ADOPT,
+    Action.CREATE,
+    Action.FORGET,
+)
 
 
 class Links(NamedTuple):
@@ -461,7 +469,21 @@ def _scope(scope: Scope) -> Iterator[str]:
     if scope.include_adopted:
         yield "profiles that this tool did not create are deleted too"
     if scope.refresh:
-        yield "the API was read first"
+        yield _reading(scope)
+
+
+def _reading(scope: Scope) -> str:
+    """Which profiles were read at the API for a plan."""
+    parts = []
+    if scope.read:
+        parts.append(f"{count(scope.read, 'recorded profile')} read")
+    if scope.looked_up:
+        parts.append(
+            f"{count(scope.looked_up, 'profile')} looked up that the state does not record"
+        )
+    if not parts:
+        return "there was no profile to read at the API"
+    return f"at the API {join_with_and(parts)}"
 
 
 def _target(target: Target | None) -> Iterator[str]:

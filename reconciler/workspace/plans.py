@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -17,6 +17,7 @@ from reconciler.core.planner import Planner, make_plan
 from reconciler.core.profiles import Profile, address_of
 from reconciler.core.records import Header, Record, by_address
 from reconciler.core.removal import expired, make_removal
+from reconciler.core.transitions import LookUp
 from reconciler.errors import Diagnostic, Interrupted
 from reconciler.planning.catalog import Catalog
 from reconciler.planning.index import Index
@@ -38,11 +39,18 @@ _MOST_ORPHANS = 200
 """Orphans whose remover is looked for: reports name fewer."""
 
 
+_PROFILES_AT_ONCE = 500
+
+
 class PlanRequest(NamedTuple):
     """The options of a plan."""
 
     refresh: bool = False
-    """Read the recorded profiles at the API first."""
+    """Read the selected profiles at the API first, recorded or not."""
+    look_up: bool = False
+    """Look up declared profiles that the state does not record, as ``refresh`` does."""
+    read: int = 0
+    """Recorded profiles that were read and recorded right before this plan."""
     reassert: bool = False
     """Send every declared value again."""
     prune: bool = False
@@ -104,8 +112,8 @@ class Plans:
             prune=request.prune,
             include_adopted=request.include_adopted,
             reassert=request.reassert,
-            refreshed=request.refresh,
-        )
+            refreshed=request.refresh or request.look_up,
+        )._replace(read=request.read + len(refreshed))
         header = self._state.store.header()
         if request.profiles is not None:
             return self._of_profiles(
@@ -141,13 +149,15 @@ class Plans:
         options = self._exact(options, addresses.intersection)
         options = self._limited(options, request.since, profiles=profiles)
         records = {**by_address(self._state.store.records()), **refreshed}
+        look_ups = self._look_ups(profiles, options)
         plan = _valid(
             make_plan(
                 profiles,
                 records,
                 header=header,
                 contract=self._sources.contract,
-                options=options,
+                options=options._replace(looked_up=len(look_ups)),
+                look_ups=look_ups,
             )
         )
         if request.out is not None:
@@ -174,6 +184,8 @@ class Plans:
         )
         if findings := [*catalog.findings, *self._expiry_warnings(catalog)]:
             request.on_findings(findings)
+        look_ups = self._look_ups(catalog.profiles(), options)
+        options = options._replace(looked_up=len(look_ups))
         planner = Planner(self._sources.contract, options)
         totals, sums = planner.totals, accumulator.empty()
         pipeline = PlanPipeline(
@@ -183,6 +195,7 @@ class Plans:
             dialect=self._environment.dialect.value,
             plan_all=_needs_every_profile(options),
             observed=refreshed,
+            look_ups=look_ups,
             workers=workers,
             limits=self._limits,
             on_progress=self._on_progress,
@@ -203,6 +216,26 @@ class Plans:
                 totals.orphans, planner.hazards(writer.count), unchanged=totals.unchanged
             )
         return planner.finish(header, changes, totals=plan_totals), sums
+
+    def _look_ups(self, profiles: Iterable[Profile], options: Options) -> dict[str, LookUp]:
+        """The answers of the API about the selected profiles that the state does not record; none unless the
+        API is to be read.
+
+        Raises ReconcileError where a profile could not be read.
+        """
+        if not options.refreshed:
+            return {}
+        unrecorded = []
+        source = iter(profiles)
+        while chunk := [*islice(source, _PROFILES_AT_ONCE)]:
+            recorded = self._state.store.known_digests_of([profile.address for profile in chunk])
+            unrecorded += [
+                profile
+                for profile in chunk
+                if profile.address not in recorded
+                and options.selection.takes(profile.address, profile.labels)
+            ]
+        return self._refresh().look_up(unrecorded) if unrecorded else {}
 
     def _exact(self, options: Options, declared: Callable[[Collection[str]], set[str]]) -> Options:
         """The options with the exact selection. ``declared`` gives those of some addresses that the files

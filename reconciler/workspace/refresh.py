@@ -10,8 +10,8 @@ from reconciler.config.settings import Environment
 from reconciler.core.options import Selection
 from reconciler.core.outcomes import Drift, DriftKind
 from reconciler.core.profiles import Profile
-from reconciler.core.records import Record
-from reconciler.core.transitions import Observed, without_expired_mark
+from reconciler.core.records import Presence, Record
+from reconciler.core.transitions import LookUp, Observed, without_expired_mark
 from reconciler.errors import (
     InputError,
     Interrupted,
@@ -20,7 +20,7 @@ from reconciler.errors import (
     RemoteUnavailable,
 )
 from reconciler.planning.limits import ProgressEvent, ProgressPhase
-from reconciler.remote.refresh import ReadBack, read_back
+from reconciler.remote.refresh import ReadBack, observation, read_back
 from reconciler.state.store import Writer
 from reconciler.workspace.connection import Connection
 from reconciler.workspace.results import refuse_unread
@@ -96,6 +96,31 @@ class Refresh:
         refuse_unread([each.drift for each in read])
         return {each.after.address: each.after for each in read}
 
+    def look_up(self, profiles: Iterable[Profile]) -> dict[str, LookUp]:
+        """The answers of the API about profiles that the state does not record, by address. One that is
+        declared by both ids is read by its profile id. Records nothing.
+
+        Raises ReconcileError where a profile could not be read, Interrupted when asked to stop.
+        """
+        records = [
+            Record(
+                profile.address,
+                None if profile.profile_id else profile.customer_user_id,
+                profile.profile_id,
+                presence=Presence.UNCONFIRMED,
+            )
+            for profile in profiles
+        ]
+        drifts, look_ups = [], {}
+        for read in self.read_back(records, Selection(), all_may_be_gone=True):
+            drifts.append(read.drift)
+            data = read.answer.data
+            look_ups[read.before.address] = LookUp(None if data is None else observation(data))
+        if self._stop():
+            raise Interrupted("interrupted; nothing was planned")
+        refuse_unread(drifts)
+        return look_ups
+
     def observe(self, profile: Profile) -> Observed | None:
         """The profile as the API returns it now; ``None`` if the API knows none. Records nothing.
 
@@ -105,11 +130,7 @@ class Refresh:
         (read,) = self.read_back([record], Selection())
         refuse_unread([read.drift])
         data = read.answer.data
-        if data is None:
-            return None
-        return Observed(
-            data.profile_id.lower(), data.customer_user_id, data.custom_attributes, data.timestamp
-        )
+        return None if data is None else observation(data)
 
     def read_back(
         self,

@@ -74,4 +74,4 @@ def test_an_apply_compares_its_own_answer_and_tells_of_the_clock(
     assert "custom_attributes.tier: the API holds another value" in text
     last = json.loads(shop.run("apply", "--auto-approve", "--json", **KEYS).splitlines()[-1])
     assert last["clock_jumps"] == 0
-    assert last["outcomes"]["applied"] == 1
+    assert last["outcomes"]["updated"] == 1

@@ -216,3 +216,137 @@ def test_a_delete_of_unknown_outcome_does_not_meet_the_profile_that_took_the_pla
         record = workspace.store.record("ours")
         if record is not None:
             assert (record.deleting, record.origin) == (False, Origin.ADOPTED)
+
+
+# --- looking up ----------------------------------------------------------------------------------
+
+
+def refreshed(project: Project, *arguments: str) -> dict[str, Any]:
+    code, text = run(project, "plan", "--refresh", "--format", "json", *arguments)
+    assert code == 0, text
+    plan: dict[str, Any] = json.loads(text)
+    return plan
+
+
+def test_plan_with_refresh_looks_up_what_is_not_recorded_and_tells_adoption_from_creation(
+    project: Project, api: EmulatorServer
+) -> None:
+    plan = refreshed(project)
+    assert [(each["address"], each["action"]) for each in plan["changes"]] == [
+        ("kept", "create"),
+        ("ours", "create"),
+        ("theirs", "adopt"),
+    ]
+    assert (plan["summary"]["create"], plan["summary"]["adopt"]) == (2, 1)
+    assert (plan["summary"]["requests"], plan["summary"]["requests_max"]) == (3, 5)
+    assert plan["scope"] == {"refresh": True, "looked_up": 3}
+    assert len([each for each in api.emulator.log if each.method == "GET"]) == 3
+    assert (
+        "3 profiles looked up that the state does not record"
+        in run(project, "plan", "--refresh")[1]
+    )
+
+
+def test_an_adoption_shows_what_is_there_already(project: Project, api: EmulatorServer) -> None:
+    create(api.emulator, "theirs", tier="tin", level=5)
+    project.profile("theirs", THEIRS + "custom_attributes: {tier: gold, new: 1}\n")
+
+    (change,) = refreshed(project, "--select", "theirs")["changes"]
+
+    assert [(each["path"], each["before"], each["basis"]) for each in change["fields"]] == [
+        ("first_name", None, "none"),
+        ("custom_attributes.new", None, "observed"),
+        ("custom_attributes.tier", "tin", "observed"),
+    ]
+    assert "custom attributes that no file declares: level" in change["reason"]
+    assert change["revision"] is None
+
+
+def test_a_saved_plan_of_an_adoption_is_applied_once_and_converges(project: Project) -> None:
+    file = str(project.folder / "a.plan")
+    run(project, "plan", "--refresh", "--out", file)
+
+    code, shown = run(project, "apply", file, "--auto-approve")
+
+    assert code == 0, shown
+    assert "theirs: adopted" in shown
+    assert "ours: created" in shown
+    assert "Apply complete: 2 created, 1 adopted." in shown
+    assert "5 requests sent." in shown
+    assert run(project, "plan", "--detailed-exitcode")[0] == 0
+    assert run(project, "plan", "--refresh", "--detailed-exitcode")[0] == 0
+    code, shown = run(project, "apply", file, "--auto-approve")
+    assert (code, "3 already" in shown) == (0, True)
+
+
+def test_a_profile_that_went_before_its_adoption_is_not_made_from_a_part(
+    project: Project, api: EmulatorServer
+) -> None:
+    file = str(project.folder / "a.plan")
+    run(project, "plan", "--refresh", "--out", file, "--select", "theirs")
+    api.emulator.clear()
+
+    code, shown = run(project, "apply", file, "--auto-approve")
+
+    assert code == 1
+    assert "plan again" in shown
+    assert customers(api) == set()
+
+
+def test_apply_with_refresh_looks_up_too(project: Project) -> None:
+    code, shown = apply(project, "--refresh")
+    assert code == 0, shown
+    assert "~ theirs  (adopt)" in shown
+    assert "theirs: adopted" in shown
+
+
+def test_a_refresh_says_what_was_read(project: Project) -> None:
+    apply(project)
+    project.profile("new", KEPT.replace("kept", "new"))
+    shown = run(project, "plan", "--refresh")[1]
+    assert "at the API 3 recorded profiles read and 1 profile looked up" in shown
+    shown = run(project, "plan", "--refresh", "--exclude", "*")[1]
+    assert "there was no profile to read at the API" in shown
+
+
+@pytest.mark.parametrize("name", ["profile_id", "both"])
+def test_a_profile_is_looked_up_by_the_profile_id_that_its_file_gives(
+    project: Project, api: EmulatorServer, name: str
+) -> None:
+    (profile_id,) = {each["profile_id"] for each in api.emulator.profiles()}
+    text = f"profile_id: {profile_id}\nfirst_name: A\n"
+    if name == "both":
+        text = f"customer_user_id: theirs\n{text}"
+    project.profile("theirs", text)
+
+    plan = refreshed(project)
+
+    (change,) = (each for each in plan["changes"] if each["action"] != "create")
+    assert change["action"] == "adopt"
+    code, shown = apply(project, "--refresh")
+    assert code == 0, shown
+    assert run(project, "plan", "--detailed-exitcode")[0] == 0
+
+
+def test_without_fields_an_adoption_is_a_read(project: Project) -> None:
+    project.profile("theirs", "customer_user_id: theirs\n")
+    (change,) = refreshed(project, "--select", "theirs")["changes"]
+    assert [each["method"] for each in change["requests"]] == ["GET"]
+    code, shown = apply(project, "--refresh")
+    assert (code, "theirs: adopted" in shown) == (0, True)
+    assert run(project, "plan", "--detailed-exitcode")[0] == 0
+
+
+def test_an_exclusive_profile_loses_at_its_adoption_what_no_file_declares(
+    project: Project, api: EmulatorServer
+) -> None:
+    create(api.emulator, "theirs", level=5)
+    project.profile("theirs", THEIRS + "meta: {exclusive: [custom_attributes]}\n")
+    (change,) = refreshed(project, "--select", "theirs")["changes"]
+    assert ("custom_attributes.level", "clear") in {
+        (each["path"], each["op"]) for each in change["fields"]
+    }
+    apply(project, "--refresh")
+    assert {
+        each["customer_user_id"]: each["custom_attributes"] for each in api.emulator.profiles()
+    }["theirs"] == {}

@@ -61,5 +61,5 @@ def test_refresh_reads_the_profile_that_was_named(project: Project) -> None:
 def test_the_digest_of_such_a_plan_applies_with_the_same_selection(project: Project) -> None:
     digest = project.plan("--select", "user[1]")["digest"]
     out = project.run("apply", "--auto-approve", "--select", "user[1]", "--digest", digest)
-    assert "user[1]: applied" in out
+    assert "user[1]: created" in out
     assert "user1" not in out

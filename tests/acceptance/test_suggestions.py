@@ -71,7 +71,7 @@ def test_a_comment_and_a_report_apply_by_the_line_that_they_show(
     page = shell.go("plan", "--format", "html", *options)
     (code,) = re.findall(r'<code id="command"[^>]*>(.*?)</code>', page)
     assert html.unescape(code) == markdown
-    assert "jane: applied" in shell.paste(markdown)
+    assert "jane: created" in shell.paste(markdown)
 
 
 def test_the_comment_of_a_saved_plan_names_its_file(shell: Shell) -> None:
@@ -109,7 +109,7 @@ def test_the_lock_of_a_refusal_is_removed_by_the_line_that_it_shows(shell: Shell
         assert right == line
 
         assert "unlocked" in shell.paste(right)
-    assert "jane: applied" in shell.go("apply", "--auto-approve")
+    assert "jane: created" in shell.go("apply", "--auto-approve")
 
 
 def test_the_default_environment_is_named_where_there_are_several(shell: Shell) -> None:

@@ -395,7 +395,7 @@ def test_a_profile_that_is_adopted_is_cleaned_too_and_its_outcome_is_one() -> No
     done = world.reach(ALONE)
 
     assert attributes(world) == {"tier": "gold"}
-    assert [(each.action, each.outcome) for each in done.results] == [("create", "applied")]
+    assert [(each.action, each.outcome) for each in done.results] == [("create", "adopted")]
 
 
 def test_a_forgotten_attribute_is_spared() -> None:

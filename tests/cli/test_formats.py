@@ -183,7 +183,7 @@ def test_a_plan_with_blame_can_still_be_applied(project: Project) -> None:
     subprocess.run(["git", "init", "--quiet"], cwd=project.folder, check=True)
     project.write("a.json", project.run("plan", "--blame", "--format", "json"))
     assert "blame" in json.loads((project.folder / "a.json").read_text())
-    assert "1 applied" in project.run("apply", "a.json", "--auto-approve")
+    assert "1 created" in project.run("apply", "a.json", "--auto-approve")
 
 
 def test_workflow_commands_in_names_are_not_obeyed(project: Project) -> None:

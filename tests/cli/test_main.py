@@ -72,7 +72,7 @@ def test_apply_without_a_terminal_or_approval_sends_nothing(project: Project) ->
 def test_a_saved_plan_is_applied_and_then_already_there(project: Project) -> None:
     project.run("plan", "--out", "a.plan")
     assert (project.folder / "a.plan").stat().st_mode & 0o777 == 0o600
-    assert "1 applied" in project.run("apply", "a.plan", "--auto-approve")
+    assert "1 created" in project.run("apply", "a.plan", "--auto-approve")
     assert "1 already" in project.run("apply", "a.plan", "--auto-approve")
 
 
@@ -94,7 +94,7 @@ def test_a_truncated_plan_is_refused(project: Project, keep: int) -> None:
 
 def test_the_json_plan_can_be_applied(project: Project) -> None:
     project.write("a.json", project.run("plan", "--format", "json"))
-    assert "1 applied" in project.run("apply", "a.json", "--auto-approve")
+    assert "1 created" in project.run("apply", "a.json", "--auto-approve")
 
 
 def test_a_wrong_digest_is_refused(project: Project) -> None:
@@ -105,7 +105,7 @@ def test_with_json_there_is_nothing_but_json_on_stdout(project: Project) -> None
     lines = project.run("apply", "--auto-approve", "--json").splitlines()
     events = [json.loads(line) for line in lines]
     assert [event["type"] for event in events] == ["version", "start", "change", "summary"]
-    assert (events[2]["address"], events[2]["outcome"]) == ("jane", "applied")
+    assert (events[2]["address"], events[2]["outcome"]) == ("jane", "created")
 
 
 def test_invalid_files_end_with_3_and_send_nothing(project: Project) -> None:
@@ -251,7 +251,7 @@ def test_an_interrupted_apply_saves_and_reports_what_was_not_done(
     assert time.monotonic() - started < 7
     assert process.returncode == 130, err
     events = [json.loads(line) for line in [*seen, *out.splitlines()]]
-    done = [event["address"] for event in events if event.get("outcome") == "applied"]
+    done = [event["address"] for event in events if event.get("outcome") == "created"]
     assert events[-1]["outcomes"]["skipped"] == 201 - len(done)
     recorded = json.loads(project.run("state", "list", "--format", "json"))
     assert sorted(done) == [record["address"] for record in recorded]
@@ -303,7 +303,7 @@ def test_after_a_kill_at_any_moment_the_next_run_converges(project: Project, see
         out, _ = process.communicate()
         whole = [line for line in [*head, *out.splitlines(True)] if line.endswith("\n")]
         events = [json.loads(line) for line in whole]
-        reported += [event["address"] for event in events if event.get("outcome") == "applied"]
+        reported += [event["address"] for event in events if event.get("outcome") == "created"]
     recorded = {
         record["address"]: record
         for record in json.loads(project.run("state", "list", "--format", "json"))
@@ -432,7 +432,7 @@ def at_terminal(
 @pytest.mark.parametrize(
     ("typed", "code", "expected"),
     [
-        (b"yes\n", 0, "1 applied"),
+        (b"yes\n", 0, "1 created"),
         (b"y\n", 6, "not approved"),
         (b"\n", 6, "not approved"),
         (b"\x04", 6, "not approved"),

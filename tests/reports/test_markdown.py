@@ -60,7 +60,7 @@ def test_dangers_and_deletions_stand_before_anything_else() -> None:
     text = plan_markdown(PlanView.of(EVERYTHING))
     assert text.index("[!CAUTION]") < text.index("`old-1`: deletes") < text.index("| profile |")
     rows = re.findall(r"^\| `.` (\w+)", text, re.MULTILINE)
-    assert rows == ["delete", "link", "create", "update", "forget"]
+    assert rows == ["delete", "link", "create", "update", "adopt", "forget"]
 
 
 def test_a_change_has_its_mark_in_the_first_column_of_a_diff() -> None:

@@ -74,7 +74,7 @@ def test_a_plan_in_full() -> None:
         "\n"
         "3 fields are write-only: the API never returns them, so what was there is what this tool "
         "last wrote.\n"
-        "Plan: 0 to create, 1 to update, 0 to link, 1 to delete, 0 to forget; 98 unchanged; "
+        "Plan: 1 to update, 1 to delete; 98 unchanged; "
         "environment local, mode additive.\n"
         "1 request, about 1 s at 300/min. DIGEST\n"
     )

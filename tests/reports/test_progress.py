@@ -14,7 +14,7 @@ from reconciler.reports.progress import EventReporter, LineReporter
 from tests.support.clock import ManualClock
 from tests.support.plans import plan_with
 
-APPLIED = Result("jane", Action.UPDATE, Outcome.APPLIED)
+APPLIED = Result("jane", Action.UPDATE, Outcome.UPDATED)
 FAILED = Result("joe", Action.UPDATE, Outcome.FAILED, "no \x1b[31m", "abc", failure=Failure.REFUSED)
 SKIPPED = Result("zoe", Action.UPDATE, Outcome.SKIPPED, "interrupted", failure=Failure.HALTED)
 HALFWAY = Progress(total=100, done=40, failed=1, under_way=3, requests=44, rate=5.0)
@@ -57,12 +57,12 @@ def test_each_outcome_is_a_line_and_skipped_changes_are_summed_up() -> None:
     reporter.begin(plan())
     for result in (APPLIED, FAILED, SKIPPED):
         reporter.result(result)
-    reporter.end(report(applied=1, failed=1, skipped=1), ExitCode.INTERRUPTED)
+    reporter.end(report(updated=1, failed=1, skipped=1), ExitCode.INTERRUPTED)
     assert out.getvalue() == (
-        "jane: applied\n"
+        "jane: updated\n"
         "joe: failed (no \\x1b[31m) [Request-Id abc]\n"
         "1 change not begun, because interrupted: zoe\n"
-        "Apply incomplete: 1 applied, 0 already, 1 failed, 0 stale, 0 uncertain, 1 skipped.\n"
+        "Apply incomplete: 1 updated, 1 failed, 1 skipped.\n"
         "Interrupted: run apply again to go on; what is done is recorded.\n"
     )
     assert err.getvalue() == ""
@@ -72,7 +72,7 @@ def test_after_many_changes_the_problems_are_listed_again() -> None:
     out = io.StringIO()
     reporter = lines(out, io.StringIO(), clock=ManualClock())
     reporter.begin(plan(30))
-    reporter.end(report(applied=28, failed=1, skipped=1), ExitCode.INTERRUPTED)
+    reporter.end(report(updated=28, failed=1, skipped=1), ExitCode.INTERRUPTED)
     assert out.getvalue().startswith("joe: failed (no \\x1b[31m) [Request-Id abc]\n1 change not")
 
 
@@ -99,11 +99,11 @@ def test_at_a_terminal_a_bar_appears_after_a_second_and_problems_stand_above_it(
     reporter.progress(HALFWAY)
     reporter.result(APPLIED)
     reporter.result(FAILED)
-    reporter.end(report(applied=1, failed=1), ExitCode.FAILED)
+    reporter.end(report(updated=1, failed=1), ExitCode.FAILED)
     assert "40/100" in err.getvalue()
     assert "1 failed, 3 under way, 44 sent, at most 300/min" in err.getvalue()
     assert "joe: failed (no \\x1b[31m)" in err.getvalue()
-    assert "jane: applied" not in out.getvalue() + err.getvalue()
+    assert "jane: updated" not in out.getvalue() + err.getvalue()
     assert "Apply incomplete" in out.getvalue()
 
 
@@ -114,8 +114,8 @@ def test_results_in_another_stream_than_the_bar_are_all_written() -> None:
     clock.time = 2.0
     reporter.progress(HALFWAY)
     reporter.result(APPLIED)
-    reporter.end(report(applied=1), ExitCode.DONE)
-    assert out.getvalue().startswith("jane: applied\n")
+    reporter.end(report(updated=1), ExitCode.DONE)
+    assert out.getvalue().startswith("jane: updated\n")
 
 
 @pytest.mark.parametrize("make", ["lines", "events"])
@@ -185,4 +185,4 @@ def test_a_run_that_ends_by_an_error_has_a_summary_too() -> None:
     assert summary["exit_code"] == 1
     outcomes = summary["outcomes"]
     assert isinstance(outcomes, dict)
-    assert outcomes["applied"] == 1
+    assert outcomes["updated"] == 1

@@ -47,12 +47,12 @@ def test_an_outcome_names_the_request_where_it_went_wrong() -> None:
 
 def test_the_end_of_an_apply_says_what_to_do() -> None:
     counts = dict.fromkeys(Outcome, 0) | {
-        Outcome.APPLIED: 1,
+        Outcome.UPDATED: 1,
         Outcome.UNCERTAIN: 1,
         Outcome.STALE: 1,
     }
     assert apply_text(ApplyReport("run", counts), color=False) == (
-        "Apply incomplete: 1 applied, 0 already, 0 failed, 1 stale, 1 uncertain, 0 skipped.\n"
+        "Apply incomplete: 1 updated, 1 stale, 1 uncertain.\n"
         "Run apply again: uncertain writes are sent again, what is done is recorded.\n"
         "Stale changes were not sent: plan again.\n"
     )
@@ -131,5 +131,5 @@ def test_a_value_cannot_make_a_line_of_its_own(text: str) -> None:
 
 @given(HOSTILE)
 def test_events_hold_the_text_as_it_is(text: str) -> None:
-    result = Result(text, Action.UPDATE, Outcome.APPLIED, text)
+    result = Result(text, Action.UPDATE, Outcome.UPDATED, text)
     assert json.loads(change_event(result))["address"] == text

@@ -175,6 +175,23 @@ EVERYTHING = plan_with(
             ("qa", "smoke"),
         ),
         Change(
+            "qa-eve",
+            Action.ADOPT,
+            "not recorded, and the API has it as profile 7d8e: adopted; it has custom attributes that "
+            "no file declares: level",
+            (FieldChange("custom_attributes.tier", Op.SET, "tin", "gold", Basis.OBSERVED, 3),),
+            (
+                Request(
+                    "PATCH",
+                    PATH,
+                    {"adapty-customer-user-id": "qa-eve"},
+                    {"custom_attributes": [{"key": "tier", "value": "gold"}]},
+                ),
+            ),
+            (),
+            Source("profiles/qa/eve.yaml", 1),
+        ),
+        Change(
             "qa-jane",
             Action.UPDATE,
             "3 to set, 1 to clear, 1 to forget (1 uncertain after an unknown outcome)",
@@ -232,7 +249,13 @@ EVERYTHING = plan_with(
         ),
     ),
     scope=Scope(
-        ("label:qa", "old-*"), ("qa-x",), "0123456789abcdef0123456789abcdef01234567", True, True
+        ("label:qa", "old-*"),
+        ("qa-x",),
+        "0123456789abcdef0123456789abcdef01234567",
+        True,
+        True,
+        read=99,
+        looked_up=2,
     ),
 )
 

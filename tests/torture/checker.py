@@ -14,7 +14,7 @@ from typing import Any
 from reconciler.core.plan import Request
 from reconciler.core.records import JournalKind, Known, Presence, Record
 from reconciler.core.requests import PATH, request_digest
-from tests.torture.world import Effect, Ended, Project
+from tests.torture.world import APPLIED, Effect, Ended, Project
 
 
 class Checker:
@@ -53,7 +53,7 @@ class Checker:
             found.append(f"{len(cut_off)} profiles uncertain with {project.parallelism} workers")
         if ended is not None:
             recorded = {entry.address for entry in entries if entry.kind is JournalKind.APPLIED}
-            for address in sorted(ended.told("applied") - recorded):
+            for address in sorted(ended.told(*APPLIED) - recorded):
                 found.append(f"{address}: reported applied, not recorded")
             if "Traceback" in ended.err:
                 found.append(f"a traceback: {ended.err.strip().splitlines()[-1]}")

@@ -123,7 +123,7 @@ def _with_fault(seed: int, fault: Fault) -> list[str]:
         unsettled = record is not None and any(
             fact.known is Known.UNCERTAIN for fact in record.facts.values()
         )
-        if result.outcome == "applied" and (result.address not in applied or unsettled):
+        if result.outcome.is_applied and (result.address not in applied or unsettled):
             found.append(f"{result.address} was reported applied, and is not recorded")
     records = {record.address: record for record in store.records()}
     found += facts_against(records, world.emulator.profiles())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from reconciler.core.outcomes import Failure, Outcome, Result
+from reconciler.core.outcomes import Failure, Result
 from reconciler.core.plan import Action, Change, Request
 from reconciler.core.records import JournalEntry, JournalKind, Known, Presence, Record
 from reconciler.core.requests import PROFILE_HEADER
@@ -226,7 +226,7 @@ class Oracle:
     def on_result(self, result: Result) -> None:
         """The applier reports an outcome."""
         slot = slot_of(result.address)
-        if result.outcome is Outcome.APPLIED and slot not in self._recorded:
+        if result.outcome.is_applied and slot not in self._recorded:
             self.blame(f"u{slot}: reported applied, not recorded")
         if result.failure is Failure.RATE_LIMITED and not self._patience_over:
             self.blame(f"u{slot}: failed because of the rate, while the run could wait")

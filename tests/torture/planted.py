@@ -156,7 +156,7 @@ def _unknown_is_applied(real: Any, self: Any, pending: Any, answer: ApiAnswer) -
     after = accepted(pending.record, pending.change, request=pending.request)
     entry = self._run.entry(pending.change, JournalKind.APPLIED, answer=answer)
     yield engine.Step(Writes(put=(after,), journal=(entry,)))
-    return self._result(pending, answer, outcome=Outcome.APPLIED), after
+    return self._result(pending, answer, outcome=Outcome.UPDATED), after
 
 
 def _unknown_delete_is_done(real: Any, self: Any, pending: Any, answer: ApiAnswer) -> Any:
@@ -189,7 +189,7 @@ def _missing_is_applied(real: Any, self: Any, pending: Any, answer: ApiAnswer) -
     after = accepted(pending.record, pending.change, request=pending.request)
     entry = self._run.entry(pending.change, JournalKind.APPLIED, answer=answer)
     yield engine.Step(Writes(put=(after,), journal=(entry,)))
-    return self._result(pending, answer, outcome=Outcome.APPLIED), after
+    return self._result(pending, answer, outcome=Outcome.UPDATED), after
 
 
 def _other_marks_lost(record: Any, change: Any, request: Any, *, at: float) -> Any:

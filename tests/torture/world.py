@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from reconciler.core.outcomes import Outcome
 from reconciler.core.records import JournalEntry, Record
 from reconciler.emulator import Answer, Emulator, EmulatorServer, parse_fault
 from reconciler.state.sqlite import SqliteStore
@@ -33,6 +34,8 @@ from tests.support.worlds import World
 ROOT = Path(__file__).parent.parent.parent
 KEY = "secret_live_torture"
 ENVIRONMENT = "torture"
+APPLIED = tuple(outcome.value for outcome in Outcome if outcome.is_applied)
+"""Outcomes of changes that were made."""
 _NAMED = ("adapty-customer-user-id", "adapty-profile-id", "adapty-platform")
 
 
@@ -207,16 +210,16 @@ class Ended:
         """Whether the last event says that every change was made."""
         last = self.events[-1:] or [{}]
         outcomes = last[0].get("outcomes")
-        return outcomes is not None and set(outcomes) - {"applied", "already"} == {
-            name for name, count in outcomes.items() if not count
-        } - {"applied", "already"}
+        return outcomes is not None and not any(
+            count for name, count in outcomes.items() if name not in {*APPLIED, "already"}
+        )
 
-    def told(self, outcome: str) -> set[str]:
-        """Addresses of the changes that were reported with this outcome."""
+    def told(self, *outcomes: str) -> set[str]:
+        """Addresses of the changes that were reported with one of these outcomes."""
         return {
             event["address"]
             for event in self.events
-            if event.get("type") == "change" and event.get("outcome") == outcome
+            if event.get("type") == "change" and event.get("outcome") in outcomes
         }
 
 
