@@ -117,8 +117,8 @@ class Header(NamedTuple):
 
 
 class JournalKind(StrEnum):
-    """The kind of an entry of the journal. All but `INTENT` and `RECOVERED` are outcomes of a change; `APPLIED`
-    stands for every change that was made (see `reconciler.core.outcomes.Outcome`)."""
+    """The kind of an entry of the journal. All but `INTENT` and `RECOVERED` are outcomes of a change;
+    `APPLIED` stands for every change that was made (see `reconciler.core.outcomes.Outcome`)."""
 
     INTENT = "intent"
     """A request is about to leave. Durable before it does."""
