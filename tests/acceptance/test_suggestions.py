@@ -95,7 +95,7 @@ def test_the_lock_of_a_refusal_is_removed_by_the_line_that_it_shows(shell: Shell
     shell.profile("jane", JANE.replace("gold", "silver"))
     with (
         Workspace.open(shell.folder / CONFIG, "qa-1") as workspace,
-        workspace._state.locked("apply"),
+        workspace.state.locked("apply"),
     ):
         shell.go("apply", "--auto-approve", code=6)
         (line,) = re.findall(r"`(reconcile .*?)`", shell.err)
