@@ -109,7 +109,7 @@ def test_the_lock_of_a_refusal_is_removed_by_the_line_that_it_shows(shell: Shell
         assert right == line
 
         assert "unlocked" in shell.paste(right)
-    assert "jane: created" in shell.go("apply", "--auto-approve")
+    assert "jane: updated" in shell.go("apply", "--auto-approve")
 
 
 def test_the_default_environment_is_named_where_there_are_several(shell: Shell) -> None:
