@@ -210,7 +210,7 @@ def _records(changes: Iterable[Change]) -> Iterator[Record]:
             timestamp=1_700_000_000_000 + number,
         )
         for sent in change.requests:
-            record = accepted(record, change, sent)
+            record = accepted(record, change, request=sent)
         yield record
 
 
