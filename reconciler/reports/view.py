@@ -74,6 +74,8 @@ class Links(NamedTuple):
         """The web address of a place, or empty. Quoting keeps a file name from changing the address."""
         if not self.base or source is None or source.file.startswith("/"):
             return ""
+        if ".." in source.file.split("/"):  # a browser would leave the folder, or the repository
+            return ""
         path = quote(f"{self.prefix}{source.file}".encode("utf-8", "surrogatepass"), safe="/")
         return f"{self.base}{path}" + (f"#L{source.line}" if source.line else "")
 
