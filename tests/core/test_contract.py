@@ -58,6 +58,101 @@ def test_every_field_of_the_seed_clears_as_it_says(path: str, clear: Clear) -> N
     assert load_contract("guide").field(path).clear is clear
 
 
+_FACT = {"type": "string", "pattern": r"^adapty-api [0-9]"}
+_CALL = {
+    "type": "object",
+    "required": ["method", "path", "source"],
+    "properties": {
+        "method": {"enum": ["GET", "POST"]},
+        "path": {"type": "string", "pattern": "^/api/v2/.*/$"},
+        "within": {"type": "array", "items": {"type": "string"}},
+        "answer": {"enum": ["profile", "settings", "empty"]},
+        "source": _FACT,
+        "members": {
+            "type": "object",
+            "additionalProperties": {
+                "type": "object",
+                "additionalProperties": False,
+                "required": ["schema", "required", "nullable", "description"],
+                "properties": dict.fromkeys(
+                    ("schema", "required", "nullable", "description"), True
+                ),
+            },
+        },
+    },
+    "additionalProperties": False,
+}
+_FACETS = {
+    "type": "object",
+    "additionalProperties": {
+        "type": "object",
+        "required": ["description", "source", "assumed", "read", "errors"],
+        "properties": {
+            "source": _FACT,
+            "read": _CALL,
+            "write": _CALL,
+            "requests": {"type": "object", "additionalProperties": _CALL},
+            "level": {"type": "object", "required": ["schema", "always", "source"]},
+            "ours": {"type": "object", "required": ["store", "store_product_id", "source"]},
+            "fields": {
+                "type": "object",
+                "additionalProperties": {
+                    "type": "object",
+                    "required": ["schema", "clear", "personal", "description", "source"],
+                    "properties": {
+                        "source": _FACT,
+                        "clear": {"enum": [*Clear]},
+                        "api_name": {"type": "string"},
+                        **dict.fromkeys(("schema", "personal", "description"), True),
+                        **dict.fromkeys(("assumed", "dialects", *Dialect), True),
+                    },
+                    "additionalProperties": False,
+                },
+            },
+            "errors": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "additionalProperties": False,
+                    "required": ["status", "code", "requests", "means", "source"],
+                    "properties": {
+                        "status": {"type": "integer", "minimum": 400, "maximum": 499},
+                        "code": {"type": "string", "pattern": "^[a-z_]+$"},
+                        "requests": {"type": "array", "items": {"type": "string"}, "minItems": 1},
+                        "means": {"type": "string", "minLength": 1},
+                        "source": _FACT,
+                    },
+                },
+            },
+            **dict.fromkeys(("description", "assumed", "personal", "clear"), True),
+            "tolerance_seconds": {"type": "integer", "minimum": 0},
+        },
+        "additionalProperties": False,
+    },
+}
+
+
+def test_each_fact_about_a_facet_has_its_place_and_its_source() -> None:
+    facets = load_schema("contract")["facets"]
+    Draft202012Validator.check_schema(_FACETS)
+    Draft202012Validator(_FACETS).validate(facets)
+    for name, facet in facets.items():
+        requests = {"read", "write", *facet.get("requests", {})} & {
+            *facet,
+            *facet.get("requests", {}),
+        }
+        named = {each for error in facet["errors"] for each in error["requests"]}
+        assert named <= requests, name
+
+
+def test_the_integration_identifiers_are_those_of_the_specification() -> None:
+    """adapty-api 1.2 lists 16 of them, all text."""
+    fields = load_schema("contract")["facets"]["integrations"]["fields"]
+    assert list(fields) == sorted(fields)
+    assert len(fields) == 16
+    assert {field["schema"]["type"] for field in fields.values()} == {"string"}
+
+
 def test_the_guide_has_the_fields_of_the_seed_and_no_other() -> None:
     assert len(load_contract("guide").fields) == 10 + 12
 
