@@ -11,16 +11,19 @@ reaches a child. Text that comes back (names, summaries, paths) is untrusted.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
+import stat
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
 from reconciler.errors import ReconcileError, Refused, UsageError
+from reconciler.systems import open_flags
 
 _NO_GIT_HINT = "--since and --blame ask git; leave them out."
 _PROGRAM = "git.exe" if os.name == "nt" else "git"
@@ -59,6 +62,10 @@ _FIXED = {
 }
 _MOST_LINKS = 40
 """Links on the way to one file: more are a circle."""
+_PATHS_AT_ONCE = 200
+"""Paths on one command line of git."""
+_LARGEST = 64 << 20
+"""Bytes of a file that is compared with a commit: no larger one is read as profiles."""
 
 
 class GitFailed(ReconcileError):
@@ -280,6 +287,52 @@ class Repository:
         same = frozenset(files - changed - hidden)
         return Comparison(commit, same, changed, frozenset(submodules))
 
+    def uncommitted(self, paths: Iterable[Path]) -> list[Path]:
+        """Those of some files that HEAD does not have as they are. The links on the way to a file count too.
+
+        The bytes are compared, not what git remembers of the file; only the ends of lines may differ, which
+        git may have written its own way. Raises GitFailed.
+        """
+        trails = {path: [*self.trail(str(path))] for path in paths}
+        entries = self._entries({step for trail in trails.values() for step in trail if step})
+        return [
+            path
+            for path, trail in trails.items()
+            if not all(step and self._is_as(entries.get(step), step) for step in trail)
+        ]
+
+    def _entries(self, paths: Iterable[str]) -> Mapping[str, tuple[str, str]]:
+        """The mode and the object id of each path that HEAD has."""
+        if self.head is None:
+            return {}
+        entries = {}
+        for some in _chunks(sorted(paths)):
+            listing = self.output("ls-tree", "-z", "--full-tree", self.head, "--", *some)
+            for entry in _split(listing):
+                about, _, name = entry.partition("\t")
+                mode, _, identity = about.split()
+                entries[name] = mode, identity
+        return entries
+
+    def _is_as(self, entry: tuple[str, str] | None, path: str) -> bool:
+        """Whether a file or link has the content of a blob."""
+        if entry is None:
+            return False
+        mode, identity = entry
+        place = os.path.join(self.root, path)
+        try:
+            if mode == "120000":
+                return _blob_id(os.fsencode(os.readlink(place)), like=identity) == identity
+            content = _regular_content(place) if mode in ("100644", "100755") else None
+        except (OSError, ValueError):
+            return False
+        if content is None:
+            return False
+        return identity in (
+            _blob_id(content, like=identity),
+            _blob_id(content.replace(b"\r\n", b"\n"), like=identity),
+        )
+
     def blob(self, commit: str, path: str) -> bytes | None:
         """The content of a file at a commit; ``None`` where there was none, or it cannot be read."""
         try:
@@ -363,6 +416,30 @@ def _reason(output: bytes, status: int) -> str:
     fatal = [line for line in lines if line.startswith(("fatal: ", "error: "))]
     line = next(iter(fatal or lines), f"exit code {status}")
     return line.removeprefix("fatal: ").removeprefix("error: ")
+
+
+def _chunks(paths: Sequence[str]) -> Iterator[Sequence[str]]:
+    for start in range(0, len(paths), _PATHS_AT_ONCE):
+        yield paths[start : start + _PATHS_AT_ONCE]
+
+
+def _regular_content(path: str) -> bytes | None:
+    """The content of a regular file that is not too large; ``None`` of anything else. Links are not followed,
+    and a pipe is not waited for."""
+    descriptor = os.open(path, os.O_RDONLY | open_flags("O_NOFOLLOW", "O_NONBLOCK"))
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return None
+        content = file.read(_LARGEST + 1)
+    return content if len(content) <= _LARGEST else None
+
+
+def _blob_id(content: bytes, *, like: str) -> str:
+    """The object id of a blob, in the format of another id."""
+    data = b"blob %d\0%b" % (len(content), content)
+    if len(like) == 64:
+        return hashlib.sha256(data).hexdigest()
+    return hashlib.sha1(data, usedforsecurity=False).hexdigest()
 
 
 def _split(output: bytes) -> list[str]:

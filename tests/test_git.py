@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -326,3 +327,77 @@ def test_a_trail_names_each_link_on_the_way(git: Git, write: Write) -> None:
     assert trail == ["a.yaml", "..data", "..data", "..1/a.yaml"]
     assert [*repository.trail(str(git.folder / "out" / "x"))] == ["out", None]
     assert len([*repository.trail(str(git.folder / "loop"))]) == 41
+
+
+# --- what is committed ---------------------------------------------------------------------------
+
+
+def test_committed_is_only_what_head_has_with_the_same_bytes(git: Git, write: Write) -> None:
+    same = write("same.yaml", JANE)
+    paths = [write(f"{name}.yaml", JANE) for name in ("cut", "staged", "hidden", "same-size")]
+    git.commit("First")
+    for path in paths[:3]:
+        path.write_text("customer_user_id: jane\n")
+    git("add", "staged.yaml")
+    git("update-index", "--assume-unchanged", "hidden.yaml")
+    status = paths[3].stat()
+    paths[3].write_text(JANE.replace("Jane", "Joan"))
+    os.utime(paths[3], ns=(status.st_atime_ns, status.st_mtime_ns))
+    paths += [write("new.yaml", JANE), git.folder / "absent.yaml", git.folder.parent / "outside"]
+    repository = Repository.around(git.folder)
+    assert repository.uncommitted([same, *paths]) == paths
+
+
+def test_attributes_and_filters_of_the_checkout_make_nothing_committed(
+    git: Git, write: Write
+) -> None:
+    path = write("a.yaml", JANE)
+    git.commit("First")
+    write(".gitattributes", "* filter=trap diff=trap text ident working-tree-encoding=UTF-16\n")
+    git("config", "filter.trap.clean", f"touch {git.folder}/ran; printf '%s' '{JANE}'")
+    path.write_text("customer_user_id: jane\n")
+    assert Repository.around(git.folder).uncommitted([path]) == [path]
+    assert not (git.folder / "ran").exists()
+
+
+def test_links_are_committed_if_each_of_them_is(git: Git, write: Write) -> None:
+    write("real/a.yaml", JANE)
+    write("other/a.yaml", JANE)
+    link, swapped, plain = (git.folder / name for name in ("link", "swapped", "plain"))
+    link.symlink_to("real/a.yaml")
+    swapped.symlink_to("real/a.yaml")
+    plain.write_text(JANE)
+    git.commit("First")
+    swapped.unlink()
+    swapped.symlink_to("other/a.yaml")
+    plain.unlink()
+    plain.symlink_to("real/a.yaml")
+    assert Repository.around(git.folder).uncommitted([link, swapped, plain]) == [swapped, plain]
+
+
+def test_pipes_and_folders_are_not_committed_and_not_waited_for(git: Git, write: Write) -> None:
+    paths = [write("pipe", JANE), write("folder", JANE)]
+    git.commit("First")
+    for path in paths:
+        path.unlink()
+    os.mkfifo(paths[0])
+    paths[1].mkdir()
+    assert Repository.around(git.folder).uncommitted(paths) == paths
+
+
+def test_before_the_first_commit_nothing_is_committed(git: Git, write: Write) -> None:
+    path = write("a.yaml", JANE)
+    assert Repository.around(git.folder).uncommitted([path]) == [path]
+
+
+def test_names_of_every_kind_and_objects_of_sha256_are_compared(tmp_path: Path) -> None:
+    folder = tmp_path / "sha256"
+    folder.mkdir()
+    git = Git(folder)
+    shutil.rmtree(folder / ".git")
+    git("init", "--quiet", "--object-format=sha256", "--initial-branch=main")
+    paths = [folder / name for name in ("ü ber.yaml", ":(glob)*.yaml", "-x.yaml", "a\tb.yaml")]
+    for path in paths:
+        path.write_text(JANE)
+    git.commit("First")
+    assert Repository.around(folder).uncommitted(paths) == []

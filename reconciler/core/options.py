@@ -161,3 +161,5 @@ class Options(NamedTuple):
     """More changes than this is a hazard that apply refuses."""
     max_delete: Cap = Share(100)
     """More deletions than this is a hazard that apply refuses."""
+    committed_only: bool = False
+    """Whether apply deletes orphans of a file that still exists only if git has it committed."""

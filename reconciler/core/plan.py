@@ -87,6 +87,8 @@ class HazardScope(_Word):
 
     CHANGE = "change"
     """The profile of one change."""
+    FILE = "file"
+    """The recorded profiles of one file."""
     PLAN = "plan"
     """The plan as a whole."""
 
@@ -109,6 +111,7 @@ class HazardKind(_Word):
     MAX_CHANGES = "max_changes", HazardSeverity.REFUSED, HazardScope.PLAN
     PROTECTED = "protected", HazardSeverity.NAMED, HazardScope.PLAN
     ADOPTED = "adopted", HazardSeverity.NAMED, HazardScope.PLAN
+    FILE_SHRANK = "file_shrank", HazardSeverity.NAMED, HazardScope.FILE
     DELETE = "delete", HazardSeverity.NAMED, HazardScope.CHANGE
     DELETE_ADOPTED = "delete_adopted", HazardSeverity.NAMED, HazardScope.CHANGE
     LINK = "link", HazardSeverity.NAMED, HazardScope.CHANGE
@@ -129,12 +132,21 @@ class Hazard(NamedTuple):
     kind: HazardKind | str
     """A plain text where this program does not know the kind: the plan is from a newer program."""
     message: str
+    file: str = ""
+    """The file whose profiles are in danger; empty for other scopes."""
+    number: int = 0
+    """How many profiles of the file are."""
 
     @property
     def severity(self) -> HazardSeverity:
         """How much attention the kind asks for; unknown kinds are summed up."""
         kind = hazard_kind(self.kind)
         return kind.severity if isinstance(kind, HazardKind) else HazardSeverity.SUMMED
+
+    @property
+    def scope(self) -> HazardScope:
+        """The thing that a hazard of a plan endangers."""
+        return HazardScope.FILE if self.file else HazardScope.PLAN
 
 
 _HAZARD_KINDS: dict[str, HazardKind] = {kind.value: kind for kind in HazardKind}
@@ -301,7 +313,7 @@ class Plan:
     totals: Totals = field(compare=False, repr=False)
     """The sums and the digest over the lines of the plan: see `plan_format`."""
     hazards: tuple[Hazard, ...] = ()
-    """Dangers of the plan as a whole: caps, deleting everything."""
+    """Dangers of the plan as a whole (caps, deleting everything), and of the profiles of a file."""
     scope: Scope = field(default_factory=Scope)
     target: Target | None = None
     """``None`` only for a plan that was made without an environment; no environment applies it."""

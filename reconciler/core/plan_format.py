@@ -424,7 +424,10 @@ def _hazards_json(hazards: tuple[Hazard, ...]) -> str:
 
 
 def _encode_hazard(hazard: Hazard) -> dict[str, Json]:
-    return {"kind": hazard.kind, "message": hazard.message}
+    data: dict[str, Json] = {"kind": hazard.kind, "message": hazard.message}
+    if hazard.file:
+        data |= {"file": hazard.file, "number": hazard.number}
+    return data
 
 
 def _encode_request(request: Request) -> dict[str, Json]:
@@ -441,7 +444,12 @@ def _encode_request(request: Request) -> dict[str, Json]:
 
 
 def _decode_hazards(data: Any) -> tuple[Hazard, ...]:
-    return tuple(Hazard(hazard_kind(item["kind"]), item["message"]) for item in data)
+    return tuple(
+        Hazard(
+            hazard_kind(item["kind"]), item["message"], item.get("file", ""), item.get("number", 0)
+        )
+        for item in data
+    )
 
 
 # Looking up is many times faster than calling an enumeration.

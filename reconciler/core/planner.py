@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 
 from reconciler.core.contract import (
     ADVERTISING_IDS,
@@ -37,7 +38,7 @@ from reconciler.core.plan import (
 from reconciler.core.plan_format import assemble_plan
 from reconciler.core.profiles import Profile
 from reconciler.core.records import Fact, Header, Known, Origin, Presence, Record
-from reconciler.core.removal import kept_hazards, removal
+from reconciler.core.removal import kept_hazards, removal, shrunk_hazards
 from reconciler.core.requests import RequestBuilder
 from reconciler.core.transitions import LookUp, without_emptied
 from reconciler.errors import Diagnostic, Source, error
@@ -55,12 +56,14 @@ def make_plan(
     contract: Contract,
     options: Options,
     look_ups: Mapping[str, LookUp] | None = None,
+    is_present: Callable[[str], bool] = lambda file: False,
 ) -> Plan | list[Diagnostic]:
     """The plan that takes the recorded profiles to the desired ones, or the errors that prevent it.
 
     ``desired`` are valid profiles with distinct addresses, in any order; ``recorded`` is keyed by
     address, and so are the ``look_ups`` of profiles that are not recorded. Orphans stay untouched unless
-    ``options.prune``. `Planner` does the same without holding everything in memory.
+    ``options.prune``. ``is_present`` tells whether a file that records come from still exists. `Planner`
+    does the same without holding everything in memory.
     """
     profiles = {profile.address: profile for profile in desired}
     identities = IdentityIndex.of(recorded.values())
@@ -88,7 +91,7 @@ def make_plan(
         changes=tuple(changes),
         orphans=tuple(planner.totals.orphans),
         unchanged=planner.totals.unchanged,
-        hazards=planner.hazards(len(changes)),
+        hazards=planner.hazards(len(changes), is_present=is_present),
     )
 
 
@@ -100,6 +103,7 @@ class PlanningTotals:
         "adopted",
         "deletes",
         "diagnostics",
+        "orphan_files",
         "orphans",
         "present",
         "protected",
@@ -111,6 +115,8 @@ class PlanningTotals:
         self.diagnostics: list[Diagnostic] = []
         """Errors that prevent the plan. With any of them its changes do not count."""
         self.orphans: list[str] = []
+        self.orphan_files: Counter[str] = Counter()
+        """The files that orphans are recorded from, each with how many, deleted ones included."""
         self.protected: list[str] = []
         """The orphans that are kept when others are deleted."""
         self.adopted: list[str] = []
@@ -124,6 +130,7 @@ class PlanningTotals:
     def add(self, more: PlanningTotals) -> None:
         self.diagnostics += more.diagnostics
         self.orphans += more.orphans
+        self.orphan_files.update(more.orphan_files)
         self.protected += more.protected
         self.adopted += more.adopted
         self.unchanged += more.unchanged
@@ -196,6 +203,8 @@ class Planner:
         ):
             return None
         totals = self.totals
+        if record.source is not None:
+            totals.orphan_files[record.source.file] += 1
         if options.prune and not record.protect:
             change = removal(record)
             is_ours = record.origin is Origin.CREATED or options.include_adopted
@@ -207,10 +216,19 @@ class Planner:
             (totals.protected if record.protect else totals.adopted).append(record.address)
         return None
 
-    def hazards(self, changes: int) -> tuple[Hazard, ...]:
-        """Dangers of the plan as a whole, which has so many changes."""
-        totals = self.totals
-        return (*self._caps(changes), *kept_hazards(totals.protected, adopted=totals.adopted))
+    def hazards(self, changes: int, *, is_present: Callable[[str], bool]) -> tuple[Hazard, ...]:
+        """Dangers of the plan as a whole, which has so many changes, and of the profiles of a file.
+        ``is_present`` tells whether a file that records come from still exists."""
+        totals, options = self.totals, self._options
+        return (
+            *self._caps(changes),
+            *kept_hazards(totals.protected, adopted=totals.adopted),
+            *shrunk_hazards(
+                totals.orphan_files,
+                is_present,
+                committed_only=options.prune and options.committed_only,
+            ),
+        )
 
     def _caps(self, changes: int) -> Iterator[Hazard]:
         totals, options = self.totals, self._options
@@ -252,14 +270,16 @@ class Planner:
             options.target,
         )
 
-    def finish(self, header: Header, changes: Changes, *, totals: Totals) -> Plan:
+    def finish(
+        self, header: Header, changes: Changes, *, hazards: tuple[Hazard, ...], totals: Totals
+    ) -> Plan:
         """The plan, once every address has been asked for; ``changes`` are those that `plan` gave."""
         return assemble_plan(
             self.head(header),
             changes=changes,
             orphans=tuple(self.totals.orphans),
             unchanged=self.totals.unchanged,
-            hazards=self.hazards(len(changes)),
+            hazards=hazards,
             totals=totals,
         )
 

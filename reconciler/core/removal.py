@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from reconciler.core.lifetimes import expiry, utc
 from reconciler.core.options import Target
@@ -134,6 +134,29 @@ def kept_hazards(
             f"kept although {reason}, because this tool did not create them, or is not known to have: "
             f"{_named(adopted)}; --include-adopted deletes them too",
         )
+
+
+def shrunk_hazards(
+    orphans: Mapping[str, int], is_present: Callable[[str], bool], *, committed_only: bool
+) -> Iterator[Hazard]:
+    """Says which of the files that orphans are recorded from still exist: a file that was cut between two
+    documents is valid. ``orphans`` are counted by file.
+
+    With ``committed_only``, the sentences name the condition under which apply deletes these orphans.
+    """
+    condition = (
+        "; apply deletes them only if git has the file committed as it is" if committed_only else ""
+    )
+    for file, number in sorted(orphans.items()):
+        if is_present(file):
+            phrase = "profile of it is" if number == 1 else "profiles of it are"
+            yield Hazard(
+                HazardKind.FILE_SHRANK,
+                f"{file} still exists, but {number} {phrase} no longer declared: make sure that it was not "
+                f"cut off{condition}",
+                file,
+                number,
+            )
 
 
 def _named(addresses: Sequence[str]) -> str:

@@ -47,9 +47,14 @@ def plan_annotations(view: PlanView) -> str:
     Deletions and what apply refuses are errors, other hazards warnings, the rest notices.
     """
     notes = [
-        _Note("error" if hazard.refused else "warning", hazard.kind, hazard.message)
+        _Note(
+            "error" if hazard.refused else "warning",
+            title=hazard.kind,
+            message=hazard.message,
+            file=view.links.path(hazard.file) if hazard.file else "",
+        )
         for hazard in view.hazards
-        if hazard.scope is HazardScope.PLAN
+        if hazard.scope is not HazardScope.CHANGE
     ]
     notes += [
         _Note("warning", hazard.kind, f"{count(hazard.number, 'change')} {hazard.message}")

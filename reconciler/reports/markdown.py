@@ -258,7 +258,8 @@ def _foot(view: PlanView) -> Iterator[str]:
         named = ", ".join(_orphan(view, address) for address in view.orphans[:_MOST_ORPHANS])
         more = f" and {orphans - _MOST_ORPHANS:,} more" if orphans > _MOST_ORPHANS else ""
         yield ""
-        yield f"**{count(orphans, 'orphan')}**, recorded but in no file, left alone: {named}{more}."
+        note = f" {view.orphan_note}." if view.orphan_note else ""
+        yield f"**{count(orphans, 'orphan')}**, recorded but in no file, left alone: {named}{more}.{note}"
     for title, text in (("How sure", view.certainty), ("To undo", view.undo)):
         if text:
             yield ""

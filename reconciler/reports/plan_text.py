@@ -120,6 +120,8 @@ def _orphan_lines(view: PlanView, pen: Pen) -> Iterator[str]:
         yield f"    {shown(address)}" + (pen(f"  [{author}]", DIM) if author else "")
     if len(view.orphans) > _MOST_ORPHANS:
         yield f"    and {len(view.orphans) - _MOST_ORPHANS:,} more"
+    if view.orphan_note:
+        yield f"  {view.orphan_note}, as said at the top."
     if view.plan.mode is Mode.PRUNE:
         yield f"  {_why_kept(view)}; `{_forget_command(view)}` stops recording them."
     else:

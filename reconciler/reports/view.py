@@ -29,7 +29,7 @@ from reconciler.core.plan import (
     Scope,
 )
 from reconciler.errors import Source
-from reconciler.reports.tally import GroupKey, Tally, TemplateGroup, group_key
+from reconciler.reports.tally import MOST_NAMED, GroupKey, Tally, TemplateGroup, group_key
 from reconciler.reports.wording import (
     author_text,
     count,
@@ -104,8 +104,8 @@ class FieldView(NamedTuple):
 
 
 class HazardView(NamedTuple):
-    """A danger with its sentence: of the plan as a whole, of the change with this ``address``, or of
-    ``number`` changes."""
+    """A danger with its sentence: of the plan as a whole, of the change with this ``address``, of
+    ``number`` changes, or of ``number`` profiles of this ``file``."""
 
     kind: str
     message: str
@@ -113,6 +113,7 @@ class HazardView(NamedTuple):
     severity: HazardSeverity
     address: str = ""
     number: int = 1
+    file: str = ""
 
     @property
     def refused(self) -> bool:
@@ -355,6 +356,15 @@ class PlanView(NamedTuple):
         return self._author(change, "")
 
     @property
+    def orphan_note(self) -> str:
+        """How many of the orphans come from a file that still exists; empty for a plan that prunes."""
+        number = sum(hazard.number for hazard in self.plan.hazards if hazard.file)
+        if not number or self.plan.mode is Mode.PRUNE:
+            return ""
+        verb = "comes" if number == 1 else "come"
+        return f"{number:,} of them {verb} from a file that still exists"
+
+    @property
     def totals(self) -> str:
         """The effect of the plan in one sentence, without the parts that are zero."""
         summary = self.summary
@@ -412,9 +422,24 @@ def severity_rank(change: Change) -> int:
 
 def _hazard_views(plan: Plan, tally: Tally) -> Iterator[HazardView]:
     """Those of the plan, then those that are named, then sums; the gravest first."""
+    files = 0
     for hazard in plan.hazards:
+        files += hazard.scope is HazardScope.FILE
+        if files <= MOST_NAMED or hazard.scope is HazardScope.PLAN:
+            yield HazardView(
+                shown(hazard.kind),
+                shown(hazard.message),
+                hazard.scope,
+                severity=hazard.severity,
+                number=max(1, hazard.number),
+                file=shown(hazard.file),
+            )
+    if files > MOST_NAMED:
         yield HazardView(
-            shown(hazard.kind), shown(hazard.message), HazardScope.PLAN, severity=hazard.severity
+            HazardKind.FILE_SHRANK,
+            f"{files - MOST_NAMED:,} more files have the hazard {HazardKind.FILE_SHRANK}",
+            HazardScope.FILE,
+            severity=HazardSeverity.NAMED,
         )
     for kind, hazards in tally.named.items():
         for named in hazards:

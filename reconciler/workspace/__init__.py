@@ -10,6 +10,7 @@ A module imports only from those above it.
     state_admin (edge)  the state: opens, locks, exports, replaces and restores it
     since (edge)        the profiles that changed since a revision of git
     refresh (edge)      reads recorded profiles back from the API
+    uncommitted (edge)  files that a prune relies on and that git does not have committed
     plans (edge)        makes plans of files, of one profile, of removals and sweeps
     applies (edge)      applies a plan
     facade (edge)       a configuration and one of its environments

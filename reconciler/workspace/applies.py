@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from reconciler.config.settings import Environment
+from reconciler.config.settings import Config, Environment
 from reconciler.core.options import Rate
 from reconciler.core.outcomes import ApplyReport, Outcome, Progress, Result
 from reconciler.core.plan import Plan
@@ -21,6 +21,7 @@ from reconciler.workspace.connection import ApiCalls, Connection, no_calls
 from reconciler.workspace.plans import sending_of, target_of
 from reconciler.workspace.sources import Sources
 from reconciler.workspace.state_admin import StateAdmin
+from reconciler.workspace.uncommitted import refuse_uncommitted
 
 
 class Applies:
@@ -28,18 +29,18 @@ class Applies:
 
     def __init__(
         self,
+        config: Config,
         environment: Environment,
         *,
-        root: Path,
         sources: Sources,
         state: StateAdmin,
         connection: Connection,
         now: Callable[[], float],
         stop: Callable[[], bool],
     ) -> None:
-        """``root`` is the folder of the configuration."""
+        self._config = config
         self._environment = environment
-        self._target = target_of(environment, root)
+        self._target = target_of(environment, config.root)
         self._sources = sources
         self._state = state
         self._connection = connection
@@ -49,8 +50,8 @@ class Applies:
     def check(self, plan: Plan, *, max_changes: int | None) -> None:
         """Whether a plan may be applied here at all; ``max_changes`` overrides the configured limit.
 
-        Raises Refused for another environment, target, lineage or application, and above a cap;
-        InputError where the key is missing.
+        Raises Refused for another environment, target, lineage or application, above a cap, and for a prune
+        that needs a commit; InputError where the key is missing.
         """
         check_plan(
             plan,
@@ -59,6 +60,7 @@ class Applies:
             target=self._target,
             max_changes=self._environment.max_changes if max_changes is None else max_changes,
         )
+        refuse_uncommitted(plan, self._config, environment=self._environment)
         if plan.summary["requests"]:
             self._connection.require_key()
 

@@ -178,8 +178,8 @@ class Workspace:
         from reconciler.workspace.applies import Applies
 
         return Applies(
+            self.config,
             self.environment,
-            root=self.config.root,
             sources=self.sources,
             state=self.state,
             connection=self._connection,

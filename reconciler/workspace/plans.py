@@ -9,6 +9,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from reconciler.authoring.walk import path_of_name
 from reconciler.config.protected import refuse_to_overwrite
 from reconciler.config.settings import Config, Environment
 from reconciler.core.options import Options, RequestOptions, Selection, Target
@@ -158,6 +159,7 @@ class Plans:
                 contract=self._sources.contract,
                 options=options._replace(looked_up=len(look_ups)),
                 look_ups=look_ups,
+                is_present=self._is_present,
             )
         )
         if request.out is not None:
@@ -212,10 +214,15 @@ class Plans:
                     sums.merge(batch.accumulator)
             if totals.diagnostics:
                 raise invalid_files(sorted(totals.diagnostics, key=Diagnostic.sort_key))
+            hazards = planner.hazards(writer.count, is_present=self._is_present)
             changes, plan_totals = writer.finish(
-                totals.orphans, planner.hazards(writer.count), unchanged=totals.unchanged
+                totals.orphans, hazards, unchanged=totals.unchanged
             )
-        return planner.finish(header, changes, totals=plan_totals), sums
+        return planner.finish(header, changes, hazards=hazards, totals=plan_totals), sums
+
+    def _is_present(self, file: str) -> bool:
+        """Whether a file that records come from, named as in messages, still exists."""
+        return os.path.lexists(path_of_name(self._config.root, file))
 
     def _look_ups(self, profiles: Iterable[Profile], options: Options) -> dict[str, LookUp]:
         """The answers of the API about the selected profiles that the state does not record; none unless the
@@ -408,6 +415,7 @@ class Plans:
             requests=sending_of(environment),
             max_changes=environment.max_changes,
             max_delete=environment.max_delete,
+            committed_only=environment.confirm,
         )
 
 

@@ -11,6 +11,7 @@ from reconciler.core.contract import Clear, Contract, normalise
 from reconciler.core.contract_files import load_contract
 from reconciler.core.options import Cap, Count, Options, RequestOptions, Selection, Share
 from reconciler.core.plan import Action, Basis, Change, Op, Plan
+from reconciler.core.plan_format import from_lines, to_lines
 from reconciler.core.planner import make_plan
 from reconciler.core.profiles import Profile, address_of
 from reconciler.core.records import Fact, Header, Known, Origin, Presence, Record
@@ -573,3 +574,42 @@ def test_every_field_of_the_contract_can_be_set_alone(contract: Contract) -> Non
             continue
         value = True if field.schema["type"] == "boolean" else "x"
         assert body_of(plan_of(profile(values={path: value}))) == {path: value}
+
+
+def test_ten_thousand_orphans_of_a_file_that_still_exists_are_one_hazard_with_their_number() -> (
+    None
+):
+    source = Source("profiles/many.yaml", 1)
+    recorded = tuple(record(f"qa-{number}", source=source) for number in range(10_000))
+    outcome = make_plan(
+        [],
+        {item.address: item for item in (*recorded, record("gone", source=Source("gone.yaml")))},
+        header=Header("lineage", 1),
+        contract=load_contract("guide"),
+        options=Options(),
+        is_present=lambda file: file == "profiles/many.yaml",
+    )
+    assert isinstance(outcome, Plan)
+    (hazard,) = outcome.hazards
+    assert (hazard.kind, hazard.file, hazard.number) == (
+        "file_shrank",
+        "profiles/many.yaml",
+        10_000,
+    )
+    assert "10000 profiles of it are no longer declared" in hazard.message
+    assert from_lines(to_lines(outcome)).hazards == outcome.hazards
+
+
+@pytest.mark.parametrize("prune", [False, True])
+def test_the_sentence_names_the_condition_of_an_environment_that_asks(prune: bool) -> None:
+    outcome = make_plan(
+        [],
+        {"ada": record("ada", source=Source("a.yaml", 1))},
+        header=Header("lineage", 1),
+        contract=load_contract("guide"),
+        options=Options(prune=prune, committed_only=True),
+        is_present=lambda file: True,
+    )
+    assert isinstance(outcome, Plan)
+    messages = [hazard.message for hazard in outcome.hazards if hazard.kind == "file_shrank"]
+    assert ["committed as it is" in message for message in messages] == [prune]

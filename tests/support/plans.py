@@ -247,6 +247,13 @@ EVERYTHING = plan_with(
             "kept although in no file, because this tool did not create them, or is not known to have: "
             "left-2; --include-adopted deletes them too",
         ),
+        Hazard(
+            "file_shrank",
+            "profiles/old.yaml still exists, but 2 profiles of it are no longer declared: make sure that "
+            "it was not cut off; apply deletes them only if git has the file committed as it is",
+            "profiles/old.yaml",
+            2,
+        ),
     ),
     scope=Scope(
         ("label:qa", "old-*"),
