@@ -13,8 +13,6 @@ import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, lru_cache
-from json.encoder import encode_basestring_ascii
-from math import isfinite
 from typing import TypeAlias
 
 Json: TypeAlias = "None | bool | int | float | str | Sequence[Json] | Mapping[str, Json]"
@@ -33,22 +31,6 @@ class Tag(str):
 def canonical(value: Json) -> str:
     """The one JSON spelling of a value: sorted keys, no blanks, ASCII only, floats with their point."""
     return _canonical()(value)
-
-
-def scalar_json(value: Scalar | None) -> str:
-    """The `canonical` form of a scalar, in a fraction of the time.
-
-    Raises ValueError for a float that is not finite.
-    """
-    if value.__class__ is str:
-        return encode_basestring_ascii(value)
-    if value is None:
-        return "null"
-    if value.__class__ is bool:
-        return "true" if value else "false"
-    if value.__class__ is int or (value.__class__ is float and isfinite(value)):
-        return repr(value)
-    return canonical(value)
 
 
 @cache

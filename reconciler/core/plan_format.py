@@ -11,7 +11,6 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
 from hashlib import blake2b, sha256
 from itertools import chain, islice
 from typing import Any, NamedTuple, TypeAlias
@@ -34,8 +33,8 @@ from reconciler.core.plan import (
     hazard_kind,
 )
 from reconciler.errors import Refused, Source
-from reconciler.jsontext import unpacked_exactly
-from reconciler.values import Json, scalar_json
+from reconciler.jsontext import spelled_exactly, unpacked_exactly
+from reconciler.values import Json
 
 FORMAT_VERSION = 1
 
@@ -59,11 +58,11 @@ class PlanEncoder:
     def change(self, change: Change) -> str:
         line = line_of(change)
         self.count_line(change, line)
-        return line
+        return line.decode("ascii")
 
-    def count_line(self, change: Change, line: str) -> None:
+    def count_line(self, change: Change, line: bytes) -> None:
         """Count a change whose line was written before."""
-        self._sha.update(line.encode("utf-8", "surrogatepass"))
+        self._sha.update(line)
         self._actions[change.action.value] += 1
         self._requests += len(change.requests)
         self._requests_max += change.requests_max
@@ -106,12 +105,11 @@ class PlanLines(NamedTuple):
     requests_max: int
 
     @classmethod
-    def of(cls, changes: Sequence[Change], lines: Sequence[str] | None = None) -> PlanLines:
-        """The lines of changes; where they are given, changes that are like those on them do."""
-        if lines is None:
-            lines = [*map(line_of, changes)]
+    def of(cls, changes: Sequence[Change]) -> PlanLines:
+        """The lines of changes."""
+        lines = [*map(line_of, changes)]
         return cls(
-            "".join(lines).encode("ascii"),
+            b"".join(lines),
             b"".join(map(line_digest, lines)),
             Counter([change.action for change in changes]),
             sum([len(change.requests) for change in changes]),
@@ -119,21 +117,30 @@ class PlanLines(NamedTuple):
         )
 
 
-def line_of(change: Change) -> str:
+def line_of(change: Change) -> bytes:
     """A change as a line of a plan."""
     source = change.source
-    place = "null"
-    if source is not None:
-        place = f'{{"file":{scalar_json(source.file)},"line":{source.line}}}'
-    fields = ",".join([_field_json(field) for field in change.fields])
-    requests = _encoded([_encode_request(request) for request in change.requests])
-    rare = _rare_members(change)
-    return (
-        f'{{"address":{scalar_json(change.address)},"action":"{change.action}",'
-        f'"reason":{scalar_json(change.reason)},"hazards":{_hazards_json(change.hazards)},"source":{place},'
-        f'"revision":{scalar_json(change.revision)},"fields":[{fields}],"requests":{requests}'
-        f"{f',{_encoded(rare)[1:-1]}' if rare else ''}}}\n"
-    )
+    line = {
+        "address": change.address,
+        "action": change.action,
+        "reason": change.reason,
+        "hazards": [_encode_hazard(hazard) for hazard in change.hazards],
+        "source": None if source is None else {"file": source.file, "line": source.line},
+        "revision": change.revision,
+        "fields": [_encode_field(field) for field in change.fields],
+        "requests": [_encode_request(request) for request in change.requests],
+        **_rare_members(change),
+    }
+    return spelled_exactly(line, numbers=_numbers(change)) + b"\n"
+
+
+def _numbers(change: Change) -> list[Json]:
+    """The parts of a change that may hold numbers which are not whole."""
+    return [
+        *[field.before for field in change.fields],
+        *[field.after for field in change.fields],
+        *[request.body for request in change.requests],
+    ]
 
 
 def assemble_plan(
@@ -200,7 +207,7 @@ def from_lines(lines: Iterable[str], conforms: Conforms = lambda kind, data: Tru
     return replace(plan, changes=tuple(changes))
 
 
-def from_stream(lines: Callable[[], Iterable[str]], conforms: Conforms) -> Plan:
+def from_stream(lines: Callable[[], Iterable[bytes]], conforms: Conforms) -> Plan:
     """The same plan, its changes decoded anew each time that they are gone through.
 
     ``lines`` gives the lines from the first one on, as often as it is called. All of them are checked
@@ -209,7 +216,9 @@ def from_stream(lines: Callable[[], Iterable[str]], conforms: Conforms) -> Plan:
     """
     digests = bytearray()
     plan = _checked(
-        lines(), conforms, on_change=lambda change, line: digests.extend(line_digest(line))
+        (line.decode("utf-8") for line in lines()),
+        conforms,
+        on_change=lambda change, line: digests.extend(line_digest(line)),
     )
     return replace(plan, changes=Stream(lines, len(digests) // DIGEST_SIZE, digests=bytes(digests)))
 
@@ -218,7 +227,7 @@ class Stream:
     """Changes on the lines of a plan that is kept elsewhere; ``digests`` are those of the lines."""
 
     def __init__(
-        self, lines: Callable[[], Iterable[str]], count: int, *, digests: bytes | None = None
+        self, lines: Callable[[], Iterable[bytes]], count: int, *, digests: bytes | None = None
     ) -> None:
         self._lines = lines
         self._count = count
@@ -228,10 +237,13 @@ class Stream:
         return self._count
 
     def __iter__(self) -> Iterator[Change]:
-        lines = _whole(self._lines())
-        if _holds_all(next(lines, "")):
-            lines = _lines_of(self._lines())
-            next(lines)
+        lines: Iterator[bytes] = (
+            line + b"\n" for text in self._lines() if (line := text.strip(_BLANKS))
+        )
+        if _holds_all(next(lines, b"")):
+            parts = _lines_of(text.decode("utf-8") for text in self._lines())
+            next(parts)
+            lines = map(_line_bytes, parts)
         digests, position = self._digests, 0
         for line in islice(lines, self._count):
             if digests is not None and digests[
@@ -248,13 +260,13 @@ DIGEST_SIZE = 16
 """Bytes of a digest that tells one line from another."""
 
 
-def line_digest(line: str) -> bytes:
+def line_digest(line: bytes) -> bytes:
     """The digest that tells a line of a plan from every other."""
-    return blake2b(line.encode("utf-8", "surrogatepass"), digest_size=DIGEST_SIZE).digest()
+    return blake2b(line, digest_size=DIGEST_SIZE).digest()
 
 
 def _checked(
-    lines: Iterable[str], conforms: Conforms, *, on_change: Callable[[Change, str], None]
+    lines: Iterable[str], conforms: Conforms, *, on_change: Callable[[Change, bytes], None]
 ) -> Plan:
     """A plan without its changes, each of which is given to ``on_change`` with its line."""
 
@@ -286,8 +298,9 @@ def _checked(
         last = next(read)
         for line in read:
             change = _decode_change(read_as("change", last))
-            encoder.count_line(change, last)
-            on_change(change, last)
+            data = _line_bytes(last)
+            encoder.count_line(change, data)
+            on_change(change, data)
             last = line
         footer = json.loads(last)
         if "digest" not in footer:
@@ -341,10 +354,17 @@ def _lines_of(lines: Iterable[str]) -> Iterator[str]:
 
 def _whole(lines: Iterable[str]) -> Iterator[str]:
     """Lines that hold something, each ended by one newline."""
-    return (f"{text}\n" for line in lines if (text := line.strip(" \t\r\n")))
+    return (f"{text}\n" for line in lines if (text := line.strip(_BLANKS.decode())))
 
 
-def _holds_all(first: str) -> bool:
+_BLANKS = b" \t\r\n"
+
+
+def _line_bytes(line: str) -> bytes:
+    return line.encode("utf-8", "surrogatepass")
+
+
+def _holds_all(first: str | bytes) -> bool:
     """Whether a first line begins the one object, rather than being the header."""
     try:
         data = json.loads(first)
@@ -402,25 +422,18 @@ def _rare_members(change: Change) -> dict[str, Json]:
     }
 
 
-def _field_json(field: FieldChange) -> str:
-    """A field change as JSON. Most of a plan are field changes: the encoder of the standard library takes
-    three times as long for their dictionaries (`tests/core/test_plan_format.py` holds the two equal)."""
-    before, line = field.before, field.line
-    file = "" if field.file is None else f',"file":{scalar_json(field.file)}'
-    return (
-        f'{{"path":{_path_json(field.path)},"op":"{field.op}",'
-        f'"before":{"null" if before is None else scalar_json(before)},'
-        f'"after":{scalar_json(field.after)},"basis":"{field.basis}",'
-        f'"line":{"null" if line is None else line}{file}}}'
-    )
-
-
-_path_json = lru_cache(maxsize=4096)(scalar_json)  # there are few paths, and many fields
-
-
-@lru_cache(maxsize=1024)
-def _hazards_json(hazards: tuple[Hazard, ...]) -> str:
-    return _encoded([_encode_hazard(hazard) for hazard in hazards])
+def _encode_field(field: FieldChange) -> dict[str, Json]:
+    data: dict[str, Json] = {
+        "path": field.path,
+        "op": field.op,
+        "before": field.before,
+        "after": field.after,
+        "basis": field.basis,
+        "line": field.line,
+    }
+    if field.file is not None:
+        data["file"] = field.file
+    return data
 
 
 def _encode_hazard(hazard: Hazard) -> dict[str, Json]:

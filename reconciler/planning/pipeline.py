@@ -16,7 +16,7 @@ from reconciler.core.contract_files import load_contract
 from reconciler.core.identity import IdentityIndex
 from reconciler.core.options import Options
 from reconciler.core.plan import Accumulator, Change
-from reconciler.core.plan_format import PlanLines, line_of
+from reconciler.core.plan_format import PlanLines
 from reconciler.core.planner import Planner, PlanningTotals
 from reconciler.core.profiles import PROFILE_PREFIX
 from reconciler.core.records import Record
@@ -277,7 +277,6 @@ def plan_batch(
     )
     totals, accumulator = planner.totals, context.accumulator.empty()
     changes: list[Change] = []
-    lines: list[str] = []
     in_sync: list[bool] = []
     for case in cases:
         record = case.observed
@@ -289,10 +288,9 @@ def plan_batch(
         in_sync.append(totals.unchanged > unchanged)
         if change is not None:
             changes.append(change)
-            lines.append(line_of(change))
             accumulator.add(change)
     return PlannedBatch(
-        PlanLines.of(changes, lines), changes if keep else None, totals, accumulator, in_sync
+        PlanLines.of(changes), changes if keep else None, totals, accumulator, in_sync
     )
 
 

@@ -118,10 +118,10 @@ class Spool:
             if self._size > self._most_held:
                 self.move_to(_unnamed(self._folder))
 
-    def finish(self, *, durable: bool = False) -> Callable[[], Iterator[str]]:
+    def finish(self, *, durable: bool = False) -> Callable[[], Iterator[bytes]]:
         """A function that gives all lines at every call, also after `close`."""
         if self._file is None:
-            return lambda: iter(b"".join(self._held).decode("utf-8").split("\n"))
+            return lambda: iter(b"".join(self._held).split(b"\n"))
         with _write_errors(self._what):
             self._file.flush()
             if durable:
@@ -228,11 +228,11 @@ def _unnamed(folder: Path) -> int:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def _joined(lines: Iterator[str]) -> Iterator[bytes]:
+def _joined(lines: Iterator[bytes]) -> Iterator[bytes]:
     """The text that was split into lines."""
-    yield next(lines).encode("utf-8")
+    yield next(lines)
     for line in lines:
-        yield f"\n{line}".encode()
+        yield b"\n" + line
 
 
 class _Lines:
@@ -242,11 +242,10 @@ class _Lines:
         self._descriptor = descriptor
         weakref.finalize(self, os.close, descriptor)
 
-    def __call__(self) -> Iterator[str]:
+    def __call__(self) -> Iterator[bytes]:
         offset, rest = 0, b""
         while block := read_at(self._descriptor, _BLOCK, offset=offset):
             offset += len(block)
             *lines, rest = (rest + block).split(b"\n")
-            for line in lines:
-                yield line.decode("utf-8")
-        yield rest.decode("utf-8")
+            yield from lines
+        yield rest

@@ -156,7 +156,7 @@ def test_a_line_is_spelled_as_the_encoder_of_json_does(
         ],
         "requests": [],
     }
-    assert line_of(change) == json.dumps(data, separators=(",", ":")) + "\n"
+    assert line_of(change).decode() == json.dumps(data, separators=(",", ":")) + "\n"
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
