@@ -6,11 +6,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 
 from reconciler.commands import Command, arguments
-from reconciler.core.plan import Change, HazardKind, Mode, Op
+from reconciler.core.plan import Action, Basis, Change, FieldChange, HazardKind, Mode, Op
 from reconciler.reports.style import BOLD, DIM, GREEN, MARK_COLORS, RED, YELLOW, Pen
-from reconciler.reports.view import ChangeView, FieldView, HazardView, PlanView
-from reconciler.reports.wording import FieldWording, count, field_wording, shown_often
-from reconciler.values import shown
+from reconciler.reports.view import SYMBOLS, ChangeView, FieldView, HazardView, PlanView
+from reconciler.reports.wording import (
+    FieldWording,
+    count,
+    field_wording,
+    place_text,
+    shown_often,
+)
+from reconciler.values import Tag, quoted, shown
 
 _MOST_NAMED = 5
 """Orphans that are named in the command that forgets them."""
@@ -49,7 +55,7 @@ def plan_text_parts(
             if leader.template or view.blame:  # its fields have more than their own wording
                 yield _change_text(view.group(leader), pen)
             else:
-                yield _plain_text(leader, view.heading(leader), pen=pen)
+                yield change_text(leader, pen)
     yield _joined([*_orphan_lines(view, pen), *_closing_lines(view, pen)])
 
 
@@ -68,27 +74,56 @@ def _change_text(change: ChangeView, pen: Pen) -> str:
     return _joined([*_head_lines(change, pen), *_field_lines(change.fields, pen), ""])
 
 
-def _plain_text(change: Change, heading: ChangeView, *, pen: Pen) -> str:
-    """The same text of a change that stands for itself, without a view of each of its fields."""
-    lines = [*_head_lines(heading, pen)]
+def change_text(change: Change, pen: Pen) -> str:
+    """The text of a change that stands for itself, without a view of it: most of a large plan are such."""
+    symbol, place = SYMBOLS[change.action], place_text(change.source)
+    lines = [
+        _title(symbol, shown(change.address), action=change.action, place=place, pen=pen),
+        _comment(shown_often(change.reason), pen),
+    ]
     paths = [shown_often(item.path) for item in change.fields]
     width = max(map(len, paths), default=0)
     for item, path in zip(change.fields, paths, strict=True):
-        wording = field_wording(item)
-        name = _field_name(wording.mark, path, width=width, pen=pen)
-        lines.append(f"{name}  {_field_text(item.op, wording, arrow=pen.arrow)}")
-    lines.append("")
-    return _joined(lines)
+        if item.op is Op.SET and item.before is None:
+            start, end = _around_value((path, item.basis, width, pen))
+            lines.append(f"{start}{quoted(item.after)}{end}")
+        else:
+            wording = field_wording(item)
+            name = _field_name(wording.mark, path, width=width, pen=pen)
+            lines.append(f"{name}  {_field_text(item.op, wording, arrow=pen.arrow)}")
+    lines.append("\n")
+    return "\n".join(lines)
+
+
+@lru_cache(maxsize=4096)  # there are few names, and many fields
+def _around_value(field: tuple[str, Basis, int, Pen]) -> tuple[str, str]:
+    """The text of a field before and after its value, if it is set and nothing was there or known: from its
+    path as it is shown, its basis, and the width of all paths."""
+    path, basis, width, pen = field
+    wording = field_wording(FieldChange(path, Op.SET, None, _VALUE, basis))
+    name = _field_name(wording.mark, path, width=width, pen=pen)
+    start, _, end = f"{name}  {_field_text(Op.SET, wording, arrow=pen.arrow)}".rpartition(_VALUE)
+    return start, end
+
+
+_VALUE = Tag("\0")
+"""Stands for a value. No other text that is shown has this character."""
 
 
 def _head_lines(change: ChangeView, pen: Pen) -> Iterator[str]:
-    place = f"  {change.place}" if change.place else ""
-    yield pen(f"{change.symbol} {change.address}", BOLD, MARK_COLORS[change.symbol]) + (
-        f"  ({change.action})" + pen(place, DIM)
-    )
-    yield pen(f"    # {change.reason}", DIM)
+    yield _title(change.symbol, change.address, action=change.action, place=change.place, pen=pen)
+    yield _comment(change.reason, pen)
     if change.author:
-        yield pen(f"    # {change.author}", DIM)
+        yield _comment(change.author, pen)
+
+
+def _title(symbol: str, address: str, *, action: Action, place: str, pen: Pen) -> str:
+    name = pen(f"{symbol} {address}", BOLD, MARK_COLORS[symbol])
+    return f"{name}  ({action})" + pen(f"  {place}" if place else "", DIM)
+
+
+def _comment(text: str, pen: Pen) -> str:
+    return pen(f"    # {text}", DIM)
 
 
 def _field_lines(fields: Sequence[FieldView], pen: Pen) -> Iterator[str]:

@@ -14,6 +14,7 @@ from typing import NamedTuple, assert_never
 from reconciler.core.options import Rate
 from reconciler.core.outcomes import Progress
 from reconciler.core.plan import Basis, FieldChange, LineAuthor, Op, Request
+from reconciler.errors import Source
 from reconciler.values import quoted, shown, spelled
 
 shown_often = lru_cache(maxsize=4096)(shown)
@@ -94,6 +95,14 @@ def request_lines(request: Request) -> Iterator[str]:
     if request.fallback is not None:
         body = "the same" if request.body is not None else "{}"
         yield f"  if the profile does not exist: {shown(request.fallback)} with body {body}"
+
+
+def place_text(source: Source | None) -> str:
+    """The file and the line of a declaration; empty without one."""
+    if source is None:
+        return ""
+    file = shown(source.file)
+    return f"{file}:{source.line}" if source.line else file
 
 
 class FieldWording(NamedTuple):
