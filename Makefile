@@ -7,8 +7,9 @@ READY := $(VENV)/ready
 KILLS ?= 1000
 SIGNALS ?= 200
 SEEDS ?= 1000000
+RENDERINGS ?= 50000
 
-.PHONY: help demo test check lint types schemas docs golden browser bench torture clean
+.PHONY: help demo test check lint types schemas docs golden browser bench torture hostile clean
 
 help: ## Show what there is to make
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -51,6 +52,9 @@ browser: ## Install a Chromium for the tests of the HTML report (Debian, as root
 
 torture: $(READY) ## Break it in earnest: KILLS, SIGNALS and SEEDS say how often
 	@$(BIN)/python -m tests.torture --kills $(KILLS) --signals $(SIGNALS) --seeds $(SEEDS)
+
+hostile: $(READY) ## Hostile text through every writer, parsed back; RENDERINGS says how often
+	@HOSTILE_RENDERINGS=$(RENDERINGS) $(BIN)/python -m pytest -q -n 2 tests/reports/test_hostile_writers.py
 
 bench: $(READY) ## Measure; BENCH='--full --write' does it in full size, into benchmarks/RESULTS.md
 	@$(BIN)/python -m benchmarks $(BENCH)

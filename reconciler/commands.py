@@ -72,10 +72,9 @@ def _is_plain(text: str) -> bool:
 
 
 def _escaped(character: str) -> str:
-    """A character between ``$'`` and ``'``, as bash, zsh and ksh read it."""
-    if character in "'\\":
-        return f"\\{character}"
-    if character != "#" and _is_plain(character):
+    """A character between ``$'`` and ``'``, as bash, zsh and ksh read it. No quote is left in there: a shell
+    that knows no ``$'`` takes all of it for one word."""
+    if character not in "#'\\" and _is_plain(character):
         return character
     point = ord(character)
     if 0xDC80 <= point <= 0xDCFF:  # a byte of a file name that is not UTF-8

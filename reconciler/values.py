@@ -70,7 +70,11 @@ def shown(text: str) -> str:
 
 def spelled(value: Json, *, indent: int | None = None) -> str:
     """JSON for people and programs, in ASCII, that the log of a build does not obey (see `shown`)."""
-    text = json.dumps(value, indent=indent, allow_nan=False)
+    return unobeyed(json.dumps(value, indent=indent, allow_nan=False))
+
+
+def unobeyed(text: str) -> str:
+    """The same JSON, spelled so that no log of a build finds a command in a string of it (see `shown`)."""
     return _COMMAND.sub(r"\\u0023", text) if "##" in text else text
 
 

@@ -11,6 +11,7 @@ from reconciler.authoring.documents import Document, Path
 from reconciler.authoring.placeholders import escaped
 from reconciler.authoring.yaml_scalars import is_odd
 from reconciler.values import Json
+from reconciler.values import shown as safe
 
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_./-]*(?: [A-Za-z0-9_./-]+)*").fullmatch
 
@@ -21,8 +22,8 @@ def profile_yaml(document: Document, shown: Callable[[Path, Json], Json] = lambd
     A comment gives the place of each value that comes from another file. The same document always gives
     the same bytes. ``shown`` may replace values.
     """
-    name = f"  {document.template}" if document.template else ""
-    lines = [f"# {document.source.file}:{document.source.line}{name}"]
+    name = f"  {safe(document.template)}" if document.template else ""
+    lines = [f"# {safe(document.source.file)}:{document.source.line}{name}"]
     lines += _lines(document, document.value, path=(), shown=shown)
     return "\n".join(lines) + "\n"
 
@@ -38,7 +39,7 @@ def _lines(
     for key, value in node.items():
         here = (*path, key)
         place = document.at(here)
-        note = f"  # {place.file}:{place.line}" if here in document.files else ""
+        note = f"  # {safe(place.file)}:{place.line}" if here in document.files else ""
         if isinstance(value, dict) and value:
             yield f"{indent}{_spelled(key)}:{note}"
             yield from _lines(document, value, path=here, shown=shown)
@@ -63,4 +64,21 @@ def _spelled(value: Any) -> str:
     """A scalar or a key as YAML. Placeholders are not escaped, since keys have none."""
     if isinstance(value, str) and _PLAIN(value) and not is_odd(value):
         return value
-    return json.dumps(value, ensure_ascii=False)
+    text = json.dumps(value, ensure_ascii=False)
+    if "##" not in text and text.isprintable():
+        return text
+    return _ODD.sub(_escape, text)
+
+
+_ODD = re.compile(r"#(?=#(?:vso)?\[)|[^ -~]", re.I)
+
+
+def _escape(match: re.Match[str]) -> str:
+    """A character that a terminal or the log of a build could obey, as YAML escapes it."""
+    character = match[0]
+    if character != "#" and safe(character) == character:
+        return character
+    point = ord(character)
+    if point <= 0xFF:
+        return f"\\x{point:02x}"
+    return f"\\u{point:04x}" if point <= 0xFFFF else f"\\U{point:08x}"

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import wraps
 from importlib import import_module
+from io import StringIO
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -166,13 +167,13 @@ class ErrorHandlingGroup(click.Group):
             click.echo(problem.format_message(), err=True)
             code = ExitCode.USAGE
         except click.UsageError as problem:
-            problem.show()
+            _show(problem)
             code = ExitCode.USAGE
         except click.Abort:
             stderr_line("interrupted")
             code = ExitCode.INTERRUPTED
         except click.ClickException as problem:
-            problem.show()
+            _show(problem)
             code = ExitCode.FAILED
         except ReconcileError as problem:
             print_error(problem)
@@ -193,6 +194,14 @@ class ErrorHandlingGroup(click.Group):
             stderr_line(f"error: {shown(where + (problem.strerror or type(problem).__name__))}")
             code = ExitCode.FAILED
         exit_with(int(code or 0))
+
+
+def _show(problem: click.ClickException) -> None:
+    """Prints an error of the command line to stderr, which may quote names of files and values."""
+    text = StringIO()
+    problem.show(text)
+    for line in text.getvalue().splitlines():
+        stderr_line(shown(line.expandtabs(4)))
 
 
 def implemented_in(module: str) -> Callable[[Callable[..., None]], Callable[..., Any]]:

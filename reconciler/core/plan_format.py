@@ -34,7 +34,7 @@ from reconciler.core.plan import (
 )
 from reconciler.errors import Refused, Source
 from reconciler.jsontext import spelled_exactly, unpacked_exactly
-from reconciler.values import Json
+from reconciler.values import Json, unobeyed
 
 FORMAT_VERSION = 1
 
@@ -131,7 +131,10 @@ def line_of(change: Change) -> bytes:
         "requests": [_encode_request(request) for request in change.requests],
         **_rare_members(change),
     }
-    return spelled_exactly(line, numbers=_numbers(change)) + b"\n"
+    data = spelled_exactly(line, numbers=_numbers(change))
+    if b"##" in data:
+        data = unobeyed(data.decode("ascii")).encode("ascii")
+    return data + b"\n"
 
 
 def _numbers(change: Change) -> list[Json]:
@@ -377,7 +380,7 @@ _encoded = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
 def _line(data: Json) -> str:
-    return _encoded(data) + "\n"
+    return unobeyed(_encoded(data)) + "\n"
 
 
 def _encode_head(head: Head) -> dict[str, Json]:

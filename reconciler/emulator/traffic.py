@@ -23,7 +23,7 @@ from reconciler.emulator.faults import Fault
 from reconciler.emulator.http import Answer
 from reconciler.emulator.judge import CUSTOMER_HEADER, PROFILE_HEADER, refuse_constant
 from reconciler.errors import ReconcileError, UsageError
-from reconciler.values import Json
+from reconciler.values import Json, unobeyed
 
 _AUTHORIZATION = re.compile(r"Api-Key (?!public_live_)([!-~]+)")
 _SECRET_HEADERS = ("authorization", "proxy-authorization", "cookie")
@@ -316,7 +316,7 @@ class Traffic:
             return
         line = {"event": event, **(content() if callable(content) else content)}
         try:
-            self._file.write(self._without_keys(json.dumps(line, allow_nan=False)))
+            self._file.write(unobeyed(self._without_keys(json.dumps(line, allow_nan=False))))
         except OSError as problem:
             self.problem = f"cannot write the log {self._file.path}: {problem.strerror}"
 

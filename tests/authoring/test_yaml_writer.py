@@ -59,3 +59,15 @@ def test_the_text_of_a_profile_declares_the_same(value: dict[str, Any]) -> None:
     (read,) = values(profile_yaml(document))
 
     assert read == document.value
+
+
+def test_nothing_in_the_text_is_obeyed_by_a_terminal_or_a_log() -> None:
+    value = {"customer_user_id": "##[error]x", "custom_attributes": {"a##vso[x": "é 💥 \u202e\x85"}}
+    source = Source("a\n::error::b.yaml", 1, 1)
+    text = profile_yaml(Document(value, source, {}, template="##[group]{index}"))
+    assert text == (
+        "# a\\x0a::error::b.yaml:1  \\x23#[group]{index}\n"
+        'customer_user_id: "\\x23#[error]x"\n'
+        "custom_attributes:\n"
+        '  "a\\x23#vso[x": "é 💥 \\u202e\\x85"\n'
+    )

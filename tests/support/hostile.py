@@ -84,6 +84,17 @@ def hostile(seed: int) -> Iterator[str]:
         yield "".join(chance.choices(PIECES, k=chance.randint(1, 5)))
 
 
+def mixed(seed: int) -> Iterator[str]:
+    """Samples and random mixtures of their pieces, in no order, without end."""
+    chance = random.Random(seed)
+    while True:
+        yield (
+            chance.choice(SAMPLES)
+            if chance.random() < 0.3
+            else "".join(chance.choices(PIECES, k=chance.randint(1, 5)))
+        )
+
+
 def harmless() -> Iterator[str]:
     """Words that no format has to escape, all different."""
     return (f"word{number}x" for number in count())
@@ -128,7 +139,7 @@ def plan_of(texts: Iterator[str], changes: int) -> tuple[PlanView, list[str]]:
         serial=1,
         orphans=(text(),),
         unchanged=1,
-        hazards=(Hazard("max_changes", text()),),
+        hazards=(Hazard("max_changes", text()), Hazard("file_shrank", text(), f"x{text()}", 2)),
         scope=Scope((text(),), (text(),), text()),
     )
     return PlanView.of(plan, blame=blame, links=LINKS), used
