@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from time import sleep
 
+from reconciler.authoring.documents import Document
+from reconciler.authoring.loader import parse_yaml
 from reconciler.cli.app import App
 from reconciler.cli.outputs import check_outputs, is_standard_output
 from reconciler.cli.stopping import stopping_on_signals
@@ -13,10 +15,11 @@ from reconciler.cli.streams import print_result, stderr_line
 from reconciler.config.reader import find_config, load_config, plain_config
 from reconciler.config.settings import Config
 from reconciler.emulator.api import Emulator
+from reconciler.emulator.catalogue import catalogue_text
 from reconciler.emulator.faults import parse_fault
 from reconciler.emulator.server import EmulatorServer
 from reconciler.emulator.traffic import RateLimit, RateMode
-from reconciler.errors import ExitCode, ReconcileError
+from reconciler.errors import ExitCode, InputError, ReconcileError
 
 _POLL_SECONDS = 0.1
 
@@ -27,15 +30,27 @@ def emulator(
     port: int,
     db: Path | None,
     fault: Sequence[str],
-    seed: int,
+    seed: str | None,
+    access_level: Sequence[str],
+    fault_seed: int | None,
     header_faults: bool,
     rate_limit: Sequence[str],
     rate_mode: str,
     log: Path | None,
     dialect: str,
     debug: bool,
+    is_list: bool,
 ) -> int:
-    """Serves the local API until a signal comes. Raises ReconcileError if its log cannot be written."""
+    """Serves the local API until a signal comes, or prints what it implements.
+
+    Raises InputError for a bad seed, and ReconcileError if the log cannot be written.
+    """
+    if is_list:
+        print_result(catalogue_text().rstrip("\n"))
+        return ExitCode.DONE
+    if seed is not None and seed.isascii() and seed.isdecimal():
+        fault_seed, seed = int(seed) if fault_seed is None else fault_seed, None
+    document = None if seed is None else _read_seed(Path(seed))
     if log is not None:
         check_outputs([log], _config_here(app))
     faults = [parse_fault(text) for text in fault]
@@ -43,11 +58,16 @@ def emulator(
         dialect=dialect,
         db=db,
         debug=debug,
+        access_levels=access_level,
         rate_limits=[RateLimit.parse(text) for text in rate_limit],
         rate_mode=RateMode(rate_mode),
         log_file=Path("-") if is_standard_output(log) else log,
     )
-    server = EmulatorServer(api, port=port, faults=faults, seed=seed, header_faults=header_faults)
+    if document is not None:
+        api.plant(document.value, place=document.at)
+    server = EmulatorServer(
+        api, port=port, faults=faults, seed=fault_seed or 0, header_faults=header_faults
+    )
     with stopping_on_signals(app), server:
         (stderr_line if is_standard_output(log) else print_result)(f"listening on {server.url}")
         while not app.is_stopping:
@@ -55,6 +75,28 @@ def emulator(
             if api.log_problem is not None:
                 raise ReconcileError(api.log_problem)
     return ExitCode.INTERRUPTED
+
+
+def _read_seed(path: Path) -> Document:
+    """The document in a file of seeds. Raises InputError with findings for an unreadable or malformed one."""
+    name = str(path)
+    try:
+        data = path.read_bytes()
+    except (OSError, ValueError) as problem:
+        reason = getattr(problem, "strerror", None) or "that is not a path"
+        raise InputError(
+            f"the seed {name} cannot be read: {reason}",
+            hint="Give --seed a file as docs/emulator.md describes it.",
+        ) from None
+    document, findings = parse_yaml(data, name)
+    problems = [finding for finding in findings if finding.is_error]
+    if document is None or problems:
+        raise InputError(
+            f"the seed {name} cannot be used",
+            diagnostics=problems,
+            hint="Give it `profiles:`, as docs/emulator.md describes it.",
+        )
+    return document
 
 
 def _config_here(app: App) -> Config | None:

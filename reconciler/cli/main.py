@@ -263,7 +263,18 @@ def state_unlock() -> None:
 @option(
     "--fault", multiple=True, metavar="FAULT", help="Inject a fault; docs/emulator.md lists them."
 )
-@option("--seed", type=int, default=0, show_default=True, help="The seed of random faults.")
+@option(
+    "--seed",
+    metavar="FILE",
+    help="Begin with the content of this file, such as store purchases; docs/emulator.md describes it.",
+)
+@option(
+    "--access-level",
+    multiple=True,
+    metavar="ID",
+    help="An access level of the app beside premium, which every app has.",
+)
+@option("--fault-seed", type=int, metavar="N", help="The seed of random faults; 0 by default.")
 @option(
     "--header-faults",
     is_flag=True,
@@ -296,6 +307,12 @@ def state_unlock() -> None:
     help="The version of the API's contract to check requests against.",
 )
 @option("--debug", is_flag=True, help="Show and change its contents at /debug/.")
+@option(
+    "--list",
+    "is_list",
+    is_flag=True,
+    help="Print the routes, errors, faults and assumptions of this version, and end.",
+)
 @implemented_in("emulator")
 def emulator() -> None:
     """Run the local API, on 127.0.0.1, until interrupted."""

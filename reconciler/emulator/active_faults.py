@@ -28,14 +28,16 @@ class ActiveFault:
     """The moment from which ``between`` counts, on the clock of `Faults`."""
     chance: random.Random = field(repr=False)
     matches: int = 0
-    """How many requests had its method, its address and its time."""
+    """How many requests had its method, its route, its address and its time."""
     strikes: int = 0
     """How many requests it struck."""
 
-    def strikes_next(self, method: str, address: str, *, now: float) -> bool:
+    def strikes_next(self, method: str, address: str, *, route: str, now: float) -> bool:
         """Whether it strikes a request. Counts the request."""
         fault = self.fault
         if fault.method not in (None, method) or self.strikes == fault.times:
+            return False
+        if fault.route not in (None, route):
             return False
         if fault.address not in (None, address) and not fnmatch.fnmatchcase(
             address, fault.address or ""
@@ -117,14 +119,15 @@ class Faults:
             for each in self._active:
                 each.since = self._clock()
 
-    def strike(self, method: str, address: str) -> tuple[Fault, ...]:
-        """The faults that strike a request, in their order, with their jitter drawn."""
+    def strike(self, method: str, address: str, *, route: str = "") -> tuple[Fault, ...]:
+        """The faults that strike a request, in their order, with their jitter drawn. ``route`` is the name
+        of the request's route."""
         with self._lock:
             now = self._clock()
             return tuple(
                 each.draw_jitter()
                 for each in self._active
-                if each.strikes_next(method, address, now=now)
+                if each.strikes_next(method, address, route=route, now=now)
             )
 
 

@@ -1,48 +1,37 @@
 """The API without HTTP: requests in, answers out.
 
-`Emulator` stands in for Adapty's profile methods. Its answers hold the members that the real API returns
-and no others. Fields that the API never returns are visible through `Emulator.profiles` only.
+`Emulator` stands in for Adapty's methods about one profile. Its answers hold the members that the real
+API returns and no others. Fields that the API never returns are visible through `Emulator.profiles` only.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
 import sqlite3
-import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from reconciler.emulator.access import AccessEvent
+from reconciler.emulator.application import Application, unauthenticated
 from reconciler.emulator.debug import DEBUG_ROOT, inspect
 from reconciler.emulator.http import Answer
-from reconciler.emulator.judge import (
-    CUSTOMER_HEADER,
-    PROFILE_HEADER,
-    Judge,
-    Rejected,
-    Switches,
-    method_not_allowed,
-    not_authenticated,
-    not_found,
-    parse_body,
-)
-from reconciler.emulator.profile import StoredProfile
-from reconciler.emulator.responses import error_answer, json_answer
-from reconciler.emulator.storage import MemoryProfiles, ProfileStore, SqliteProfiles
+from reconciler.emulator.judge import Rejected, Switches, method_not_allowed, not_found
+from reconciler.emulator.planting import SeedPath, place_in_seed
+from reconciler.emulator.responses import error_answer
+from reconciler.emulator.routes import ROUTES, has_flat_errors, route_of
+from reconciler.emulator.storage import MemoryProfiles, SqliteProfiles
 from reconciler.emulator.traffic import RateLimit, RateMode, Received, Sent, Traffic, Violation
-from reconciler.errors import UsageError
+from reconciler.errors import Source, UsageError
 from reconciler.resources import load_schema
-from reconciler.values import Json, canonical
-
-PROFILE_PATH = "/api/v2/server-side-api/profile/"
+from reconciler.values import Json
 
 _LOG_SIZE = 10_000
-_METHODS = ("GET", "POST", "PATCH", "DELETE")
 _UNKNOWN_COUNTRY = "ZZ"
 """The country of a loopback address: a code that ISO 3166-1 will never assign."""
 
@@ -50,10 +39,11 @@ _UNKNOWN_COUNTRY = "ZZ"
 class Emulator:
     """The API without HTTP. Safe to call from several threads.
 
-    ``keys`` are the accepted secret keys (None accepts every key). ``clock`` gives seconds since the
-    epoch, ``monotonic`` the seconds of the log, and ``locate`` the country of a sender's address.
-    ``log_file`` gets a line of JSON for each request before its answer is sent; ``log_size`` is the
-    number of requests that are kept in memory. A subclass may override `handle`, and may wait in it.
+    ``keys`` are the accepted secret keys (None accepts every key). ``access_levels`` are those of the app
+    beside ``premium``, which every app has. ``clock`` gives seconds since the epoch, ``monotonic`` the
+    seconds of the log, and ``locate`` the country of a sender's address. ``log_file`` gets a line of JSON
+    for each request before its answer is sent; ``log_size`` is the number of requests that are kept in
+    memory. A subclass may override `handle`, and may wait in it.
     """
 
     def __init__(
@@ -64,6 +54,7 @@ class Emulator:
         keys: frozenset[str] | None = None,
         debug: bool = False,
         app_id: str | None = None,
+        access_levels: Iterable[str] = (),
         rate_limits: Sequence[RateLimit] = (),
         rate_mode: RateMode = RateMode.REFUSE,
         log_file: Path | None = None,
@@ -81,18 +72,21 @@ class Emulator:
                 f"the emulator knows no dialect {dialect}",
                 hint="one of " + ", ".join(data["dialects"]),
             )
-        self._switches = switches or Switches()
-        self._judge = Judge.of(data, dialect=dialect, switches=self._switches)
+        self._application = Application(
+            data,
+            MemoryProfiles() if db is None else SqliteProfiles(db),
+            dialect=dialect,
+            switches=switches or Switches(),
+            app_id=app_id,
+            access_levels=access_levels,
+            clock=clock,
+            new_id=new_id,
+            locate=locate,
+        )
+        self.app_id = self._application.app_id
         self.debug = debug
-        self._clock = clock
         self._monotonic = monotonic
-        self._new_id = new_id
-        self._locate = locate
-        self._lock = threading.RLock()
-        self._last_timestamps: dict[str, int] = {}
         self._effects = 0
-        self._store: ProfileStore = MemoryProfiles() if db is None else SqliteProfiles(db)
-        self.app_id = self._store.app_id(app_id, new_id)
         self._traffic = Traffic(
             accepted=keys,
             limits=rate_limits,
@@ -119,15 +113,16 @@ class Emulator:
         ``received`` is the request's entry in the log, if the caller made one and will conclude it.
         """
         if self.debug and path.startswith(DEBUG_ROOT):
-            return inspect(self, method=method, path=path)
+            return inspect(self, method=method, path=path, body=body)
         entry = received or self.receive(method, path, headers=headers, body=body)
+        is_flat = has_flat_errors(path)
         try:
             answer = self._route(entry, peer_ip)
         except Rejected as rejected:
-            answer = error_answer(rejected)
+            answer = error_answer(rejected, is_flat=is_flat)
         except sqlite3.Error as problem:
             errors = [(None, f"emulator database: {problem}")]
-            answer = error_answer(Rejected(500, "internal_error", errors=errors))
+            answer = error_answer(Rejected(500, "internal_error", errors=errors), is_flat=is_flat)
         entry.status, entry.answer = answer.status, answer
         if received is None:
             self.conclude(entry, answer)
@@ -166,68 +161,84 @@ class Emulator:
     # --- content ---
 
     def profiles(self) -> list[dict[str, Any]]:
-        """Everything that was written, by customer id and profile id. Cleared fields are absent."""
-        with self._lock:
-            profiles = self._store.all()
-        profiles.sort(key=lambda each: (each.customer_user_id or "", each.profile_id))
-        return [
-            {
-                "customer_user_id": each.customer_user_id,
-                "profile_id": each.profile_id,
-                "fields": each.fields,
-                "custom_attributes": each.attributes,
-                "installations": each.installations,
-                "country": each.country,
-                "country_source": each.country_source,
-            }
-            for each in profiles
-        ]
+        """Everything that is stored, by customer id and profile id. Cleared fields are absent."""
+        return self._application.profiles()
 
     def content(self) -> list[dict[str, Any]]:
         """Everything that was written, in a form that is equal for equal writes to two emulators.
 
         Values that the server generates (profile ids, times) are left out, and so is the country, which
-        depends on the sender of the last request.
+        depends on the sender of the last request. Access is compared over time: from now on, who has it
+        until when.
         """
-        members = ("customer_user_id", "fields", "custom_attributes", "installations")
-        content = [{name: profile[name] for name in members} for profile in self.profiles()]
-        return sorted(content, key=canonical)
+        return self._application.content()
 
     def clear(self, *, keep: Container[str] = ()) -> None:
-        """Remove the entries of the log in memory, and the profiles. A profile stays if ``keep`` contains
-        its customer id or its profile id."""
-        with self._lock, self._store.writing():
-            for each in self._store.all():
-                if each.customer_user_id not in keep and each.profile_id not in keep:
-                    self._store.remove(each.profile_id)
+        """Remove the profiles, the events, and the entries of the log in memory. A profile stays if
+        ``keep`` contains its customer id or its profile id. The clock and the access levels stay."""
+        self._application.clear(keep=keep)
         self._traffic.log.clear()
 
     def add_anonymous(self) -> str:
         """Create a profile without a customer id, as the first start of an app does; returns its profile
         id. The API has no request for that."""
-        profile = StoredProfile(str(self._new_id()), None)
-        with self._lock, self._store.writing():
-            self._store.put(profile)
-        return profile.profile_id
+        return self._application.add_anonymous()
+
+    def plant(
+        self, seed: Json, *, place: Callable[[SeedPath], Source] = place_in_seed
+    ) -> list[dict[str, Json]]:
+        """Put content in place that no request can make, such as store purchases (docs/emulator.md, seeds);
+        returns the ids of its profiles.
+
+        ``place`` says where a value of the seed was written. Raises InputError with findings for a bad
+        seed, and UsageError if two ids of the seed belong to different profiles. It changes nothing then.
+        """
+        return self._application.plant(seed, place=place)
+
+    def advance(self, **durations: float) -> None:
+        """Move the clock of the API forward by ``days=31`` (weeks, days, hours, minutes, seconds): access
+        ends, and timestamps follow. Rates and faults keep to the real time. With a database this outlives
+        the process.
+
+        Raises UsageError for another unit, and for a move backwards or beyond the year 9999.
+        """
+        try:
+            moved = timedelta(**durations)
+        except TypeError:
+            raise UsageError(
+                f"the emulator's clock is not moved by {', '.join(durations)}",
+                hint="give weeks, days, hours, minutes or seconds, as numbers",
+            ) from None
+        except (OverflowError, ValueError):
+            moved = timedelta.max
+        self._application.advance(moved // timedelta(microseconds=1))
+
+    def clock(self) -> dict[str, Json]:
+        """The present time of the API, and by how many seconds it was moved."""
+        return self._application.clock()
+
+    @property
+    def access_levels(self) -> tuple[str, ...]:
+        """The access levels that the app has."""
+        return self._application.access_levels
+
+    @property
+    def access_events(self) -> list[AccessEvent]:
+        """The events that grants and revokes sent, the last 10,000 of them."""
+        return self._application.events_after(0)
+
+    def events_after(self, number: int) -> Json:
+        """The events after a number, as the debug endpoint shows them."""
+        return [event.as_json() for event in self._application.events_after(number)]
 
     def answer_about_another(self, received: Received) -> Answer:
         """A true answer about another profile than the request asks for."""
-        customer = received.headers.get(CUSTOMER_HEADER, "")
-        profile_id = received.headers.get(PROFILE_HEADER, "").lower()
-        with self._lock:
-            others = [
-                each
-                for each in self._store.all()
-                if each.customer_user_id != customer and each.profile_id != profile_id
-            ]
-            other = others[0] if others else StoredProfile(str(self._new_id()), "somebody-else")
-            other.timestamp = self._next_timestamp(other)
-        return json_answer(200, {"data": self._response_data(other)})
+        route = route_of(received.path) or ROUTES[0]
+        return self._application.answer_about_another(route, received)
 
     def close(self) -> None:
         """Release the database. With one, requests after this are answered with 500."""
-        with self._lock:
-            self._store.close()
+        self._application.close()
 
     # --- the log ---
 
@@ -257,40 +268,18 @@ class Emulator:
     # --- routes ---
 
     def _route(self, received: Received, peer_ip: str) -> Answer:
-        if received.path.partition("?")[0] != PROFILE_PATH:
+        route = route_of(received.path)
+        if route is None:
             raise not_found()
         if not received.authenticated:
-            raise not_authenticated()
+            raise unauthenticated(route)
         if received.above_rate is not None:
             self._refuse_above_rate(received.above_rate)
-        if received.method not in _METHODS:
-            raise method_not_allowed(received.method, ", ".join(_METHODS))
-        customer, profile_id = self._judge.identifiers(received.headers)
-        match received.method:
-            case "GET":
-                with self._lock:
-                    profile = self._find(customer, profile_id)
-                    profile.timestamp = self._next_timestamp(profile)
-            case "DELETE":
-                with self._lock:
-                    with self._store.writing():
-                        profile = self._find(customer, profile_id)
-                        self._store.remove(profile.profile_id)
-                        self._last_timestamps.pop(profile.profile_id, None)
-                    self._count_effect(received)
-                return json_answer(204)
-            case _:
-                body = parse_body(received.headers.get("content-type", ""), received.raw)
-                find = self._find if received.method == "PATCH" else self._find_or_create
-                with self._lock:
-                    with self._store.writing():
-                        profile = find(customer, profile_id)
-                        self._judge.apply(body, profile)
-                        self._set_country(profile, body, peer_ip=peer_ip)
-                        profile.timestamp = self._next_timestamp(profile)
-                        self._store.put(profile)
-                    self._count_effect(received)
-        return json_answer(200, {"data": self._response_data(profile)})
+        if received.method not in route.methods:
+            raise method_not_allowed(received.method, ", ".join(route.methods))
+        return self._application.carry_out(
+            route, received, peer_ip=peer_ip, on_effect=lambda: self._count_effect(received)
+        )
 
     def _refuse_above_rate(self, wait: float) -> None:
         mode = self._traffic.mode
@@ -301,64 +290,6 @@ class Emulator:
             raise Rejected(429, "rate_limited", errors=errors, headers=headers)
 
     def _count_effect(self, received: Received) -> None:
-        """Number a write. Call it under the lock, so that the numbers follow the order of the writes."""
+        """Number a write. Writes are counted in their order, one at a time."""
         self._effects += 1
         received.effect, received.effect_at = self._effects, self._monotonic()
-
-    # --- transitions ---
-
-    def _find(self, customer: str, profile_id: str) -> StoredProfile:
-        """The profile that the identifiers name; both must name the same one (adapty-api 2.2)."""
-        profile = (
-            self._store.by_profile(profile_id) if profile_id else self._store.by_customer(customer)
-        )
-        if profile is None or (customer and profile.customer_user_id != customer):
-            raise Rejected(404, "profile_does_not_exist", errors=[(None, "Profile not found")])
-        return profile
-
-    def _find_or_create(self, customer: str, profile_id: str) -> StoredProfile:
-        """The profile that the identifiers name, created or linked to the customer id if need be."""
-        if not profile_id:
-            existing = self._store.by_customer(customer)
-            return existing or StoredProfile(str(self._new_id()), customer)
-        profile = self._find("", profile_id)
-        if customer and profile.customer_user_id != customer:
-            if profile.customer_user_id is not None or self._store.by_customer(customer):
-                message = "Profile and customer_user_id belong to different users"
-                errors = [("non_field_errors", message)]
-                raise Rejected(400, "customer_user_id_conflict", errors=errors)
-            profile.customer_user_id = customer
-        return profile
-
-    def _set_country(self, profile: StoredProfile, body: Json, *, peer_ip: str) -> None:
-        """The country follows the request (adapty-api 3.2)."""
-        explicit = body.get("ip_country") if isinstance(body, Mapping) else None
-        if isinstance(explicit, str):
-            profile.country, profile.country_source = explicit, "explicit"
-        elif self._switches.country_from_request:
-            profile.country, profile.country_source = self._locate(peer_ip), "request_ip"
-
-    def _next_timestamp(self, profile: StoredProfile) -> int:
-        """Milliseconds since the epoch, greater than every earlier timestamp of the profile."""
-        last = max(profile.timestamp, self._last_timestamps.get(profile.profile_id, 0))
-        now = max(int(self._clock() * 1000), last + 1)
-        self._last_timestamps[profile.profile_id] = now
-        return now
-
-    def _response_data(self, profile: StoredProfile) -> dict[str, Any]:
-        """The members of a profile that the API returns."""
-        empty: list[Any] | None = None if self._switches.null_lists else []
-        return {
-            "app_id": self.app_id,
-            "profile_id": profile.profile_id,
-            "customer_user_id": profile.customer_user_id,
-            "total_revenue_usd": 0.0,
-            "segment_hash": hashlib.sha256(profile.profile_id.encode()).hexdigest()[:16],
-            "timestamp": profile.timestamp,
-            "custom_attributes": [
-                {"key": key, "value": value} for key, value in profile.attributes.items()
-            ],
-            "access_levels": empty,
-            "subscriptions": empty,
-            "non_subscriptions": empty,
-        }

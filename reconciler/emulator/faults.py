@@ -16,6 +16,7 @@ from enum import StrEnum
 from typing import Any
 
 from reconciler.emulator.http import End
+from reconciler.emulator.routes import ROUTES
 from reconciler.errors import UsageError
 
 _LONGEST_WAIT = 86_400.0
@@ -25,6 +26,7 @@ _LARGEST = 1 << 30
 _MAX_TEXT = 2_000
 """Characters of a fault's text."""
 _METHODS = ("GET", "POST", "PATCH", "DELETE")
+_ROUTES = tuple(route.name for route in ROUTES)
 _REDIRECTS = (301, 302, 303, 307, 308)
 
 
@@ -84,10 +86,10 @@ ENDINGS = frozenset(
 class Fault:
     """One misbehaviour and its conditions.
 
-    A fault applies to requests with the given ``method``, with an address like ``address``, that come
-    ``between`` two moments (seconds since the fault was set). Of these it strikes each ``every``-th
-    after the first ``after``, with probability ``rate``, at most ``times`` times. The meaning of the
-    other members depends on the kind. ``str`` gives the text that `parse_fault` reads.
+    A fault applies to requests with the given ``method`` and ``route``, with an address like ``address``,
+    that come ``between`` two moments (seconds since the fault was set). Of these it strikes each
+    ``every``-th after the first ``after``, with probability ``rate``, at most ``times`` times. The meaning
+    of the other members depends on the kind. ``str`` gives the text that `parse_fault` reads.
     """
 
     kind: FaultKind
@@ -107,6 +109,7 @@ class Fault:
     after: int = 0
     times: int | None = None
     method: str | None = None
+    route: str | None = None
     address: str | None = None
     between: tuple[float, float] | None = None
 
@@ -238,6 +241,7 @@ CONDITIONS = (
     ValueSyntax("after", "after", _whole(1, 10**9), "a whole number from 1"),
     ValueSyntax("times", "times", _whole(1, 10**9), "a whole number from 1"),
     ValueSyntax("method", "method", _one_of(*_METHODS), "one of " + ", ".join(_METHODS)),
+    ValueSyntax("route", "route", _one_of(*_ROUTES), "one of " + ", ".join(_ROUTES)),
     ValueSyntax("address", "address", _printable, "a pattern, like qa-*"),
     ValueSyntax(
         "between",

@@ -16,19 +16,21 @@ from datetime import date
 from types import MappingProxyType
 from typing import Any
 
+from reconciler.emulator.instants import parse_instant
 from reconciler.emulator.profile import StoredProfile
 from reconciler.values import Json
 
 CUSTOMER_HEADER = "adapty-customer-user-id"
 PROFILE_HEADER = "adapty-profile-id"
 _PLATFORM_HEADER = "adapty-platform"
-_UUID = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
+UUID = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 _ADVERTISING_MEMBERS = ("idfa", "idfv", "advertising_id")
-_NULL = ("not_allowed", "none is not an allowed value")
-_NOT_A_DICT = ("dict", "value is not a valid dict")
-_NOT_A_STRING = ("str", "str type expected")
-_MISSING = ("missing", "field required")
-_EXTRA = ("extra", "extra fields not permitted")
+NULL = ("not_allowed", "none is not an allowed value")
+NOT_A_DICT = ("dict", "value is not a valid dict")
+NOT_A_STRING = ("str", "str type expected")
+MISSING = ("missing", "field required")
+EXTRA = ("extra", "extra fields not permitted")
+_BAD_INSTANT = ("datetime", "invalid datetime format")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +48,20 @@ class Switches:
     """Empty access lists are answered as null (7.23)."""
     country_from_request: bool = True
     """A write without ip_country takes the country from the sender's address (7.26)."""
+    grant_shortens: bool = False
+    """A grant with an earlier end than the present one shortens access; otherwise the present end stays
+    (8.3)."""
+    grant_moves_start: bool = True
+    """A grant of a level that is not over replaces its starts_at (8.3)."""
+    missing_is_404: bool = False
+    """A grant or a revoke for an unknown profile, or of a level that the app does not have, is answered
+    with 404 and not with 400; both are documented (7.13, 7.14)."""
+    whole_seconds: bool = False
+    """Instants of answers have no microseconds (8.4)."""
+    default_consent: bool | None = True
+    """The consent that shows where none was set (8.5)."""
+    default_preference: str | None = "decline"
+    """The refund preference that shows where none was set (8.5)."""
 
 
 class Rejected(Exception):
@@ -90,18 +106,35 @@ class RequestErrors:
 
 
 @dataclass(frozen=True, slots=True)
-class _FieldRule:
+class FieldRule:
+    """The schema of one member of a body, and the values that clear it."""
+
     schema: Mapping[str, Any]
     nullable: bool
-    empty_clears: bool
+    empty_clears: bool = False
+
+
+def field_rules(
+    contract: Mapping[str, Any], group: Mapping[str, Any], *, dialect: str
+) -> dict[str, FieldRule]:
+    """The rules of a group of the contract's fields in a dialect, by their names at the API."""
+    rules = {}
+    for name, facts in group.items():
+        if dialect in facts.get("dialects", contract["dialects"]):
+            facts = {**facts, **facts.get(dialect, {})}
+            clear = facts["clear"]
+            rules[facts.get("api_name", name)] = FieldRule(
+                facts["schema"], clear != "never", clear == "empty"
+            )
+    return rules
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judge:
     """The rules of one dialect, and the verdict on requests."""
 
-    fields: Mapping[str, _FieldRule]
-    members: Mapping[str, _FieldRule]
+    fields: Mapping[str, FieldRule]
+    members: Mapping[str, FieldRule]
     """The members of installation_meta."""
     required_members: tuple[str, ...]
     key_pattern: str
@@ -116,22 +149,13 @@ class Judge:
     def of(cls, contract: Mapping[str, Any], *, dialect: str, switches: Switches) -> Judge:
         """The judge of a dialect that the contract's data describes."""
 
-        def rules(group: Mapping[str, Any]) -> dict[str, _FieldRule]:
-            chosen = {}
-            for name, facts in group.items():
-                if dialect in facts.get("dialects", contract["dialects"]):
-                    facts = {**facts, **facts.get(dialect, {})}
-                    clear = facts["clear"]
-                    chosen[name] = _FieldRule(facts["schema"], clear != "never", clear == "empty")
-            return chosen
-
         def in_dialect(name: str) -> dict[str, Any]:
             return {**contract[name], **contract[name].get(dialect, {})}
 
         attributes, installation = in_dialect("custom_attributes"), in_dialect("installation_meta")
         return cls(
-            fields=rules(contract["fields"]),
-            members=rules(installation["fields"]),
+            fields=field_rules(contract, contract["fields"], dialect=dialect),
+            members=field_rules(contract, installation["fields"], dialect=dialect),
             required_members=tuple(installation["required"]),
             key_pattern=attributes["key_pattern"],
             max_length=attributes["value_max_length"],
@@ -149,7 +173,7 @@ class Judge:
         if not customer and not profile_id:
             raise not_authenticated()
         errors = RequestErrors()
-        if profile_id and not _UUID.fullmatch(profile_id):
+        if profile_id and not UUID.fullmatch(profile_id):
             errors.add(PROFILE_HEADER, ("uuid", "value is not a valid uuid"))
         platform = headers.get(_PLATFORM_HEADER, "")
         if platform and platform not in self.platforms:
@@ -164,7 +188,7 @@ class Judge:
         """
         errors = RequestErrors()
         if not isinstance(body, dict):
-            errors.add("non_field_errors", _NOT_A_DICT)
+            errors.add("non_field_errors", NOT_A_DICT)
             errors.raise_if_any()
             return
         for name, value in body.items():
@@ -180,9 +204,9 @@ class Judge:
                     if problem:
                         errors.add(name, problem)
                 case _ if self.switches.strict:
-                    errors.add(name, _EXTRA)
+                    errors.add(name, EXTRA)
         if self.switches.installation_required and "installation_meta" not in body:
-            errors.add("installation_meta", _MISSING)
+            errors.add("installation_meta", MISSING)
         errors.raise_if_any()
         if profile.fields.get("analytics_disabled") is True:
             for members in profile.installations.values():
@@ -190,45 +214,28 @@ class Judge:
                     members.pop(name, None)
 
     def _write(
-        self, rule: _FieldRule, value: Json, *, name: str, target: dict[str, Any]
+        self, rule: FieldRule, value: Json, *, name: str, target: dict[str, Any]
     ) -> tuple[str, str] | None:
         """Write or clear one value in ``target``; the problem instead if the rule refuses the value."""
         if (value is None and rule.nullable) or (value == "" and rule.empty_clears):
             target.pop(name, None)
-        elif problem := self._problem(rule.schema, value, name=name):
+        elif problem := value_problem(
+            rule.schema,
+            value,
+            name=name,
+            checks_length=self.switches.strict or name in self.required_members,
+        ):
             return problem
         else:
             target[name] = value
         return None
-
-    def _problem(
-        self, schema: Mapping[str, Any], value: Json, *, name: str
-    ) -> tuple[str, str] | None:
-        """Code and message of an error in a value, in Pydantic's words (adapty-api 6.5)."""
-        if value is None:
-            return _NULL
-        match schema["type"]:
-            case "boolean" if not isinstance(value, bool):
-                return "bool", "value could not be parsed to a boolean"
-            case "integer" if isinstance(value, bool) or not isinstance(value, int):
-                return "integer", "value is not a valid integer"
-            case "string" if not isinstance(value, str):
-                return _NOT_A_STRING
-        if "enum" in schema and value not in schema["enum"]:
-            return _not_a_member(schema["enum"])
-        if not isinstance(value, str):
-            return None
-        length_is_checked = self.switches.strict or name in self.required_members
-        if length_is_checked and len(value) < schema.get("minLength", 0):
-            return "min_length", "ensure this value has at least 1 characters"
-        return _format_problem(schema, value) or _pattern_problem(schema, value, name=name)
 
     def _write_attributes(
         self, value: Json, profile: StoredProfile, *, errors: RequestErrors
     ) -> None:
         place = "custom_attributes"
         if value is None:
-            return errors.add(place, _NULL)
+            return errors.add(place, NULL)
         if not isinstance(value, list):
             return errors.add(place, ("list", "value is not a valid list"))
         if not value:
@@ -255,13 +262,13 @@ class Judge:
     ) -> None:
         """Judge one pair of key and value; ``keys`` are those of the pairs before it."""
         if not isinstance(item, dict):
-            return errors.add(place, _NOT_A_DICT)
+            return errors.add(place, NOT_A_DICT)
         for name in ("key", "value"):
             if name not in item:
-                errors.add(f"{place}.{name}", _MISSING)
+                errors.add(f"{place}.{name}", MISSING)
         if self.switches.strict:
             for name in item.keys() - {"key", "value"}:
-                errors.add(f"{place}.{name}", _EXTRA)
+                errors.add(f"{place}.{name}", EXTRA)
         if "key" in item and (problem := self._key_problem(item["key"], keys)):
             errors.add(f"{place}.key", problem)
         if "value" in item and (problem := self._value_problem(item["value"])):
@@ -270,7 +277,7 @@ class Judge:
 
     def _key_problem(self, key: Json, keys: set[str]) -> tuple[str, str] | None:
         if not isinstance(key, str):
-            return _NULL if key is None else _NOT_A_STRING
+            return NULL if key is None else NOT_A_STRING
         if not _matches(self.key_pattern, key):
             return "regex", f'string does not match regex "{self.key_pattern}"'
         if key in keys and self.switches.strict:
@@ -281,7 +288,7 @@ class Judge:
     def _value_problem(self, value: Json) -> tuple[str, str] | None:
         match value:
             case None:
-                return None if self.switches.null_deletes else _NULL
+                return None if self.switches.null_deletes else NULL
             case str():
                 if len(value) > self.max_length:
                     limit = f"ensure this value has at most {self.max_length} characters"
@@ -290,7 +297,7 @@ class Judge:
                 if not _is_double(value):
                     return "float", "value is not a valid float"
             case _:
-                return _NOT_A_STRING
+                return NOT_A_STRING
         return None
 
     def _write_installation(
@@ -298,11 +305,11 @@ class Judge:
     ) -> None:
         place = "installation_meta"
         if not isinstance(value, dict):
-            return errors.add(place, _NULL if value is None else _NOT_A_DICT)
+            return errors.add(place, NULL if value is None else NOT_A_DICT)
         errors_before = len(errors)
         for name in self.required_members:
             if name not in value:
-                errors.add(f"{place}.{name}", _MISSING)
+                errors.add(f"{place}.{name}", MISSING)
         device = value.get("device_id")
         before = profile.installations.get(device, {}) if isinstance(device, str) else {}
         members = dict(before)
@@ -311,7 +318,7 @@ class Judge:
             if name in self.members:
                 problem = self._write(self.members[name], member, name=name, target=members)
             elif self.switches.strict:
-                problem = _EXTRA
+                problem = EXTRA
             if problem:
                 errors.add(f"{place}.{name}", problem)
         if len(errors) == errors_before and isinstance(device, str):
@@ -320,13 +327,39 @@ class Judge:
         return None
 
 
+def value_problem(
+    schema: Mapping[str, Any], value: Json, *, name: str, checks_length: bool
+) -> tuple[str, str] | None:
+    """Code and message of an error in the value of the member ``name``, in Pydantic's words (adapty-api
+    6.5); None for a valid value."""
+    if value is None:
+        return NULL
+    match schema["type"]:
+        case "boolean" if not isinstance(value, bool):
+            return "bool", "value could not be parsed to a boolean"
+        case "integer" if isinstance(value, bool) or not isinstance(value, int):
+            return "integer", "value is not a valid integer"
+        case "string" if not isinstance(value, str):
+            is_instant = schema.get("format") == "date-time"
+            return _BAD_INSTANT if is_instant else NOT_A_STRING
+    if "enum" in schema and value not in schema["enum"]:
+        return _not_a_member(schema["enum"])
+    if not isinstance(value, str):
+        return None
+    if checks_length and len(value) < schema.get("minLength", 0):
+        return "min_length", "ensure this value has at least 1 characters"
+    return _format_problem(schema, value) or _pattern_problem(schema, value, name=name)
+
+
 def _format_problem(schema: Mapping[str, Any], value: str) -> tuple[str, str] | None:
     match schema.get("format"):
         case "date" if not _is_date(value):
             return "date", "invalid date format"
+        case "date-time" if parse_instant(value) is None:
+            return _BAD_INSTANT
         case "ipv4" if not _is_ipv4(value):
             return "ipv4address", "value is not a valid IPv4 address"
-        case "uuid" if not _UUID.fullmatch(value):
+        case "uuid" if not UUID.fullmatch(value):
             return "uuid", "value is not a valid uuid"
     return None
 
@@ -385,6 +418,11 @@ def parse_body(content_type: str, body: bytes) -> Json:
     if media.strip().lower() != "application/json" or charset not in ("", "charset=utf-8"):
         message = f'Unsupported media type "{content_type}" in request.'
         raise Rejected(415, "unsupported_media_type", errors=[(None, message)])
+    return parse_json(body)
+
+
+def parse_json(body: bytes) -> Json:
+    """The JSON of a body; raises Rejected (400) if it is malformed."""
     try:
         parsed: Json = _STANDARD_JSON.decode(body.decode("utf-8"))
     except RecursionError:

@@ -21,6 +21,17 @@ class StoredProfile:
     """``explicit`` for a country from the body, ``request_ip`` for one from the sender's address."""
     timestamp: int = 0
     """Milliseconds since the epoch; 0 before the first answer."""
+    access_levels: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """The access levels as answers show them, by their ids; expired ones stay. A level and a purchase are
+    replaced, never changed."""
+    subscriptions: list[dict[str, Any]] = field(default_factory=list)
+    """Purchases that renew, as answers show them."""
+    non_subscriptions: list[dict[str, Any]] = field(default_factory=list)
+    """Other purchases, as answers show them."""
+    identifiers: dict[str, str] = field(default_factory=dict)
+    """Integration identifiers."""
+    refund_saver: dict[str, Any] = field(default_factory=dict)
+    """Refund preferences by their names at the API; those that were never set are absent."""
 
     def copy(self) -> StoredProfile:
         """A copy that can be changed and thrown away."""
@@ -33,4 +44,9 @@ class StoredProfile:
             country=self.country,
             country_source=self.country_source,
             timestamp=self.timestamp,
+            access_levels=dict(self.access_levels),
+            subscriptions=list(self.subscriptions),
+            non_subscriptions=list(self.non_subscriptions),
+            identifiers=dict(self.identifiers),
+            refund_saver=dict(self.refund_saver),
         )

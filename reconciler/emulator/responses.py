@@ -22,15 +22,19 @@ def json_answer(
     return Answer(status, {**content_type, **headers, **generated}, content)
 
 
-def error_answer(rejected: Rejected) -> Answer:
-    """The main error body (adapty-api 6.1): one entry for each source, with all its messages."""
+def error_answer(rejected: Rejected, *, is_flat: bool = False) -> Answer:
+    """The error body (adapty-api 6.1): one entry for each source, with all its messages; or, if it is
+    flat, a list of the messages."""
     by_source: dict[str | None, list[str]] = {}
     for source, message in rejected.errors:
         by_source.setdefault(source, []).append(message)
+    errors: Json = [
+        {"source": source, "errors": messages} for source, messages in by_source.items()
+    ]
+    if is_flat:
+        errors = [message for _, message in rejected.errors]
     body: Json = {
-        "errors": [
-            {"source": source, "errors": messages} for source, messages in by_source.items()
-        ],
+        "errors": errors,
         "error_code": rejected.code,
         "status_code": rejected.status,
     }

@@ -14,6 +14,7 @@ from reconciler.emulator.faults import Fault, FaultKind, parse_fault, split_faul
 from reconciler.emulator.http import Answer, End, HttpRequest, Loopback, Reply, in_thread
 from reconciler.emulator.judge import Rejected
 from reconciler.emulator.responses import error_answer, json_answer
+from reconciler.emulator.routes import has_flat_errors
 from reconciler.emulator.traffic import Received, Sent
 from reconciler.emulator.wire import encode_reply, injected_answer
 from reconciler.errors import UsageError
@@ -128,6 +129,10 @@ class EmulatorServer:
         """From now on, reset every connection and refuse new ones for so many seconds."""
         self._running.cut_off(seconds)
 
+    def advance(self, **durations: float) -> None:
+        """Move the clock of the API forward, as `Emulator.advance` does: ``days=31``."""
+        self.emulator.advance(**durations)
+
     def settle(self, timeout: float) -> bool:
         """Wait until every late request has taken effect; False if ``timeout`` seconds pass before."""
         deadline = time.monotonic() + timeout
@@ -176,7 +181,9 @@ class _Front:
             received.faults = self._striking_faults(received)
         except UsageError as problem:
             errors = [(FAULT_HEADER, problem.message)]
-            answer = error_answer(Rejected(400, "bad_fault", errors=errors))
+            answer = error_answer(
+                Rejected(400, "bad_fault", errors=errors), is_flat=has_flat_errors(request.path)
+            )
             emulator.conclude(received, answer, sent=Sent.ALTERED)
             return _encoded(request, answer)
         if received.faults or self._may_block or self._hook is not None:
@@ -193,7 +200,9 @@ class _Front:
         """The faults for a request; raises UsageError for a bad fault in its header."""
         striking: tuple[Fault, ...] = ()
         if self._server.faults:
-            striking = self._server.faults.strike(received.method, received.address)
+            striking = self._server.faults.strike(
+                received.method, received.address, route=received.route
+            )
         if self._choose is not None:
             striking += tuple(self._choose(received))
         if self._header_faults and FAULT_HEADER in received.headers:

@@ -12,16 +12,20 @@ import sqlite3
 import time
 import uuid
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import NoReturn, Protocol
 
+from reconciler.emulator.access import AccessEvent
 from reconciler.emulator.profile import StoredProfile
 from reconciler.errors import ReconcileError, Refused
 
 _APPLICATION_ID = 0x52434D55
-_FORMAT = 1
+_FORMAT = 2
+"""Format 1 had no settings, no events, and profiles without access. It is upgraded when it is opened."""
+_KEPT_EVENTS = 10_000
 _BUSY_TIMEOUT = 30.0
 """Seconds to wait for another process that is writing."""
 _BUSY_RETRY = 0.005
@@ -51,18 +55,36 @@ class ProfileStore(Protocol):
 
     def remove(self, profile_id: str) -> None: ...
 
+    def setting(self, name: str) -> str | None:
+        """A value of the application as a whole; None if it was never set."""
+
+    def set_setting(self, name: str, value: str) -> None: ...
+
+    def add_event(self, event: Callable[[int], AccessEvent]) -> None:
+        """Keep an event, which is made with the next number. The oldest of many events are dropped."""
+
+    def events_after(self, number: int) -> list[AccessEvent]:
+        """The events that are kept and have a greater number, in their order."""
+
+    def clear_events(self) -> None:
+        """Drop all events. Numbers go on."""
+
     def close(self) -> None: ...
 
 
 class MemoryProfiles:
     """Profiles that live as long as the process.
 
-    A request puts or removes one profile, as its last step, so a transaction has nothing to roll back.
+    A request changes the store in its last steps, none of which fails, so a transaction has nothing to
+    roll back.
     """
 
     def __init__(self) -> None:
         self._profiles: dict[str, StoredProfile] = {}
         self._customers: dict[str, str] = {}
+        self._settings: dict[str, str] = {}
+        self._events: deque[AccessEvent] = deque(maxlen=_KEPT_EVENTS)
+        self._last_event = 0
 
     def app_id(self, requested: str | None, new_id: Callable[[], uuid.UUID]) -> str:
         return requested or str(new_id())
@@ -89,6 +111,22 @@ class MemoryProfiles:
         customer = self._profiles.pop(profile_id).customer_user_id
         if customer is not None:
             del self._customers[customer]
+
+    def setting(self, name: str) -> str | None:
+        return self._settings.get(name)
+
+    def set_setting(self, name: str, value: str) -> None:
+        self._settings[name] = value
+
+    def add_event(self, event: Callable[[int], AccessEvent]) -> None:
+        self._last_event += 1
+        self._events.append(event(self._last_event))
+
+    def events_after(self, number: int) -> list[AccessEvent]:
+        return [event for event in self._events if event.number > number]
+
+    def clear_events(self) -> None:
+        self._events.clear()
 
     def close(self) -> None:
         """Nothing to release."""
@@ -130,18 +168,25 @@ class SqliteProfiles:
 
     def _prepare(self) -> None:
         with self._transaction("BEGIN"):
-            self._has_tables()
+            self._present_format()
         self._use_write_ahead_log()
         with self.writing():
-            if self._has_tables():
-                return
-            self._sql.execute(
-                "CREATE TABLE profile (profile_id TEXT PRIMARY KEY, "
-                "customer_user_id TEXT UNIQUE, content TEXT NOT NULL) WITHOUT ROWID"
-            )
-            self._sql.execute("CREATE TABLE app (app_id TEXT NOT NULL)")
-            self._sql.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-            self._sql.execute(f"PRAGMA user_version = {_FORMAT}")
+            present = self._present_format()
+            if present < 1:
+                self._sql.execute(
+                    "CREATE TABLE profile (profile_id TEXT PRIMARY KEY, "
+                    "customer_user_id TEXT UNIQUE, content TEXT NOT NULL) WITHOUT ROWID"
+                )
+                self._sql.execute("CREATE TABLE app (app_id TEXT NOT NULL)")
+                self._sql.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+            if present < 2:
+                self._sql.execute(
+                    "CREATE TABLE setting (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID"
+                )
+                self._sql.execute(
+                    "CREATE TABLE event (number INTEGER PRIMARY KEY AUTOINCREMENT, content TEXT)"
+                )
+                self._sql.execute(f"PRAGMA user_version = {_FORMAT}")
 
     def _use_write_ahead_log(self) -> None:
         """Make writes survive a killed process. An emulator owes no more than that.
@@ -161,20 +206,23 @@ class SqliteProfiles:
                 time.sleep(_BUSY_RETRY)
         self._sql.execute("PRAGMA synchronous = NORMAL")
 
-    def _has_tables(self) -> bool:
-        """Whether the tables exist. Call it inside a transaction, so that it sees one moment.
+    def _present_format(self) -> int:
+        """The format of the file; 0 for an empty one. Call it inside a transaction, so that it sees one
+        moment.
 
-        Raises Refused for a database that is not an emulator's.
+        Raises Refused for a database that is not an emulator's, and for one of a newer program.
         """
         (owner,) = self._sql.execute("PRAGMA application_id").fetchone()
         (version,) = self._sql.execute("PRAGMA user_version").fetchone()
         (tables,) = self._sql.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        if tables and (owner, version) != (_APPLICATION_ID, _FORMAT):
+        if not tables:
+            return 0
+        if owner != _APPLICATION_ID or not 1 <= version <= _FORMAT:
             whose = "another version's" if owner == _APPLICATION_ID else "not an emulator's"
             raise Refused(
                 f"{self._path} is {whose} database", hint="give the emulator a file of its own"
             )
-        return bool(tables)
+        return int(version)
 
     def writing(self) -> contextlib.AbstractContextManager[None]:
         return self._transaction("BEGIN IMMEDIATE")
@@ -213,9 +261,9 @@ class SqliteProfiles:
         return [_from_row(row) for row in self._sql.execute("SELECT * FROM profile").fetchall()]
 
     def put(self, profile: StoredProfile) -> None:
-        content = json.dumps(
-            {name: getattr(profile, name) for name in _CONTENT}, separators=(",", ":")
-        )
+        # What is empty is left out: it is the default of `StoredProfile`.
+        members = {name: value for name in _CONTENT if (value := getattr(profile, name))}
+        content = json.dumps(members, separators=(",", ":"))
         self._sql.execute(
             "INSERT INTO profile VALUES (?, ?, ?) ON CONFLICT (profile_id) DO UPDATE SET "
             "customer_user_id = excluded.customer_user_id, content = excluded.content",
@@ -224,6 +272,28 @@ class SqliteProfiles:
 
     def remove(self, profile_id: str) -> None:
         self._sql.execute("DELETE FROM profile WHERE profile_id = ?", (profile_id,))
+
+    def setting(self, name: str) -> str | None:
+        row = self._sql.execute("SELECT value FROM setting WHERE name = ?", (name,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def set_setting(self, name: str, value: str) -> None:
+        self._sql.execute("INSERT OR REPLACE INTO setting VALUES (?, ?)", (name, value))
+
+    def add_event(self, event: Callable[[int], AccessEvent]) -> None:
+        number = self._sql.execute("INSERT INTO event (content) VALUES (NULL)").lastrowid or 0
+        content = json.dumps(asdict(event(number)), separators=(",", ":"))
+        self._sql.execute("UPDATE event SET content = ? WHERE number = ?", (content, number))
+        self._sql.execute("DELETE FROM event WHERE number <= ?", (number - _KEPT_EVENTS,))
+
+    def events_after(self, number: int) -> list[AccessEvent]:
+        rows = self._sql.execute(
+            "SELECT content FROM event WHERE number > ? ORDER BY number", (number,)
+        )
+        return [AccessEvent(**json.loads(content)) for (content,) in rows.fetchall()]
+
+    def clear_events(self) -> None:
+        self._sql.execute("DELETE FROM event")
 
     def close(self) -> None:
         self._sql.close()

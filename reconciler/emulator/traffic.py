@@ -22,6 +22,7 @@ from pathlib import Path
 from reconciler.emulator.faults import Fault
 from reconciler.emulator.http import Answer
 from reconciler.emulator.judge import CUSTOMER_HEADER, PROFILE_HEADER, refuse_constant
+from reconciler.emulator.routes import route_of
 from reconciler.errors import ReconcileError, UsageError
 from reconciler.values import Json, unobeyed
 
@@ -138,6 +139,12 @@ class Received:
         customer = self.headers.get(CUSTOMER_HEADER, "")
         profile = self.headers.get(PROFILE_HEADER, "")
         return customer or (f"profile:{profile}" if profile else "")
+
+    @property
+    def route(self) -> str:
+        """The name of the route, as in the conditions of faults; empty for an unknown path."""
+        route = route_of(self.path)
+        return "" if route is None else route.name
 
     def as_json(self) -> dict[str, Json]:
         """The form of the log file and the debug endpoint."""

@@ -18,6 +18,7 @@ from reconciler.emulator.faults import Fault, FaultKind
 from reconciler.emulator.http import Answer, End, Reply
 from reconciler.emulator.judge import Rejected
 from reconciler.emulator.responses import error_answer, json_answer
+from reconciler.emulator.routes import has_flat_errors
 from reconciler.values import Json
 
 _BLOCK = 1 << 20
@@ -55,7 +56,8 @@ def injected_answer(
     if fault.retry_after is not None:
         headers["Retry-After"] = retry_after(fault.retry_after, now)
     errors = [(None, "Injected by the emulator")]
-    return error_answer(Rejected(status, code, errors=errors, headers=headers))
+    rejected = Rejected(status, code, errors=errors, headers=headers)
+    return error_answer(rejected, is_flat=has_flat_errors(path))
 
 
 def retry_after(text: str, now: float) -> str:
@@ -158,9 +160,9 @@ def _set_member(message: _HttpMessage, name: str, *, value: str) -> None:
     true one, so that it stays the same."""
     try:
         content = json.loads(b"".join(message.body))
-        data = content["data"]
+        data = content.get("data", content)
         data[name] = value or str(uuid.uuid5(uuid.NAMESPACE_OID, str(data[name])))
-    except (ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError, AttributeError):
         return
     message.replace_body(json.dumps(content).encode("ascii"))
 

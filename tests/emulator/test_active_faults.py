@@ -41,6 +41,15 @@ def test_conditions_compose(text: str, numbers: list[int]) -> None:
     assert numbers_struck(text, 6) == numbers
 
 
+def test_a_route_is_a_condition() -> None:
+    faults = Faults([parse_fault("503:route=grant:every=2")])
+    routes = ("grant", "profile", "", "revoke", "grant", "grant", "grant")
+    struck = [bool(faults.strike("POST", "jane", route=each)) for each in routes]
+    assert struck == [False, False, False, False, True, False, True]
+    (entry,) = faults.entries()
+    assert entry.matches == 4
+
+
 def test_only_requests_that_match_are_counted() -> None:
     faults = Faults([parse_fault("503:method=PATCH:address=qa-*:every=2")])
     requests = [

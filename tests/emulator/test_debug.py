@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from reconciler.emulator import (
     DEBUG_PATH,
+    IDENTIFIERS_PATH,
+    REFUND_SAVER_PATH,
     Emulator,
     parse_fault,
 )
@@ -13,6 +17,8 @@ from tests.support.wire import (
     Api,
     Serve,
 )
+
+NOBODY = "00000000-0000-4000-8000-000000000000"
 
 
 def test_the_debug_view_shows_what_was_written_when_switched_on(serve: Serve) -> None:
@@ -25,7 +31,7 @@ def test_the_debug_view_shows_what_was_written_when_switched_on(serve: Serve) ->
 
 
 def test_without_debug_there_is_no_debug_view(api: Api) -> None:
-    for place in ("profiles", "log", "rates", "faults"):
+    for place in ("profiles", "log", "rates", "faults", "seed", "advance", "events"):
         assert api.raw("GET", f"/debug/{place}/").status == 404
 
 
@@ -64,3 +70,72 @@ def test_no_fault_strikes_the_debug_endpoint(serve: Serve) -> None:
     api = serve(Emulator(debug=True), faults=[parse_fault("reset-before")])
     assert api.raw("GET", "/debug/faults/").status == 200
     assert list(api.emulator.log) == []
+
+
+def test_a_seed_is_planted_and_a_bad_one_is_told(serve: Serve) -> None:
+    api = serve(Emulator(debug=True))
+    seed = {"profiles": [{"customer_user_id": "jane", "access_levels": {"pro": "lifetime"}}]}
+    planted = api.raw("POST", "/debug/seed/", body=json.dumps(seed).encode()).json
+    assert planted == [
+        {"customer_user_id": "jane", "profile_id": api.stored()["profile_id"]},
+    ]
+    assert api.level("pro")["store_product_id"] == "adapty_dashboard_product"
+    bad = api.raw("POST", "/debug/seed/", body=b'{"profiles": [{}]}')
+    assert (bad.status, bad.code, bad.sources) == (400, "bad_seed", ["profiles[0]"])
+    assert api.raw("POST", "/debug/seed/", body=b"{").code == "parse_error"
+    conflict = {"profiles": [{"customer_user_id": "jane", "profile_id": NOBODY}]}
+    refused = api.raw("POST", "/debug/seed/", body=json.dumps(conflict).encode())
+    assert (refused.status, refused.code) == (400, "bad_request")
+    assert api.raw("GET", "/debug/seed/").headers["Allow"] == "POST"
+
+
+def test_the_clock_is_shown_and_moved(serve: Serve) -> None:
+    api = serve(Emulator(debug=True, clock=lambda: 1_800_000_000.0))
+    place = "/debug/advance/"
+    assert api.raw("GET", place).json == {"now": "2027-01-15T08:00:00+00:00", "skipped": 0.0}
+    moved = api.raw("POST", place, body=b'{"days": 31, "hours": 0.5}').json
+    assert moved == {"now": "2027-02-15T08:30:00+00:00", "skipped": 2_680_200.0}
+    assert api.raw("DELETE", place).headers["Allow"] == "GET, POST"
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"[]", "names no duration"),
+        (b"{}", "names no duration"),
+        (b'{"days": "31"}', "days is not a number"),
+        (b'{"days": true}', "days is not a number"),
+        (b'{"months": 1}', "months"),
+        (b'{"days": -1}', "forward only"),
+        (b'{"days": 1e999}', "9999"),
+    ],
+)
+def test_a_bad_duration_is_refused(serve: Serve, body: bytes, reason: str) -> None:
+    api = serve(Emulator(debug=True))
+    reply = api.raw("POST", "/debug/advance/", body=body)
+    assert (reply.status, reply.code) == (400, "bad_request")
+    assert reason in reply.json["errors"][0]["errors"][0]
+    assert api.emulator.clock()["skipped"] == 0
+
+
+def test_events_are_shown_from_a_number_on(serve: Serve) -> None:
+    api = serve(Emulator(debug=True))
+    api.create()
+    api.grant()
+    api.revoke()
+    assert [each["cause"] for each in api.raw("GET", "/debug/events/").json] == ["grant", "revoke"]
+    (last,) = api.raw("GET", "/debug/events/?after=1").json
+    assert (last["event"], last["number"]) == ("access_level_updated", 2)
+    assert api.raw("POST", "/debug/events/").headers["Allow"] == "GET"
+
+
+def test_the_debug_view_shows_access_identifiers_and_refund_preferences(serve: Serve) -> None:
+    api = serve(Emulator(debug=True))
+    api.create()
+    api.grant()
+    api.send("POST", {"branch_id": "b"}, path=IDENTIFIERS_PATH)
+    api.send("POST", {"consent": False}, path=REFUND_SAVER_PATH)
+    (shown,) = api.raw("GET", DEBUG_PATH).json
+    assert [each["access_level_id"] for each in shown["access_levels"]] == ["premium"]
+    assert shown["integration_identifiers"] == {"branch_id": "b"}
+    assert shown["refund_saver"] == {"consent": False}

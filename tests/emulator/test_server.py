@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import socket
 import threading
@@ -19,15 +20,18 @@ from reconciler.emulator import (
     End,
     Fault,
     Faults,
+    RateLimit,
     Received,
     Reply,
     Sent,
     parse_fault,
 )
+from reconciler.emulator.routes import ROUTES, ApiRoute
 from reconciler.errors import UsageError
 from tests.support.wire import (
     KEY,
     Api,
+    ApiReply,
     Serve,
     Transcript,
     attribute_pairs,
@@ -405,3 +409,159 @@ def test_the_fault_header_has_no_effect_unless_it_is_allowed(serve: Serve) -> No
     api = serve()
     transcript = hear(api.server.port, request_bytes(emulator_fault="503", Connection="close"))
     assert transcript.head.startswith(b"HTTP/1.1 200 ")
+
+
+# --- on every route -------------------------------------------------------------------------------
+
+BODIES: dict[str, Any] = {
+    "profile": {"first_name": "Jane"},
+    "grant": {"access_level_id": "pro"},
+    "revoke": {"access_level_id": "premium"},
+    "identifiers": {"branch_id": "b"},
+    "refund-saver": {"consent": False},
+}
+"""A body that each route carries out."""
+ON_EVERY_ROUTE = pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.name)
+
+
+def prepared(serve: Serve, *texts: str) -> Api:
+    """An emulator with Jane, who has premium, and Bob; faults strike only afterwards."""
+    api = serve(Emulator(access_levels=["pro"]))
+    for user in ("bob", "jane"):
+        api.create(user=user)
+        api.grant(user=user)
+    for text in texts:
+        api.server.set_fault(parse_fault(text))
+    return api
+
+
+def content_after(api: Api, route: ApiRoute) -> tuple[ApiReply | None, bool]:
+    """The answer to a write on a route, None without one; and whether it changed anything."""
+    before = api.emulator.content()
+    try:
+        reply = api.send("POST", BODIES[route.name], path=route.path)
+    except (http.client.HTTPException, OSError):
+        reply = None
+        api.connection.close()
+    assert api.server.settle(10)
+    return reply, api.emulator.content() != before
+
+
+@ON_EVERY_ROUTE
+@pytest.mark.parametrize(
+    ("text", "takes_effect"),
+    [
+        ("reset-before", False),
+        ("reset-after", True),
+        ("close-before", False),
+        ("close-after", True),
+        ("stall-before=0.01", False),
+        ("stall-after=0.01", True),
+        ("late=0.01", True),
+        ("truncate=status", True),
+        ("outage=0.01:after=1", False),
+    ],
+)
+def test_a_write_without_an_answer_takes_effect_or_not_on_every_route(
+    serve: Serve, route: ApiRoute, text: str, takes_effect: bool
+) -> None:
+    api = prepared(serve, text)
+    if ":after=1" in text:
+        api.send("GET")
+    reply, changed = content_after(api, route)
+    assert reply is None
+    assert changed is takes_effect
+    events = [each.cause for each in api.emulator.access_events[2:]]
+    sends_event = takes_effect and route.name in ("grant", "revoke")
+    assert events == ([route.name] if sends_event else [])
+
+
+@ON_EVERY_ROUTE
+@pytest.mark.parametrize(
+    ("text", "status", "takes_effect"),
+    [
+        ("429:retry-after=1", 429, False),
+        ("500", 500, False),
+        ("503:effect=yes", 503, True),
+        ("late=0.01:answer=504", 504, True),
+    ],
+)
+def test_an_injected_error_has_the_shape_of_its_route(
+    serve: Serve, route: ApiRoute, text: str, status: int, takes_effect: bool
+) -> None:
+    reply, changed = content_after(prepared(serve, text), route)
+    assert reply is not None
+    message = "Injected by the emulator"
+    errors = [message] if route.is_flat else [{"source": None, "errors": [message]}]
+    code = "rate_limited" if status == 429 else "injected_fault"
+    assert reply.json == {"errors": errors, "error_code": code, "status_code": status}
+    assert changed is takes_effect
+
+
+@ON_EVERY_ROUTE
+def test_the_rate_counts_requests_of_every_route(serve: Serve, route: ApiRoute) -> None:
+    api = serve(Emulator(rate_limits=[RateLimit(1, 60.0)]))
+    api.create()
+    reply = api.send(route.methods[0], BODIES[route.name], path=route.path)
+    assert (reply.status, reply.code) == (429, "rate_limited")
+    assert reply.json["errors"][0] == (
+        "Too many requests" if route.is_flat else {"source": None, "errors": ["Too many requests"]}
+    )
+
+
+@ON_EVERY_ROUTE
+@pytest.mark.parametrize(
+    "body", ["html", "null", "half", "nan", "duplicate", "gzip", "errors-text"]
+)
+def test_a_body_is_replaced_on_every_route(serve: Serve, route: ApiRoute, body: str) -> None:
+    plain, _ = content_after(prepared(serve), route)
+    altered, changed = content_after(prepared(serve, f"body={body}"), route)
+    assert plain is not None
+    assert altered is not None
+    assert changed
+    assert altered.status == 200
+    assert plain.raw == b"" or altered.raw != plain.raw
+
+
+@ON_EVERY_ROUTE
+def test_an_answer_about_another_profile_has_the_shape_of_its_route(
+    serve: Serve, route: ApiRoute
+) -> None:
+    api = prepared(serve, f"other-profile:route={route.name}")
+    method = "GET" if "GET" in route.methods else "POST"
+    body = None if method == "GET" else BODIES[route.name]
+    reply = api.send(method, body, path=route.path)
+    bob = api.stored("bob")["profile_id"]
+    match route.name:
+        case "identifiers":
+            assert reply.json["branch_id"] is None
+        case "refund-saver":
+            assert reply.json["profile_id"] == bob
+        case _:
+            assert reply.data["profile_id"] == bob
+
+
+def test_a_changed_profile_id_is_changed_wherever_it_is_shown(serve: Serve) -> None:
+    api = prepared(serve, "profile-id=other")
+    for route in ROUTES:
+        reply = api.send("POST", BODIES[route.name], path=route.path)
+        assert reply.status == 200
+        if route.name == "identifiers":
+            assert reply.raw == b""
+        else:
+            assert reply.json.get("data", reply.json)["profile_id"] == "other"
+
+
+def test_a_bad_fault_in_a_header_is_flat_where_errors_are(serve: Serve) -> None:
+    api = serve(header_faults=True)
+    headers = {"Authorization": "Api-Key k", "emulator-fault": "nonsense"}
+    for route in ROUTES:
+        reply = api.raw(route.methods[0], route.path, headers=headers)
+        assert reply.code == "bad_fault"
+        assert isinstance(reply.json["errors"][0], str) is route.is_flat
+
+
+def test_the_server_moves_the_clock_of_its_emulator(serve: Serve) -> None:
+    api = serve()
+    api.server.advance(days=31)
+    assert api.emulator.clock()["skipped"] == 31 * 86_400

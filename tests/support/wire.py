@@ -16,7 +16,15 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from reconciler.emulator import PROFILE_PATH, Emulator, EmulatorServer, Received, parse_fault
+from reconciler.emulator import (
+    GRANT_PATH,
+    PROFILE_PATH,
+    REVOKE_PATH,
+    Emulator,
+    EmulatorServer,
+    Received,
+    parse_fault,
+)
 
 KEY = "secret_live_12345678.abcdefghijklmnopqrstuvwxyz012345"
 
@@ -85,6 +93,7 @@ class Api:
         user: str | None = "jane",
         profile: str | None = None,
         platform: str | None = None,
+        path: str = PROFILE_PATH,
     ) -> ApiReply:
         headers = {
             "Authorization": f"Api-Key {KEY}",
@@ -95,6 +104,7 @@ class Api:
         }
         return self.raw(
             method,
+            path,
             headers={name: value for name, value in headers.items() if value is not None},
             body=None if body is None else json.dumps(body).encode(),
         )
@@ -102,6 +112,18 @@ class Api:
     def create(self, body: Any = None, *, user: str = "jane") -> str:
         reply = self.send("POST", {} if body is None else body, user=user)
         return str(reply.data["profile_id"])
+
+    def grant(self, level: str = "premium", *, user: str = "jane", **period: Any) -> ApiReply:
+        return self.send("POST", {"access_level_id": level, **period}, user=user, path=GRANT_PATH)
+
+    def revoke(self, level: str = "premium", *, user: str = "jane", **period: Any) -> ApiReply:
+        return self.send("POST", {"access_level_id": level, **period}, user=user, path=REVOKE_PATH)
+
+    def level(self, level: str = "premium", *, user: str = "jane") -> dict[str, Any]:
+        """An access level as the next answer shows it."""
+        shown = self.send("GET", user=user).data["access_levels"]
+        (only,) = [each for each in shown if each["access_level_id"] == level]
+        return dict(only)
 
     def patch(self, body: Any) -> ApiReply:
         return self.send("PATCH", body)
