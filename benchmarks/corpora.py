@@ -25,9 +25,9 @@ CONFIG = (
     "  bench:\n"
     "    api: {url: 'http://127.0.0.1:9', key_env: BENCH_KEY}\n"  # nobody there: plans need nobody
     "    limits: {max_changes: 10000000}\n"
+    "    state: {url: 'sqlite:///.reconcile/bench.db'}\n"
 )
 STATE = Path(".reconcile/bench.db")
-INDEX = Path(".reconcile/bench.db.index")
 
 MODELINE = "# yaml-language-server: $schema=https://example.com/profile.schema.json\n"
 _FIRST = "Jane Zoë Ravi Nils Aiko Omar Lucía Søren".split()
@@ -166,10 +166,17 @@ class Corpus:
         """Makes the state one that knows nothing, and the index none."""
         for left in (self.folder / ".reconcile").iterdir():
             left.unlink()
+        self.forget_index()
 
     def forget_index(self) -> None:
-        for left in (self.folder / ".reconcile").glob(f"{INDEX.name}*"):
-            left.unlink()
+        """Removes what the program remembers of the files."""
+        from benchmarks.measuring import environment
+        from reconciler.config.places import ProjectPlaces
+        from reconciler.homes import homes_of
+
+        places = ProjectPlaces.of(self.folder, homes_of(environment(), project=self.folder))
+        if places.caches is not None:
+            shutil.rmtree(places.caches, ignore_errors=True)
 
     def record(self, plan: Path) -> None:
         """Has the state know what a saved plan would have made true: the records that an apply writes

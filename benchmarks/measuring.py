@@ -45,8 +45,11 @@ def environment() -> dict[str, str]:
         # Installed, a program has its byte code beside it; so it must have after the first round.
         if not name.startswith("RECONCILE_") and name != "PYTHONDONTWRITEBYTECODE"
     }
-    notes = os.path.join(tempfile.gettempdir(), "reconcile-benchmarks")
-    return kept | {"PYTHONPATH": str(ROOT), "XDG_STATE_HOME": notes}
+    homes = {
+        name: os.path.join(tempfile.gettempdir(), "reconcile-benchmarks", name)
+        for name in ("XDG_STATE_HOME", "XDG_CACHE_HOME")
+    }
+    return kept | {"PYTHONPATH": str(ROOT), **homes}
 
 
 @dataclass(frozen=True, slots=True)

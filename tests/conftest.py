@@ -13,6 +13,7 @@ from hypothesis import settings
 from reconciler.core.contract import Contract
 from reconciler.core.contract_files import load_contract
 from reconciler.emulator import Emulator, EmulatorServer
+from tests.support.places import homes_below
 from tests.support.projects import JANE, Project
 from tests.support.wire import Api
 
@@ -30,11 +31,14 @@ def _no_outside_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _notes_of_their_own(
+def _homes_of_their_own(
     monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """The states that tests see are noted in a folder of the test session, not in the user's."""
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.getbasetemp() / "user-state"))
+    """Tests have homes of their own: what they keep is neither the user's nor that of another test."""
+    for name in [name for name in os.environ if name.startswith("RECONCILE_")]:
+        monkeypatch.delenv(name)
+    for name, folder in homes_below(tmp_path_factory.mktemp("homes")).items():
+        monkeypatch.setenv(name, folder)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from reconciler import resources
+from tests.support.places import config_cache_of, index_of
 
 
 def program(root: Path) -> Path:
@@ -85,10 +86,9 @@ def test_a_changed_module_of_a_sub_package_makes_the_caches_fall(tmp_path: Path)
             capture_output=True,
         )
         assert done.returncode == 0, done.stderr
-        with closing(sqlite3.connect(folder / ".reconcile" / "local.db.index")) as db:
+        with closing(sqlite3.connect(index_of(folder))) as db:
             (key,) = db.execute("SELECT value FROM about WHERE name = 'key'").fetchone()
-        (memory,) = (folder / ".reconcile").glob("*.cache")
-        return {"index": key.encode(), "configuration": memory.read_bytes()}
+        return {"index": key.encode(), "configuration": config_cache_of(folder).read_bytes()}
 
     before = caches()
     assert caches() == before

@@ -1,4 +1,5 @@
-"""The files that no output may replace: the configuration, profile files, and the state with its company.
+"""The files that no output may replace: the configuration, profile files, the state with its company, and
+what lies in the homes of the user.
 
 A slip in a command line must not cost the only record of what is at the API.
 """
@@ -10,14 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from reconciler.authoring.walk import is_profile_name
-from reconciler.config.cache import cache_path
 from reconciler.config.settings import Config
 from reconciler.errors import Refused
 
 
 def refuse_to_overwrite(path: Path, config: Config | None) -> None:
     """Raises Refused where an output would be written over a file that a configuration names: itself, a
-    profile file, or the state of one of its environments."""
+    profile file, the state of one of its environments, or anything in a home of the user."""
     if config is None:
         return
     target = Path(os.path.realpath(path))
@@ -29,8 +29,9 @@ def refuse_to_overwrite(path: Path, config: Config | None) -> None:
         for kept in (environment.state, environment.emulator_db):
             if _belongs_to(target, kept):
                 raise _refused(path, f"the state of {environment.name}")
-    if config.path is not None and _is_same(target, cache_path(config.path)):
-        raise _refused(path, "the kept configuration")
+    for home in config.places.homes:
+        if home is not None and target.is_relative_to(os.path.realpath(home)):
+            raise _refused(path, "a file that reconcile keeps for itself")
 
 
 def _refused(path: Path, what: str) -> Refused:

@@ -8,16 +8,18 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from reconciler.authoring.documents import Document
 from reconciler.authoring.json_schema import validate_value
 from reconciler.authoring.loader import parse_yaml
 from reconciler.commands import Command
-from reconciler.config.cache import cache_path, read_cache, write_cache
+from reconciler.config.cache import ConfigCache
+from reconciler.config.places import ProjectPlaces
 from reconciler.config.settings import EMULATOR, Config, SettingsBuilder
 from reconciler.errors import Diagnostic, InputError, Message, Source, error
+from reconciler.homes import homes_of
 from reconciler.resources import fingerprint, load_schema
 from reconciler.values import Json
 
@@ -42,14 +44,21 @@ def find_config(start: Path) -> Path | None:
 
 
 def load_config(
-    path: Path | None, *, start: Path, cache: bool = True, program: str | None = None
+    path: Path | None,
+    *,
+    start: Path,
+    environ: Mapping[str, str] | None = None,
+    cache: bool = True,
+    program: str | None = None,
 ) -> Config:
     """The configuration in ``path``, or else in the nearest one from ``start`` upwards.
 
-    Without ``cache`` the file is parsed, and its value is not kept. ``program`` says which program may use
-    a kept value: by default the one with the fingerprint of this program.
+    ``environ`` names the homes of the user; by default the environment of the process. Without ``cache``
+    the file is parsed, and its value is not kept. ``program`` says which program may use a kept value: by
+    default the one with the fingerprint of this program.
 
-    Raises InputError, with a diagnostic for each thing that is wrong.
+    Raises InputError, with a diagnostic for each thing that is wrong, and UsageError for variables that
+    name no usable home.
     """
     if path is None:
         path = find_config(start)
@@ -63,9 +72,12 @@ def load_config(
     if secrets := list(_secret_keys(data, name)):
         raise _invalid(name, secrets)
     root = path.absolute().parent
-    program = fingerprint() if program is None else program
-    if cache and (value := read_cache(path, data, program=program)) is not None:
-        builder = SettingsBuilder(Document(value, Source(name), {}), root)
+    places = ProjectPlaces.of(
+        root, homes_of(os.environ if environ is None else environ, project=root)
+    )
+    kept = ConfigCache(places, path.name, program=fingerprint() if program is None else program)
+    if cache and (value := kept.read(data)) is not None:
+        builder = SettingsBuilder(Document(value, Source(name), {}), root, places=places)
         config = builder.config(path)
         if not builder.problems:  # a problem has a place, and the cache keeps none
             return config
@@ -75,12 +87,12 @@ def load_config(
         raise _invalid(name, problems)
     if problems := validate_value(document, load_schema("config.schema"), prefix="config"):
         raise _invalid(name, problems)
-    builder = SettingsBuilder(document, root)
+    builder = SettingsBuilder(document, root, places=places)
     config = builder.config(path)
     if builder.problems:
         raise _invalid(name, builder.problems)
-    if cache and not diagnostics and os.path.normpath(cache_path(path)) not in builder.states:
-        write_cache(path, data, value=document.value, program=program)
+    if cache and not diagnostics:
+        kept.write(data, document.value)
     return config
 
 

@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 from reconciler.authoring.documents import Document
 from reconciler.authoring.phrases import did_you_mean
 from reconciler.authoring.privacy import Guard, Level
+from reconciler.config.places import ProjectPlaces
 from reconciler.core.contract import Clear, Dialect
 from reconciler.core.options import Cap, Count, Rate, Share
 from reconciler.errors import Diagnostic, UsageError, error
@@ -86,6 +87,8 @@ class Config(NamedTuple):
     """Profile files may use the environment variables that begin with this text."""
     fake_seed: str = ""
     guard: Guard = Guard()
+    places: ProjectPlaces = ProjectPlaces()
+    """The folders of the project in the homes of the user."""
 
     def environment(self, name: str | None) -> Environment:
         """An environment by name, or the default one.
@@ -134,9 +137,16 @@ class SettingsBuilder:
     normalised path of each state file, the name of its environment.
     """
 
-    def __init__(self, document: Document, root: Path) -> None:
+    def __init__(
+        self,
+        document: Document,
+        root: Path,
+        *,
+        places: ProjectPlaces = ProjectPlaces(),  # noqa: B008
+    ) -> None:
         self.document = document
         self.root = root
+        self.places = places
         self.problems: list[Diagnostic] = []
         self.emulator_db = root / ".reconcile" / "emulator.db"
         self.states: dict[str, str] = {}
@@ -168,6 +178,7 @@ class SettingsBuilder:
                     domain.lower() for domain in data.get("personal_data", {}).get("domains", ())
                 ),
             ),
+            places=self.places,
         )
 
     def env_prefix(self, prefix: str | None, environments: Mapping[str, Environment]) -> str | None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 from array import array
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 from reconciler.authoring.walk import Stamp
@@ -107,9 +106,9 @@ class Index:
         self._notes_pending = bool(self.note(_STATE))
 
     @classmethod
-    def open(cls, path: Path | None, key: str, *, limits: Limits | None = None) -> Index:
-        """The index in a file, or a private one: see `IndexFile.open` and `IndexFile.private`."""
-        return cls(IndexFile.private(key) if path is None else IndexFile.open(path, key), limits)
+    def private(cls, key: str, *, limits: Limits | None = None) -> Index:
+        """An empty index, of which nothing is kept: see `IndexFile.private`."""
+        return cls(IndexFile.private(key), limits)
 
     def trusted_before(self) -> int:
         """The youngest time of a stamp, in nanoseconds, that can be trusted by now."""

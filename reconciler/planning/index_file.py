@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
+import stat
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -17,9 +18,9 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakSet
 
-from reconciler.atomicfile import is_ours_alone
 from reconciler.errors import ReconcileError
 from reconciler.planning.index_sum import FileSum, sum_path
+from reconciler.state.rollback_journal import names_another_file
 from reconciler.systems import open_flags
 
 APPLICATION_ID = 0x52636E69
@@ -90,22 +91,24 @@ class IndexFile:
         self._readers: WeakSet[object] = WeakSet()
 
     @classmethod
-    def open(cls, path: Path, key: str) -> IndexFile:
+    def open(cls, path: Path, key: str, *, secret: bytes) -> IndexFile:
         """The index in a file, if it has this key and can be used; otherwise an empty one.
 
-        ``key`` names everything that the meaning of a file depends on besides its content. A file that
-        another process uses is copied. An index that cannot be written is private, and has a `problem`.
+        ``key`` names everything that the meaning of a file depends on besides its content. ``secret``
+        authenticates the content. A file that another process uses is copied. A file that this program did
+        not make is left alone; one that it made, and somebody changed, is made anew. An index that cannot
+        be written is private, and has a `problem`.
         """
         problem: sqlite3.Error | OSError | None = None
         for _ in range(2):
             try:
                 if problem is not None:
-                    _remove(path)
-                return cls._shared(path, key)
+                    _remove_ours(path)
+                return cls._shared(path, key, secret=secret)
             except sqlite3.OperationalError as operational:
                 problem = operational
                 if _code(operational) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_READONLY):
-                    return cls._copied(path, key)
+                    return cls._copied(path, key, secret=secret)
                 break
             except sqlite3.DatabaseError as damage:
                 problem = damage
@@ -132,14 +135,15 @@ class IndexFile:
         return file
 
     @classmethod
-    def _shared(cls, path: Path, key: str) -> IndexFile:
-        if not _is_trusted(path):
-            _remove(path)
+    def _shared(cls, path: Path, key: str, *, secret: bytes) -> IndexFile:
+        _refuse_foreign_files(path)
         if not path.exists():
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with suppress(FileExistsError):
                 os.close(os.open(path, open_flags("O_CREAT", "O_EXCL", "O_WRONLY"), 0o600))
-        checksum = FileSum(path)
+        elif path.stat().st_mode & 0o077:
+            os.chmod(path, 0o600)
+        checksum = FileSum(path, secret)
         try:
             db = _connect(path.absolute().as_uri() + "?mode=rw")
             try:
@@ -159,11 +163,11 @@ class IndexFile:
         return cls(db, path, checksum=checksum)
 
     @classmethod
-    def _copied(cls, path: Path, key: str) -> IndexFile:
+    def _copied(cls, path: Path, key: str, *, secret: bytes) -> IndexFile:
         """A private copy of what is committed."""
         private = _connect("")
         with suppress(sqlite3.Error, OSError):
-            checksum = FileSum(path)
+            checksum = FileSum(path, secret)
             try:
                 if checksum.is_right():
                     source = _connect(path.absolute().as_uri() + "?mode=ro")
@@ -383,20 +387,39 @@ def _make(db: sqlite3.Connection, key: str) -> None:
     db.execute("INSERT INTO about (name, value) VALUES ('key', ?)", (key,))
 
 
-def _is_trusted(path: Path) -> bool:
-    """Whether nobody but this user can have written the file, or it does not exist."""
-    try:
-        status = path.lstat()
-    except FileNotFoundError:
-        return True
-    return is_ours_alone(status)
+def _refuse_foreign_files(path: Path) -> None:
+    """Raises OSError where something lies at the place of the index, or of its journal, that this program
+    never puts there: SQLite would open it. A journal that names another file has SQLite delete that one."""
+    for name in (path, Path(f"{path}-journal")):
+        try:
+            if not stat.S_ISREG(name.lstat().st_mode):
+                raise _foreign(name)
+        except FileNotFoundError:
+            continue
+    if os.path.lexists(f"{path}-wal") or names_another_file(path):
+        raise _foreign(path)
 
 
-def _remove(path: Path) -> None:
+def _remove_ours(path: Path) -> None:
+    """Removes an index that does not count. Raises OSError where the file does not have our mark."""
+    with open(path, "rb") as file:
+        header = file.read(_MARK_END)
+    mark = APPLICATION_ID.to_bytes(4, "big")
+    if header and (header[: len(_MAGIC)] != _MAGIC or header[_MARK_END - 4 :] != mark):
+        raise _foreign(path)
     # The journal first: SQLite would roll it back into the next file.
     for name in (f"{path}-journal", path, sum_path(path)):
         with suppress(FileNotFoundError):
             os.unlink(name)
+
+
+_MAGIC = b"SQLite format 3\0"
+_MARK_END = 72
+"""Where the ``application_id`` ends (https://www.sqlite.org/fileformat2.html#the_database_header)."""
+
+
+def _foreign(path: Path) -> OSError:
+    return FileExistsError(errno.EEXIST, f"{path.name} was not made by this program", str(path))
 
 
 def _code(problem: sqlite3.Error) -> int:

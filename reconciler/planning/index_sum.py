@@ -1,21 +1,24 @@
 """The checksum of an index file, in a file beside it. It is over all bytes, so that no damaged page is read.
 
 SQLite finds out that a page is damaged only where the page makes no sense. A number or a letter in it that
-changed on the disk would change a plan.
+changed on the disk would change a plan. So would an index that somebody else made: the checksum is keyed with
+a secret of the user, for this project and environment, so nobody else can make it.
 """
 
 from __future__ import annotations
 
 import os
+import stat
 import threading
 from contextlib import suppress
+from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
-from zlib import crc32
 
 from reconciler.systems import open_flags, read_at
 
 _BLOCK = 1 << 20
+_DIGEST_SIZE = 32
 _COUNTER_AT, _COUNTER_SIZE = 24, 4
 """Where SQLite counts the transactions that changed a file (https://www.sqlite.org/fileformat2.html)."""
 
@@ -40,9 +43,10 @@ class FileSum:
     writers; they raise OSError where it cannot be read.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, key: bytes) -> None:
         """Raises OSError where the file cannot be opened."""
         self._path = sum_path(path)
+        self._secret = key
         self._changes = b""
         """SQLite's counter when the checksum was right."""
         with _guard:
@@ -50,14 +54,15 @@ class FileSum:
             self._key = status.st_dev, status.st_ino
             opened = _opened.get(self._key)
             if opened is None:
-                opened = _Opened(os.open(path, open_flags("O_RDONLY")), 0)
+                flags = open_flags("O_RDONLY", "O_NOFOLLOW", "O_NONBLOCK")
+                opened = _Opened(os.open(path, flags), 0)
             self._descriptor = opened.descriptor
             _opened[self._key] = opened._replace(users=opened.users + 1)
 
     def is_right(self) -> bool:
         """Whether the file is as it was when its checksum was noted. An empty one always is."""
         try:
-            noted = self._path.read_bytes()
+            noted = self._noted()
         except OSError:
             noted = b""
         computed = self._compute()
@@ -70,7 +75,7 @@ class FileSum:
         if changes == self._changes:
             return
         try:
-            flags = open_flags("O_WRONLY", "O_CREAT", "O_TRUNC", "O_NOFOLLOW")
+            flags = open_flags("O_WRONLY", "O_CREAT", "O_TRUNC", "O_NOFOLLOW", "O_NONBLOCK")
             descriptor = os.open(self._path, flags, 0o600)
             try:
                 os.write(descriptor, self._compute())
@@ -98,11 +103,21 @@ class FileSum:
 
     def _compute(self) -> bytes:
         """The checksum as it is noted; nothing for an empty file."""
-        offset = computed = 0
+        offset, computed = 0, blake2b(key=self._secret, digest_size=_DIGEST_SIZE)
         while block := read_at(self._descriptor, _BLOCK, offset=offset):
-            computed = crc32(block, computed)
+            computed.update(block)
             offset += len(block)
-        return b"%08x %d\n" % (computed, offset) if offset else b""
+        return b"%s %d\n" % (computed.hexdigest().encode(), offset) if offset else b""
+
+    def _noted(self) -> bytes:
+        """What was noted. Raises OSError."""
+        descriptor = os.open(self._path, open_flags("O_RDONLY", "O_NOFOLLOW", "O_NONBLOCK"))
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                return b""
+            return os.read(descriptor, _BLOCK)
+        finally:
+            os.close(descriptor)
 
 
 def sum_path(path: Path) -> Path:

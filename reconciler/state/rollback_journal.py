@@ -22,6 +22,19 @@ _LOOKS = 3
 """How often to look before a journal counts as foreign: a writer may be at work meanwhile."""
 
 
+def names_another_file(path: Path) -> bool:
+    """Whether the journal beside a file names the journal of a transaction over several files. SQLite
+    deletes the file of that name after the rollback. This program never writes such a journal. Raises
+    OSError."""
+    try:
+        with open(f"{path}-journal", "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            file.seek(max(0, size - len(_MAGIC)))
+            return size > _HEADER.size and file.read() == _MAGIC
+    except FileNotFoundError:
+        return False
+
+
 class _Counters(NamedTuple):
     """The version of a file, as its first page says."""
 

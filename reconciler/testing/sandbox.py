@@ -88,7 +88,7 @@ class Sandbox:
         Raises InputError for an invalid configuration.
         """
         path = config or find_config(start)
-        loaded = load_config(path, start=start) if path else plain_config(start)
+        loaded = load_config(path, start=start, cache=False) if path else plain_config(start)
         environment = loaded.environment(None)._replace(
             url="",
             key_env=_KEY,
@@ -131,7 +131,7 @@ class Sandbox:
         Raises InputError for an invalid or missing configuration, UsageError for an unknown
         environment, Refused for one with ``confirm: true``.
         """
-        loaded = load_config(config, start=start)
+        loaded = load_config(config, start=start, cache=False)
         environment = loaded.environment(env)
         if environment.confirm:
             raise Refused(

@@ -135,6 +135,7 @@ class Workspace:
         loaded = load_config(
             Path(config) if config is not None else None,
             start=Path(start) if start is not None else Path.cwd(),
+            environ=options.get("environ"),
             cache=options.get("cache", True),
         )
         return cls(loaded, loaded.environment(env), **options)

@@ -192,21 +192,32 @@ class Sources:
         options, profiles = self._options(), self._config.profiles
         key = f"{fingerprint()} {options.dialect} {options.guard} {self.display(profiles)}"
         path = self._index_path()
+        secret = None if path is None else self._config.places.key(*self._purpose())
         return [
-            *([partial(IndexFile.open, path, key)] if path is not None else []),
+            *(
+                [partial(IndexFile.open, path, key, secret=secret)]
+                if path is not None and secret is not None
+                else []
+            ),
             partial(IndexFile.private, key),
             partial(IndexFile.private, key, in_memory=True),
         ]
 
     def _index_path(self) -> Path | None:
         """The index file; ``None`` where nothing is to be kept."""
-        state = self._environment.state
-        # An index of a few files is not worth the folder, which does not exist until something is applied.
-        if self._use_cache and (
-            state.parent.exists() or are_larger_than(self._config.profiles, _WORTH_AN_INDEX)
+        path = self._config.places.cache(*self._purpose()) if self._use_cache else None
+        # An index of a few files is not worth a file of its own, until something is applied.
+        if path is not None and (
+            self._environment.state.parent.exists()
+            or are_larger_than(self._config.profiles, _WORTH_AN_INDEX)
         ):
-            return state.with_name(f"{state.name}.index")
+            return path
         return None
+
+    def _purpose(self) -> tuple[str, str, str]:
+        """What the index is for: one environment of one configuration."""
+        path = self._config.path
+        return "index", path.name if path is not None else "", self._environment.name
 
     def _warn_of(self, file: IndexFile) -> None:
         """Tells why an index could not be kept; once, since it is the same for all that follows."""

@@ -98,7 +98,9 @@ PROTECTED = [
     ".reconcile/local.db.index",
     ".reconcile/local.db.backup-20300101T000000Z-1",
     ".reconcile/emulator.db",
-    ".reconcile/reconcile.yaml.cache",
+    "{home}/reconcile/secret",
+    "{home}/reconcile/states/new",
+    "{cache}/reconcile/projects/new",
     "link-to-the-state",
     "hard-link-to-the-configuration",
     "profiles/..data/zoe.txt",
@@ -119,7 +121,8 @@ def test_nothing_is_written_over_configuration_profiles_or_state(
     project.run("plan")
 
     for name in PROTECTED:
-        code, output = project.invoke("plan", option, str(project.folder / name))
+        place = name.format(home=os.environ["XDG_STATE_HOME"], cache=os.environ["XDG_CACHE_HOME"])
+        code, output = project.invoke("plan", option, str(project.folder / place))
         assert (code, "would be written over" in output) == (6, True), output
 
     assert {path: path.read_bytes() for path in before} == before

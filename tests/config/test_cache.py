@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,15 +15,16 @@ from reconciler.config import reader
 from reconciler.config.reader import load_config
 from reconciler.config.settings import Config
 from reconciler.config.template import TEMPLATE
-from reconciler.errors import Diagnostic, InputError
+from reconciler.errors import Diagnostic
+from reconciler.homes import Homes
 from tests.support.configurations import LOCAL
+from tests.support.places import config_cache_of
 
 
 @pytest.fixture
 def cached(tmp_path: Path) -> Path:
-    """The path of the cache. Its folder exists, as it does after the first plan."""
-    (tmp_path / ".reconcile").mkdir()
-    return tmp_path / ".reconcile" / "reconcile.yaml.cache"
+    """The path of the cache."""
+    return config_cache_of(tmp_path)
 
 
 @pytest.fixture
@@ -102,26 +105,12 @@ def _spoil(cached: Path) -> None:
     cached.write_bytes(b"\xff" * 200)
 
 
-def _open(cached: Path) -> None:
-    cached.chmod(0o644)
-
-
-def _link(cached: Path) -> None:
-    cached.rename(cached.with_name("real"))
-    cached.symlink_to("real")
-
-
-def _pipe(cached: Path) -> None:
-    cached.unlink()
-    os.mkfifo(cached)
-
-
 def _swell(cached: Path) -> None:
     with cached.open("ab") as file:
         file.truncate(2**40)
 
 
-@pytest.mark.parametrize("harm", [_forge, _cut, _empty, _spoil, _open, _link, _pipe, _swell])
+@pytest.mark.parametrize("harm", [_forge, _cut, _empty, _spoil, _swell])
 def test_a_forged_or_damaged_cache_is_ignored_and_written_again(
     load: Callable[[str], Config], cached: Path, parsed: list[str], harm: Callable[[Path], None]
 ) -> None:
@@ -165,32 +154,117 @@ def test_without_the_cache_it_is_neither_read_nor_written(
     assert len(parsed) == 3
 
 
-def test_nothing_is_cached_without_the_folder_or_with_a_finding(
-    load: Callable[[str], Config], tmp_path: Path
-) -> None:
-    load(LOCAL)
-    assert not (tmp_path / ".reconcile").exists()
-    (tmp_path / ".reconcile").mkdir()
+def test_nothing_is_cached_with_a_finding(load: Callable[[str], Config], cached: Path) -> None:
     load(LOCAL + "fake_seed: yes\n")
-    assert list((tmp_path / ".reconcile").iterdir()) == []
+    assert not cached.exists()
+
+
+@pytest.mark.parametrize(
+    "variables", [{}, {"HOME": "/nonexistent"}, {"XDG_CACHE_HOME": "/dev/null/x"}]
+)
+def test_without_a_home_nothing_is_cached(
+    tmp_path: Path, parsed: list[str], variables: dict[str, str]
+) -> None:
+    (tmp_path / "reconcile.yaml").write_text(LOCAL)
+    for _ in range(2):
+        load_config(None, start=tmp_path, environ=variables)
+    assert len(parsed) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["reconcile.yaml"]
+
+
+def test_a_home_that_is_full_or_read_only_stops_nothing(
+    load: Callable[[str], Config], cached: Path, monkeypatch: pytest.MonkeyPatch, parsed: list[str]
+) -> None:
+    def full(*arguments: object, **options: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "mkdir", full)
+        assert load(LOCAL) == load(LOCAL)
+    assert load(LOCAL) == load(LOCAL)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        cached.unlink()
+        assert load(LOCAL) == load(LOCAL)
+    assert not cached.exists()
+
+
+def test_a_cache_counts_only_with_the_secret_of_its_user(
+    load: Callable[[str], Config], cached: Path, parsed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The form is known, and so is the program: only the secret is not."""
+    load(LOCAL)
+    digest, text = cached.read_bytes().split(b"\n")
+    other = text.replace(b"emulator", b"http://127.0.0.1:9")
+    assert other != text
+    for secret in (bytes(32), b"x" * 32):
+        with monkeypatch.context() as patch:
+            patch.setattr(Homes, "secret", lambda homes, secret=secret: secret)
+            cached.unlink()
+            load(LOCAL)
+        forged = cached.read_bytes().split(b"\n")[0]
+        cached.write_bytes(forged + b"\n" + other)
+        assert load(LOCAL).environment(None).url == "emulator"
+    cached.write_bytes(digest + b"\n" + other)
+    assert load(LOCAL).environment(None).url == "emulator"
+
+
+def test_a_cache_of_another_project_or_user_does_not_count(
+    tmp_path: Path, parsed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("ours", "theirs"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "reconcile.yaml").write_text(LOCAL)
+        load_config(None, start=tmp_path / name)
+    ours, theirs = (config_cache_of(tmp_path / name) for name in ("ours", "theirs"))
+    shutil.copy2(theirs, ours)
+    load_config(None, start=tmp_path / "ours")
+    assert len(parsed) == 3
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another-user"))
+    load_config(None, start=tmp_path / "ours")
+    assert len(parsed) == 4
+
+
+@pytest.mark.parametrize("umask", [0o077, 0o022])
+def test_a_cache_that_comes_with_a_checkout_is_not_looked_at(
+    load: Callable[[str], Config], cached: Path, tmp_path: Path, umask: int
+) -> None:
+    """As a clone brings it: with our owner, and with mode 0600 under umask 077."""
+    load(LOCAL)
+    (tmp_path / ".reconcile").mkdir()
+    before = os.umask(umask)
+    try:
+        planted = tmp_path / ".reconcile" / "reconcile.yaml.cache"
+        planted.write_bytes(cached.read_bytes().replace(b"emulator", b"http://127.0.0.1:9"))
+    finally:
+        os.umask(before)
+    cached.unlink()
+    content = planted.read_bytes()
+    assert load(LOCAL).environment(None).url == "emulator"
+    assert planted.read_bytes() == content
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_what_is_no_file_of_ours_is_neither_opened_nor_replaced(
+    load: Callable[[str], Config], cached: Path, tmp_path: Path, kind: str
+) -> None:
+    first = load(LOCAL)
+    cached.rename(tmp_path / "real")
+    content = (tmp_path / "real").read_bytes()
+    cached.symlink_to(tmp_path / "real") if kind == "link" else os.mkfifo(cached)
+    for _ in range(2):
+        assert load(LOCAL) == first
+    assert (tmp_path / "real").read_bytes() == content
+    assert cached.is_symlink() or cached.is_fifo()
 
 
 def test_a_folder_at_the_path_of_the_cache_is_left_alone(
     load: Callable[[str], Config], cached: Path, parsed: list[str]
 ) -> None:
-    cached.mkdir()
+    cached.mkdir(parents=True)
     assert load(LOCAL) == load(LOCAL)
     assert len(parsed) == 2
     assert list(cached.parent.iterdir()) == [cached]
-
-
-def test_a_state_file_at_the_path_of_the_cache_is_left_alone(
-    load: Callable[[str], Config], cached: Path
-) -> None:
-    cached.write_text("the state")
-    text = LOCAL + "    state: {url: 'sqlite:///.reconcile/reconcile.yaml.cache'}\n"
-    assert load(text).environment(None).state == cached
-    assert cached.read_text() == "the state"
 
 
 def test_a_value_that_aliases_make_large_is_not_cached(
@@ -199,19 +273,3 @@ def test_a_value_that_aliases_make_large_is_not_cached(
     aliases = "".join(f"  v{number}: *long\n" for number in range(200))
     load(f"{LOCAL}variables:\n  long: &long {'x' * 60_000}\n{aliases}")
     assert not cached.exists()
-
-
-def test_an_error_that_depends_on_the_folder_is_found_after_a_move_with_its_line_number(
-    load: Callable[[str], Config], cached: Path, tmp_path: Path
-) -> None:
-    moved = tmp_path / "moved"
-    text = f"{LOCAL}    state: {{url: 'sqlite:///{moved}/.reconcile/emulator.db'}}\n"
-    load(text)
-    assert cached.exists()
-    (moved / ".reconcile").mkdir(parents=True)
-    (tmp_path / "reconcile.yaml").rename(moved / "reconcile.yaml")
-    cached.rename(moved / ".reconcile" / cached.name)
-    with pytest.raises(InputError) as caught:
-        load_config(None, start=moved)
-    [finding] = caught.value.diagnostics
-    assert str(finding.source) == "reconcile.yaml:5:13"

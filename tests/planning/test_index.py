@@ -28,6 +28,7 @@ from reconciler.authoring.placeholders import PlaceholderValues
 from reconciler.core.plan_format import to_lines
 from reconciler.core.records import Fact, Known, Presence, Record
 from reconciler.errors import Diagnostic, InputError, ReconcileError, Severity, Source
+from reconciler.homes import derived_key
 from reconciler.planning import index as index_module
 from reconciler.planning import index_file, index_sum, reader
 from reconciler.planning.catalog import Catalog, ReadContext
@@ -42,6 +43,8 @@ from reconciler.state.store import Holder
 from reconciler.workspace.facade import Workspace
 from tests.support.configurations import LOCAL
 from tests.support.failing_sqlite import FailingConnection, SqliteFault
+from tests.support.journals import journal_naming
+from tests.support.places import index_of, index_secret
 from tests.support.projects import Project
 
 ROOT = Path(__file__).parent.parent.parent
@@ -66,14 +69,10 @@ def make(folder: Path, **files: str) -> Path:
     return folder
 
 
-def index_of(folder: Path) -> Path:
-    return folder / ".reconcile" / "local.db.index"
-
-
 def outcome(folder: Path, *, cache: bool, **options: Any) -> list[str]:
     """All that a plan says: its lines and findings, or the findings that prevent it."""
     findings: list[Any] = []
-    with workspace_in(folder, cache=cache, environ={"QA_NAME": "Q"}) as workspace:
+    with workspace_in(folder, cache=cache, environ={**os.environ, "QA_NAME": "Q"}) as workspace:
         try:
             plan = workspace.plan(on_findings=findings.extend, **options)
         except InputError as problem:
@@ -549,20 +548,121 @@ def test_a_doubtful_index_is_not_believed(
     assert outcome(tmp_path, cache=True) == first
 
 
-def test_an_index_that_lies_is_not_believed_if_others_could_write_it(
-    tmp_path: Path, trusting: None
-) -> None:
-    make(tmp_path, jane=JANE)
-    first = outcome(tmp_path, cache=True)
-    with sqlite3.connect(index_of(tmp_path)) as db:
+def falsify(path: Path) -> None:
+    """Changes what an index says, but for its checksum."""
+    with sqlite3.connect(path) as db:
         db.execute("UPDATE profile SET body = replace(body, 'Jane', 'Eve')")
     db.close()
-    checksum = FileSum(index_of(tmp_path))
+
+
+def sign(path: Path, secret: bytes) -> None:
+    """Notes a checksum that is right, as far as it can be made with a secret."""
+    checksum = FileSum(path, secret)
     checksum.note()
     checksum.close()
+
+
+def test_an_index_counts_only_with_the_secret_of_its_user(tmp_path: Path, trusting: None) -> None:
+    make(tmp_path, jane=JANE)
+    first = outcome(tmp_path, cache=True)
+    index, secret = index_of(tmp_path), index_secret(tmp_path)
+    falsify(index)
+    sign(index, secret)
     assert "Eve" in "".join(outcome(tmp_path, cache=True))
-    index_of(tmp_path).chmod(0o664)
+    for forged in (
+        b"",
+        bytes(32),
+        derived_key(b"x" * 32, "index"),
+        index_secret(tmp_path, "other"),
+    ):
+        falsify(index)
+        sign(index, forged)
+        assert outcome(tmp_path, cache=True) == first
+
+
+def test_an_index_of_another_project_or_user_does_not_count(
+    tmp_path: Path, trusting: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs = make(tmp_path / "ours", jane=JANE), make(tmp_path / "theirs", jane=JANE)
+    first = outcome(ours, cache=True)
+    outcome(theirs, cache=True)
+    falsify(index_of(theirs))
+    sign(index_of(theirs), index_secret(theirs))
+    assert "Eve" in "".join(outcome(theirs, cache=True))
+    for source in (index_of(theirs), sum_path(index_of(theirs))):
+        name = index_of(ours) if source == index_of(theirs) else sum_path(index_of(ours))
+        shutil.copy2(source, name)
+    assert outcome(ours, cache=True) == first
+    falsify(index_of(ours))
+    sign(index_of(ours), index_secret(ours))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another-user"))
+    (ours / ".reconcile").mkdir(exist_ok=True)
+    assert outcome(ours, cache=True) == outcome(ours, cache=False)
+    assert "Eve" not in "".join(outcome(ours, cache=True))
+
+
+@pytest.mark.parametrize("umask", [0o077, 0o022])
+def test_caches_that_come_with_a_checkout_are_not_looked_at(
+    tmp_path: Path, trusting: None, umask: int
+) -> None:
+    """As a clone or an archive brings them: with our owner, and with mode 0600 under umask 077."""
+    make(tmp_path, jane=JANE)
+    first = outcome(tmp_path, cache=True)
+    before = os.umask(umask)
+    try:
+        for name in ("local.db.index", "local.db.index-sum", "local.db.index-journal"):
+            (tmp_path / ".reconcile" / name).write_bytes(b"SQLite format 3\0planted")
+    finally:
+        os.umask(before)
     assert outcome(tmp_path, cache=True) == first
+    assert all(
+        path.read_bytes().endswith(b"planted") for path in (tmp_path / ".reconcile").iterdir()
+    )
+
+
+@pytest.mark.parametrize("suffix", ["", "-journal", "-wal", "-sum"])
+@pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
+def test_what_is_no_file_of_ours_is_neither_opened_nor_removed(
+    tmp_path: Path, trusting: None, suffix: str, kind: str
+) -> None:
+    make(tmp_path / "p", jane=JANE)
+    expected = outcome(tmp_path / "p", cache=True)
+    victim = tmp_path / "victim"
+    victim.write_text("years of work")
+    place = Path(f"{index_of(tmp_path / 'p')}{suffix}")
+    place.unlink(missing_ok=True)
+    if kind == "link":
+        place.symlink_to(victim)
+    elif kind == "pipe":
+        os.mkfifo(place)
+    else:
+        place.mkdir()
+    for _ in range(2):
+        assert outcome(tmp_path / "p", cache=True) == expected
+    assert victim.read_text() == "years of work"
+    if suffix != "-sum":
+        assert os.path.lexists(place)
+        assert not (place.is_file() and not place.is_symlink())
+
+
+def test_a_journal_that_names_another_file_deletes_nothing(tmp_path: Path, trusting: None) -> None:
+    make(tmp_path / "p", jane=JANE)
+    expected = outcome(tmp_path / "p", cache=True)
+    victim, index = tmp_path / "victim", index_of(tmp_path / "p")
+    victim.write_bytes(b"years of work\0")
+    Path(f"{index}-journal").write_bytes(journal_naming(str(victim)))
+    assert outcome(tmp_path / "p", cache=True) == expected
+    assert victim.read_bytes() == b"years of work\0"
+
+
+def test_a_file_without_our_mark_is_left_as_it_is(tmp_path: Path, trusting: None) -> None:
+    make(tmp_path, jane=JANE)
+    expected = outcome(tmp_path, cache=True)
+    for content in (b"years of work", b"SQLite format 3\0" + bytes(200)):
+        index_of(tmp_path).write_bytes(content)
+        for _ in range(2):
+            assert outcome(tmp_path, cache=True) == expected
+        assert index_of(tmp_path).read_bytes() == content
 
 
 def test_the_index_is_for_the_user_alone(tmp_path: Path) -> None:
@@ -717,7 +817,7 @@ def test_a_file_is_read_again_when_something_else_changed_that_it_was_made_from(
     def read(index: Index) -> None:
         Catalog.read(index, profiles, context=ReadContext(ParseOptions("guide", values)))
 
-    index = Index.open(None, "key", limits=TRUSTING)
+    index = Index.private("key", limits=TRUSTING)
     read(index)
     (file,) = {number >> 32 for number in index.profiles()}
     sources = {"var.tier": values.digest_of("var.tier")}
@@ -880,9 +980,7 @@ def alter(folder: Path, *statements: str) -> None:
         for statement in statements:
             db.execute(statement)
     db.close()
-    checksum = FileSum(path)
-    checksum.note()
-    checksum.close()
+    sign(path, index_secret(folder))
 
 
 def test_no_flipped_bit_changes_a_plan(tmp_path: Path, trusting: None) -> None:
@@ -959,7 +1057,8 @@ def test_whichever_call_of_the_index_fails_the_plan_is_that_of_the_files(
 ) -> None:
     make(tmp_path, jane=JANE, joe=JANE.replace("jane", "joe"))
     outcome(tmp_path, cache=True)
-    shutil.copytree(tmp_path / ".reconcile", tmp_path / "before")
+    caches = index_of(tmp_path).parent
+    shutil.copytree(caches, tmp_path / "before")
     (tmp_path / "profiles" / "jane.yaml").write_text(
         JANE.replace("Jane", "Janet") + "meta: {protect: true}\n"
     )
@@ -968,8 +1067,8 @@ def test_whichever_call_of_the_index_fails_the_plan_is_that_of_the_files(
     connect = index_file._connect
     code, rolls_back = FAULTS[kind]
     for number in range(1000):
-        shutil.rmtree(tmp_path / ".reconcile")
-        shutil.copytree(tmp_path / "before", tmp_path / ".reconcile")
+        shutil.rmtree(caches)
+        shutil.copytree(tmp_path / "before", caches)
         fault = SqliteFault(number, code, rolls_back=rolls_back, lasting=lasting)
 
         def faulty(database: str, fault: SqliteFault = fault) -> Any:

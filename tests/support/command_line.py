@@ -12,6 +12,7 @@ from typing import IO, Any
 from click.testing import CliRunner
 
 from reconciler.cli.main import main
+from tests.support.places import homes_below
 
 ROOT = Path(__file__).parent.parent.parent
 PROGRAM = (sys.executable, "-m", "reconciler")
@@ -20,8 +21,8 @@ PROGRAM = (sys.executable, "-m", "reconciler")
 def environment(**variables: str) -> dict[str, str]:
     """The variables of this process, in which nothing steers the program except ``variables``."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RECONCILE_")}
-    notes = {"XDG_STATE_HOME": os.path.join(tempfile.gettempdir(), "reconcile-tests")}
-    return {**notes, **kept, "PYTHONPATH": str(ROOT), **variables}
+    homes = homes_below(os.path.join(tempfile.gettempdir(), "reconcile-tests"))
+    return {**homes, **kept, "PYTHONPATH": str(ROOT), **variables}
 
 
 class CommandLine:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from reconciler import InputError, UsageError, Workspace
 from reconciler.core.plan_format import encode
 from reconciler.core.record_codec import encode_export
+from tests.support.places import HOMES
 from tests.support.projects import Project
 
 Write = Callable[[str, str], Path]
@@ -264,7 +265,9 @@ def test_after_any_change_a_warm_plan_equals_a_cold_plan(
     now: dict[str, Any] = {"profiles/p.yaml": "customer_user_id: always\n"}
 
     def outcome(*, cache: bool) -> Any:
-        environ = {"QA_DOMAIN": now["QA_DOMAIN"]} if now.get("QA_DOMAIN") else {}
+        environ = {name: os.environ[name] for name in HOMES}
+        if now.get("QA_DOMAIN"):
+            environ["QA_DOMAIN"] = now["QA_DOMAIN"]
         with Workspace.open(
             start=folder,
             environ=environ,
