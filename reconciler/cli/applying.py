@@ -13,7 +13,7 @@ from reconciler.cli.app import App
 from reconciler.cli.options import PlanOptions
 from reconciler.cli.outputs import read_plan_file
 from reconciler.cli.planning import plan_files
-from reconciler.cli.render import print_plan, view_of
+from reconciler.cli.render import capture_for, print_plan, view_of
 from reconciler.cli.stopping import ask, stopping_on_signals
 from reconciler.cli.streams import is_smart_terminal
 from reconciler.config.settings import parse_rate
@@ -57,7 +57,7 @@ def apply(
         app.workspace(mask=mask) as workspace,
     ):
         profiles: Iterable[Profile] | None = None
-        tally = None
+        capture = None
         if file is not None:
             plan = read_plan_file(file)
         else:
@@ -69,13 +69,22 @@ def apply(
                 )
                 read = len(drifts)
             options = plan_options._replace(refresh=False)  # the state is fresh now
-            plan, tally = plan_files(app, workspace, options=options, read=read)
+            plan, capture = plan_files(
+                app,
+                workspace,
+                options=options,
+                capture=capture_for(
+                    app, workspace, stream=sys.stdout, with_text=not (json_ or show_requests)
+                ),
+                read=read,
+            )
             profiles = workspace.declared
         workspace.check(plan, max_changes=max_changes)
         shown_rate = workspace.environment.rate if rate_option is None else rate_option
+        tally = None if capture is None else capture.tally
         view = view_of(app, plan, tally=tally, rate=shown_rate)
         if not json_:
-            print_plan(app, view, show_requests=show_requests)
+            print_plan(app, view, show_requests=show_requests, capture=capture)
         _approve(app, workspace, plan=plan, auto_approve=auto_approve, digest=digest)
         code = _carry_out(
             app,

@@ -13,7 +13,14 @@ from reconciler.cli.outputs import (
     read_plan_file,
     text_stream,
 )
-from reconciler.cli.render import deliver_findings, deliver_plan, links_for, view_of, warn
+from reconciler.cli.render import (
+    capture_for,
+    deliver_findings,
+    deliver_plan,
+    links_for,
+    view_of,
+    warn,
+)
 from reconciler.cli.stopping import stopping_on_signals
 from reconciler.cli.streams import print_document, stderr_line
 from reconciler.commands import Command, file_argument
@@ -23,7 +30,7 @@ from reconciler.core.options import Selection
 from reconciler.core.plan import Plan
 from reconciler.core.plan_format import to_lines
 from reconciler.errors import Diagnostic, ExitCode, InputError, Interrupted, UsageError
-from reconciler.reports.tally import Tally
+from reconciler.reports.capture import PlanCapture
 from reconciler.values import shown
 from reconciler.workspace.facade import Workspace
 from reconciler.workspace.plans import PlanRequest
@@ -48,8 +55,17 @@ def plan(
         check_outputs(paths, workspace.config)
         links = links_for(output.formats(), workspace.config.root, base=output.links)
         try:
-            plan_, tally = plan_files(
-                app, workspace, options=plan_options, out=None if is_piped else out
+            plan_, capture = plan_files(
+                app,
+                workspace,
+                options=plan_options,
+                out=None if is_piped else out,
+                capture=capture_for(
+                    app,
+                    workspace,
+                    stream=stream,
+                    with_text=output.format_ == "text" and not (output.show_requests or blame),
+                ),
             )
         except InputError as problem:
             environment = workspace.environment.name
@@ -60,7 +76,7 @@ def plan(
         view = view_of(
             app,
             plan_,
-            tally=tally,
+            tally=capture.tally,
             rate=workspace.environment.rate,
             blame=workspace.blame(plan_) if blame else None,
             links=links,
@@ -68,7 +84,7 @@ def plan(
         )
         if is_piped:
             print_document(to_lines(plan_))
-        deliver_plan(app, view, output=output, stream=stream)
+        deliver_plan(app, view, output=output, stream=stream, capture=capture)
     if out is not None and output.format_ == "text" and out.is_file():
         line = Command.of("apply", file_argument(str(out))).text(app.invocation)
         stderr_line(f"saved to {shown(str(out))}; apply exactly this with: {line}")
@@ -81,11 +97,13 @@ def plan_files(
     workspace: Workspace,
     *,
     options: PlanOptions,
+    capture: PlanCapture,
     out: Path | None = None,
     read: int | None = None,
-) -> tuple[Plan, Tally]:
-    """The plan of the profile files, and the sums of its changes; warnings go to stderr. ``read`` is the
-    number of recorded profiles that were read and recorded right before; others are looked up then.
+) -> tuple[Plan, PlanCapture]:
+    """The plan of the profile files, and what a capture like the given one gathered; warnings go to stderr.
+    ``read`` is the number of recorded profiles that were read and recorded right before; others are looked up
+    then.
 
     Raises UsageError for options that contradict each other, Interrupted if a signal came meanwhile.
     """
@@ -108,13 +126,13 @@ def plan_files(
         out=out,
         on_findings=on_findings,
     )
-    plan_, tally = workspace.plans.make(request, Tally())
+    plan_, capture = workspace.plans.make(request, capture)
     app.status.clear()
     if app.is_stopping:
         raise Interrupted("interrupted; nothing was planned")
     if options.is_selecting and plan_.is_empty and not (plan_.unchanged or plan_.orphans):
         stderr_line("warning: --select, --exclude and --since leave no profile")
-    return plan_, tally
+    return plan_, capture
 
 
 def show(app: App, *, file: Path, output: OutputOptions, mask: bool | None) -> None:

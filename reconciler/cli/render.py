@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from reconciler.cli.app import App
 from reconciler.cli.options import OutputOptions
@@ -14,10 +15,17 @@ from reconciler.cli.outputs import write_file
 from reconciler.cli.streams import can_encode, print_document, print_findings, write
 from reconciler.core.plan import Plan
 from reconciler.errors import Diagnostic, InputError
+from reconciler.planning.limits import Limits
+from reconciler.planning.planfile import Spool
+from reconciler.reports.capture import PlanCapture
 from reconciler.reports.json import diagnostics_json, plan_json_parts
 from reconciler.reports.plan_text import plan_text_parts
+from reconciler.reports.style import Pen
 from reconciler.reports.tally import Tally
 from reconciler.reports.view import Links, PlanView
+
+if TYPE_CHECKING:
+    from reconciler.workspace.facade import Workspace
 
 _LINKED_FORMATS = frozenset({"markdown", "html", "github", "gitlab", "sarif"})
 """Formats that name files from the root of the repository, or link to them."""
@@ -48,26 +56,56 @@ def view_of(app: App, plan: Plan, *, tally: Tally | None = None, **settings: Any
     return PlanView.of(app.mask.plan(plan), masked=(app.mask.kind,), **settings)
 
 
-def deliver_plan(app: App, view: PlanView, *, output: OutputOptions, stream: TextIO) -> None:
+def deliver_plan(
+    app: App,
+    view: PlanView,
+    *,
+    output: OutputOptions,
+    stream: TextIO,
+    capture: PlanCapture | None = None,
+) -> None:
     """Prints a plan to a stream, and writes the files that the options name."""
     for format_, path in output.files():
         write_file(path, _plan_parts(view, output, format_=format_))
     if output.format_ == "text":
-        print_plan(app, view, show_requests=output.show_requests, stream=stream)
+        print_plan(app, view, show_requests=output.show_requests, stream=stream, capture=capture)
     else:
         print_document(_plan_parts(view, output, format_=output.format_), stream=stream)
 
 
+def capture_for(
+    app: App, workspace: Workspace, *, stream: TextIO, with_text: bool = True
+) -> PlanCapture:
+    """Gathers the sums of a plan while it is made, and ``with_text`` the text of its changes for a stream.
+    Requests and authors are no part of that text, and a mask replaces values only once the plan is whole."""
+    folder = workspace.environment.state.parent
+    return PlanCapture(
+        _pen(app, stream) if with_text and app.mask is None else None,
+        partial(Spool, "the text of the plan", folder, held=Limits().text_held),
+    )
+
+
+def _pen(app: App, stream: TextIO) -> Pen:
+    return Pen(app.uses_color(stream), ascii=not can_encode(stream, "→"))
+
+
 def print_plan(
-    app: App, view: PlanView, *, show_requests: bool = False, stream: TextIO | None = None
+    app: App,
+    view: PlanView,
+    *,
+    show_requests: bool = False,
+    stream: TextIO | None = None,
+    capture: PlanCapture | None = None,
 ) -> None:
-    """Prints a plan as text; by default to stdout."""
+    """Prints a plan as text; by default to stdout. ``capture`` is what was gathered while it was made."""
     stream = stream or sys.stdout
+    pen = _pen(app, stream)
     parts = plan_text_parts(
         view,
-        color=app.uses_color(stream),
+        color=pen.color,
         show_requests=show_requests,
-        ascii=not can_encode(stream, "→"),
+        ascii=pen.ascii,
+        captured=None if capture is None else capture.texts(),
     )
     pending, size = [], 0
     for part in parts:

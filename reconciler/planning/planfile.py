@@ -118,6 +118,14 @@ class Spool:
             if self._size > self._most_held:
                 self.move_to(_unnamed(self._folder))
 
+    def parts(self) -> Iterator[bytes]:
+        """The text so far, in parts."""
+        if self._file is None:
+            return iter(self._held)
+        with _write_errors(self._what):
+            self._file.flush()
+        return _blocks(self._file.fileno())
+
     def finish(self, *, durable: bool = False) -> Callable[[], Iterator[bytes]]:
         """A function that gives all lines at every call, also after `close`."""
         if self._file is None:
@@ -235,6 +243,14 @@ def _joined(lines: Iterator[bytes]) -> Iterator[bytes]:
         yield b"\n" + line
 
 
+def _blocks(descriptor: int) -> Iterator[bytes]:
+    """The content of an open file from its start."""
+    offset = 0
+    while block := read_at(descriptor, _BLOCK, offset=offset):
+        offset += len(block)
+        yield block
+
+
 class _Lines:
     """The lines of an open file, from the first one on at every call. Closes it in the end."""
 
@@ -243,9 +259,8 @@ class _Lines:
         weakref.finalize(self, os.close, descriptor)
 
     def __call__(self) -> Iterator[bytes]:
-        offset, rest = 0, b""
-        while block := read_at(self._descriptor, _BLOCK, offset=offset):
-            offset += len(block)
+        rest = b""
+        for block in _blocks(self._descriptor):
             *lines, rest = (rest + block).split(b"\n")
             yield from lines
         yield rest

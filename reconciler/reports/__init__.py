@@ -8,6 +8,7 @@ A module imports only from those above it.
     tally                sums over the changes of a plan, and over findings
     view                 plan → the one view model behind every format that people read
     plan_text            a plan as text
+    capture              sums and text of a plan, gathered while it is made
     text                 findings, outcomes, drift and records as text
     json                 plans, findings, drift and the events of an apply as JSON
     markdown             plans and findings as a comment that fits

@@ -40,13 +40,17 @@ def plan_text_parts(
     color: bool,
     show_requests: bool = False,
     ascii: bool = False,
+    captured: Iterator[str] | None = None,
 ) -> Iterator[str]:
-    """`plan_text` in parts, for a plan that does not fit into memory."""
+    """`plan_text` in parts, for a plan that does not fit into memory. ``captured`` is the text of its
+    changes, if that was written while the plan was made: see `reconciler.reports.capture`."""
     pen = Pen(color, ascii)
     hazards = [_hazard_line(hazard, pen) for hazard in view.hazards]
     if hazards:
         yield _joined([*hazards, ""])
-    if show_requests:  # the changes of a group have different ones
+    if captured is not None:
+        yield from captured
+    elif show_requests:  # the changes of a group have different ones
         for change in view.changes:
             lines = (f"    {line}" for request in change.requests for line in request)
             yield f"{_change_text(change, pen)[:-1]}{_joined([*lines, ''])}"
