@@ -200,8 +200,8 @@ class Corpus:
 
 
 def _records(changes: Iterable[Change]) -> Iterator[Record]:
+    from reconciler.core.endpoints import PLATFORM_HEADER
     from reconciler.core.records import Record
-    from reconciler.core.requests import PLATFORM_HEADER
     from reconciler.core.transitions import accepted
 
     for number, change in enumerate(changes):

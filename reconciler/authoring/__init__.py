@@ -12,6 +12,10 @@ A module imports only from those above it.
     loader (edge)       files → documents by the fastest reader that can read them
     phrases             how findings name places, quote values and suggest names
     json_schema         what any JSON Schema finds wrong with a value, explained
+    facets.rules        the interface of the rules of a facet
+    facets.custom_attributes  the rules of custom attributes
+    facets.installation  the rules of an installation
+    facets.registry     the rules of all facets, in their order
     claims              what only one profile may have, across files
     validation          the rules of profiles: documents → diagnostics
     placeholders        `{index}`, `${var.…}` and their like in text, and what they stand for

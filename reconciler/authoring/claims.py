@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from reconciler.authoring.documents import Document
+from reconciler.authoring.facets.registry import SOLE
 from reconciler.authoring.finding_limits import LimitedFindings
 from reconciler.authoring.phrases import quote
-from reconciler.core.contract import INSTALLATION
 from reconciler.errors import Diagnostic, Message, Source, error, warning
 
 
@@ -29,8 +29,8 @@ def claims(document: Document) -> tuple[str | None, str | None, str | None]:
     if type(value) is not dict:
         return None, None, None
     customer, profile = value.get("customer_user_id"), value.get("profile_id")
-    installation = value.get(INSTALLATION)
-    device = installation.get("device_id") if type(installation) is dict else None
+    content = value.get(SOLE.group)
+    device = content.get(SOLE.sole_key) if type(content) is dict else None
     return (
         customer if type(customer) is str else None,
         profile.lower() if type(profile) is str else None,
@@ -70,7 +70,7 @@ class _Claims:
                         hint="Keep one of the two documents.",
                     )
         for device, first, document in _clashes(self.devices):
-            path = (INSTALLATION, "device_id")
+            path = (SOLE.group, SOLE.sole_key)
             yield warning(
                 "profile/duplicate-device",
                 Message.of(

@@ -7,7 +7,10 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from reconciler.authoring.documents import Document, Path
-from reconciler.core.contract import ATTRIBUTES, INSTALLATION, Contract, normalise
+from reconciler.authoring.facets.registry import FACET_RULES
+from reconciler.authoring.facets.rules import NO_PLACES
+from reconciler.core.contract import Contract
+from reconciler.core.facets.registry import EXCLUSIVE, GROUPS, normalise
 from reconciler.core.profiles import NO_OTHER_FILES, Profile, ProfileMeta, make_profile
 from reconciler.values import FieldPath
 
@@ -42,10 +45,17 @@ class ParsedProfile(NamedTuple):
 def parse_profile(document: Document, contract: Contract) -> ParsedProfile:
     """The parts of the profile that a *valid* document declares, to be packed or made a `Profile`."""
     value: Mapping[str, Any] = document.value
-    attributes, place_of = _attributes(value.get(ATTRIBUTES))
-    installation: Mapping[str, Any] = value.get(INSTALLATION) or {}
-    layout = _layout(contract, tuple(value), keys=tuple(attributes), members=tuple(installation))
-    declared = [*value.values(), *attributes.values(), *installation.values()]
+    place_of = NO_PLACES
+    keys = []
+    declared = [*value.values()]
+    for rules in FACET_RULES:
+        if (content := value.get(rules.group)) is not None:
+            by_key, places_of = rules.by_key(content)
+            if places_of:
+                place_of = {**place_of, **places_of}
+            keys.append((rules.group, tuple(by_key)))
+            declared += by_key.values()
+    layout = _layout(contract, tuple(value), keys=tuple(keys))
     values = [declared[index] for index in layout.indexes]
     for index in layout.members:
         content = values[index]
@@ -81,7 +91,7 @@ def parse_profile(document: Document, contract: Contract) -> ParsedProfile:
             ),
             document.template,
             _lifetime(document),
-            ATTRIBUTES in (meta.get("exclusive") or ()),
+            EXCLUSIVE.group in (meta.get("exclusive") or ()),
         ),
     )
 
@@ -94,20 +104,6 @@ def _lifetime(document: Document) -> str | None:
     meta: Any = document.value.get("meta") or _NOTHING
     lifetime: str | None = meta.get("expires") or meta.get("ttl")
     return lifetime
-
-
-def _attributes(content: Any) -> tuple[Mapping[str, Any], Mapping[Path, Path]]:
-    """Custom attributes by key, and the places of those that are items of a list."""
-    if isinstance(content, dict):
-        return content, {}
-    items = content or ()
-    return (
-        {item["key"]: item["value"] for item in items},
-        {
-            (ATTRIBUTES, item["key"]): (ATTRIBUTES, index, "value")
-            for index, item in enumerate(items)
-        },
-    )
 
 
 _NO_FIELDS = frozenset({"customer_user_id", "profile_id", "platform", "meta"})
@@ -128,12 +124,16 @@ class _FieldOrder(NamedTuple):
 
 @lru_cache(maxsize=4096)
 def _layout(
-    contract: Contract, names: tuple[str, ...], *, keys: tuple[str, ...], members: tuple[str, ...]
+    contract: Contract,
+    names: tuple[str, ...],
+    *,
+    keys: tuple[tuple[str, tuple[str, ...]], ...],
 ) -> _FieldOrder:
+    """The order of the fields of a document with such ``names`` of members, and such ``keys`` for each
+    member that holds several fields."""
     places: list[Path] = [(name,) for name in names]
-    places += [(ATTRIBUTES, key) for key in keys]
-    places += [(INSTALLATION, member) for member in members]
-    groups = _NO_FIELDS | {ATTRIBUTES, INSTALLATION}
+    places += [(group, key) for group, keys_of_group in keys for key in keys_of_group]
+    groups = _NO_FIELDS | GROUPS
     position = {
         ".".join(str(part) for part in place): index
         for index, place in enumerate(places)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from reconciler.authoring.documents import Document, Path
-from reconciler.core.contract import ATTRIBUTES
+from reconciler.authoring.facets.registry import FACET_RULES
 from reconciler.values import digest
 
 
@@ -68,33 +68,9 @@ def _merged(
 
 
 def _in_one_form(document: Document, below: Document) -> tuple[Document, Document]:
-    """Both with custom attributes as a map, if both have any: lists cannot be joined by key."""
-    kinds = {type(each.value.get(ATTRIBUTES)) for each in (document, below)}
-    if kinds in ({list}, {list, dict}):
-        return _as_map(document), _as_map(below)
+    """Both with the members of facets as maps, where both have them: lists cannot be joined by key."""
+    for rules in FACET_RULES:
+        kinds = {type(each.value.get(rules.group)) for each in (document, below)}
+        if kinds in ({list}, {list, dict}):
+            document, below = rules.as_map(document), rules.as_map(below)
     return document, below
-
-
-def _as_map(document: Document) -> Document:
-    items: Any = document.value.get(ATTRIBUTES)
-    if not isinstance(items, list):
-        return document
-    by_key: dict[str, Any] = {}
-    places, files = dict(document.places), dict(document.files)
-    for index, item in enumerate(items):
-        if not isinstance(item, dict) or {*item} != {"key", "value"}:
-            return document  # validation reports what is wrong with it
-        key = item["key"]
-        if not isinstance(key, str) or key in by_key:
-            return document
-        by_key[key] = item["value"]
-        here, there = (ATTRIBUTES, key), (ATTRIBUTES, index, "value")
-        if there in places:
-            places[here] = places[there]
-            if there in files:
-                files[here] = files[there]
-    return document._replace(
-        value={**document.value, ATTRIBUTES: by_key},
-        places=places,
-        files=files,
-    )

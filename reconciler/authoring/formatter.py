@@ -29,9 +29,10 @@ from ruamel.yaml.tag import Tag
 from ruamel.yaml.tokens import CommentToken
 
 from reconciler.authoring.documents import Document
+from reconciler.authoring.facets.registry import BY_GROUP
 from reconciler.authoring.loader import load_text
 from reconciler.authoring.yaml_reader import comments_of
-from reconciler.core.contract import ATTRIBUTES, INSTALLATION, Contract
+from reconciler.core.contract import Contract
 from reconciler.errors import InputError, Source, error
 
 _IDS = ("for_each", "customer_user_id", "profile_id", "platform")
@@ -252,15 +253,17 @@ class _Formatter:
         if not path:
             known = [*_IDS]
             known += [name for name in self.contract.fields if "." not in name]
-            known += [ATTRIBUTES, INSTALLATION]
+            known += [*BY_GROUP]
             if key == "meta":
                 return (2, 0, key)
-        elif path == (INSTALLATION,):
-            known = [member.partition(".")[2] for member in self.contract.members()]
         elif path == ("meta",):
             known = [*_META]
         else:
-            return (0, 0, key)
+            rules = BY_GROUP.get(path[0]) if len(path) == 1 else None
+            ordered = rules and rules.ordered_keys(self.contract)
+            if not ordered:
+                return (0, 0, key)
+            known = ordered
         return (0, known.index(key), key) if key in known else (1, 0, key)
 
     def quote(self, node: Any) -> None:

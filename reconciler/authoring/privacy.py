@@ -14,8 +14,10 @@ from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 from reconciler.authoring.documents import Document, Path
+from reconciler.authoring.facets.registry import FACET_RULES
+from reconciler.authoring.facets.rules import FacetRules
 from reconciler.authoring.phrases import name
-from reconciler.core.contract import ATTRIBUTES, Contract
+from reconciler.core.contract import Contract
 from reconciler.errors import Diagnostic, Message, Quote, Severity
 
 RESERVED_DOMAINS = (
@@ -51,6 +53,9 @@ def _is_reserved_number() -> Callable[[str], re.Match[str] | None]:
 
 
 _PHONE: Path = ("phone_number",)
+_GUARDED = [rules for rules in FACET_RULES if type(rules).texts is not FacetRules.texts]
+_GROUPS = [rules.group for rules in _GUARDED]
+"""The members that may hold texts of the user's own."""
 
 
 class Level(StrEnum):
@@ -77,8 +82,7 @@ def personal_data_findings(
         return
     value = document.value
     email, phone = value.get("email"), value.get("phone_number")
-    attributes = value.get(ATTRIBUTES)
-    says_more = email is not None or phone is not None or attributes
+    says_more = email is not None or phone is not None or any(map(value.get, _GROUPS))
     if not says_more and "@" not in str(value.get("customer_user_id")):
         return
     meta = value.get("meta")
@@ -105,15 +109,9 @@ def _texts(value: Any) -> Iterator[tuple[Path, str]]:
     for field in ("customer_user_id", "email", "phone_number"):
         if isinstance(value.get(field), str):
             yield (field,), value[field]
-    attributes = value.get(ATTRIBUTES)
-    if isinstance(attributes, dict):
-        for key, text in attributes.items():
-            if isinstance(text, str):
-                yield (ATTRIBUTES, key), text
-    elif isinstance(attributes, list):
-        for index, item in enumerate(attributes):
-            if isinstance(item, dict) and isinstance(item.get("value"), str):
-                yield (ATTRIBUTES, index, "value"), item["value"]
+    for rules in _GUARDED:
+        if (content := value.get(rules.group)) is not None:
+            yield from rules.texts(content)
 
 
 def _suspicion(path: Path, text: str, *, guard: Guard) -> tuple[Message, str] | None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from functools import lru_cache
 from itertools import groupby
 from typing import Any
 
 from reconciler.authoring.claims import cross_file_findings
 from reconciler.authoring.documents import Document, Path
+from reconciler.authoring.facets.registry import BY_GROUP, FACET_RULES
 from reconciler.authoring.finding_limits import LimitedFindings
 from reconciler.authoring.json_schema import (
     MORE_FINDINGS,
@@ -20,19 +21,15 @@ from reconciler.authoring.json_schema import (
 )
 from reconciler.authoring.phrases import did_you_mean, kind_of, place_name, quote
 from reconciler.core.contract import (
-    ADVERTISING_IDS,
-    ATTRIBUTES,
-    DEVICE_ID,
-    INSTALLATION,
     Clear,
     Contract,
     Dialect,
     Field,
-    length,
-    profile_schema,
     ways_out,
 )
+from reconciler.core.facets.registry import GROUPS, facet_of
 from reconciler.core.lifetimes import is_time
+from reconciler.core.profile_schema import profile_schema
 from reconciler.errors import Diagnostic, Message, Quote, error, warning
 
 
@@ -98,18 +95,23 @@ class _Checker:
         self.schema = profile_schema(contract)
         if partial:
             del self.schema["anyOf"]
-            del self.schema["properties"][INSTALLATION]["required"]
+            for rules in FACET_RULES:
+                rules.without_required(self.schema["properties"][rules.group])
         self.is_valid = verdict_of(self.schema)
         self.warned = {
             path: usual for path, field in contract.fields.items() if (usual := self._usual(field))
         }
         self.warned_members = {
-            path.partition(".")[2]: usual for path, usual in self.warned.items() if "." in path
+            group: {
+                path.partition(".")[2]: usual
+                for path, usual in self.warned.items()
+                if path.startswith(f"{group}.")
+            }
+            for group in GROUPS
         }
         self.integers = {
             path for path, field in contract.fields.items() if field.schema["type"] == "integer"
         }
-        self.attribute_key = re.compile(contract.key_pattern.removesuffix("$")).fullmatch
 
     def _usual(self, field: Field) -> Callable[[str], object] | None:
         """Whether a text raises no suspicion about a field; ``None`` where none ever does."""
@@ -162,20 +164,10 @@ class _Checker:
                     findings.append(self._suspicious(name, content, document=document))
             elif type(content) is float and name in integers and (name,) not in refused:
                 findings.append(_written_as_float(name, content, document=document))
-        if attributes := value.get(ATTRIBUTES):
-            findings += self._attributes(attributes, document)
-        installation = value.get(INSTALLATION)
-        if type(installation) is dict:
-            for name, content in installation.items():
-                usual = self.warned_members.get(name)
-                if usual is not None and type(content) is str and not usual(content):
-                    path = (INSTALLATION, name)
-                    if path not in refused:
-                        findings.append(
-                            self._suspicious(".".join(path), content, document=document)
-                        )
-            if value.get("analytics_disabled") is True:
-                findings += _identifiers_without_analytics(installation, document)
+        for rules in FACET_RULES:
+            if content := value.get(rules.group):
+                findings += self._suspicious_members(rules.group, document, refused=refused)
+                findings += rules.findings(content, document, contract=self.contract)
         meta = value.get("meta")
         if type(meta) is dict:
             if type(meta.get("forget")) is list:
@@ -207,16 +199,12 @@ class _Checker:
                 place_name(path), " cannot be cleared: the API does not accept null for it"
             )
             hint = _ways_out(field)
-        elif path == (INSTALLATION,) and violation.kind == "missing-field":
-            rule = "installation/device-id-missing"
-            message = "`installation_meta` needs a `device_id`"
-            hint = "Add the `device_id` that the app made on the device, or remove the whole map."
-        elif violation.instance is None and path == (ATTRIBUTES,):
-            hint = "To delete attributes, name each key with null; or leave the field out."
-        elif violation.instance is None and path == (INSTALLATION,):
-            hint = "Leave it out; to stop managing it, list `installation_meta` under meta.forget."
-        elif head == ATTRIBUTES and len(path) > 1:
-            rule, message, hint = self._attribute_violation(violation)
+        elif (
+            isinstance(head, str)
+            and head in BY_GROUP
+            and (explanation := BY_GROUP[head].explain(violation, self.contract))
+        ):
+            rule, message, hint = explanation
         elif path[:2] == ("meta", "forget") and violation.kind == "value":
             rule = "meta/forget"
         elif violation.kind == "value" and violation.instance == "":
@@ -226,7 +214,7 @@ class _Checker:
         return error(rule, message, source=document.at(path), hint=hint)
 
     def _field(self, path: Path) -> Field | None:
-        """The standard field or member of installation_meta at a path of a document."""
+        """The field at a path of a document, if the contract names it."""
         return self.contract.fields.get(".".join(str(part) for part in path))
 
     def _unknown_hint(self, violation: SchemaViolation) -> str:
@@ -238,101 +226,20 @@ class _Checker:
                 "reconcile.yaml, or remove the field."
             )
         if len(path) == 1:
-            if f"{INSTALLATION}.{violation.name}" in contract.fields:
-                return f"It belongs under `{INSTALLATION}`."
+            for group in BY_GROUP:
+                if f"{group}.{violation.name}" in contract.fields:
+                    return f"It belongs under `{group}`."
             if violation.name in self.schema["properties"]["meta"]["properties"]:
                 return "It belongs under `meta`."
         return ""
 
-    def _attribute_violation(self, violation: SchemaViolation) -> tuple[str, Message, str]:
-        message: str | Message
-        path, limit = violation.path, self.contract.max_attribute_length
-        if violation.of_key or (path[-1] == "key" and len(path) == 3):
-            is_empty = violation.instance == ""
-            subject = (
-                ("an empty key",)
-                if is_empty
-                else (
-                    "the key ",
-                    quote(violation.instance, is_name=True),
-                )
-            )
-            return (
-                "attribute/key",
-                Message.of(*subject, " is not a key of a custom attribute"),
-                "A key has 1 to 30 ASCII letters, digits, dashes, periods or underscores.",
-            )
-        if violation.kind == "missing-field":
-            hint = f"Add `{violation.name}`." + (
-                " null makes sure that the attribute is absent."
-                if violation.name == "value"
-                else ""
-            )
-            return f"attribute/{violation.name}", violation.message, hint
-        if len(path) == 2 and isinstance(path[1], int):
-            return "profile/type", violation.message, "Write an item as {key: …, value: …}."
-        if violation.instance == "":
-            message, hint = "is empty text", "Write null to make sure that the attribute is absent."
-        elif violation.kind == "type":
-            message = Message.of(
-                "must be text, a number, true, false or null, not ", kind_of(violation.instance)
-            )
-            hint = "Write one value; an attribute holds neither lists nor maps."
-        elif violation.keyword in ("minimum", "maximum"):
-            message = "is a number that a float does not hold exactly"
-            hint = f"Stay within ±{self.contract.max_integer}, or quote it, so that it is text."
-        else:
-            message = f"has {length(violation.instance)} characters; at most {limit} are allowed"
-            hint = "Shorten it."
-        return "attribute/value", Message.of(place_name(path), " ", message), hint
-
     # -- rules that a schema cannot express --
-
-    def _attributes(self, content: Any, document: Document) -> list[Diagnostic]:
-        contract = self.contract
-        if type(content) is dict and len(content) <= contract.max_attributes:
-            # The schema has checked everything but characters that count as more than one.
-            texts = [raw for raw in content.values() if type(raw) is str]
-            if "".join(texts).isascii():
-                return []
-        findings: list[Diagnostic] = []
-        limit = contract.max_attribute_length
-        count = 0
-        for key, raw, place in _attributes_of(content):
-            if raw is None:
-                continue
-            count += 1
-            if type(raw) is str and not raw.isascii() and len(raw) <= limit < length(raw):
-                findings.append(
-                    error(
-                        "attribute/value",
-                        Message.of(
-                            place_name((ATTRIBUTES, key)),
-                            f" has {length(raw)} characters, counted in UTF-16 units; "
-                            f"at most {limit} are allowed",
-                        ),
-                        source=document.at((ATTRIBUTES, *place)),
-                        hint="Shorten it; an emoji counts as two or more.",
-                    )
-                )
-        if count > self.contract.max_attributes:
-            findings.append(
-                error(
-                    "attribute/too-many",
-                    f"{count} custom attributes; a profile has at most "
-                    f"{self.contract.max_attributes}",
-                    source=document.at((ATTRIBUTES,)),
-                    hint="Remove some; attributes set to null do not count.",
-                )
-            )
-        if type(content) is list:
-            findings += _duplicate_keys(content, document)
-        return findings
 
     def _forget(self, paths: list[Any], document: Document, *, suggest: bool) -> list[Diagnostic]:
         declared = set(_declared(document.value))
-        if not declared.isdisjoint(self.contract.members()):
-            declared.add(INSTALLATION)
+        for group in GROUPS:
+            if not declared.isdisjoint(self.contract.members(group)):
+                declared.add(group)
         findings: list[Diagnostic] = []
         for index, path in enumerate(paths):
             if not isinstance(path, str):
@@ -353,18 +260,33 @@ class _Checker:
         return findings
 
     def _can_be_forgotten(self, path: str) -> bool:
-        group, _, key = path.partition(".")
-        if group == ATTRIBUTES:
-            return self.attribute_key(key) is not None
+        rules = BY_GROUP.get(path.partition(".")[0])
+        if rules is not None:
+            return rules.can_be_forgotten(path, self.contract)
         # The state may record fields of another dialect, which this one has no other way to drop.
-        return path == INSTALLATION or bool(self.contract.dialects_with(path))
+        return bool(self.contract.dialects_with(path))
 
     def _forget_hint(self, path: str, *, suggest: bool) -> str:
-        if path.partition(".")[0] == ATTRIBUTES:
-            return "Name each key: custom_attributes.KEY."
-        names = [*self.contract.fields, INSTALLATION] if suggest else []
+        rules = BY_GROUP.get(path.partition(".")[0])
+        if rules is not None and (hint := rules.forget_hint()):
+            return hint
+        forgettable = [group for group in BY_GROUP if self._can_be_forgotten(group)]
+        names = [*self.contract.fields, *forgettable] if suggest else []
         suggestion = did_you_mean(path, names)
         return f'Did you mean "{suggestion}"?' if suggestion else "Give paths like `birthday`."
+
+    def _suspicious_members(
+        self, group: str, document: Document, *, refused: Set[Path]
+    ) -> Iterator[Diagnostic]:
+        """The suspicions about the fields of a group that the contract names."""
+        warned, content = self.warned_members[group], document.value[group]
+        if not warned or not isinstance(content, dict):
+            return
+        for name, raw in content.items():
+            usual = warned.get(name)
+            is_unusual = usual is not None and type(raw) is str and not usual(raw)
+            if is_unusual and (group, name) not in refused:
+                yield self._suspicious(f"{group}.{name}", raw, document=document)
 
     def _suspicious(self, path: str, content: str, *, document: Document) -> Diagnostic:
         field = self.contract.fields[path]
@@ -434,7 +356,8 @@ def _written_as_float(name: str, content: float, *, document: Document) -> Diagn
 
 
 def _ways_out(field: Field) -> str:
-    return ways_out(INSTALLATION if field.path == DEVICE_ID else field.path)
+    path = field.path
+    return ways_out(facet_of(path).unclearable(path))
 
 
 def _other_dialect(contract: Contract, path: str) -> Dialect | None:
@@ -442,58 +365,11 @@ def _other_dialect(contract: Contract, path: str) -> Dialect | None:
     return dialects[0] if dialects and contract.dialect not in dialects else None
 
 
-def _identifiers_without_analytics(
-    installation: Mapping[str, Any], document: Document
-) -> Iterator[Diagnostic]:
-    for name in sorted(path.removeprefix(f"{INSTALLATION}.") for path in ADVERTISING_IDS):
-        if installation.get(name):
-            yield warning(
-                "profile/suspicious",
-                f"`{INSTALLATION}.{name}` is declared while `analytics_disabled` is true: "
-                "the API empties it, and it is not compared until they are on again (assumed)",
-                source=document.at((INSTALLATION, name)),
-                hint="Remove the identifier, or set `analytics_disabled` to false.",
-            )
-
-
-def _attributes_of(content: Any) -> Iterator[tuple[str, Any, Path]]:
-    """Key, value and place of each custom attribute. Items of another shape are left out."""
-    if isinstance(content, dict):
-        for key, raw in content.items():
-            yield key, raw, (key,)
-    elif isinstance(content, list):
-        for index, item in enumerate(content):
-            if isinstance(item, dict) and isinstance(item.get("key"), str) and "value" in item:
-                yield item["key"], item["value"], (index, "value")
-
-
-def _duplicate_keys(content: list[Any], document: Document) -> Iterator[Diagnostic]:
-    first: dict[str, Path] = {}
-    for key, _, (index, _) in _attributes_of(content):
-        path = (ATTRIBUTES, index, "key")
-        if key in first:
-            yield error(
-                "attribute/duplicate",
-                Message.of(
-                    "the custom attribute ",
-                    quote(key, is_name=True),
-                    f" is listed twice, first in line {document.at(first[key]).line}",
-                ),
-                source=document.at(path),
-                hint="Remove one of them.",
-            )
-        else:
-            first[key] = path
-
-
 def _declared(value: Mapping[str, Any]) -> Iterator[str]:
     """The field paths that a document mentions."""
     for name, content in value.items():
-        if name == ATTRIBUTES:
-            yield from (f"{ATTRIBUTES}.{key}" for key, _, _ in _attributes_of(content))
-        elif name == INSTALLATION:
-            if isinstance(content, dict):
-                yield from (f"{INSTALLATION}.{member}" for member in content)
+        if name in BY_GROUP:
+            yield from (f"{name}.{key}" for key in BY_GROUP[name].declared_keys(content))
         elif name != "meta":
             yield name
 

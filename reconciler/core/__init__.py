@@ -2,15 +2,23 @@
 
 A module imports only from those above it.
 
-    contract               the API's contract as typed values, the one normaliser, the profile schema
-    contract_files (edge)  loads the contract; writes the files that are generated from it
+    contract               the API's contract as typed values
     profiles               a profile: what one document asks for
     lifetimes              how long a profile may live, and when that ends
     records                facts, records and journal entries
-    record_codec           records and exports as JSON
-    digests                records and documents that say the same
     options                selection, caps, and how requests are rendered
     plan                   plans, changes, field changes, requests and hazards
+    endpoints              paths and headers of requests, and the requests that read
+    facets.facet           the interface of a facet: a group of fields that is written and read in one way
+    facets.parts           parts of schemas, bodies and answers that facets share
+    facets.profile_fields  standard fields
+    facets.custom_attributes  the app's own keys, merged by key
+    facets.installation    one installation of the app, sent whole
+    facets.registry        all facets in their order, and the questions that are asked of all
+    profile_schema         the JSON Schema of a profile file
+    contract_files (edge)  loads the contract; writes the files that are generated from it
+    record_codec           records and exports as JSON
+    digests                records and documents that say the same
     plan_format            a plan as lines of JSON under one digest
     requests               field changes → the requests that carry them, and their hazards
     removal                deleting recorded profiles: orphans and what has expired

@@ -1,7 +1,7 @@
 """The fields that the API accepts, and their behaviour: typed values over ``schemas/contract.json``. Pure.
 
-The contract is data; this module gives it types, the one normaliser that comparing, digests, requests
-and display share, and the profile schema that editors and the validator use.
+The contract is data; this module gives it types. `reconciler.core.facets` holds what no data can say of a
+group of fields.
 """
 
 from __future__ import annotations
@@ -12,17 +12,11 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from reconciler.values import FieldPath, Json, Scalar
+from reconciler.values import FieldPath
 
-ATTRIBUTES = "custom_attributes"
-INSTALLATION = "installation_meta"
-DEVICE_ID = "installation_meta.device_id"
-IP_COUNTRY = "ip_country"
-ANALYTICS_DISABLED = "analytics_disabled"
-ADVERTISING_IDS = frozenset(
-    f"{INSTALLATION}.{member}" for member in ("idfa", "idfv", "advertising_id")
-)
-"""The API empties these while `ANALYTICS_DISABLED` is true (assumed: adapty-api 7.27)."""
+_ATTRIBUTES = "custom_attributes"
+_GROUPS = (_ATTRIBUTES, "installation_meta")
+"""The members of a profile that hold several fields, in the order of a request body."""
 
 
 class Dialect(StrEnum):
@@ -53,13 +47,25 @@ class Field(NamedTuple):
     assumed: str = ""
 
 
+class FieldGroup(NamedTuple):
+    """A member of a profile file that holds several fields; their paths are its name, a dot and a key."""
+
+    name: str
+    facts: Mapping[str, Any]
+    """The block of ``contract.json``, as it is in the dialect."""
+    each: Field | None
+    """Stands for every field of a group with free keys; ``None`` where the contract names the fields."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Contract:
     """One dialect of the contract. Build it with `Contract.of`; two are the same if they are one."""
 
     dialect: Dialect
     fields: Mapping[FieldPath, Field]
-    """Standard fields and members of installation_meta, in the order of a request body."""
+    """Standard fields and the named fields of groups, in the order of a request body."""
+    groups: Mapping[str, FieldGroup]
+    """In the order of a request body, after the standard fields."""
     attributes: Field
     """Stands for every custom attribute."""
     max_attributes: int
@@ -76,20 +82,28 @@ class Contract:
     def of(cls, data: Mapping[str, Any], dialect: Dialect | str = Dialect.GUIDE) -> Contract:
         """The contract that the content of ``schemas/contract.json`` describes for a dialect."""
         dialect = Dialect(dialect)
-        attributes = _in_dialect(data[ATTRIBUTES], dialect)
-        installation = _in_dialect(data[INSTALLATION], dialect)
+        blocks = {name: _in_dialect(data[name], dialect) for name in _GROUPS}
+        named = {"": data["fields"]}
+        named |= {f"{name}.": block.get("fields", {}) for name, block in blocks.items()}
         fields = {
             path: _field(path, facts)
-            for prefix, group in (
-                ("", data["fields"]),
-                (f"{INSTALLATION}.", installation["fields"]),
-            )
+            for prefix, group in named.items()
             for path, facts in _fields_in_dialect(prefix, group, dialect=dialect)
         }
+        groups = {
+            name: FieldGroup(
+                name,
+                block,
+                None if "fields" in block else _field(name, {"schema": {}, **block}),
+            )
+            for name, block in blocks.items()
+        }
+        attributes = blocks[_ATTRIBUTES]
         return cls(
             dialect=dialect,
             fields=fields,
-            attributes=_field(ATTRIBUTES, {"schema": {}, **attributes}),
+            groups=groups,
+            attributes=_field(_ATTRIBUTES, {"schema": {}, **attributes}),
             max_attributes=attributes["max_items"],
             max_attribute_length=attributes["value_max_length"],
             max_integer=attributes["max_integer"],
@@ -104,70 +118,67 @@ class Contract:
 
         Raises KeyError for a path that this dialect does not know.
         """
-        if path.startswith("custom_attributes."):
-            return self.attributes
-        return self.fields[path]
+        field = self.fields.get(path) or self._of_free_group(path)
+        if field is None:
+            raise KeyError(path)
+        return field
 
     def knows(self, path: FieldPath) -> bool:
-        return path.startswith("custom_attributes.") or path in self.fields
+        return path in self.fields or self._of_free_group(path) is not None
 
-    def members(self) -> tuple[FieldPath, ...]:
-        """The paths of installation_meta, in the order of a request body."""
-        return tuple(path for path in self.fields if path.startswith("installation_meta."))
+    def _of_free_group(self, path: FieldPath) -> Field | None:
+        name, dot, _ = path.partition(".")
+        group = self.groups.get(name) if dot else None
+        return None if group is None else group.each
+
+    def members(self, group: str) -> tuple[FieldPath, ...]:
+        """The paths of the named fields of a group, in the order of a request body."""
+        return tuple(path for path in self.fields if path.startswith(f"{group}."))
 
     def expand(self, path: FieldPath) -> tuple[FieldPath, ...]:
-        """The fields that a path under ``meta.forget`` stands for: ``installation_meta`` means all its
-        members, those of other dialects included, since the state may record them."""
-        if path != INSTALLATION:
+        """The fields that a path under ``meta.forget`` stands for: a group with named fields means all of
+        them, those of other dialects included, since the state may record them."""
+        if path not in self.groups or self.groups[path].each is not None:
             return (path,)
-        return tuple(f"{INSTALLATION}.{name}" for name in self.data[INSTALLATION]["fields"])
+        return tuple(f"{path}.{name}" for name in self.groups[path].facts["fields"])
 
     def dialects_with(self, path: FieldPath) -> tuple[Dialect, ...]:
         """The dialects that know a field; none for a field that only a newer program knows."""
-        group, _, name = path.partition(".")
-        if group == ATTRIBUTES:
+        name, _, key = path.partition(".")
+        group = self.groups.get(name)
+        if group is None:
+            facts = self.data["fields"].get(path)
+        elif group.each is not None:
             return tuple(Dialect)
-        facts = (
-            self.data[INSTALLATION]["fields"].get(name)
-            if group == INSTALLATION
-            else self.data["fields"].get(path)
-        )
+        else:
+            facts = group.facts["fields"].get(key)
         return () if facts is None else tuple(map(Dialect, facts.get("dialects", Dialect)))
 
     def ordered(self, paths: Iterable[FieldPath]) -> list[FieldPath]:
-        """Paths in the order of a request body: standard fields, custom attributes by key,
-        installation_meta; paths that this dialect does not know come last."""
+        """Paths in the order of a request body: standard fields, then the groups in their order, free keys
+        sorted; paths that this dialect does not know come last."""
         return sorted(paths, key=_order(self))
 
 
 @lru_cache
 def _order(contract: Contract) -> Callable[[FieldPath], tuple[int, str]]:
-    position = {path: index for index, path in enumerate(contract.fields)}
-    standard = sum(1 for path in position if "." not in path)
+    """The place of a path: that of its field, or of its group where keys are free."""
+    positions: dict[FieldPath, int] = {}
+    for path in contract.fields:
+        if "." not in path:
+            positions[path] = len(positions)
+    for name, group in contract.groups.items():
+        for path in [name] if group.each is not None else contract.members(name):
+            positions[path] = len(positions)
+    position, last = positions.get, len(positions)
 
     def key(path: FieldPath) -> tuple[int, str]:
-        if path.startswith("custom_attributes."):
-            return (standard, path)
-        index = position.get(path, len(position) + 1)
-        return (index if index < standard else index + 1, path)
+        index = position(path)
+        if index is None:
+            index = position(path.partition(".")[0], last)
+        return (index, path)
 
     return key
-
-
-def normalise(path: FieldPath, value: Scalar | None) -> Scalar | None:
-    """The form of a valid value that comparing, digests, requests and display share.
-
-    Booleans and whole numbers of a custom attribute are floats (adapty-api 4.1, 4.3); ``-0.0`` is
-    ``0.0``; ``""`` in installation_meta means cleared, as it does in a custom attribute that the API
-    returns.
-    """
-    if path.startswith("custom_attributes."):
-        if isinstance(value, (bool, int, float)):
-            return float(value) + 0.0
-        return value or None
-    if path.startswith("installation_meta."):
-        return value if value != "" else None
-    return value
 
 
 def ways_out(path: FieldPath) -> str:
@@ -208,175 +219,3 @@ def _field(path: FieldPath, facts: Mapping[str, Any]) -> Field:
         warn=facts.get("warn"),
         assumed=facts.get("assumed", ""),
     )
-
-
-# --- the published schema ------------------------------------------------------------------------
-
-
-def profile_schema(contract: Contract) -> dict[str, Any]:
-    """The JSON Schema (2020-12) of a profile file in this dialect, with the contract's facts as
-    ``x-reconcile`` annotations and hover text for editors."""
-    standard = {path: field for path, field in contract.fields.items() if "." not in path}
-    members = {
-        path.partition(".")[2]: field for path, field in contract.fields.items() if "." in path
-    }
-    name = "profile" if contract.dialect is Dialect.GUIDE else f"profile.{contract.dialect}"
-    installation = contract.data[INSTALLATION]
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": f"urn:reconcile:{name}",
-        "title": f"A profile ({contract.dialect} dialect)",
-        "description": "Generated from contract.json; do not edit.",
-        "type": "object",
-        "additionalProperties": False,
-        "anyOf": [{"required": ["customer_user_id"]}, {"required": ["profile_id"]}],
-        "properties": {
-            "customer_user_id": {
-                "description": "Your own identifier of the user: the address of the profile. "
-                "Visible ASCII, since it travels in a header; it cannot begin with `profile:`.",
-                "type": "string",
-                "pattern": r"^(?!profile:)[!-~]+$",
-            },
-            "profile_id": {
-                "description": "Adapty's identifier of the profile, a UUID. Give both identifiers "
-                "only to link them; that cannot be undone.",
-                "type": "string",
-                "format": "uuid",
-            },
-            "for_each": {
-                "description": "Makes this document a template: a count of profiles, or a list of values "
-                "or maps. {index} and {item} stand in its texts for what differs.",
-                "anyOf": [
-                    {"type": "integer", "minimum": 1},
-                    {"type": "array", "minItems": 1},
-                ],
-            },
-            "platform": {
-                "description": "Sent as the adapty-platform header on every write of the profile.",
-                "enum": list(contract.platforms),
-            },
-            **{name: _property(field) for name, field in standard.items()},
-            ATTRIBUTES: _attributes_schema(contract),
-            INSTALLATION: {
-                "description": installation["description"],
-                "type": "object",
-                "additionalProperties": False,
-                "required": installation["required"],
-                "properties": {name: _property(field) for name, field in members.items()},
-                "x-reconcile": {key: installation[key] for key in ("merge", "source", "assumed")},
-            },
-            "meta": _META,
-        },
-    }
-
-
-def _property(field: Field) -> dict[str, Any]:
-    facts: dict[str, Json] = {
-        "clear": field.clear.value,
-        "personal": field.personal,
-        "source": field.source,
-    }
-    if field.assumed:
-        facts["assumed"] = field.assumed
-    schema: dict[str, Any] = {"description": field.description, **field.schema}
-    if field.clear is not Clear.NEVER:
-        schema["type"] = [field.schema["type"], "null"]
-        if "enum" in schema:
-            schema["enum"] = [*schema["enum"], None]
-    return schema | {"x-reconcile": facts}
-
-
-def _attributes_schema(contract: Contract) -> dict[str, Any]:
-    facts = contract.data[ATTRIBUTES]
-    key = {"type": "string", "pattern": contract.key_pattern}
-    value = {
-        "anyOf": [
-            {"type": "string", "minLength": 1, "maxLength": contract.max_attribute_length},
-            {
-                "type": ["number"],
-                "minimum": -contract.max_integer,
-                "maximum": contract.max_integer,
-            },
-            {"type": ["boolean", "null"]},
-        ]
-    }
-    return {
-        "description": facts["description"],
-        "anyOf": [
-            {"type": "object", "propertyNames": key, "additionalProperties": value},
-            {
-                "type": "array",
-                "items": {
-                    "type": "object",
-                    "additionalProperties": False,
-                    "required": ["key", "value"],
-                    "properties": {"key": key, "value": value},
-                },
-            },
-        ],
-        "x-reconcile": {
-            "clear": contract.attributes.clear.value,
-            "merge": facts["merge"],
-            "personal": facts["personal"],
-            "max_items": contract.max_attributes,
-            "source": facts["source"],
-            "assumed": facts["assumed"],
-        },
-    }
-
-
-_META: dict[str, Any] = {
-    "description": "Ours, never sent.",
-    "type": "object",
-    "additionalProperties": False,
-    "properties": {
-        "labels": {
-            "description": "Names to select profiles by: --select label:NAME.",
-            "type": "array",
-            "items": {
-                "description": "A label has 1 to 63 letters, digits, dashes, periods or underscores.",
-                "type": "string",
-                "pattern": "^[A-Za-z0-9._-]{1,63}$",
-            },
-            "uniqueItems": True,
-        },
-        "protect": {
-            "description": "Never delete this profile; remembered in the state.",
-            "type": "boolean",
-        },
-        "forget": {
-            "description": "Stop managing these field paths: nothing is sent, what the API holds stays.",
-            "type": "array",
-            "items": {
-                "description": "A path like `birthday`, `custom_attributes.tier` or `installation_meta`.",
-                "type": "string",
-            },
-            "uniqueItems": True,
-        },
-        "expires": {
-            "description": "The last day (UTC) of a profile, YYYY-MM-DD, or its last moment, "
-            "YYYY-MM-DDTHH:MMZ. `reconcile sweep` deletes it after that if this tool created it.",
-            "type": "string",
-            "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}(?:T[0-9]{2}:[0-9]{2}(?::[0-9]{2})?Z)?$",
-            "examples": ["2030-12-31", "2030-12-31T18:00Z"],
-        },
-        "ttl": {
-            "description": "How long a profile lives once this tool created it: a number and s, m, h, d "
-            "or w, such as 14d.",
-            "type": "string",
-            "pattern": "^[1-9][0-9]{0,5}[smhdw]$",
-            "examples": ["2h", "14d"],
-        },
-        "exclusive": {
-            "description": "[custom_attributes]: custom attributes that nobody declared are removed.",
-            "type": "array",
-            "items": {"enum": [ATTRIBUTES]},
-            "uniqueItems": True,
-        },
-        "contains_personal_data": {
-            "description": "Why this document may hold data of a real person; keeps the guard quiet.",
-            "type": "string",
-            "minLength": 1,
-        },
-    },
-}

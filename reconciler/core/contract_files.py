@@ -9,7 +9,9 @@ import json
 from functools import cache
 from pathlib import Path
 
-from reconciler.core.contract import Contract, Dialect, profile_schema
+from reconciler.core.contract import Contract, Dialect
+from reconciler.core.facets.registry import facet_of
+from reconciler.core.profile_schema import profile_schema
 from reconciler.resources import load_schema
 
 
@@ -39,10 +41,11 @@ def _reference(guide: Contract, openapi: Contract) -> str:
         "| field | type | how it is cleared (guide) | (openapi) | personal | meaning | source |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for path in openapi.ordered([*openapi.fields, "custom_attributes.*"]):
+    free = [f"{name}.*" for name, group in openapi.groups.items() if group.each is not None]
+    for path in openapi.ordered([*openapi.fields, *free]):
         late = openapi.field(path)
         early = guide.field(path) if guide.knows(path) else None
-        kind = "text, number or boolean" if path.startswith("custom_") else late.schema["type"]
+        kind = facet_of(path).kind or late.schema["type"]
         assumed = f" Assumed: {late.assumed}." if late.assumed else ""
         clear = f"`{early.clear}`" if early else "not in this dialect"
         personal = "yes" if late.personal else "no"

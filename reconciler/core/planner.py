@@ -6,17 +6,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from reconciler.core.contract import (
-    ADVERTISING_IDS,
-    ANALYTICS_DISABLED,
-    ATTRIBUTES,
-    DEVICE_ID,
-    INSTALLATION,
-    Clear,
-    Contract,
-    ways_out,
+from reconciler.core.contract import Contract, ways_out
+from reconciler.core.facets.registry import (
+    EXCLUSIVE,
+    believed,
+    facet_of,
+    uncompared,
+    undeclared,
 )
 from reconciler.core.identity import IdentityIndex
 from reconciler.core.options import Options
@@ -40,12 +38,9 @@ from reconciler.core.profiles import Profile
 from reconciler.core.records import Fact, Header, Known, Origin, Presence, Record
 from reconciler.core.removal import kept_hazards, removal, shrunk_hazards
 from reconciler.core.requests import RequestBuilder
-from reconciler.core.transitions import LookUp, without_emptied
+from reconciler.core.transitions import LookUp
 from reconciler.errors import Diagnostic, Source, error
 from reconciler.values import FieldPath, Scalar, same
-
-_ATTRIBUTE = f"{ATTRIBUTES}."
-_MEMBER = f"{INSTALLATION}."
 
 
 def make_plan(
@@ -332,17 +327,13 @@ def _plan_profile(
         protect=profile.protect,
         template=profile.template,
         lifetime=profile.lifetime,
-        exclusive=_forgotten_attributes(profile) if profile.exclusive else None,
+        exclusive=_left_alone(profile) if profile.exclusive else None,
     )
 
 
-def _forgotten_attributes(profile: Profile) -> tuple[str, ...]:
-    """Keys of the custom attributes that a profile stops managing."""
-    return tuple(
-        sorted(
-            path.removeprefix(_ATTRIBUTE) for path in profile.forget if path.startswith(_ATTRIBUTE)
-        )
-    )
+def _left_alone(profile: Profile) -> tuple[str, ...]:
+    """The keys that an exclusive profile stops managing, and so does not remove."""
+    return tuple(sorted(EXCLUSIVE.keys_of(profile.forget)))
 
 
 def _action(profile: Profile, record: Record | None) -> Action:
@@ -371,31 +362,29 @@ def _fields(
     """
     if record is None:
         return _fields_of_new(profile)
-    facts = without_emptied(record.facts)
+    facts = believed(record.facts)
     values, forget = profile.values, profile.forget
-    emptied: Set[FieldPath] = frozenset()
-    if values.get(ANALYTICS_DISABLED) is True and not resend:
-        emptied = ADVERTISING_IDS
-    undeclared = _undeclared_attributes(profile, record)
+    passed_over = frozenset() if resend else uncompared(values)
+    removed = undeclared(profile, record)
     paths: Iterable[FieldPath] = values
-    if undeclared or not facts.keys() <= values.keys():
-        paths = contract.ordered({*values, *facts, *undeclared})
+    if removed or not facts.keys() <= values.keys():
+        paths = contract.ordered({*values, *facts, *removed})
     changes = []
     for path in paths:
         fact, after = facts.get(path), values.get(path)
         if forget and path in forget:
             if fact is not None:
                 changes.append(_field_change(profile, path, op=Op.FORGET, fact=fact))
-        elif path in emptied:
+        elif path in passed_over:
             continue
         elif after is not None:
             is_known = fact is not None and fact.known is Known.VALUE and same(fact.value, after)
             if resend or not is_known:
                 changes.append(_field_change(profile, path, op=Op.SET, after=after, fact=fact))
         elif fact is not None and fact.known is Known.CLEARED:
-            if resend and _can_clear(path, profile, contract=contract):
+            if resend and facet_of(path).can_clear(path, values, contract=contract):
                 changes.append(_field_change(profile, path, op=Op.CLEAR, fact=fact))
-        elif path in values or path in undeclared or (fact and fact.known is not Known.UNKNOWN):
+        elif path in values or path in removed or (fact and fact.known is not Known.UNKNOWN):
             changes.append(_field_change(profile, path, op=Op.CLEAR, fact=fact))
     return changes
 
@@ -444,33 +433,16 @@ def _field_change(
     )
 
 
-def _undeclared_attributes(profile: Profile, record: Record) -> Set[FieldPath]:
-    """Custom attributes seen at the API that an exclusive profile is not to have."""
-    if not profile.exclusive or not record.exists:
-        return frozenset()
-    return {_ATTRIBUTE + key for key in record.unmanaged} - profile.forget
-
-
-def _is_member(path: FieldPath) -> bool:
-    return path.startswith(_MEMBER)
-
-
-def _can_clear(path: FieldPath, profile: Profile, *, contract: Contract) -> bool:
-    """Whether the API can clear a field; members of installation_meta go with a device_id."""
-    if _is_member(path) and profile.values.get(DEVICE_ID) is None:
-        return False
-    return contract.knows(path) and contract.field(path).clear is not Clear.NEVER
-
-
 def _refusals(
     fields: Sequence[FieldChange], profile: Profile, *, contract: Contract
 ) -> Iterator[Diagnostic]:
-    """A finding for each field change that the API cannot do. An installation is one finding."""
+    """A finding for each field change that the API cannot do."""
     address, source = profile.address, profile.source
     impossible = [
         change.path
         for change in fields
-        if change.op is Op.CLEAR and not _can_clear(change.path, profile, contract=contract)
+        if change.op is Op.CLEAR
+        and not facet_of(change.path).can_clear(change.path, profile.values, contract=contract)
     ]
     for path in impossible:
         if not contract.knows(path):
@@ -482,7 +454,7 @@ def _refusals(
                 hint=_ways_out_of_unknown(path, contract),
             )
     known = [path for path in impossible if contract.knows(path)]
-    for path in dict.fromkeys(INSTALLATION if _is_member(path) else path for path in known):
+    for path in dict.fromkeys(facet_of(path).unclearable(path) for path in known):
         yield error(
             "profile/cannot-clear",
             f"{path} of {address} is set and no longer declared, and the API cannot clear it",

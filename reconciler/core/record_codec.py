@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from reconciler.commands import Command
-from reconciler.core.contract import normalise
+from reconciler.core.facets.registry import normalise
 from reconciler.core.records import Export, Fact, Header, Known, Origin, Presence, Record
 from reconciler.errors import Message, Source, StateRefused
 from reconciler.values import Json, Scalar

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+from reconciler.core.endpoints import PATH, headers, read_recorded
 from reconciler.core.lifetimes import expiry, utc
 from reconciler.core.options import Target
 from reconciler.core.plan import (
@@ -19,7 +20,6 @@ from reconciler.core.plan import (
 )
 from reconciler.core.plan_format import assemble_plan
 from reconciler.core.records import Header, Origin, Presence, Record
-from reconciler.core.requests import PATH, headers, read_recorded
 
 _IN_NO_FILE = "in no file"
 

@@ -6,20 +6,20 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import NamedTuple, assert_never
 
-from reconciler.core.contract import (
-    ADVERTISING_IDS,
-    ANALYTICS_DISABLED,
-    ATTRIBUTES,
-    INSTALLATION,
+from reconciler.core.endpoints import PROFILE_HEADER
+from reconciler.core.facets.custom_attributes import CUSTOM_ATTRIBUTES
+from reconciler.core.facets.registry import (
+    EXCLUSIVE,
+    believed,
+    doubtful_fields,
+    is_shown,
 )
 from reconciler.core.plan import Action, Basis, Change, FieldChange, Op, Request
 from reconciler.core.profiles import Profile
 from reconciler.core.records import Fact, Known, Origin, Presence, Record
-from reconciler.core.requests import PROFILE_HEADER, values_of
+from reconciler.core.requests import values_of
 from reconciler.values import FieldPath, Scalar, same
 
-_ATTRIBUTE = f"{ATTRIBUTES}."
-_MEMBER = f"{INSTALLATION}."
 _CLOCK_TOLERANCE = 60_000
 """Milliseconds by which clocks that are right may differ."""
 _LATEST = 1 << 53
@@ -27,13 +27,18 @@ _LATEST = 1 << 53
 
 
 class Observed(NamedTuple):
-    """A profile as an answer shows it (adapty-api 5.1): identifiers and all its custom attributes,
-    normalised. ``timestamp`` is the API's time of the answer in milliseconds."""
+    """A profile as an answer shows it (adapty-api 5.1): identifiers and the values of all fields that answers
+    show, normalised. ``timestamp`` is the API's time of the answer in milliseconds."""
 
     profile_id: str
     customer_user_id: str | None
-    custom_attributes: Mapping[str, Scalar]
+    values: Mapping[FieldPath, Scalar]
     timestamp: int | None = None
+
+    @property
+    def custom_attributes(self) -> Mapping[str, Scalar]:
+        """All custom attributes by key."""
+        return CUSTOM_ATTRIBUTES.by_key(self.values)
 
 
 class LookUp(NamedTuple):
@@ -46,7 +51,7 @@ class LookUp(NamedTuple):
         """The record that a state would have of it; ``None`` if there is no such profile."""
         if self.observed is None:
             return None
-        paths = [path for path in profile.values if path.startswith(_ATTRIBUTE)]
+        paths = filter(is_shown, profile.values)
         unread = Record(
             profile.address,
             customer_user_id=None if profile.profile_id else profile.customer_user_id,
@@ -84,7 +89,7 @@ def attempted(record: Record, change: Change, *, request: Request, at: float) ->
     if creates(change, request):  # known even if nothing is ever heard of it
         record = record._replace(origin=Origin.CREATED, created_at=at, lifetime=change.lifetime)
     return record._replace(
-        facts=without_emptied(facts),
+        facts=believed(facts),
         presence=presence,
         deleting=False,
         linking=record.linking or (change.action is Action.LINK and request.method == "POST"),
@@ -190,8 +195,7 @@ def staleness(change: Change, record: Record | None) -> tuple[Staleness, str]:
         if not _unmoved(field, facts.get(field.path), moved=moved):
             return Staleness.STALE, f"{field.path} moved since the plan was made"
     changed = {field.path for field in change.fields}
-    if _may_be_disabled(facts.get(ANALYTICS_DISABLED)) or ANALYTICS_DISABLED in changed:
-        changed |= ADVERTISING_IDS  # they may go along, and are not compared
+    changed |= doubtful_fields(facts, changed=changed)  # they may go along, and are not compared
     for request in change.requests:
         for path, value in values_of(request).items():
             if path not in changed and not same(value, _known_value(facts.get(path))):
@@ -263,25 +267,8 @@ def accepted(record: Record, change: Change, *, request: Request) -> Record:
     written = {
         path: Fact.of(value) for path, value in _written(record, change, request=request).items()
     }
-    facts = without_emptied({**record.facts, **written})
+    facts = believed({**record.facts, **written})
     return record._replace(facts=facts, presence=Presence.PRESENT)
-
-
-def without_emptied(facts: Mapping[FieldPath, Fact]) -> Mapping[FieldPath, Fact]:
-    """The facts, with those of advertising ids unknown where analytics are disabled, or may be: the API
-    empties them."""
-    if not _may_be_disabled(facts.get(ANALYTICS_DISABLED)):
-        return facts
-    return {
-        path: Fact(Known.UNKNOWN)
-        if path in ADVERTISING_IDS and fact.known in (Known.VALUE, Known.UNCERTAIN)
-        else fact
-        for path, fact in facts.items()
-    }
-
-
-def _may_be_disabled(fact: Fact | None) -> bool:
-    return fact is not None and (fact.value is True or fact.attempt is True)
 
 
 def forgotten(record: Record, change: Change) -> Record:
@@ -310,14 +297,14 @@ def observed(record: Record, observation: Observed) -> tuple[Record, list[FieldC
         }
     elif record.profile_id is not None and record.profile_id != observation.profile_id:
         facts = {
-            path: fact if path.startswith(_ATTRIBUTE) else _of_another(path, fact, record=record)
+            path: fact if is_shown(path) else _of_another(path, fact, record=record)
             for path, fact in facts.items()
         }
     differences = []
     for path, fact in sorted(facts.items()):
-        if not path.startswith(_ATTRIBUTE):
+        if not is_shown(path):
             continue
-        now = observation.custom_attributes.get(path.removeprefix(_ATTRIBUTE))
+        now = observation.values.get(path)
         before = fact.value if fact.known is Known.VALUE else None
         settled = fact.known in (Known.VALUE, Known.CLEARED)
         if settled and not same(before, now):
@@ -329,7 +316,7 @@ def observed(record: Record, observation: Observed) -> tuple[Record, list[FieldC
             facts[path] = Fact(Known.UNCERTAIN, value=now, attempt=late)  # it may still land
         else:
             facts[path] = Fact.of(now, observed=True)
-    managed = {path.removeprefix(_ATTRIBUTE) for path in facts if path.startswith(_ATTRIBUTE)}
+    undeclared = observation.values.keys() - facts.keys()
     if not _is_ours(record, observation):
         record = record._replace(origin=Origin.ADOPTED, created_at=None)
     return (
@@ -338,7 +325,7 @@ def observed(record: Record, observation: Observed) -> tuple[Record, list[FieldC
             profile_id=observation.profile_id,
             customer_user_id=observation.customer_user_id or record.customer_user_id,
             presence=Presence.PRESENT,
-            unmanaged=tuple(sorted(observation.custom_attributes.keys() - managed)),
+            unmanaged=tuple(sorted(EXCLUSIVE.keys_of(undeclared))),
             timestamp=observation.timestamp if abs(observation.timestamp or 0) <= _LATEST else None,
             # A delete names the profile_id, so it cannot meet another profile of the same customer id.
             deleting=record.deleting and record.profile_id in (None, observation.profile_id),
@@ -370,14 +357,12 @@ def is_proven_ours(record: Record, observation: Observed) -> bool:
     """Whether a profile holds every custom attribute that a create of unknown outcome asked for, and it
     asked for one at least."""
     attempts = {
-        path.removeprefix(_ATTRIBUTE): fact.attempt
+        path: fact.attempt
         for path, fact in record.facts.items()
-        if path.startswith(_ATTRIBUTE)
-        and fact.known is Known.UNCERTAIN
-        and fact.attempt is not None
+        if is_shown(path) and fact.known is Known.UNCERTAIN and fact.attempt is not None
     }
     return bool(attempts) and all(
-        same(value, observation.custom_attributes.get(key)) for key, value in attempts.items()
+        same(value, observation.values.get(path)) for path, value in attempts.items()
     )
 
 

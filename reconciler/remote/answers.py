@@ -11,11 +11,14 @@ import re
 from collections.abc import Mapping
 from email.utils import mktime_tz, parsedate_tz
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from reconciler.core.endpoints import CUSTOMER_HEADER, PROFILE_HEADER
+from reconciler.core.facets.parts import text_of
+from reconciler.core.facets.registry import shown_values
 from reconciler.core.plan import Request
-from reconciler.core.requests import CUSTOMER_HEADER, PROFILE_HEADER
 from reconciler.remote.error_text import read_error, strict_json
+from reconciler.values import FieldPath, Scalar
 
 MISSING = frozenset({"profile_does_not_exist", "profile_not_found"})
 """Error codes for a profile that does not exist (adapty-api 6.2, 7.13)."""
@@ -52,13 +55,14 @@ class Body(NamedTuple):
 
 
 class ProfileData(NamedTuple):
-    """The profile of a successful answer (adapty-api 5.1). Numbers of custom attributes are floats."""
+    """The profile of a successful answer (adapty-api 5.1)."""
 
     app_id: str | None
     profile_id: str
     customer_user_id: str | None
     timestamp: int | None
-    custom_attributes: Mapping[str, str | float]
+    values: Mapping[FieldPath, Scalar]
+    """The normalised values of all fields that answers show."""
 
 
 class ApiAnswer(NamedTuple):
@@ -202,55 +206,21 @@ def _token(text: str | None, key: str) -> str | None:
 
 
 def _profile_data(body: bytes) -> ProfileData | None:
-    """The profile in a body. ``None`` if the body is no profile, or does not mention custom attributes:
-    that does not mean that there are none."""
+    """The profile in a body. ``None`` if the body is no profile, or not a whole one."""
     try:
         data = strict_json(body)["data"]
         optional = [data.get(name) for name in ("app_id", "customer_user_id")]
-        app_id, customer = [None if text is None else _text(text) for text in optional]
+        app_id, customer = [None if text is None else text_of(text) for text in optional]
         timestamp = data.get("timestamp")
         return ProfileData(
             app_id=app_id,
-            profile_id=_text(data["profile_id"]),
+            profile_id=text_of(data["profile_id"]),
             customer_user_id=customer,
             timestamp=timestamp if type(timestamp) is int else None,
-            custom_attributes=_attributes(data["custom_attributes"]),
+            values=shown_values(data),
         )
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
-
-
-def _text(value: Any) -> str:
-    """A text that is not empty and can be encoded. Raises TypeError or ValueError."""
-    if not isinstance(value, str):
-        raise TypeError
-    if not value.encode("utf-8"):  # which also refuses lone surrogates
-        raise ValueError
-    return value
-
-
-def _attributes(items: Any) -> dict[str, str | float]:
-    """Custom attributes by key; null and ``""`` are absent (adapty-api 4)."""
-    if items is None:
-        return {}
-    if not isinstance(items, list):
-        raise TypeError
-    out: dict[str, str | float] = {}
-    keys: set[str] = set()
-    for item in items:
-        key, value = _text(item["key"]), item["value"]
-        if key in keys:
-            raise ValueError
-        keys.add(key)
-        if value is None or value == "":
-            continue
-        if isinstance(value, str):
-            out[key] = _text(value)
-        elif isinstance(value, (bool, int, float)) and abs(value) < float("inf"):
-            out[key] = float(value) + 0.0  # no -0.0
-        else:
-            raise TypeError
-    return out
 
 
 def _names(data: ProfileData, headers: Mapping[str, str]) -> bool:

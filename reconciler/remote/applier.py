@@ -14,12 +14,12 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 
+from reconciler.core.endpoints import PROFILE_HEADER
 from reconciler.core.options import Target
 from reconciler.core.outcomes import ApplyReport, Halt, Outcome, Progress, Result
 from reconciler.core.plan import Action, Change, HazardKind, HazardSeverity, Plan
 from reconciler.core.profiles import PROFILE_PREFIX, Profile
 from reconciler.core.records import Header, JournalEntry, JournalKind, Record, Run, differs
-from reconciler.core.requests import PROFILE_HEADER
 from reconciler.errors import Refused
 from reconciler.remote.change_flow import ChangeFlow, skipped
 from reconciler.remote.context import ApplyContext

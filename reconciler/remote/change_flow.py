@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import assert_never
 
+from reconciler.core.endpoints import CUSTOMER_HEADER, PROFILE_HEADER, read_recorded
+from reconciler.core.facets.registry import follow_up
 from reconciler.core.outcomes import Failure, Halt, Outcome, Result
 from reconciler.core.plan import Action, Change
 from reconciler.core.profiles import PROFILE_PREFIX
 from reconciler.core.records import JournalKind, Presence, Record
-from reconciler.core.requests import CUSTOMER_HEADER, PROFILE_HEADER, read_recorded
 from reconciler.core.transitions import Staleness, forgotten, staleness
 from reconciler.remote.answers import CallResult
 from reconciler.remote.engine import Flow, Step, Writes
-from reconciler.remote.followup import removal_of_undeclared
 from reconciler.remote.refresh import compare
 from reconciler.remote.request_flow import RequestFlow
 from reconciler.remote.run import ApplyRun
@@ -62,7 +62,7 @@ class ChangeFlow:
         return change.address in self._linked
 
     def _send_all(self, change: Change, record: Record | None) -> Flow[Result]:
-        """Sends the requests of a change one after the other, then the removal of undeclared attributes."""
+        """Sends the requests of a change one after the other, then those of the change that has to follow."""
         before = self._run.without_expired_mark(record) if record else _new_record(change)
         warnings: tuple[str, ...] = ()
         for request in change.requests:
@@ -72,17 +72,13 @@ class ChangeFlow:
             if not result.outcome.is_applied:
                 return result
             warnings += result.warnings
-        removal = removal_of_undeclared(
-            change,
-            before,
-            delete_attribute_with=self._run.context.request_options.delete_attribute_with,
-        )
-        if removal is not None:
-            pending = PendingRequest(removal, removal.requests[0], before, True)
-            removed, _ = yield from self._requests.send(pending)
-            warnings += removed.warnings
-            if not removed.outcome.is_applied:
-                result = removed
+        later = follow_up(change, before, options=self._run.context.request_options)
+        if later is not None:
+            pending = PendingRequest(later, later.requests[0], before, True)
+            followed, _ = yield from self._requests.send(pending)
+            warnings += followed.warnings
+            if not followed.outcome.is_applied:
+                result = followed
         return result._replace(action=change.action, warnings=warnings)
 
     def _forget(self, change: Change, record: Record | None) -> Flow[Result]:

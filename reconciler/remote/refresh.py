@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
-from reconciler.core.contract import ATTRIBUTES
+from reconciler.core.endpoints import read_recorded
+from reconciler.core.facets.registry import is_shown
 from reconciler.core.outcomes import Drift, DriftKind
 from reconciler.core.records import Known, Presence, Record, differs
-from reconciler.core.requests import read_recorded
 from reconciler.core.transitions import Observed, gone, is_dated_before, observed
 from reconciler.errors import Refused
 from reconciler.remote.answers import ApiAnswer, CallResult, ProfileData
@@ -100,7 +100,7 @@ def compare(record: Record, answer: ApiAnswer) -> ReadBack:
     unverifiable = sum(
         1
         for path, fact in after.facts.items()
-        if not path.startswith(f"{ATTRIBUTES}.") and fact.known is not Known.UNKNOWN
+        if not is_shown(path) and fact.known is not Known.UNKNOWN
     )
     drift = Drift(
         record.address, kind, tuple(differences), unverifiable, is_dated_before(record, profile)
@@ -110,6 +110,4 @@ def compare(record: Record, answer: ApiAnswer) -> ReadBack:
 
 def observation(data: ProfileData) -> Observed:
     """The profile of an answer, normalised."""
-    return Observed(
-        data.profile_id.lower(), data.customer_user_id, data.custom_attributes, data.timestamp
-    )
+    return Observed(data.profile_id.lower(), data.customer_user_id, data.values, data.timestamp)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import NamedTuple, TypeAlias, assert_never
 
-from reconciler.core.contract import ATTRIBUTES, INSTALLATION
+from reconciler.core.endpoints import CUSTOMER_HEADER, PLATFORM_HEADER, read_recorded
+from reconciler.core.facets.registry import follow_up, is_shown, refusal_notes
 from reconciler.core.outcomes import Failure, Halt, Outcome, Result
 from reconciler.core.plan import Action, Change, FieldChange, Request
 from reconciler.core.records import JournalEntry, JournalKind, Origin, Presence, Record
-from reconciler.core.requests import CUSTOMER_HEADER, PLATFORM_HEADER, read_recorded
+from reconciler.core.requests import values_of
 from reconciler.core.transitions import (
     Observed,
     accepted,
@@ -22,7 +23,6 @@ from reconciler.core.transitions import (
 )
 from reconciler.remote.answers import ApiAnswer, CallResult, ProfileData
 from reconciler.remote.engine import Step, Writes
-from reconciler.remote.followup import removal_of_undeclared
 from reconciler.remote.refresh import observation
 from reconciler.remote.run import ApplyRun, Steps
 from reconciler.state.store import Store
@@ -113,11 +113,7 @@ class Settlement:
         is_moved = pending.record.address != change.address
         learned_application = application if self._run.application is None else None
         self._run.application = self._run.application or application
-        removal = removal_of_undeclared(
-            change,
-            after,
-            delete_attribute_with=self._run.context.request_options.delete_attribute_with,
-        )
+        later = follow_up(change, after, options=self._run.context.request_options)
         yield Step(
             Writes(
                 put=(after,),
@@ -125,7 +121,7 @@ class Settlement:
                 journal=(self._run.entry(change, JournalKind.APPLIED, answer=answer),),
                 application=learned_application,
             ),
-            goes_on=not pending.is_last or removal is not None,
+            goes_on=not pending.is_last or later is not None,
         )
         outcome = Outcome.of_applied(change.action, after.origin)
         result = self._result(pending, answer, outcome=outcome)
@@ -189,18 +185,13 @@ class Settlement:
             # It was waiting for its turn again when the run ended for another reason.
             return (yield from self._not_sent(pending, answer._replace(attempts=0)))
         reason, failure = answer.message, Failure.REFUSED
-        body = pending.request.body or {}
         if answer.is_unauthorised:
             failure = Failure.UNAUTHORISED
         elif answer.status == 429:
             failure = Failure.RATE_LIMITED
         elif answer.status == 400:
-            if INSTALLATION not in body:
-                reason += (
-                    " (if nothing else explains it: later documents of the API call "
-                    "installation_meta required)"
-                )
-            if ATTRIBUTES in body:
+            reason += refusal_notes(pending.request)
+            if any(map(is_shown, values_of(pending.request))):
                 pending = yield from self._reread(pending)
         return (
             yield from self._restore(

@@ -10,13 +10,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Any
 
-from reconciler.core.contract import ATTRIBUTES, INSTALLATION, Contract, profile_schema
+from reconciler.core.contract import Contract
+from reconciler.core.facets.registry import facet_of, facet_of_member
 from reconciler.core.outcomes import Drift, Result
 from reconciler.core.plan import Change, Changes, FieldChange, Plan, Request, Totals
+from reconciler.core.profile_schema import profile_schema
 from reconciler.core.records import Export, Fact, Record
 from reconciler.errors import Diagnostic, InputError, QuotedValue, ReconcileError
 from reconciler.values import FieldPath, Json, Scalar, Tag, canonical
@@ -42,10 +43,7 @@ class Mask:
 
     def hides(self, path: FieldPath) -> bool:
         """Whether the values of a field are personal; unknown fields count as such."""
-        group, _, key = path.partition(".")
-        if group == ATTRIBUTES:
-            return not any(fnmatchcase(key, pattern) for pattern in self.public)
-        return path not in self.contract.fields or self.contract.fields[path].personal
+        return facet_of(path).is_personal(path, contract=self.contract, public=self.public)
 
     def value(self, path: FieldPath, value: Scalar | None) -> Scalar | None:
         """A value of a field, or its tag. ``None`` stays: an absent value is not personal."""
@@ -85,20 +83,10 @@ class Mask:
 
     def body(self, body: Mapping[str, Json]) -> dict[str, Json]:
         """A request's body: the members keep their names and order."""
-        masked: dict[str, Json] = {}
-        for name, content in body.items():
-            if name == ATTRIBUTES and isinstance(content, Sequence):
-                masked[name] = [self._attribute(item) for item in content]
-            elif name == INSTALLATION and isinstance(content, Mapping):
-                masked[name] = {
-                    key: self._member(f"{name}.{key}", value) for key, value in content.items()
-                }
-            else:
-                masked[name] = self._member(name, content)
-        return masked
-
-    def _attribute(self, item: Any) -> Json:
-        return {**item, "value": self._member(f"{ATTRIBUTES}.{item['key']}", item["value"])}
+        return {
+            name: facet_of_member(name).masked(name, content, mask=self._member)
+            for name, content in body.items()
+        }
 
     def _member(self, path: FieldPath, value: Any) -> Json:
         return value if value in (None, "") else self.value(path, value)
@@ -185,7 +173,8 @@ class Mask:
         """Whether a text is a name or a path of the contract, with positions in lists or without."""
         path = _POSITION("", text)
         group, _, key = path.partition(".")
-        return path in self._names or (group == ATTRIBUTES and _ATTRIBUTE_KEY(key) is not None)
+        has_free_keys = group in self.contract.groups and self.contract.groups[group].each
+        return path in self._names or bool(has_free_keys and _FREE_KEY(key) is not None)
 
     @cached_property
     def _names(self) -> frozenset[str]:
@@ -199,7 +188,7 @@ class Mask:
 
 
 _POSITION = re.compile(r"\[[0-9]+\]").sub
-_ATTRIBUTE_KEY = re.compile(r"[A-Za-z0-9._-]+").fullmatch
+_FREE_KEY = re.compile(r"[A-Za-z0-9._-]+").fullmatch
 
 
 class _Masked:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple, TypeAlias
 
-from reconciler.core.contract import ATTRIBUTES
+from reconciler.core.facets.registry import is_shown
 from reconciler.core.plan import Action, Basis, Change, HazardKind, HazardSeverity, Op
 from reconciler.errors import Diagnostic, Severity, Source
 from reconciler.reports.wording import field_wording
@@ -126,8 +126,7 @@ class Tally:
         self.basis.update(bases)
         if bases.count(Basis.NONE) != len(bases):
             self.write_only += sum(
-                item.basis is not Basis.NONE and not _is_attribute(item.path)
-                for item in change.fields
+                item.basis is not Basis.NONE and not is_shown(item.path) for item in change.fields
             )
 
     def _add_hazards(self, change: Change) -> None:
@@ -154,10 +153,3 @@ class Tally:
         self.summed |= other.summed
         self.basis += other.basis
         self.write_only += other.write_only
-
-
-_ATTRIBUTE = f"{ATTRIBUTES}."
-
-
-def _is_attribute(path: FieldPath) -> bool:
-    return path.startswith(_ATTRIBUTE)

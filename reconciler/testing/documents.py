@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from reconciler.authoring.placeholders import escaped
-from reconciler.core.contract import ATTRIBUTES
+from reconciler.core.facets.registry import EXCLUSIVE
 from reconciler.core.lifetimes import is_time
 from reconciler.core.profiles import Profile
 
@@ -33,7 +33,7 @@ def document_of(profile: Profile) -> dict[str, Any]:
     meta: dict[str, Any] = {
         "labels": [*profile.labels],
         "forget": sorted(profile.forget),
-        "exclusive": [ATTRIBUTES] if profile.exclusive else [],
+        "exclusive": [EXCLUSIVE.group] if profile.exclusive else [],
     }
     value["meta"] = {name: content for name, content in meta.items() if content}
     if profile.protect:

@@ -8,17 +8,14 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Protocol, TypeAlias
 
-from reconciler.core.contract import ATTRIBUTES
+from reconciler.core.endpoints import headers
+from reconciler.core.facets.custom_attributes import CUSTOM_ATTRIBUTES
 from reconciler.core.plan import Plan
 from reconciler.core.profiles import Profile
 from reconciler.core.records import Record
-from reconciler.core.requests import headers
 from reconciler.core.transitions import Observed
 from reconciler.errors import ReconcileError
 from reconciler.values import FieldPath, Scalar
-
-ATTRIBUTE_PREFIX = f"{ATTRIBUTES}."
-"""The field paths of custom attributes begin with this text."""
 
 
 class Teardown(StrEnum):
@@ -39,12 +36,12 @@ class PriorState:
     """The knowledge about a profile before a test made it."""
 
     record: Record | None = None
-    attributes: Mapping[str, Scalar] | None = None
-    """Those of a profile that existed at the API and was not recorded."""
+    shown: Mapping[FieldPath, Scalar] | None = None
+    """The values that the API returned of a profile that existed and was not recorded."""
 
     @property
     def existed(self) -> bool:
-        return self.attributes is not None or (self.record is not None and self.record.exists)
+        return self.shown is not None or (self.record is not None and self.record.exists)
 
 
 class HandleOwner(Protocol):
@@ -97,11 +94,10 @@ class ProfileHandle:
     @property
     def custom_attributes(self) -> Mapping[str, Scalar]:
         """The declared custom attributes, as the API answers them: numbers and booleans as floats."""
-        return {
-            path.removeprefix(ATTRIBUTE_PREFIX): value
-            for path, value in self.profile.values.items()
-            if path.startswith(ATTRIBUTE_PREFIX) and value is not None
-        }
+        declared = self.profile.values.items()
+        return CUSTOM_ATTRIBUTES.by_key(
+            {path: value for path, value in declared if value is not None}
+        )
 
     @property
     def plan_text(self) -> str:

@@ -18,7 +18,7 @@ from typing import Any, Self, TypeVar
 
 from reconciler.config.reader import find_config, load_config, plain_config
 from reconciler.config.settings import Config, Environment
-from reconciler.core.contract import DEVICE_ID, Clear
+from reconciler.core.facets.registry import facet_of, is_shown
 from reconciler.core.lifetimes import seconds_of
 from reconciler.core.options import Rate
 from reconciler.core.outcomes import Failure, Result
@@ -38,7 +38,6 @@ from reconciler.testing.claims import claimed
 from reconciler.testing.clock import InstantClock
 from reconciler.testing.documents import document_of, overridden
 from reconciler.testing.handles import (
-    ATTRIBUTE_PREFIX,
     NotMade,
     PriorState,
     ProfileHandle,
@@ -285,7 +284,7 @@ class Sandbox:
             if profile.customer_user_id is not None and profile.customer_user_id not in known:
                 return PriorState()
         observed = self.workspace.observe(profile)
-        return PriorState(record, None if observed is None else observed.custom_attributes)
+        return PriorState(record, None if observed is None else observed.values)
 
     def _reach(self, profile: Profile) -> Plan:
         """Plans and applies until the profile is as it is declared. If the app deleted the profile, the
@@ -313,10 +312,10 @@ class Sandbox:
         prior, profile = handle.prior, handle.profile
         record = self.workspace.store.record(profile.address)
         known: dict[FieldPath, Scalar | None]
-        if prior.attributes is not None:
-            # Only attributes can be read; nobody knows the other values from before.
-            known = {ATTRIBUTE_PREFIX + key: value for key, value in prior.attributes.items()}
-            unknown = {path for path in profile.values if not path.startswith(ATTRIBUTE_PREFIX)}
+        if prior.shown is not None:
+            # Nobody knows the values from before that the API does not return.
+            known = dict(prior.shown)
+            unknown = {path for path in profile.values if not is_shown(path)}
         else:
             assert prior.record is not None
             known = {
@@ -330,11 +329,7 @@ class Sandbox:
             path
             for path in (record.facts if record else ())
             if known.get(path) is None
-            and (
-                not contract.knows(path)
-                or contract.field(path).clear is Clear.NEVER
-                or (path in contract.members() and known.get(DEVICE_ID) is None)
-            )
+            and not facet_of(path).can_clear(path, known, contract=contract)
         }
         before = prior.record
         self._reach(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.core.contract import ATTRIBUTES, Dialect
+from reconciler.core.contract import Dialect
 from reconciler.core.contract_files import load_contract
 from tests.support.projects import Project
 
@@ -98,6 +98,6 @@ def test_a_recorded_field_that_no_dialect_knows_is_not_said_to_be_forgettable(
 def test_the_dialects_with_a_field_are_those_whose_contract_knows_it(dialect: Dialect) -> None:
     contracts = [load_contract(each.value) for each in Dialect]
     paths = {path for contract in contracts for path in contract.fields} | {"shoe_size"}
-    for path in [*paths, f"{ATTRIBUTES}.tier"]:
+    for path in [*paths, "custom_attributes.tier"]:
         knowing = tuple(each.dialect for each in contracts if each.knows(path))
         assert load_contract(dialect.value).dialects_with(path) == knowing

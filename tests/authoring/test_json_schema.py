@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 
 from reconciler.authoring.json_schema import _explaining, _tame, validate_value, verdict_of
-from reconciler.core.contract import Dialect, profile_schema
+from reconciler.core.contract import Dialect
 from reconciler.core.contract_files import load_contract
+from reconciler.core.profile_schema import profile_schema
 from reconciler.resources import load_schema
 from tests.support.documents import UUID, document, mutated
 

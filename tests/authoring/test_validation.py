@@ -12,8 +12,9 @@ from hypothesis import given, settings
 
 from reconciler.authoring.json_schema import verdict_of
 from reconciler.authoring.validation import validate_documents
-from reconciler.core.contract import Contract, Dialect, profile_schema
+from reconciler.core.contract import Contract, Dialect
 from reconciler.core.contract_files import load_contract
+from reconciler.core.profile_schema import profile_schema
 from reconciler.errors import Severity
 from tests.support.documents import ANYTHING, SEED, UUID, check, document, mutated
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from reconciler.core.contract import Clear, Contract, normalise
+from reconciler.core.contract import Clear, Contract
 from reconciler.core.contract_files import load_contract
+from reconciler.core.facets.registry import normalise
 from reconciler.core.options import Cap, Count, Options, RequestOptions, Selection, Share
 from reconciler.core.plan import Action, Basis, Change, Op, Plan
 from reconciler.core.plan_format import from_lines, to_lines

@@ -26,10 +26,12 @@ def record(timestamp: int | None, tier: str = "gold") -> Record:
 
 @given(TIMES, TIMES)
 def test_an_answer_is_believed_whatever_time_it_bears(before: int | None, now: int | None) -> None:
-    after, differences = observed(record(before), Observed("p", "jane", {"tier": "lead"}, now))
+    after, differences = observed(
+        record(before), Observed("p", "jane", {"custom_attributes.tier": "lead"}, now)
+    )
     assert after.facts["custom_attributes.tier"].value == "lead"
     assert [(each.before, each.after) for each in differences] == [("gold", "lead")]
-    following, _ = observed(after, Observed("p", "jane", {"tier": "gold"}, NOW))
+    following, _ = observed(after, Observed("p", "jane", {"custom_attributes.tier": "gold"}, NOW))
     assert following.facts["custom_attributes.tier"].value == "gold"
     assert following.timestamp == NOW
 
@@ -76,7 +78,7 @@ def test_a_write_that_may_still_land_stays_uncertain_whatever_the_answer_bears()
     marked = record(NOW)._replace(
         unknown_at=1.0, unknown_write={"custom_attributes.tier": "silver"}
     )
-    after, _ = observed(marked, Observed("p", "jane", {"tier": "gold"}, 1))
+    after, _ = observed(marked, Observed("p", "jane", {"custom_attributes.tier": "gold"}, 1))
     assert after.facts["custom_attributes.tier"] == Fact(
         Known.UNCERTAIN, value="gold", attempt="silver"
     )

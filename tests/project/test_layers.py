@@ -130,7 +130,7 @@ def read_table(text: str) -> list[Row]:
 
 def listed(docstring: str) -> list[Listed]:
     """The modules that the docstring of a package lists, in its order."""
-    lines = re.findall(r"^    (\w+)( \(edge\))?  +\S", docstring, re.M)
+    lines = re.findall(r"^    ([\w.]+)( \(edge\))?  +\S", docstring, re.M)
     return [Listed(name, not edge) for name, edge in lines]
 
 

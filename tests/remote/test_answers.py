@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.core.endpoints import PATH
 from reconciler.core.plan import Request
-from reconciler.core.requests import PATH
 from reconciler.emulator import Emulator
 from reconciler.remote.answers import ApiAnswer, Body, CallResult, judge
 from reconciler.remote.client import Client

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from reconciler.core.endpoints import PATH
 from reconciler.core.outcomes import Failure, Halt, Outcome
 from reconciler.core.plan import Action, Plan
 from reconciler.core.records import Fact, Known, Presence
-from reconciler.core.requests import PATH
 from reconciler.core.transitions import Observed, observed
 from reconciler.errors import Refused
 from reconciler.remote.answers import ApiAnswer, CallResult

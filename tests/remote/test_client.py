@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from reconciler.core.endpoints import PATH
 from reconciler.core.plan import Request
-from reconciler.core.requests import PATH
 from reconciler.remote.answers import ApiAnswer, CallResult
 from reconciler.remote.client import ATTEMPT_TIMEOUT, Client, default_attempt_timeout
 from tests.support.clock import ManualClock

@@ -21,8 +21,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from reconciler.core.endpoints import PATH
 from reconciler.core.plan import Request
-from reconciler.core.requests import PATH
 from reconciler.remote import transport
 from reconciler.remote.answers import ApiAnswer, CallResult
 from reconciler.remote.client import Client
@@ -168,7 +168,7 @@ def test_a_complete_answer_that_names_the_profile_is_done() -> None:
         answer = send(server)
     assert answer.result is CallResult.DONE
     assert answer.data is not None
-    assert answer.data.custom_attributes == {"level": 5.0}
+    assert answer.data.values == {"custom_attributes.level": 5.0}
     assert answer.request_id == "0123456789abcdef0123456789abcdef"
 
 

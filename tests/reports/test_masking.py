@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from reconciler.core.contract import ATTRIBUTES, Contract
+from reconciler.core.contract import Contract
 from reconciler.core.contract_files import load_contract
 from reconciler.core.outcomes import Outcome, Result
 from reconciler.core.plan import Action
@@ -39,7 +39,9 @@ def test_fields_that_the_contract_calls_personal_are_hidden(mask: Mask) -> None:
 
 def test_a_custom_attribute_is_personal_unless_listed(contract: Contract) -> None:
     mask = Mask(contract, ("tier", "exp.*"))
-    hidden = {key: mask.hides(f"{ATTRIBUTES}.{key}") for key in ("tier", "tiers", "exp.a", "note")}
+    hidden = {
+        key: mask.hides(f"custom_attributes.{key}") for key in ("tier", "tiers", "exp.a", "note")
+    }
     assert hidden == {"tier": False, "tiers": True, "exp.a": False, "note": True}
 
 
@@ -186,7 +188,7 @@ def personal_texts(folder: Path) -> set[str]:
                 field = contract.fields.get(name)
                 if isinstance(content, str) and field is not None and field.personal:
                     found.add(content)
-                elif name == ATTRIBUTES and isinstance(content, dict):
+                elif name == "custom_attributes" and isinstance(content, dict):
                     found |= {text for text in content.values() if isinstance(text, str)}
     return {text for text in found if len(text) > 3 and text not in ("null", "true", "false")}
 

@@ -11,6 +11,7 @@ from typing import Any
 from reconciler.authoring.declare import profile_of
 from reconciler.authoring.documents import Document
 from reconciler.core.contract_files import load_contract
+from reconciler.core.facets.registry import shown_values
 from reconciler.core.options import Options
 from reconciler.core.outcomes import ApplyReport, Progress, Result
 from reconciler.core.plan import Plan, Request
@@ -78,9 +79,7 @@ class Wire:
                     profile_id=data["profile_id"],
                     customer_user_id=data["customer_user_id"],
                     timestamp=data["timestamp"],
-                    custom_attributes={
-                        item["key"]: item["value"] for item in data["custom_attributes"]
-                    },
+                    values=shown_values(data),
                 ),
             )
         return answer(

@@ -11,9 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
+from reconciler.core.endpoints import PATH
 from reconciler.core.plan import Request
 from reconciler.core.records import JournalKind, Known, Presence, Record
-from reconciler.core.requests import PATH, request_digest
+from reconciler.core.requests import request_digest
 from tests.torture.world import APPLIED, Effect, Ended, Project
 
 

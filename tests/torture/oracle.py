@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from reconciler.core.endpoints import PROFILE_HEADER
 from reconciler.core.outcomes import Failure, Result
 from reconciler.core.plan import Action, Change, Request
 from reconciler.core.records import JournalEntry, JournalKind, Known, Presence, Record
-from reconciler.core.requests import PROFILE_HEADER
 from reconciler.remote.answers import ApiAnswer, CallResult
 from reconciler.values import FieldPath
 from tests.torture.simulated import Existing, Remote, SimulatedStore, Values, content, slot_of

@@ -26,8 +26,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from reconciler.core.endpoints import PATH
 from reconciler.core.plan import Request
-from reconciler.core.requests import PATH
 from reconciler.remote.answers import ApiAnswer, CallResult
 from reconciler.remote.client import Client
 from tests.torture.tally import Tally

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 from reconciler.authoring.declare import profile_of
 from reconciler.authoring.documents import Document
 from reconciler.core.contract_files import load_contract
+from reconciler.core.endpoints import CUSTOMER_HEADER, PROFILE_HEADER
 from reconciler.core.plan import Request
 from reconciler.core.profiles import Profile
 from reconciler.core.records import Header, JournalEntry, JournalKind, Record, Run
-from reconciler.core.requests import CUSTOMER_HEADER, PROFILE_HEADER
 from reconciler.errors import Source
 from reconciler.remote import client
 from reconciler.remote.answers import ApiAnswer, CallResult, ProfileData
@@ -215,9 +215,7 @@ class Remote:
             found.customer = customer
         self._carried += 1
         seen: Any = {
-            path[len(ATTRIBUTE) :]: value
-            for path, value in found.values.items()
-            if path.startswith(ATTRIBUTE)
+            path: value for path, value in found.values.items() if path.startswith(ATTRIBUTE)
         }
         return ApiAnswer(
             CallResult.DONE,

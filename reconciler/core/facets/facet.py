@@ -1,0 +1,183 @@
+"""The interface of a facet: a group of fields of a profile that is written and read in one way. Pure.
+
+A facet owns all that is particular about its fields. The planner, the applier, the reports and the masking
+ask facets, and know none of them by name. This class holds the usual answers; a facet overrides what differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from typing import Any, NamedTuple, Protocol
+
+from reconciler.core.contract import Clear, Contract
+from reconciler.core.options import RequestOptions
+from reconciler.core.plan import Change, FieldChange, Hazard, Request
+from reconciler.core.profiles import Profile
+from reconciler.core.records import Fact, Record
+from reconciler.values import FieldPath, Json, Scalar
+
+
+class Situation(NamedTuple):
+    """The profile that changes are about."""
+
+    profile: Profile
+    record: Record | None
+    contract: Contract
+
+
+class FacetPlan(NamedTuple):
+    """How the changes of a facet are sent."""
+
+    first: Sequence[FieldChange] = ()
+    """Those that must have taken effect before the others are sent."""
+    hazards: Sequence[Hazard] = ()
+
+
+class ValueMask(Protocol):
+    """Replaces a value of a field."""
+
+    def __call__(self, path: FieldPath, value: Any) -> Json: ...
+
+
+class Facet:
+    """A group of fields that is written and read in one way."""
+
+    group: str = ""
+    """The member of a profile file that holds the fields, and the first part of their paths. Standard fields
+    have none: each is a member itself."""
+    is_shown = False
+    """Whether every answer about the profile shows the fields."""
+    is_exclusive = False
+    """Whether a profile may say, under ``meta.exclusive``, that fields which nobody declares are removed."""
+    kind = ""
+    """The type of the values, for people; empty where the schema of a field says it."""
+
+    prefix = "."
+    """The beginning of the field paths: the group and a dot."""
+
+    def __init_subclass__(cls) -> None:
+        cls.prefix = f"{cls.group}."
+
+    def path(self, key: str) -> FieldPath:
+        """The field path of a key."""
+        return f"{self.group}.{key}"
+
+    def keys_of(self, paths: Iterable[FieldPath]) -> list[str]:
+        """The keys of those fields that are of this facet."""
+        prefix = self.prefix
+        return [path.removeprefix(prefix) for path in paths if path.startswith(prefix)]
+
+    def by_key(self, values: Mapping[FieldPath, Scalar]) -> dict[str, Scalar]:
+        """Those of some values that are of this facet, by key."""
+        prefix = self.prefix
+        return {
+            path.removeprefix(prefix): value
+            for path, value in values.items()
+            if path.startswith(prefix)
+        }
+
+    # --- values and contract ---
+
+    def normalise(self, value: Scalar | None) -> Scalar | None:
+        """The form of a valid value that comparing, digests, requests and display share."""
+        return value
+
+    def properties(self, contract: Contract) -> dict[str, Any]:
+        """The members of a profile file that hold the fields, each with its JSON Schema."""
+        raise NotImplementedError
+
+    def can_clear(
+        self, path: FieldPath, values: Mapping[FieldPath, Scalar | None], *, contract: Contract
+    ) -> bool:
+        """Whether the API can clear a field of a profile that declares such values."""
+        return contract.knows(path) and contract.field(path).clear is not Clear.NEVER
+
+    def unclearable(self, path: FieldPath) -> FieldPath:
+        """The path that a finding names about a field that cannot be cleared."""
+        return path
+
+    def is_personal(self, path: FieldPath, *, contract: Contract, public: Sequence[str]) -> bool:
+        """Whether the values of a field are personal; those of unknown fields are. ``public`` are globs of
+        keys that the configuration calls public."""
+        return path not in contract.fields or contract.fields[path].personal
+
+    # --- deciding ---
+
+    def uncompared(self, values: Mapping[FieldPath, Scalar | None]) -> Set[FieldPath]:
+        """The fields that are not compared while a profile declares such values, since the API changes
+        them by itself."""
+        return frozenset()
+
+    def doubtful(
+        self, facts: Mapping[FieldPath, Fact], *, changed: Set[FieldPath] = frozenset()
+    ) -> Set[FieldPath]:
+        """The fields whose facts cannot be believed, since the API may have changed them by itself, or may
+        do so when a request writes the ``changed`` ones."""
+        return frozenset()
+
+    def undeclared(self, profile: Profile, record: Record) -> Set[FieldPath]:
+        """The fields that an exclusive profile has at the API and is not to have."""
+        return frozenset()
+
+    def plan(self, changes: Sequence[FieldChange], situation: Situation) -> FacetPlan:
+        """How changes of the facet are sent. Called for each changed profile, also without a change of
+        this facet."""
+        return _AS_IT_IS
+
+    def hazards(self, requests: Sequence[Request]) -> Iterator[Hazard]:
+        """The dangers of requests that carry changes of the facet, or could."""
+        return iter(())
+
+    # --- the body of a request about the profile ---
+
+    def along(
+        self,
+        changed: Mapping[FieldPath, Scalar | None],
+        wanted: Mapping[FieldPath, Scalar | None],
+        *,
+        options: RequestOptions,
+    ) -> Mapping[FieldPath, Scalar | None]:
+        """The values that go along in a request with the ``changed`` ones of a profile that declares
+        ``wanted``."""
+        return {}
+
+    def members(
+        self,
+        keys: Sequence[str],
+        values: Sequence[Scalar | None],
+        *,
+        contract: Contract,
+        options: RequestOptions,
+    ) -> Mapping[str, Json]:
+        """The members of a body that write some fields; ``None`` clears."""
+        raise NotImplementedError
+
+    def written(self, name: str, content: Json) -> Iterator[tuple[FieldPath, Scalar | None]]:
+        """The fields that a member of a body writes, with their values; a cleared one has ``None``."""
+        raise NotImplementedError
+
+    def masked(self, name: str, content: Any, *, mask: ValueMask) -> Json:
+        """A member of a body with each value replaced by what ``mask`` returns for its path."""
+        return mask(name, content)
+
+    # --- answers ---
+
+    def shown(self, data: Mapping[str, Any]) -> Mapping[FieldPath, Scalar]:
+        """The normalised values that the profile of an answer shows (adapty-api 5.1).
+
+        Raises ValueError, LookupError, TypeError or AttributeError where the answer is no profile.
+        """
+        return {}
+
+    def refusal_note(self, body: Mapping[str, Json]) -> str:
+        """What may explain that the API refused such a body with 400; empty if nothing."""
+        return ""
+
+    def follow_up(
+        self, change: Change, record: Record, *, options: RequestOptions
+    ) -> Change | None:
+        """The change that has to follow an applied one, according to the ``record`` after it."""
+        return None
+
+
+_AS_IT_IS = FacetPlan()

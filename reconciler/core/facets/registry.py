@@ -1,0 +1,151 @@
+"""All facets, in the order in which their requests are sent. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Set
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from reconciler.core.facets.custom_attributes import CUSTOM_ATTRIBUTES
+from reconciler.core.facets.facet import Facet
+from reconciler.core.facets.installation import INSTALLATION
+from reconciler.core.facets.profile_fields import PROFILE_FIELDS
+from reconciler.core.options import RequestOptions
+from reconciler.core.plan import Change, Request
+from reconciler.core.profiles import Profile
+from reconciler.core.records import Fact, Known, Record
+from reconciler.values import FieldPath, Scalar
+
+FACETS: tuple[Facet, ...] = (PROFILE_FIELDS, CUSTOM_ATTRIBUTES, INSTALLATION)
+_BY_GROUP: Mapping[str, Facet] = {facet.group: facet for facet in FACETS}
+GROUPS = frozenset(_BY_GROUP) - {PROFILE_FIELDS.group}
+"""The members of a profile file that hold several fields."""
+_SHOWN = tuple(facet.prefix for facet in FACETS if facet.is_shown)
+EXCLUSIVE = next(facet for facet in FACETS if facet.is_exclusive)
+"""The facet that a profile may have exclusively, and whose undeclared keys a record keeps."""
+
+
+def _overriding(method: str) -> tuple[Facet, ...]:
+    """The facets with an answer of their own to a question that is asked for every profile."""
+    usual = getattr(Facet, method)
+    return tuple(facet for facet in FACETS if getattr(type(facet), method) is not usual)
+
+
+ALONG = _overriding("along")
+PLANNING = _overriding("plan")
+HAZARDOUS = _overriding("hazards")
+_UNCOMPARED = _overriding("uncompared")
+_DOUBTFUL = _overriding("doubtful")
+_UNDECLARED = _overriding("undeclared")
+_NO_FIELDS: frozenset[FieldPath] = frozenset()
+
+
+def facet_of(path: FieldPath) -> Facet:
+    """The facet of a field."""
+    group, dot, _ = path.partition(".")
+    return _BY_GROUP.get(group, PROFILE_FIELDS) if dot else PROFILE_FIELDS
+
+
+def facet_of_member(name: str) -> Facet:
+    """The facet of a member of a profile file or of a request's body."""
+    return _BY_GROUP.get(name, PROFILE_FIELDS)
+
+
+def is_shown(path: FieldPath) -> bool:
+    """Whether every answer about the profile shows a field."""
+    return path.startswith(_SHOWN)
+
+
+def normalise(path: FieldPath, value: Scalar | None) -> Scalar | None:
+    """The form of a valid value that comparing, digests, requests and display share."""
+    return facet_of(path).normalise(value)
+
+
+class FacetFields(NamedTuple):
+    """Those of some fields that are of one facet."""
+
+    facet: Facet
+    indexes: tuple[int, ...]
+    """Their positions among all the fields."""
+    keys: tuple[str, ...]
+    """The last parts of their paths."""
+
+
+@lru_cache(maxsize=4096)
+def by_facet(paths: tuple[FieldPath, ...]) -> tuple[FacetFields, ...]:
+    """Fields by their facets, these in the order of their first fields. There are few such lists of paths,
+    in many profiles."""
+    indexes: dict[Facet, list[int]] = {}
+    for index, path in enumerate(paths):
+        indexes.setdefault(facet_of(path), []).append(index)
+    return tuple(
+        FacetFields(
+            facet,
+            tuple(places),
+            tuple(paths[place].removeprefix(facet.prefix) for place in places)
+            if facet.group
+            else tuple(paths[place] for place in places),
+        )
+        for facet, places in indexes.items()
+    )
+
+
+def uncompared(values: Mapping[FieldPath, Scalar | None]) -> frozenset[FieldPath]:
+    """The fields that are not compared while a profile declares such values."""
+    fields = _NO_FIELDS
+    for facet in _UNCOMPARED:
+        if more := facet.uncompared(values):
+            fields |= more
+    return fields
+
+
+def believed(facts: Mapping[FieldPath, Fact]) -> Mapping[FieldPath, Fact]:
+    """The facts, with those unknown that the API may have changed by itself."""
+    doubtful = doubtful_fields(facts)
+    if not doubtful:
+        return facts
+    return {
+        path: Fact(Known.UNKNOWN)
+        if path in doubtful and fact.known in (Known.VALUE, Known.UNCERTAIN)
+        else fact
+        for path, fact in facts.items()
+    }
+
+
+def doubtful_fields(
+    facts: Mapping[FieldPath, Fact], *, changed: Set[FieldPath] = frozenset()
+) -> frozenset[FieldPath]:
+    """The fields whose facts cannot be believed, since the API may have changed them by itself, or may do so
+    when a request writes the ``changed`` ones."""
+    fields = _NO_FIELDS
+    for facet in _DOUBTFUL:
+        if more := facet.doubtful(facts, changed=changed):
+            fields |= more
+    return fields
+
+
+def undeclared(profile: Profile, record: Record) -> frozenset[FieldPath]:
+    """The fields that an exclusive profile has at the API and is not to have."""
+    if not profile.exclusive:
+        return _NO_FIELDS
+    return _NO_FIELDS.union(*[facet.undeclared(profile, record) for facet in _UNDECLARED])
+
+
+def follow_up(change: Change, record: Record, *, options: RequestOptions) -> Change | None:
+    """The change that has to follow an applied one, according to the ``record`` after it."""
+    follow_ups = (facet.follow_up(change, record, options=options) for facet in FACETS)
+    return next((change for change in follow_ups if change is not None), None)
+
+
+def shown_values(data: Mapping[str, Any]) -> dict[FieldPath, Scalar]:
+    """The normalised values that the profile of an answer shows.
+
+    Raises ValueError, LookupError, TypeError or AttributeError where the answer is no profile.
+    """
+    return {path: value for facet in FACETS for path, value in facet.shown(data).items()}
+
+
+def refusal_notes(request: Request) -> str:
+    """What may explain that the API refused a request with 400; empty if nothing."""
+    body = request.body or {}
+    return "".join([facet.refusal_note(body) for facet in FACETS])
