@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from reconciler.errors import ReconcileError, Refused, UsageError
-from reconciler.systems import open_flags
+from reconciler.systems import open_flags, trail
 
 _NO_GIT_HINT = "--since and --blame ask git; leave them out."
 _PROGRAM = "git.exe" if os.name == "nt" else "git"
@@ -60,8 +60,6 @@ _FIXED = {
     "GIT_TERMINAL_PROMPT": "0",
     "LC_ALL": "C",
 }
-_MOST_LINKS = 40
-"""Links on the way to one file: more are a circle."""
 _PATHS_AT_ONCE = 200
 """Paths on one command line of git."""
 _LARGEST = 64 << 20
@@ -169,33 +167,8 @@ class Repository:
         return self._relative(os.path.realpath(path))
 
     def trail(self, path: str) -> Iterator[str | None]:
-        """What opening a path depends on: each link on the way, and the file at its end, relative to the
-        root; ``None`` for what is outside."""
-        pending = os.path.abspath(path).split(os.sep)[::-1]
-        here, links = pending.pop() + os.sep, 0
-        while pending:
-            part = pending.pop()
-            if part in ("", os.curdir):
-                continue
-            if part == os.pardir:
-                here = os.path.dirname(here)
-                continue
-            here = os.path.join(here, part)
-            try:
-                target = os.readlink(here)
-            except (OSError, ValueError):
-                continue
-            links += 1
-            yield self._relative(here)
-            if links > _MOST_LINKS:
-                return
-            here = (
-                os.path.splitdrive(target)[0] + os.sep
-                if os.path.isabs(target)
-                else os.path.dirname(here)
-            )
-            pending += os.path.splitdrive(target)[1].split(os.sep)[::-1]
-        yield self._relative(here)
+        """What opening a path depends on, relative to the root; ``None`` for what is outside."""
+        return map(self._relative, trail(path))
 
     def _relative(self, path: str) -> str | None:
         inside = os.path.join(self.root, "")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 
 STOP_SIGNALS = tuple(
     getattr(signal, name)
@@ -24,6 +25,39 @@ def open_flags(*names: str) -> int:
     for name in (*names, "O_BINARY", "O_CLOEXEC", "O_NOINHERIT"):
         flags |= getattr(os, name, 0)
     return flags
+
+
+_MOST_LINKS = 40
+"""Links on the way to one file: more are a circle."""
+
+
+def trail(path: str) -> Iterator[str]:
+    """What opening a path depends on: each link on the way, and the file at its end."""
+    pending = os.path.abspath(path).split(os.sep)[::-1]
+    here, links = pending.pop() + os.sep, 0
+    while pending:
+        part = pending.pop()
+        if part in ("", os.curdir):
+            continue
+        if part == os.pardir:
+            here = os.path.dirname(here)
+            continue
+        here = os.path.join(here, part)
+        try:
+            target = os.readlink(here)
+        except (OSError, ValueError):
+            continue
+        links += 1
+        yield here
+        if links > _MOST_LINKS:
+            return
+        here = (
+            os.path.splitdrive(target)[0] + os.sep
+            if os.path.isabs(target)
+            else os.path.dirname(here)
+        )
+        pending += os.path.splitdrive(target)[1].split(os.sep)[::-1]
+    yield here
 
 
 def user_id() -> int | None:

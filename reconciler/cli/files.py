@@ -11,6 +11,7 @@ from reconciler.cli.app import App
 from reconciler.cli.render import findings_text, links_for, warn
 from reconciler.cli.streams import print_document, print_json, print_result, stderr_line
 from reconciler.commands import Command, file_argument, quoted
+from reconciler.config.protected import refuse_link_out
 from reconciler.config.template import TEMPLATE
 from reconciler.errors import ExitCode, Refused
 from reconciler.reports.text import diagnostics_text, difference_of_texts
@@ -36,14 +37,15 @@ def init(app: App, *, folder: Path) -> None:
     config = folder / "reconcile.yaml"
     if config.exists():
         raise Refused(f"{config} exists already; nothing was written", hint="Edit it instead.")
-    profiles = folder / "profiles"
+    profiles, ignore = folder / "profiles", folder / ".gitignore"
+    for path in (config, profiles / "jane.yaml", ignore):
+        refuse_link_out(path, folder)
     profiles.mkdir(parents=True, exist_ok=True)
     config.write_text(TEMPLATE, "utf-8")
     print_result(f"wrote {shown(str(config))}")
     if not any(profiles.iterdir()):
         (profiles / "jane.yaml").write_text(_EXAMPLE, "utf-8")
         print_result(f"wrote {shown(str(profiles / 'jane.yaml'))}")
-    ignore = folder / ".gitignore"
     present = ignore.read_bytes() if ignore.exists() else b""
     missing = [line for line in (b".reconcile/", b"*.plan") if line not in present.splitlines()]
     if missing:

@@ -13,11 +13,14 @@ from pathlib import Path
 from reconciler.authoring.walk import is_profile_name
 from reconciler.config.settings import Config
 from reconciler.errors import Refused
+from reconciler.systems import trail
 
 
 def refuse_to_overwrite(path: Path, config: Config | None) -> None:
     """Raises Refused where an output would be written over a file that a configuration names: itself, a
-    profile file, the state of one of its environments, or anything in a home of the user."""
+    profile file, the state of one of its environments, or anything in a home of the user; and where a link
+    of the project leads an output out of it."""
+    refuse_link_out(path, Path.cwd() if config is None else config.root)
     if config is None:
         return
     target = Path(os.path.realpath(path))
@@ -32,6 +35,33 @@ def refuse_to_overwrite(path: Path, config: Config | None) -> None:
     for home in config.places.homes:
         if home is not None and target.is_relative_to(os.path.realpath(home)):
             raise _refused(path, "a file that reconcile keeps for itself")
+
+
+def refuse_link_out(path: Path, folder: Path) -> None:
+    """Raises Refused where a link leads a file to be written out of the project of a folder. A checkout may
+    hold any link, and nobody has to have looked at it."""
+    top = str(_top(Path(os.path.realpath(folder))))
+    *links, end = trail(str(path))
+    if _is_below(end, top):
+        return
+    for link in links:
+        if _is_below(link, top):
+            raise Refused(
+                f"{path} goes through the link {link}, which leads out of the project; nothing was done",
+                hint="Remove the link, or name the file that it leads to.",
+            )
+
+
+def _top(folder: Path) -> Path:
+    """The top of the git work tree around a folder; the folder itself where there is none."""
+    for candidate in (folder, *folder.parents):
+        if os.path.lexists(candidate / ".git"):
+            return candidate
+    return folder
+
+
+def _is_below(path: str, folder: str) -> bool:
+    return path.startswith(os.path.join(folder, ""))
 
 
 def _refused(path: Path, what: str) -> Refused:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.command_line import PROGRAM, environment
+from tests.support.git import Git
 from tests.support.projects import JANE, Project
 
 OPTIONS = ["--out", "--json-out", "--html-out", "--markdown-out"]
@@ -149,3 +150,57 @@ def test_the_library_writes_over_nothing_either(project: Project) -> None:
         for name in ("reconcile.yaml", "profiles/jane.yaml"):
             with pytest.raises(Refused, match="would be written over"):
                 workspace.plan(out=project.folder / name)
+
+
+# --- links of a checkout -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("option", ["--out", "--html-out", "--markdown-out", "--json-out"])
+@pytest.mark.parametrize("link", ["file", "folder", "chain", "dangling"])
+def test_no_link_of_a_checkout_leads_an_output_out_of_it(
+    tmp_path: Path, option: str, link: str
+) -> None:
+    project = Project(tmp_path / "checkout", profiles={"jane": JANE})
+    victims = tmp_path / "victims"
+    victims.mkdir()
+    (victims / "a.md").write_text("years of work")
+    name = {"folder": "out/a.md", "dangling": "new.md"}.get(link, "a.md")
+    target = {
+        "file": "../victims/a.md",
+        "folder": "../victims",
+        "chain": "b.md",
+        "dangling": "../victims/new.md",
+    }
+    (project.folder / name.split("/")[0]).symlink_to(target[link])
+    (project.folder / "b.md").symlink_to("../victims/a.md")
+    project.run("plan", option, name, code=6)
+    assert "leads out of the project" in project.err
+    assert [path.read_text() for path in victims.iterdir()] == ["years of work"]
+
+
+def test_a_link_of_the_user_may_lead_anywhere_and_the_target_may_be_named(tmp_path: Path) -> None:
+    project = Project(tmp_path / "checkout", profiles={"jane": JANE})
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "mine").symlink_to("reports")
+    (project.folder / "inside").symlink_to("profiles/../plans")
+    (project.folder / "plans").mkdir()
+    for name in ("../mine/a.html", "../reports/b.html", "inside/c.html"):
+        project.run("plan", "--html-out", name)
+    assert {path.name for path in (tmp_path / "reports").iterdir()} == {"a.html", "b.html"}
+
+
+def test_the_project_is_the_whole_repository(tmp_path: Path) -> None:
+    project = Project(tmp_path / "checkout" / "apps", profiles={"jane": JANE})
+    Git(tmp_path / "checkout")
+    (tmp_path / "checkout" / "a.md").symlink_to("../outside.md")
+    project.run("plan", "--markdown-out", "../a.md", code=6)
+    (tmp_path / "checkout" / "b.md").symlink_to("apps/c.md")
+    project.run("plan", "--markdown-out", "../b.md")
+
+
+@pytest.mark.parametrize("name", ["reconcile.yaml", ".gitignore", "profiles"])
+def test_init_follows_no_link_out_of_the_folder(tmp_path: Path, name: str) -> None:
+    folder = Project(tmp_path / "checkout", None)
+    (folder.folder / name).symlink_to("../outside")
+    folder.run("init", ".", code=6)
+    assert not (tmp_path / "outside").exists()
