@@ -288,6 +288,7 @@ def test_a_level_that_has_not_begun_ends_where_it_would_begin(jane: Api) -> None
     jane.grant(starts_at=T1, expires_at=T2)
     jane.revoke()
     assert jane.level()["starts_at"] == jane.level()["expires_at"] == answered(T1)
+    assert jane.emulator.content()[0]["access"] == {}
 
 
 def test_a_level_that_is_over_begins_anew(jane: Api) -> None:

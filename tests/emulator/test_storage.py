@@ -14,6 +14,7 @@ import pytest
 
 from reconciler.emulator import (
     GRANT_PATH,
+    IDENTIFIERS_PATH,
     PROFILE_PATH,
     Emulator,
 )
@@ -53,6 +54,10 @@ def test_a_write_is_committed_before_it_is_answered(tmp_path: Path, serve: Serve
     api.create({"first_name": "Jane"})
     with closing(Emulator(db=tmp_path / "e.db")) as other:
         assert other.content() == api.emulator.content() != []
+        api.grant()
+        api.send("POST", {"branch_id": "b"}, path=IDENTIFIERS_PATH)
+        assert other.profiles() == api.emulator.profiles()
+        assert [each.cause for each in other.access_events] == ["grant"]
 
 
 def test_a_file_that_is_no_database_is_refused_and_not_changed(tmp_path: Path) -> None:
