@@ -105,6 +105,17 @@ def is_over(level: Mapping[str, Any], now: int) -> bool:
     return end is not None and end <= now
 
 
+def active_levels(profile: StoredProfile, now: int) -> dict[str, int | None]:
+    """The levels that have begun and are not over, with their ends (adapty-api 8.1). In a grace period,
+    the end is that of the period."""
+    active = {}
+    for level_id, level in profile.access_levels.items():
+        start = parse_instant(level["starts_at"])
+        if (start is None or start <= now) and not is_over(level, now):
+            active[level_id] = parse_instant(level["expires_at"])
+    return active
+
+
 def access_over_time(profile: StoredProfile, now: int) -> dict[str, Json]:
     """The access that a profile has from ``now`` on: of each level that is not over, its store, its end,
     and its beginning if that lies ahead."""

@@ -21,6 +21,7 @@ from reconciler.emulator.access import AccessEvent
 from reconciler.emulator.application import Application, unauthenticated
 from reconciler.emulator.debug import DEBUG_ROOT, inspect
 from reconciler.emulator.http import Answer
+from reconciler.emulator.instants import SECOND
 from reconciler.emulator.judge import Rejected, Switches, method_not_allowed, not_found
 from reconciler.emulator.planting import SeedPath, place_in_seed
 from reconciler.emulator.responses import error_answer
@@ -174,8 +175,9 @@ class Emulator:
         return self._application.content()
 
     def clear(self, *, keep: Container[str] = ()) -> None:
-        """Remove the profiles, the events, and the entries of the log in memory. A profile stays if
-        ``keep`` contains its customer id or its profile id. The clock and the access levels stay."""
+        """Remove the profiles, the events, and the entries of the log in memory, set the clock right, and
+        leave the app the access levels that it had at first. A profile stays if ``keep`` contains its
+        customer id or its profile id."""
         self._application.clear(keep=keep)
         self._traffic.log.clear()
 
@@ -213,9 +215,19 @@ class Emulator:
             moved = timedelta.max
         self._application.advance(moved // timedelta(microseconds=1))
 
+    def time(self) -> float:
+        """The present time of the API, in seconds since the epoch."""
+        return self._application.now() / SECOND
+
     def clock(self) -> dict[str, Json]:
         """The present time of the API, and by how many seconds it was moved."""
         return self._application.clock()
+
+    def active_levels(self, profile_id: str) -> dict[str, float | None]:
+        """The access levels that a profile has at present, with their ends in seconds since the epoch;
+        None is no end. Empty for an unknown profile."""
+        levels = self._application.active_levels(profile_id)
+        return {name: None if end is None else end / SECOND for name, end in levels.items()}
 
     @property
     def access_levels(self) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from reconciler.emulator.access import (
     AccessEvent,
     AccessJudge,
     access_over_time,
+    active_levels,
     shown_level,
 )
 from reconciler.emulator.http import Answer
@@ -84,6 +85,7 @@ class Application:
         always = contract["facets"]["access_levels"]["level"]["always"]
         with self._lock, store.writing():
             self._add_levels([*always, *access_levels])
+            self._first_levels = self.access_levels
 
     # --- the clock and the app's access levels ---
 
@@ -171,14 +173,23 @@ class Application:
         ]
         return sorted(content, key=canonical)
 
+    def active_levels(self, profile_id: str) -> dict[str, int | None]:
+        """The levels that a profile has at present, and the instants of their ends; None is no end. Empty
+        for an unknown profile."""
+        with self._lock:
+            profile, now = self._store.by_profile(profile_id), self.now()
+        return {} if profile is None else active_levels(profile, now)
+
     def clear(self, *, keep: Container[str] = ()) -> None:
-        """Remove the profiles and the events. A profile stays if ``keep`` contains its customer id or its
-        profile id. The clock and the app's access levels stay."""
+        """Remove the profiles and the events, set the clock right, and leave the app the access levels that
+        it had at first. A profile stays if ``keep`` contains its customer id or its profile id."""
         with self._lock, self._store.writing():
             for each in self._store.all():
                 if each.customer_user_id not in keep and each.profile_id not in keep:
                     self._store.remove(each.profile_id)
             self._store.clear_events()
+            self._store.set_setting(_SKIPPED, "0")
+            self._store.set_setting(_LEVELS, json.dumps(self._first_levels))
 
     def add_anonymous(self) -> str:
         """Create a profile without a customer id; returns its profile id."""

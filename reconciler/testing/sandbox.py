@@ -82,7 +82,8 @@ class Sandbox:
         """A sandbox on an emulator of its own that is empty at first, with a state in memory.
 
         The configuration is the nearest one from ``start`` upwards, if there is one. It gives the folder
-        of the profile files, and the dialect and the variables of the default environment.
+        of the profile files, and the dialect and the variables of the default environment. To move the
+        emulator's clock moves the clock of this program too.
 
         Raises InputError for an invalid configuration.
         """
@@ -108,6 +109,7 @@ class Sandbox:
             store=store,
             key="emulator",
             clock=InstantClock(),
+            now=server.emulator.time,
         )
         sandbox = cls(workspace, server, ttl)
         sandbox._open.callback(server.emulator.close)
@@ -258,7 +260,8 @@ class Sandbox:
                 self._bring_back(handle)
 
     def clean(self) -> None:
-        """Removes from the emulator every fault, and every profile that is not handed out."""
+        """Removes from the emulator every fault, and every profile that is not handed out; sets its clock
+        right."""
         if self.server is not None:
             self.server.faults.clear()
             self.server.emulator.clear(

@@ -52,6 +52,22 @@ def test_a_level_begins_by_the_clock_alone(serve: Serve) -> None:
     assert access_of(api)["premium"]["starts_at"] is None
 
 
+def test_the_active_levels_are_those_that_have_begun_and_are_not_over(serve: Serve) -> None:
+    api = serve(Emulator(clock=lambda: START, access_levels=["pro", "beta", "old"]))
+    profile = api.create()
+    api.grant()
+    api.grant("pro", expires_at="2027-01-15T10:00:00Z")
+    api.grant("beta", starts_at="2027-01-15T09:00:00Z", expires_at="2027-01-15T09:30:00.5Z")
+    api.grant("old", expires_at="2027-01-15T08:00:00Z")
+    active = api.emulator.active_levels
+    assert active(profile) == {"premium": None, "pro": START + 7200}
+    api.server.advance(hours=1)
+    assert active(profile) == {"premium": None, "pro": START + 7200, "beta": START + 5400.5}
+    api.server.advance(hours=1)
+    assert active(profile) == {"premium": None}
+    assert active("nobody") == {}
+
+
 @pytest.mark.parametrize(
     ("durations", "reason"),
     [
@@ -86,16 +102,23 @@ def test_the_clock_of_a_file_is_the_same_for_everybody_and_outlives_a_process(
     third.close()
 
 
-def test_clearing_keeps_the_clock_and_the_access_levels(serve: Serve) -> None:
-    api = serve(Emulator(access_levels=["pro"], clock=lambda: START))
+@pytest.mark.parametrize("is_file", [False, True])
+def test_clearing_sets_the_clock_right_and_leaves_the_access_levels_of_the_beginning(
+    serve: Serve, tmp_path: Path, is_file: bool
+) -> None:
+    db = tmp_path / "e.db" if is_file else None
+    api = serve(Emulator(db=db, access_levels=["pro"], clock=lambda: START))
     api.create()
-    api.grant()
+    stamp = api.grant().data["timestamp"]
     api.server.advance(days=1)
-    api.emulator.clear()
-    assert api.emulator.profiles() == []
+    assert api.emulator.time() == START + 86_400
+    api.emulator.plant({"access_levels": ["beta"]})
+    api.emulator.clear(keep=["jane"])
+    assert [each["customer_user_id"] for each in api.emulator.profiles()] == ["jane"]
     assert api.emulator.access_events == []
-    assert api.emulator.clock()["skipped"] == 86_400.0
+    assert api.emulator.time() == START
     assert api.emulator.access_levels == ("premium", "pro")
+    assert api.send("GET").data["timestamp"] > stamp
 
 
 def test_premium_exists_always_and_other_levels_by_name(tmp_path: Path) -> None:

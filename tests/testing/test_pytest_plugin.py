@@ -232,3 +232,23 @@ def test_a_sweep_deletes_exactly_the_profiles_that_a_killed_run_left(
     project.run("sweep", "--auto-approve", SECRET="k")
 
     assert customers(api) == ["qa-jane"]
+
+
+def test_a_moved_clock_is_the_clock_of_both_sides_and_is_right_again_in_the_next_test(
+    tmp_path: Path,
+) -> None:
+    tests = """
+import time
+
+def test_it(adapty_emulator, adapty_profile, adapty_workspace):
+    adapty_emulator.advance(days=31)
+    adapty_profile("jane")
+    record = adapty_workspace.store.record("qa-jane")
+    assert 30.9 < (record.created_at - time.time()) / 86_400 < 31.1
+    assert adapty_emulator.emulator.clock()["skipped"] == 31 * 86_400
+
+def test_after(adapty_emulator):
+    assert adapty_emulator.emulator.clock()["skipped"] == 0
+"""
+    suite(tmp_path, tests)
+    assert outcomes(run(tmp_path)) == "2 passed"
