@@ -48,6 +48,7 @@ class HandleOwner(Protocol):
     """The sandbox that a handle comes from."""
 
     def observe(self, handle: ProfileHandle) -> Observed | None: ...
+    def access_levels(self, handle: ProfileHandle) -> Mapping[str, str]: ...
     def reset(self, handle: ProfileHandle) -> None: ...
     def text_of(self, plan: Plan) -> str: ...
 
@@ -98,6 +99,22 @@ class ProfileHandle:
         return CUSTOM_ATTRIBUTES.by_key(
             {path: value for path, value in declared if value is not None}
         )
+
+    @property
+    def access_levels(self) -> Mapping[str, str]:
+        """The access that the profile has at present, by access level: ``lifetime``, or
+        ``until 2027-01-31T00:00:00Z``. A level that has ended or not begun is absent.
+
+        Raises UsageError where the API is not the emulator.
+        """
+        return self.owner.access_levels(self)
+
+    def has_access(self, level: str = "premium") -> bool:
+        """Whether the profile has an access level at present.
+
+        Raises UsageError where the API is not the emulator.
+        """
+        return level in self.access_levels
 
     @property
     def plan_text(self) -> str:

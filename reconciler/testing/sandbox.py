@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path, PurePath
 from typing import Any, Self, TypeVar
 
@@ -238,6 +239,19 @@ class Sandbox:
         """The profile as the API returns it now; ``None`` if the API knows none."""
         return self.workspace.observe(handle.profile)
 
+    def access_levels(self, handle: ProfileHandle) -> Mapping[str, str]:
+        """The access that a profile has at present, by access level: ``lifetime``, or ``until`` an instant.
+
+        Raises UsageError where the API is not the emulator of this sandbox.
+        """
+        if self.server is None:
+            raise UsageError(
+                "access levels are read from the emulator, and this sandbox works on another API",
+                hint="Run the test without --adapty-env, or ask the app under test.",
+            )
+        active = self.server.emulator.active_levels(handle.profile_id)
+        return {level: _access_until(end) for level, end in active.items()}
+
     def is_out(self, address: str) -> bool:
         """Whether a profile was handed out and not taken back yet."""
         return address in self._out
@@ -379,6 +393,13 @@ class Sandbox:
         if self.server is not None:
             return nullcontext()
         return claimed(address, self.workspace.environment.state, patience=self.patience)
+
+
+def _access_until(end: float | None) -> str:
+    """The text of an access until ``end``, in seconds since the epoch; None is no end."""
+    if end is None:
+        return "lifetime"
+    return f"until {datetime.fromtimestamp(end, UTC).isoformat().replace('+00:00', 'Z')}"
 
 
 def _workspace(

@@ -252,3 +252,41 @@ def test_after(adapty_emulator):
 """
     suite(tmp_path, tests)
     assert outcomes(run(tmp_path)) == "2 passed"
+
+
+def test_a_handle_says_what_access_its_profile_has_at_present(tmp_path: Path) -> None:
+    tests = """
+GRANT = "/api/v2/server-side-api/purchase/profile/grant/access-level/"
+
+def grant(jane, **body):
+    headers = {**jane.headers, "Authorization": "Api-Key k"}
+    assert requests.post(jane.url + GRANT, json=body, headers=headers).status_code == 200
+
+def test_it(adapty_emulator, adapty_profile):
+    jane = adapty_profile("jane")
+    assert not jane.has_access() and jane.access_levels == {}
+    adapty_emulator.emulator.plant({"access_levels": ["pro", "late"]})
+    grant(jane, access_level_id="premium", expires_at="2999-01-31T00:00:00Z")
+    grant(jane, access_level_id="pro")
+    grant(jane, access_level_id="late", starts_at="2998-01-31T00:00:00Z")
+    assert jane.access_levels == {"premium": "until 2999-01-31T00:00:00Z", "pro": "lifetime"}
+    assert jane.has_access() and jane.has_access("pro") and not jane.has_access("late")
+    adapty_emulator.advance(weeks=52 * 1000)
+    assert not jane.has_access("premium") and jane.has_access("late")
+"""
+    suite(tmp_path, tests)
+    assert outcomes(run(tmp_path)) == "1 passed"
+
+
+def test_on_another_api_a_handle_does_not_know_the_access(
+    tmp_path: Path, api: EmulatorServer
+) -> None:
+    tests = (
+        "def test_it(adapty_profile):\n"
+        "    jane = adapty_profile('jane')\n"
+        "    with pytest.raises(Exception, match='read from the emulator') as caught:\n"
+        "        jane.has_access()\n"
+        "    assert '--adapty-env' in caught.value.hint\n"
+    )
+    suite(tmp_path, tests, config=of(api))
+    assert outcomes(run(tmp_path, "--adapty-env", "sandbox", SECRET="k")) == "1 passed"
