@@ -4,12 +4,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
+PINS := $(VENV)/pins
 KILLS ?= 1000
 SIGNALS ?= 200
 SEEDS ?= 1000000
 RENDERINGS ?= 50000
 
-.PHONY: help demo test check lint types schemas docs golden browser bench torture hostile clean
+.PHONY: help demo test check lint types schemas docs golden requirements browser bench torture hostile clean
 
 help: ## Show what there is to make
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -45,6 +46,15 @@ docs: $(READY) ## Write the help texts in docs/cli.md anew
 
 golden: $(READY) ## Write what the formats are expected to be anew
 	@$(BIN)/python -m tests.support.golden
+
+requirements: $(READY) ## Write requirements-ci.txt anew: what CI installs, with hashes
+	@rm -f $(PINS)/requirements.txt
+	@test -x $(PINS)/bin/pip-compile || { $(PYTHON) -m venv $(PINS) && \
+		$(PINS)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt pip-tools==7.6.2; }
+	@$(PINS)/bin/pip-compile --quiet --generate-hashes --build-deps-for wheel --strip-extras --allow-unsafe --no-header \
+		--no-annotate --no-emit-options --constraint constraints.txt --output-file $(PINS)/requirements.txt pyproject.toml
+	@{ echo '# Written by `make requirements`: what the Action installs. Versions come from constraints.txt.'; \
+		cat $(PINS)/requirements.txt; } > requirements-ci.txt
 
 browser: ## Install a Chromium for the tests of the HTML report (Debian, as root)
 	@command -v chromium >/dev/null || { apt-get -qq update && \

@@ -2,19 +2,19 @@
 # Applies the plan with the reviewed digest, or nothing.
 set -euo pipefail
 # shellcheck source=ci/common.sh
-. "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+. "${GITHUB_ACTION_PATH:?}/ci/common.sh"
 
-log="$(mktemp "$RUNNER_TEMP/reconcile-apply-XXXXXX")"
+# Indented, so that nothing in it is Markdown.
+indented() { tail -n "$1" "$2" | tr '\r' ' ' | sed 's/^/    /'; }
+
 code=0
-"${program[@]}" apply "${options[@]}" "${masking[@]}" --auto-approve --digest "$DIGEST" \
-  > "$log" 2> >(tee "$log.errors" >&2) || code=$?
-cat "$log"
-echo "exit-code=$code" >> "$GITHUB_OUTPUT"
+run_reconcile "$work/log" apply "${options[@]}" --auto-approve --digest "$DIGEST" || code=$?
+show < "$work/log"
+output exit-code "$code"
 {
   echo "### Apply: exit code $code"
   echo
-  # Indented, so that nothing in it is Markdown; the end says how it went.
-  tail -n 200 "$log" | sed 's/^/    /'
-  [ ! -s "$log.errors" ] || { echo; tail -n 50 "$log.errors" | sed 's/^/    /'; }
+  indented 200 "$work/log" # the end says how it went
+  [ ! -s "$work/log.errors" ] || { echo; indented 50 "$work/log.errors"; }
 } >> "$GITHUB_STEP_SUMMARY"
 exit "$code"

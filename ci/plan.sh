@@ -3,31 +3,31 @@
 # The exit code is an output, so that the last step can judge it after the comment was written.
 set -euo pipefail
 # shellcheck source=ci/common.sh
-. "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+. "${GITHUB_ACTION_PATH:?}/ci/common.sh"
 
-folder="$(mktemp -d "$RUNNER_TEMP/reconcile-XXXXXX")"
+folder="$work/plan"
+mkdir "$folder"
 [ "${MODE:-plan}" != drift ] || options+=(--refresh)
 [ "${BLAME:-}" != true ] || options+=(--blame)
 
 code=0
-"${program[@]}" plan "${options[@]}" "${masking[@]}" --detailed-exitcode --format github \
+run_reconcile "$work/annotations" plan "${options[@]}" --detailed-exitcode --format github \
   --links "$GITHUB_SERVER_URL/$HEAD_REPOSITORY/blob/$HEAD_COMMIT/" \
   --out "$folder/reviewed.plan" --json-out "$folder/plan.json" \
   --markdown-out "$folder/plan.md" --html-out "$folder/plan.html" || code=$?
+cat "$work/annotations"
 
 digest=""
 since=""
 if [ -f "$folder/plan.json" ]; then
-  read -r digest since <<< "$(python -c 'import json, sys; plan = json.load(open(sys.argv[1]))
+  read -r digest since <<< "$("$INTERPRETER" -I -c 'import json, sys; plan = json.load(open(sys.argv[1]))
 print(plan["digest"], plan.get("scope", {}).get("since", ""))' "$folder/plan.json")"
 fi
-{
-  echo "exit-code=$code"
-  echo "folder=$folder"
-  echo "digest=$digest"
-  echo "since=$since"
-  if [ "$code" = 2 ]; then echo "changes=true"; else echo "changes=false"; fi
-} >> "$GITHUB_OUTPUT"
+output exit-code "$code"
+output folder "$folder"
+output digest "$digest"
+output since "$since"
+output changes "$([ "$code" = 2 ] && echo true || echo false)"
 if [ -f "$folder/plan.md" ]; then
   cat "$folder/plan.md" >> "$GITHUB_STEP_SUMMARY"
 fi

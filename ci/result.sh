@@ -1,6 +1,9 @@
 #!/usr/bin/env bash
 # Ends the job. Pending changes are normal on a pull request, but a failure in the mode `drift`.
 set -euo pipefail
+# shellcheck source=ci/common.sh
+. "${GITHUB_ACTION_PATH:?}/ci/common.sh"
+
 case "$CODE" in
   0) ;;
   2)

@@ -158,7 +158,9 @@ def typed(page: str) -> list[str]:
     return [line for line in lines if not re.search(r"unlock ID|…", line.split("  #")[0])]
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/testing.md", "docs/ci.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "docs/testing.md", "docs/ci.md", "docs/pull-requests.md"]
+)
 def test_the_commands_of_a_page_work_as_typed(tmp_path: Path, page: str) -> None:
     """Typed one after another, in a git repository, by a person who says yes."""
     lines = typed(page)
