@@ -9,6 +9,20 @@ from typing import NamedTuple
 from reconciler.values import shown
 
 
+class Permissions(NamedTuple):
+    """What the options of the command line allow a checkout."""
+
+    allow_outside: bool = False
+    env_prefix: str | None = None
+    allowed_hosts: str | None = None
+
+    def options(self) -> tuple[str, ...]:
+        """The options as words."""
+        named = (("--env-prefix", self.env_prefix), ("--allowed-hosts", self.allowed_hosts))
+        words = tuple(word for name, value in named if value for word in (name, value))
+        return (*(["--allow-outside"] if self.allow_outside else []), *words)
+
+
 class Invocation(NamedTuple):
     """The options of the program with which it was started. A suggested command repeats them, so that it
     means the same project and environment."""
@@ -17,6 +31,7 @@ class Invocation(NamedTuple):
     env: str | None = None
     run: str | None = None
     worker: str | None = None
+    permissions: Permissions = Permissions()
 
     def options(self, env: str | None = None) -> tuple[str, ...]:
         """The options as words; ``env`` is another environment."""
@@ -26,7 +41,8 @@ class Invocation(NamedTuple):
             ("--run", self.run),
             ("--worker", self.worker),
         )
-        return tuple(word for name, value in named if value is not None for word in (name, value))
+        words = tuple(word for name, value in named if value is not None for word in (name, value))
+        return (*words, *self.permissions.options())
 
 
 class Command(NamedTuple):

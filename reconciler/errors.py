@@ -189,6 +189,15 @@ class Diagnostic(NamedTuple):
         hint = Message(self.hint, self.hint_values, self.hint_commands).for_invocation(invocation)
         return self._replace(hint=hint.text, hint_values=hint.values, hint_commands=())
 
+    def without_values(self) -> Diagnostic:
+        """The finding with a placeholder for each value that it quotes; names stay."""
+        return self._replace(
+            message=_without_values(self.message, self.values),
+            values=(),
+            hint=_without_values(self.hint, self.hint_values),
+            hint_values=(),
+        )
+
     @property
     def is_error(self) -> bool:
         return self.severity is Severity.ERROR
@@ -196,6 +205,17 @@ class Diagnostic(NamedTuple):
     def sort_key(self) -> tuple[Source, str, str]:
         """By place, then rule: the order in which findings are reported."""
         return (self.source, self.rule, self.message)
+
+
+HIDDEN = "(from the environment)"
+"""Stands for a value that no output shows."""
+
+
+def _without_values(text: str, values: tuple[QuotedValue, ...]) -> str:
+    for value in reversed(values):
+        if not value.is_name and value.text:
+            text = text[: value.start] + HIDDEN + text[value.end :]
+    return text
 
 
 def error(

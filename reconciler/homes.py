@@ -63,6 +63,11 @@ def homes_of(environ: Mapping[str, str], *, project: Path, platform: str = sys.p
     return Homes(state, cache, _outside(bases.config, tree))
 
 
+def config_home(environ: Mapping[str, str], platform: str = sys.platform) -> Path | None:
+    """The folder of the user's settings, wherever it lies; ``None`` if the variables name none."""
+    return _bases(environ, platform).config
+
+
 def work_tree(folder: Path) -> Path | None:
     """The nearest folder from ``folder`` upwards, links followed, that has a ``.git``; ``None`` if there is
     none. git would take a bare repository on the way for one as well."""

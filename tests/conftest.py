@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from reconciler.config.buildinfo import BUILD_SIGNS
 from reconciler.core.contract import Contract
 from reconciler.core.contract_files import load_contract
 from reconciler.emulator import Emulator, EmulatorServer
@@ -26,7 +27,7 @@ settings.load_profile("ci" if os.environ.get("CI") else "local")
 @pytest.fixture(autouse=True)
 def _no_outside_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     """Variables of the machine must not steer a test."""
-    for name in ("NO_COLOR", "FORCE_COLOR", "CLICOLOR_FORCE", "CI"):
+    for name in ("NO_COLOR", "FORCE_COLOR", "CLICOLOR_FORCE", "CI", *BUILD_SIGNS):
         monkeypatch.delenv(name, raising=False)
 
 

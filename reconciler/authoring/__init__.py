@@ -18,6 +18,7 @@ A module imports only from those above it.
     facets.registry     the rules of all facets, in their order
     claims              what only one profile may have, across files
     validation          the rules of profiles: documents → diagnostics
+    variable_names      environment variables that no profile file may use
     placeholders        `{index}`, `${var.…}` and their like in text, and what they stand for
     defaults            values that lie under the documents of a folder
     folder_defaults (edge)  the defaults of folders, from a root downwards

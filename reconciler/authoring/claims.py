@@ -9,7 +9,7 @@ from reconciler.authoring.documents import Document
 from reconciler.authoring.facets.registry import SOLE
 from reconciler.authoring.finding_limits import LimitedFindings
 from reconciler.authoring.phrases import quote
-from reconciler.errors import Diagnostic, Message, Source, error, warning
+from reconciler.errors import HIDDEN, Diagnostic, Message, Source, error, warning
 
 
 def cross_file_findings(documents: Iterable[Document]) -> list[Diagnostic]:
@@ -74,7 +74,9 @@ class _Claims:
             yield warning(
                 "profile/duplicate-device",
                 Message.of(
-                    "the device_id ", quote(device), f" is also declared at {first.at(path)}"
+                    "the device_id ",
+                    HIDDEN if path in first.environment | document.environment else quote(device),
+                    f" is also declared at {first.at(path)}",
                 ),
                 source=document.at(path),
                 hint="A device belongs to one profile; give each its own, or remove one.",

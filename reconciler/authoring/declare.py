@@ -92,11 +92,23 @@ def parse_profile(document: Document, contract: Contract) -> ParsedProfile:
             document.template,
             _lifetime(document),
             EXCLUSIVE.group in (meta.get("exclusive") or ()),
+            _from_environment(document, layout, place_of=place_of) if document.environment else (),
         ),
     )
 
 
 _NOTHING: Mapping[str, Any] = {}
+
+
+def _from_environment(
+    document: Document, layout: _FieldOrder, *, place_of: Mapping[Path, Path]
+) -> list[FieldPath]:
+    """The fields whose values came from the environment."""
+    return [
+        path
+        for path, place in zip(layout.paths, layout.places, strict=True)
+        if place_of.get(place, place) in document.environment
+    ]
 
 
 def _lifetime(document: Document) -> str | None:

@@ -26,6 +26,8 @@ class Document(NamedTuple):
     was used, or none. ``files`` names the file of a place that is in another file than ``source``, such
     as a file of defaults.
     ``template`` is the customer id as written in the template that made the document.
+    ``environment`` holds the paths of the values that came from variables of the environment. They are
+    never printed.
     """
 
     value: dict[str, Json]
@@ -33,6 +35,7 @@ class Document(NamedTuple):
     places: Mapping[Path, Place]
     files: Mapping[Path, str] = _HERE
     template: str = ""
+    environment: frozenset[Path] = frozenset()
 
     def at(self, path: Path) -> Source:
         """Where ``path`` is, or its nearest ancestor that has a place; so never nowhere."""

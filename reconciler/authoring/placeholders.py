@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from reconciler.authoring.documents import Document, Path
 from reconciler.authoring.phrases import did_you_mean
+from reconciler.authoring.variable_names import is_sensitive
 from reconciler.errors import Diagnostic, Message, Quote, error
 from reconciler.values import Json, Scalar, digest
 
@@ -34,6 +35,8 @@ MOST_CHARACTERS = 64 * 1024
 _MOST_SUGGESTIONS = 100
 """Findings of a document whose hints may name similar names."""
 _PADDED = re.compile(r"0[1-9]").fullmatch
+_PRINTED = frozenset({"customer_user_id", "profile_id", "platform", "meta"})
+"""Members of a document that every output shows."""
 _NAMES = ("index", "item", "run", "worker", "fake")
 
 Fake: TypeAlias = Callable[[str, str], "str | None"]
@@ -91,6 +94,10 @@ class PlaceholderValues(NamedTuple):
     """``${env.NAME}``: the environment, of which only names with the prefix may be used."""
     prefix: str | None = None
     """The beginning of the environment variables that may be used; ``None`` allows none."""
+    refusal: str = ""
+    """Why the others may not be used."""
+    secrets: frozenset[str] = frozenset()
+    """Variables that hold keys and addresses of proxies: they may never be used."""
     run: str | None = None
     worker: str = "main"
     seed: str = ""
@@ -102,7 +109,7 @@ class PlaceholderValues(NamedTuple):
         finding about it names; ``""`` if that is nothing."""
         kind, _, rest = name.partition(".")
         if kind == "env" and not self.may_use(rest):
-            return digest("refused", self.prefix)
+            return digest("refused", self.why_not(rest))
         known: Mapping[str, Scalar] = {"var": self.variables, "env": self.environ}.get(kind, {})
         if known and rest not in known:
             return digest("undefined", *sorted(known))
@@ -118,7 +125,15 @@ class PlaceholderValues(NamedTuple):
 
     def may_use(self, name: str) -> bool:
         """Whether files may use a variable of the environment."""
-        return bool(self.prefix) and name.startswith(self.prefix or "")
+        return not self.why_not(name)
+
+    def why_not(self, name: str) -> str:
+        """Why files may not use a variable of the environment; empty if they may."""
+        if not self.prefix:
+            return self.refusal or "none may"
+        if not name.startswith(self.prefix):
+            return self.refusal or f"it does not begin with {self.prefix}"
+        return "its name is that of a secret" if is_sensitive(name, self.secrets) else ""
 
 
 class Filling:
@@ -147,13 +162,14 @@ class Filling:
         self._index = index
         self._item = item
         self._address: str | None = None
+        self._environment: set[Path] = set()
 
     def document(self) -> Document:
         """The document with everything filled in."""
         value = {
             name: self._fill(content, (name,)) for name, content in self._document.value.items()
         }
-        return self._document._replace(value=value)
+        return self._document._replace(value=value, environment=frozenset(self._environment))
 
     def _fill(self, value: Json, path: Path) -> Any:
         if isinstance(value, str):
@@ -332,12 +348,19 @@ class Filling:
             )
             return ""
         self._use(name)
-        if kind == "env" and not values.may_use(rest):
-            why = f"it does not begin with {values.prefix}" if values.prefix else "none may"
+        if kind == "env" and path[0] in _PRINTED:
+            self._problem(
+                "a variable of the environment cannot stand here: this is printed, and such values never are",
+                path=path,
+                hint="Use ${var.NAME}, {run} or {worker}.",
+            )
+            return ""
+        if kind == "env" and (why := values.why_not(rest)):
             self._problem(
                 Message.of("${env.", Quote(rest, ""), f"}} may not be used: {why}"),
                 path=path,
-                hint="Set `env_prefix` in reconcile.yaml to what such variables begin with.",
+                hint="Such variables begin with `env_prefix` of reconcile.yaml and, in a build, with "
+                "RECONCILE_ENV_PREFIX; those that are named like secrets are never used.",
             )
             return ""
         if rest not in known:
@@ -351,6 +374,8 @@ class Filling:
                 else f"Define it in {where}.",
             )
             return ""
+        if kind == "env":
+            self._environment.add(path)
         return known[rest]
 
     def _unknown(self, name: str, path: Path) -> None:

@@ -57,12 +57,23 @@ def document_findings(documents: Iterable[Document], contract: Contract) -> Iter
     """
     checker = _checker(contract)
     for _, group in groupby(documents, key=lambda document: document.source.file):
-        yield from checker.check_file(group)
+        together = [*group]
+        yield from _printable(checker.check_file(together), together)
+
+
+def _printable(
+    findings: Iterable[Diagnostic], documents: Sequence[Document]
+) -> Iterator[Diagnostic]:
+    """The findings about the documents of a file. If a value of any of them came from the environment, they
+    quote none: a finding has a place, and a place may be that of several documents."""
+    if any(document.environment for document in documents):
+        return (finding.without_values() for finding in findings)
+    return iter(findings)
 
 
 def validate_document(document: Document, contract: Contract) -> list[Diagnostic]:
     """All findings about one document by itself."""
-    return [*_checker(contract).check_file([document])]
+    return [*_printable(_checker(contract).check_file([document]), [document])]
 
 
 def validate_defaults(

@@ -3,10 +3,11 @@
 A module imports only from those above it.
 
     streams (edge)   the standard streams: encoding, broken pipes, the exit code at the end
+    questions (edge)  questions to a person, which a signal ends
     options (edge)   options that several commands share
     app (edge)       what all commands share, and the group that turns errors into exit codes
     outputs (edge)   where commands write; - for standard output and input
-    stopping (edge)  signals, and questions that a signal ends
+    stopping (edge)  signals: the first lets what is under way finish
     formats (edge)   plans and findings in the formats of reviews and builds
     render (edge)    prints a plan or findings in the format that the options name
     files (edge)     init, validate, render, fmt

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import wraps
 from importlib import import_module
 from io import StringIO
@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from reconciler.cli.questions import ask
 from reconciler.cli.streams import (
     StatusLine,
     exit_with,
@@ -23,8 +24,8 @@ from reconciler.cli.streams import (
     print_error,
     stderr_line,
 )
-from reconciler.commands import Invocation
-from reconciler.errors import ExitCode, ReconcileError
+from reconciler.commands import Invocation, Permissions
+from reconciler.errors import HIDDEN, ExitCode, ReconcileError
 from reconciler.values import shown
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from reconciler.core.outcomes import Result
     from reconciler.errors import Diagnostic, Message
     from reconciler.reports.masking import Mask
+    from reconciler.workspace.connection import HostQuestion
     from reconciler.workspace.facade import Workspace
 
 
@@ -48,11 +50,15 @@ class App:
     color: str = "auto"
     run: str | None = None
     worker: str | None = None
+    permissions: Permissions = field(default_factory=Permissions)
     signals: list[int] = field(default_factory=list)
     """Signals that asked the program to stop."""
 
     mask: Mask | None = None
     """Replaces personal values in everything that is printed, errors included."""
+
+    hiding: Mask | None = None
+    """Replaces values from the environment only, where ``mask`` is ``None``; made on first use."""
 
     environment: str | None = None
     """The environment of the workspace, where the configuration has several."""
@@ -67,7 +73,24 @@ class App:
     @property
     def invocation(self) -> Invocation:
         """The options that suggested commands repeat."""
-        return Invocation(self.config, self.env or self.environment, self.run, self.worker)
+        env = self.env or self.environment
+        return Invocation(self.config, env, self.run, self.worker, self.permissions)
+
+    def may_use_host(self, question: HostQuestion) -> bool:
+        """Whether the person at the terminal lets a key go to a host. Without a terminal the answer is no."""
+        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+            return False
+        self.status.clear()
+        noun = "Send requests through the proxy" if question.is_proxy else "Send the key to"
+        stderr_line(
+            f"{noun} {shown(question.host)}? The checkout's configuration says so (environment "
+            f"{shown(question.environment)}, key in {shown(question.key_env)}), and nothing outside of the "
+            "checkout allows it."
+        )
+        stderr_line(
+            "  To allow it for good, add the host to RECONCILE_ALLOWED_HOSTS or to trust.yaml."
+        )
+        return ask('Only "yes" is accepted: ', is_stopping=self.is_stopping) == "yes"
 
     @contextmanager
     def workspace(self, *, mask: bool | None = None, cache: bool = True) -> Iterator[Workspace]:
@@ -79,6 +102,8 @@ class App:
         with Workspace.open(
             self.config,
             self.env,
+            permissions=self.permissions,
+            ask_host=self.may_use_host,
             stop=lambda: self.is_stopping,
             on_progress=self.status.update,
             on_warning=self.warn,
@@ -96,8 +121,8 @@ class App:
                 yield workspace
             except ReconcileError as problem:
                 problem.repeat(self.invocation)
-                if self.mask is not None:
-                    self.mask.error(problem)
+                if (mask_ := self.mask or self.hiding) is not None:
+                    mask_.error(problem)
                 raise
             finally:
                 self.status.clear()
@@ -109,13 +134,22 @@ class App:
 
     def mask_values(self, contract: Contract, public_attributes: tuple[str, ...]) -> None:
         """Masks personal values from here on; ``public_attributes`` are patterns of keys that are shown."""
-        from reconciler.reports.masking import Mask
+        self.mask = replace(self.any_mask(), contract=contract, public=public_attributes)
 
-        self.mask = Mask(contract, public_attributes)
+    def any_mask(self) -> Mask:
+        """The mask of this run. It always replaces values that came from the environment."""
+        if self.mask is not None:
+            return self.mask
+        if self.hiding is None:
+            from reconciler.reports.masking import Mask
+
+            self.hiding = Mask(None)
+        return self.hiding
 
     def result(self, result: Result) -> Result:
-        """The result of a change, masked if that is asked for."""
-        return result if self.mask is None else self.mask.result(result)
+        """The result of a change, masked. The API may repeat a value in it."""
+        mask = self.mask or self.hiding
+        return result if mask is None else mask.result(result)
 
     def findings(self, diagnostics: Sequence[Diagnostic]) -> Sequence[Diagnostic]:
         """Findings, with the commands that they suggest, masked if that is asked for."""
@@ -124,8 +158,17 @@ class App:
             return diagnostics
         return [self.mask.finding(diagnostic) for diagnostic in diagnostics]
 
-    def member(self, path: Sequence[str | int], value: Any) -> Any:
-        """The value at a path of a document, masked if that is asked for."""
+    def member(
+        self,
+        path: Sequence[str | int],
+        value: Any,
+        *,
+        hidden: Collection[tuple[str | int, ...]] = (),
+    ) -> Any:
+        """The value at a path of a document, masked if that is asked for. Those at the ``hidden`` paths came
+        from the environment, and always are."""
+        if any(each[: len(path)] == tuple(path) for each in hidden):
+            return HIDDEN
         name = ".".join(str(part) for part in path)
         if (
             self.mask is None
@@ -136,11 +179,20 @@ class App:
             return value
         return str(self.mask.value(name, value)) if not isinstance(value, list) else "(personal)"
 
-    def document(self, value: Any, path: tuple[str, ...] = ()) -> Any:
-        """A document, masked if that is asked for."""
+    def document(
+        self,
+        value: Any,
+        path: tuple[str, ...] = (),
+        *,
+        hidden: Collection[tuple[str | int, ...]] = (),
+    ) -> Any:
+        """A document, masked like its members."""
         if isinstance(value, dict) and path not in {("meta",)}:
-            return {name: self.document(item, (*path, name)) for name, item in value.items()}
-        return self.member(path, value)
+            return {
+                name: self.document(item, (*path, name), hidden=hidden)
+                for name, item in value.items()
+            }
+        return self.member(path, value, hidden=hidden)
 
     def uses_color(self, stream: IO[Any]) -> bool:
         """``--color``, then NO_COLOR, FORCE_COLOR and CLICOLOR_FORCE, then whether it is a terminal."""

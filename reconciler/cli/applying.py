@@ -13,8 +13,9 @@ from reconciler.cli.app import App
 from reconciler.cli.options import PlanOptions
 from reconciler.cli.outputs import read_plan_file
 from reconciler.cli.planning import plan_files
+from reconciler.cli.questions import ask
 from reconciler.cli.render import capture_for, print_plan, view_of
-from reconciler.cli.stopping import ask, stopping_on_signals
+from reconciler.cli.stopping import stopping_on_signals
 from reconciler.cli.streams import is_smart_terminal
 from reconciler.config.settings import parse_rate
 from reconciler.core.outcomes import ApplyReport, Halt, Outcome
@@ -195,7 +196,8 @@ def _approve(
             hint=f"Give --auto-approve --digest {plan.digest}.",
         )
     name = shown(workspace.environment.name)
-    if ask(app, f'Apply these changes to "{name}"? Only "yes" is accepted: ') != "yes":
+    question = f'Apply these changes to "{name}"? Only "yes" is accepted: '
+    if ask(question, is_stopping=app.is_stopping) != "yes":
         raise Refused("not approved; nothing was sent")
 
 

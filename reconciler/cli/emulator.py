@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from time import sleep
@@ -14,6 +15,7 @@ from reconciler.cli.stopping import stopping_on_signals
 from reconciler.cli.streams import print_result, stderr_line
 from reconciler.config.reader import find_config, load_config, plain_config
 from reconciler.config.settings import Config
+from reconciler.config.trust_file import read_trust
 from reconciler.emulator.api import Emulator
 from reconciler.emulator.catalogue import catalogue_text
 from reconciler.emulator.faults import parse_fault
@@ -102,10 +104,11 @@ def _read_seed(path: Path) -> Document:
 def _config_here(app: App) -> Config | None:
     """The configuration of this folder, if there is one; of an invalid one, what it names by default."""
     here = Path.cwd()
-    path = Path(app.config) if app.config else find_config(here)
+    path = Path(app.config) if app.config else find_config(here, os.environ)
     if path is None:
         return None
     try:
-        return load_config(path, start=here)
+        trust = read_trust(os.environ, **app.permissions._asdict())
+        return load_config(path, start=here, trust=trust, environ=os.environ)
     except ReconcileError:
         return plain_config(path.absolute().parent)._replace(path=path)

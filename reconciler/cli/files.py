@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from reconciler.authoring.yaml_writer import profile_yaml
@@ -98,7 +99,12 @@ def render(
     with app.workspace(mask=mask) as workspace:
         documents = list(workspace.render(paths, select=select, exclude=exclude))
     if format_ == "yaml":
-        print_document([f"---\n{profile_yaml(document, app.member)}" for _, document in documents])
+        print_document(
+            [
+                f"---\n{profile_yaml(document, partial(app.member, hidden=document.environment))}"
+                for _, document in documents
+            ]
+        )
         return
     print_json(
         [
@@ -106,7 +112,7 @@ def render(
                 "address": profile.address,
                 "source": {"file": profile.source.file, "line": profile.source.line},
                 "template": profile.template or None,
-                "document": app.document(document.value),
+                "document": app.document(document.value, hidden=document.environment),
             }
             for profile, document in documents
         ]

@@ -28,6 +28,7 @@ from reconciler.cli.options import (
     selection_options,
     show_requests_option,
 )
+from reconciler.commands import Permissions
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -49,6 +50,22 @@ CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 )
 @option("--run", metavar="NAME", help="The value of {run} in profile files.")
 @option("--worker", metavar="NAME", help="The value of {worker} in profile files; main by default.")
+@option(
+    "--allow-outside",
+    is_flag=True,
+    help="Paths of reconcile.yaml may leave its project.",
+)
+@option(
+    "--env-prefix",
+    metavar="PREFIX",
+    help="Profile files may use the environment variables that begin with PREFIX. Needed in a build.",
+)
+@option(
+    "--allowed-hosts",
+    metavar="HOSTS",
+    help="Hosts that the key may go to, HOST or HOST:PORT, separated by commas or blanks; besides "
+    "api.adapty.io and this machine.",
+)
 @click.pass_context
 def main(
     context: click.Context,
@@ -57,12 +74,16 @@ def main(
     color: str,
     run: str | None,
     worker: str | None,
+    allow_outside: bool,
+    env_prefix: str | None,
+    allowed_hosts: str | None,
 ) -> None:
     """Manage end-user profiles the way Terraform manages infrastructure.
 
     Desired profiles are YAML files; `plan` shows what would change, `apply` makes the changes.
     """
-    context.obj = App(config, env, color, run, worker)
+    permissions = Permissions(allow_outside, env_prefix, allowed_hosts)
+    context.obj = App(config, env, color, run, worker, permissions)
 
 
 # --- profile files -------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from reconciler.cli.stopping import stopping_on_signals
 from reconciler.cli.streams import print_document, stderr_line
 from reconciler.commands import Command, file_argument
 from reconciler.config.reader import find_config, load_config
+from reconciler.config.trust_file import read_trust
 from reconciler.core.contract_files import load_contract
 from reconciler.core.options import Selection
 from reconciler.core.plan import Plan
@@ -139,8 +141,9 @@ def show(app: App, *, file: Path, output: OutputOptions, mask: bool | None) -> N
     """Prints a saved plan; needs a configuration only for its choice of masking."""
     plan_ = read_plan_file(file)
     here = Path.cwd()
-    path = Path(app.config) if app.config else find_config(here)
-    config = load_config(path, start=here) if path else None
+    path = Path(app.config) if app.config else find_config(here, os.environ)
+    trust = read_trust(os.environ, **app.permissions._asdict())
+    config = load_config(path, start=here, trust=trust, environ=os.environ) if path else None
     check_outputs(output.paths(), config, source=file)
     if (config is not None and config.mask) if mask is None else mask:
         # A plan does not name its dialect. The later dialect knows every field; all others are masked.

@@ -26,8 +26,7 @@ def refresh(
     """Records what the API shows, and prints how it differs from the state before."""
     with stopping_on_signals(app), app.workspace(mask=mask) as workspace:
         drifts = workspace.refresh(select=select, exclude=exclude)
-    if app.mask is not None:
-        drifts = [app.mask.drift(drift) for drift in drifts]
+    drifts = [app.any_mask().drift(drift) for drift in drifts]
     if format_ == "json":
         print_result(drift_json(drifts))
     else:

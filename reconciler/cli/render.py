@@ -13,7 +13,7 @@ from reconciler.cli.app import App
 from reconciler.cli.options import OutputOptions
 from reconciler.cli.outputs import write_file
 from reconciler.cli.streams import can_encode, print_document, print_findings, write
-from reconciler.core.plan import Plan
+from reconciler.core.plan import ENVIRONMENT, Plan
 from reconciler.errors import Diagnostic, InputError
 from reconciler.planning.limits import Limits
 from reconciler.planning.planfile import Spool
@@ -49,11 +49,18 @@ def links_for(formats: Iterable[str], root: Path, *, base: str | None) -> Links 
 
 
 def view_of(app: App, plan: Plan, *, tally: Tally | None = None, **settings: Any) -> PlanView:
-    """The view of a plan, masked if that is asked for. ``settings`` are those of `PlanView.of`."""
+    """The view of a plan: values from the environment are masked, and personal ones if that is asked for.
+    ``settings`` are those of `PlanView.of`."""
     settings["invocation"] = app.invocation
-    if app.mask is None:
+    tally = tally or Tally.of(plan.changes)
+    if app.mask is None and not tally.any_from_environment:
         return PlanView.of(plan, tally=tally, **settings)
-    return PlanView.of(app.mask.plan(plan), masked=(app.mask.kind,), **settings)
+    mask = app.any_mask()
+    kinds = (
+        *([mask.kind] if app.mask is not None else []),
+        *([ENVIRONMENT] if tally.any_from_environment else []),
+    )
+    return PlanView.of(mask.plan(plan), masked=kinds, **settings)
 
 
 def deliver_plan(

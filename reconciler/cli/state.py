@@ -25,8 +25,7 @@ def state_list(app: App, *, format_: str, mask: bool | None) -> None:
     """Prints all records."""
     with app.workspace(mask=mask) as workspace:
         records = list(workspace.store.records())
-    if app.mask is not None:
-        records = [app.mask.record(record) for record in records]
+    records = [app.any_mask().record(record) for record in records]
     if format_ == "json":
         print_json([encode_record(record) for record in records])
     else:
@@ -42,8 +41,7 @@ def state_show(app: App, *, address: str, format_: str, mask: bool | None) -> No
             f"the state does not know {address}",
             hint=Message.of("See ", Command.of("state", "list"), "."),
         )
-    if app.mask is not None:
-        record = app.mask.record(record)
+    record = app.any_mask().record(record)
     if format_ == "json":
         print_json(encode_record(record))
     else:
@@ -138,8 +136,7 @@ def _read_export(file: Path) -> Any:
 
 
 def _report_replaced(app: App, before: Export, *, after: Export) -> None:
-    if app.mask is not None:
-        before, after = app.mask.export(before), app.mask.export(after)
+    before, after = app.any_mask().export(before), app.any_mask().export(after)
     print_result(difference_text(encode_export(before), encode_export(after)))
 
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
 from reconciler.cli.app import App
-from reconciler.cli.streams import stderr_line, write
-from reconciler.errors import ExitCode, Interrupted
+from reconciler.errors import ExitCode
 from reconciler.systems import STOP_SIGNALS
 
 _NOTICE = b"stopping: what is under way is finished and saved; once more to leave at once\n"
@@ -35,22 +33,3 @@ def stopping_on_signals(app: App) -> Iterator[None]:
     finally:
         for number, previous in before.items():
             signal.signal(number, previous)
-
-
-def ask(app: App, question: str) -> str:
-    """The answer of a person at the terminal. A signal ends the wait at once.
-
-    Raises Interrupted on a signal, also on one that came before.
-    """
-    before = {number: signal.signal(number, signal.default_int_handler) for number in STOP_SIGNALS}
-    try:
-        if app.is_stopping:
-            raise KeyboardInterrupt
-        write(sys.stderr, question)
-        return sys.stdin.readline().strip()
-    except KeyboardInterrupt:
-        stderr_line("")
-        raise Interrupted("interrupted; nothing was sent") from None
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

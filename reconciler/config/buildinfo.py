@@ -5,6 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+BUILD_SIGNS = (
+    *(
+        "GITHUB_ACTIONS",
+        "GITHUB_RUN_ID",
+        "GITLAB_CI",
+        "CI_PIPELINE_ID",
+        "TF_BUILD",
+        "BUILD_BUILDID",
+    ),
+    *("JENKINS_URL", "BUILDKITE", "CIRCLECI", "TRAVIS", "APPVEYOR", "DRONE", "WOODPECKER"),
+    *("TEAMCITY_VERSION", "BITBUCKET_BUILD_NUMBER", "CODEBUILD_BUILD_ID", "BUILD_ID", "CIRRUS_CI"),
+    *("SEMAPHORE", "GO_PIPELINE_NAME", "CONTINUOUS_INTEGRATION"),
+)
+"""Variables that systems for builds set, besides CI."""
+
 
 class BuildInfo(NamedTuple):
     """A build; every field is None where the program runs in none."""
@@ -20,6 +35,12 @@ class BuildInfo(NamedTuple):
 def build_info(environ: Mapping[str, str]) -> BuildInfo:
     """The build that some environment variables describe."""
     return BuildInfo(_run(environ), _url(environ), _files_url(environ))
+
+
+def is_build(environ: Mapping[str, str]) -> bool:
+    """Whether the program runs in a build of any system."""
+    signs = ("CI", *BUILD_SIGNS)
+    return any(environ.get(name, "").lower() not in ("", "0", "false", "no") for name in signs)
 
 
 def _run(environ: Mapping[str, str]) -> str | None:

@@ -17,30 +17,24 @@ from reconciler.authoring.loader import parse_yaml
 from reconciler.commands import Command
 from reconciler.config.cache import ConfigCache
 from reconciler.config.places import ProjectPlaces
+from reconciler.config.project import FILE_NAME, Boundary, search_config
 from reconciler.config.settings import EMULATOR, Config, SettingsBuilder
+from reconciler.config.trust import Trust
 from reconciler.errors import Diagnostic, InputError, Message, Source, error
 from reconciler.homes import homes_of
 from reconciler.resources import fingerprint, load_schema
 from reconciler.values import Json
 
-FILE_NAME = "reconcile.yaml"
 MAX_BYTES = 1024 * 1024
 INIT = Command.of("init", is_global=False)
 
 
-def find_config(start: Path) -> Path | None:
-    """The nearest ``reconcile.yaml`` in a folder or above it."""
-    start = start.absolute()
-    for folder in (start, *start.parents):
-        try:
-            status = (folder / FILE_NAME).stat()
-        except FileNotFoundError:
-            continue
-        except OSError:
-            return folder / FILE_NAME  # it exists, and reading it raises the error
-        if not stat.S_ISDIR(status.st_mode):
-            return folder / FILE_NAME
-    return None
+def find_config(start: Path, environ: Mapping[str, str] | None = None) -> Path | None:
+    """The nearest ``reconcile.yaml`` in a folder or above it, within its repository.
+
+    Raises Refused where it belongs to another user.
+    """
+    return search_config(start, environ or {}).path
 
 
 def load_config(
@@ -50,34 +44,41 @@ def load_config(
     environ: Mapping[str, str] | None = None,
     cache: bool = True,
     program: str | None = None,
+    trust: Trust = Trust(),  # noqa: B008
 ) -> Config:
     """The configuration in ``path``, or else in the nearest one from ``start`` upwards.
 
-    ``environ`` names the homes of the user; by default the environment of the process. Without ``cache``
-    the file is parsed, and its value is not kept. ``program`` says which program may use a kept value: by
-    default the one with the fingerprint of this program.
+    ``environ`` names the homes of the user, and whose files are ours (``SUDO_UID``); by default it is the
+    environment of the process. Without ``cache`` the file is parsed, and its value is not kept. ``program``
+    says which program may use a kept value: by default the one with the fingerprint of this program.
+    ``trust`` says where its paths may lead besides its project.
 
-    Raises InputError, with a diagnostic for each thing that is wrong, and UsageError for variables that
-    name no usable home.
+    Raises InputError, with a diagnostic for each thing that is wrong; UsageError for variables that name no
+    usable home; Refused for a configuration of another user that was not named, and for a trust file inside
+    of the project.
     """
+    environ = os.environ if environ is None else environ
     if path is None:
-        path = find_config(start)
-        if path is None:
+        search = search_config(start, environ)
+        if search.path is None:
             raise InputError(
-                f"there is no {FILE_NAME} here or above",
+                f"there is no {FILE_NAME} here or above"
+                + (f"; the search ended because {search.reason}" if search.reason else ""),
                 hint=Message.of("Run ", INIT, " to write one, or give --config FILE."),
             )
+        path = search.path
     name = _display(path, start)
     data = _read(path, name)
     if secrets := list(_secret_keys(data, name)):
         raise _invalid(name, secrets)
     root = path.absolute().parent
-    places = ProjectPlaces.of(
-        root, homes_of(os.environ if environ is None else environ, project=root)
-    )
+    boundary = Boundary.of(root, environ, trust=trust)
+    places = ProjectPlaces.of(root, homes_of(environ, project=root))
     kept = ConfigCache(places, path.name, program=fingerprint() if program is None else program)
     if cache and (value := kept.read(data)) is not None:
-        builder = SettingsBuilder(Document(value, Source(name), {}), root, places=places)
+        builder = SettingsBuilder(
+            Document(value, Source(name), {}), root, places=places, boundary=boundary
+        )
         config = builder.config(path)
         if not builder.problems:  # a problem has a place, and the cache keeps none
             return config
@@ -87,7 +88,7 @@ def load_config(
         raise _invalid(name, problems)
     if problems := validate_value(document, load_schema("config.schema"), prefix="config"):
         raise _invalid(name, problems)
-    builder = SettingsBuilder(document, root, places=places)
+    builder = SettingsBuilder(document, root, places=places, boundary=boundary)
     config = builder.config(path)
     if builder.problems:
         raise _invalid(name, builder.problems)

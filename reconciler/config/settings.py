@@ -22,6 +22,8 @@ from reconciler.authoring.documents import Document
 from reconciler.authoring.phrases import did_you_mean
 from reconciler.authoring.privacy import Guard, Level
 from reconciler.config.places import ProjectPlaces
+from reconciler.config.project import Boundary
+from reconciler.config.trust import ALLOW_OUTSIDE, is_foreign_key, is_proxy_name
 from reconciler.core.contract import Clear, Dialect
 from reconciler.core.options import Cap, Count, Rate, Share
 from reconciler.errors import Diagnostic, UsageError, error
@@ -89,6 +91,8 @@ class Config(NamedTuple):
     guard: Guard = Guard()
     places: ProjectPlaces = ProjectPlaces()
     """The folders of the project in the homes of the user."""
+    secret_variables: frozenset[str] = frozenset()
+    """The variables that any environment names for its key or its proxy."""
 
     def environment(self, name: str | None) -> Environment:
         """An environment by name, or the default one.
@@ -133,8 +137,9 @@ def _known_environments(names: Mapping[str, object]) -> str:
 class SettingsBuilder:
     """Makes the settings of a document that has passed the schema.
 
-    ``problems`` holds an error for each rule that a schema cannot express. ``states`` gives, for the
-    normalised path of each state file, the name of its environment.
+    Paths may lead wherever ``boundary`` says; without one, anywhere. ``problems`` holds an error for each
+    rule that a schema cannot express. ``states`` gives, for the normalised path of each state file, the
+    name of its environment.
     """
 
     def __init__(
@@ -143,10 +148,12 @@ class SettingsBuilder:
         root: Path,
         *,
         places: ProjectPlaces = ProjectPlaces(),  # noqa: B008
+        boundary: Boundary | None = None,
     ) -> None:
         self.document = document
         self.root = root
         self.places = places
+        self.boundary = boundary
         self.problems: list[Diagnostic] = []
         self.emulator_db = root / ".reconcile" / "emulator.db"
         self.states: dict[str, str] = {}
@@ -165,7 +172,7 @@ class SettingsBuilder:
         return Config(
             path=path,
             root=self.root,
-            profiles=self.root / data.get("profiles", "profiles"),
+            profiles=self.within(("profiles",), self.root / data.get("profiles", "profiles")),
             default_environment=self.default_environment(data, environments),
             environments=environments,
             mask="personal" in data.get("mask", ()),
@@ -179,7 +186,26 @@ class SettingsBuilder:
                 ),
             ),
             places=self.places,
+            secret_variables=frozenset(
+                values["api"][setting]
+                for values in data["environments"].values()
+                for setting in ("key_env", "proxy_env")
+                if setting in values["api"]
+            ),
         )
+
+    def within(self, path: tuple[str, ...], target: Path) -> Path:
+        """A path that a setting names. Reports one that leads out of the project."""
+        if self.boundary is not None and not self.boundary.holds(target):
+            self.problem(
+                path,
+                f"`{'.'.join(path)}` leads out of the project",
+                hint=f"Name a place below {self.boundary.root}, links included. If it is meant, say so "
+                f"outside of the checkout: --allow-outside, {ALLOW_OUTSIDE}=true, or `outside` in your "
+                "trust.yaml.",
+                rule="outside",
+            )
+        return target
 
     def env_prefix(self, prefix: str | None, environments: Mapping[str, Environment]) -> str | None:
         if prefix is not None and any(
@@ -233,6 +259,7 @@ class SettingsBuilder:
                 hint="Add `key_env: ADAPTY_SECRET_KEY`, the name of the variable with the key.",
                 rule="key-env-missing",
             )
+        self.variable_names((*here, "api"), api)
         rate: str | None = api.get("rate")
         default_rate = Rate(None if is_emulator else DEFAULT_RATE)
         ca_bundle: str | None = api.get("ca_bundle")
@@ -250,15 +277,37 @@ class SettingsBuilder:
             send_ip_country_always=api.get("send_ip_country", "always") == "always",
             proxy=self.proxy((*here, "api"), api),
             proxy_env=api.get("proxy_env"),
-            ca_bundle=None if ca_bundle is None else self.root / ca_bundle,
+            ca_bundle=None
+            if ca_bundle is None
+            else self.within((*here, "api", "ca_bundle"), self.root / ca_bundle),
             state=self.state(name, values.get("state", {}).get("url")),
             max_delete=_cap(limits.get("max_delete", "25%")),
             max_changes=int(limits.get("max_changes", 1000)),
             confirm=values.get("confirm", False),
-            emulator_db=self.emulator_db,
+            emulator_db=self.within((*here, "api", "url"), self.emulator_db)
+            if is_emulator
+            else self.emulator_db,
             max_sweep=_cap(limits.get("max_sweep", limits.get("max_delete", "100%"))),
             variables={**self.document.value.get("variables", {}), **values.get("variables", {})},  # type: ignore[dict-item]
         )
+
+    def variable_names(self, path: tuple[str, ...], api: Mapping[str, Any]) -> None:
+        """Reports variables that hold something else than what they are named for: a checkout must not send
+        the credentials of others anywhere."""
+        if is_foreign_key(api.get("key_env", "")):
+            self.problem(
+                (*path, "key_env"),
+                f"`{'.'.join((*path, 'key_env'))}` names a variable with a credential of another service",
+                hint="Keep the app's secret key in a variable of its own, such as ADAPTY_SECRET_KEY.",
+                rule="insecure",
+            )
+        if "proxy_env" in api and not is_proxy_name(api["proxy_env"]):
+            self.problem(
+                (*path, "proxy_env"),
+                f"`{'.'.join((*path, 'proxy_env'))}` names a variable that is not one of a proxy",
+                hint="Its name must contain PROXY: CI_PROXY, for example.",
+                rule="insecure",
+            )
 
     def url(self, path: tuple[str, ...], api: Mapping[str, Any]) -> str:
         url: str = api["url"]
@@ -330,7 +379,7 @@ class SettingsBuilder:
                 f"`{'.'.join(path)}` is not the address of a SQLite file",
                 hint="Write sqlite:///PATH, relative to this file; other stores do not exist yet.",
             )
-        state = self.root / file
+        state = self.within(path, self.root / file)
         normalised = os.path.normpath(state)
         other = self.states.setdefault(normalised, name)
         if normalised == os.path.normpath(self.emulator_db):

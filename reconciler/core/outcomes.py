@@ -8,6 +8,7 @@ from typing import NamedTuple, assert_never
 
 from reconciler.core.plan import Action, FieldChange
 from reconciler.core.records import Origin
+from reconciler.values import FieldPath
 
 
 class Outcome(StrEnum):
@@ -189,5 +190,7 @@ class Drift(NamedTuple):
     fields: tuple[FieldChange, ...] = ()
     unverifiable: int = 0
     """Managed fields that the API never returns (adapty-api 5.3)."""
+    from_environment: tuple[FieldPath, ...] = ()
+    """The fields whose recorded values came from variables of the environment."""
     clock_went_back: bool = False
     """Whether the answer bore a time from before that of an earlier one: the clock of the API jumped."""

@@ -57,6 +57,10 @@ class Mode(StrEnum):
     """Nothing but the deletion of what has expired."""
 
 
+ENVIRONMENT = "environment"
+"""The kind of values that came from variables of the environment, as masked plans call it."""
+
+
 class FieldChange(NamedTuple):
     """``before`` is ``None`` for a field that was cleared or never known: see ``basis``."""
 
@@ -193,6 +197,10 @@ class Change(NamedTuple):
     exclusive: tuple[str, ...] | None = None
     """Where custom attributes that nobody declared are removed as they turn up in answers: the keys of
     those that are left alone all the same."""
+    from_environment: tuple[FieldPath, ...] = ()
+    """The fields whose values, in requests too, came from variables of the environment."""
+    was_from_environment: tuple[FieldPath, ...] = ()
+    """The fields whose values before came from there."""
 
     @property
     def requests_max(self) -> int:

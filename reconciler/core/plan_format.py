@@ -422,6 +422,12 @@ def _rare_members(change: Change) -> dict[str, Json]:
         **({"template": change.template} if change.template else {}),
         **({"lifetime": change.lifetime} if change.lifetime is not None else {}),
         **({"exclusive": list(change.exclusive)} if change.exclusive is not None else {}),
+        **({"from_environment": list(change.from_environment)} if change.from_environment else {}),
+        **(
+            {"was_from_environment": list(change.was_from_environment)}
+            if change.was_from_environment
+            else {}
+        ),
     }
 
 
@@ -514,4 +520,6 @@ def _decode_change(data: dict[str, Any]) -> Change:
         template=data.get("template", ""),
         lifetime=data.get("lifetime"),
         exclusive=tuple(data["exclusive"]) if "exclusive" in data else None,
+        from_environment=tuple(data.get("from_environment", ())),
+        was_from_environment=tuple(data.get("was_from_environment", ())),
     )

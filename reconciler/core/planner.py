@@ -328,6 +328,8 @@ def _plan_profile(
         template=profile.template,
         lifetime=profile.lifetime,
         exclusive=_left_alone(profile) if profile.exclusive else None,
+        from_environment=profile.from_environment,
+        was_from_environment=record.from_environment if record is not None else (),
     )
 
 

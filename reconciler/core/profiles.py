@@ -39,6 +39,8 @@ class Profile(NamedTuple):
     """Until when it may live, as declared: see `reconciler.core.lifetimes.expiry`."""
     exclusive: bool = False
     """Whether custom attributes that nobody declared are removed."""
+    from_environment: tuple[FieldPath, ...] = ()
+    """The fields whose values came from variables of the environment: they are never printed."""
 
 
 def address_of(customer_user_id: str | None, profile_id: str | None) -> str:
@@ -58,6 +60,7 @@ class ProfileMeta(NamedTuple):
     template: str = ""
     lifetime: str | None = None
     exclusive: bool = False
+    from_environment: Sequence[FieldPath] = ()
 
     @property
     def address(self) -> str:
@@ -89,4 +92,5 @@ def make_profile(
         template=meta.template,
         lifetime=meta.lifetime,
         exclusive=meta.exclusive,
+        from_environment=tuple(meta.from_environment),
     )

@@ -55,6 +55,7 @@ def encode_record(record: Record) -> dict[str, Json]:
         "deleting": record.deleting,
         "linking": record.linking,
         "timestamp": record.timestamp,
+        "from_environment": list(record.from_environment),
         "revision": record.revision,
     }
     members = {
@@ -123,6 +124,7 @@ def _decode_record(data: Mapping[str, Json]) -> Record:
         deleting=bool(data.get("deleting", False)),
         linking=bool(data.get("linking", False)),
         timestamp=int(str(timestamp)) if timestamp is not None else None,
+        from_environment=_texts(data.get("from_environment")),
         revision=int(str(data.get("revision", 0))),
     )
 

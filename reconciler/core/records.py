@@ -98,6 +98,9 @@ class Record(NamedTuple):
     timestamp: int | None = None
     """The time in the last answer about it, in milliseconds, by the API's clock. It orders nothing: it shows
     that this clock jumped."""
+    from_environment: tuple[FieldPath, ...] = ()
+    """The fields whose recorded values came from variables of the environment, sorted: they are never
+    printed."""
     revision: int = 0
 
     @property

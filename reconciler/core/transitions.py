@@ -96,6 +96,7 @@ def attempted(record: Record, change: Change, *, request: Request, at: float) ->
         unknown_at=at,
         # An even earlier write of other fields may be on its way.
         unknown_write={**record.unknown_write, **values_of(request)},
+        from_environment=tuple(sorted({*record.from_environment, *change.from_environment})),
     )
 
 

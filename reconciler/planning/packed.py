@@ -41,8 +41,8 @@ class PackedProfile(NamedTuple):
             meta.labels,
             meta.forget,
         ]
-        if meta.template or meta.lifetime is not None or meta.exclusive:
-            members += [meta.template, meta.lifetime, meta.exclusive]
+        if meta.template or meta.lifetime is not None or meta.exclusive or meta.from_environment:
+            members += [meta.template, meta.lifetime, meta.exclusive, meta.from_environment]
         return cls(layout, packed([first, source.column, members, *profile.values]))
 
     def profile(self, file: str) -> Profile:

@@ -217,6 +217,7 @@ class Applier:
                 protect=profile.protect,
                 platform=profile.platform,
                 lifetime=profile.lifetime,
+                from_environment=tuple(sorted(profile.from_environment)),
                 source=profile.source._replace(column=0),
             )
             if differs(record, after):

@@ -103,7 +103,12 @@ def compare(record: Record, answer: ApiAnswer) -> ReadBack:
         if not is_shown(path) and fact.known is not Known.UNKNOWN
     )
     drift = Drift(
-        record.address, kind, tuple(differences), unverifiable, is_dated_before(record, profile)
+        record.address,
+        kind,
+        fields=tuple(differences),
+        unverifiable=unverifiable,
+        from_environment=record.from_environment,
+        clock_went_back=is_dated_before(record, profile),
     )
     return ReadBack(record, after, drift, answer)
 

@@ -9,7 +9,7 @@ from reconciler.core.endpoints import CUSTOMER_HEADER, PLATFORM_HEADER, read_rec
 from reconciler.core.facets.registry import follow_up, is_shown, refusal_notes
 from reconciler.core.outcomes import Failure, Halt, Outcome, Result
 from reconciler.core.plan import Action, Change, FieldChange, Request
-from reconciler.core.records import JournalEntry, JournalKind, Origin, Presence, Record
+from reconciler.core.records import JournalEntry, JournalKind, Known, Origin, Presence, Record
 from reconciler.core.requests import values_of
 from reconciler.core.transitions import (
     Observed,
@@ -26,6 +26,7 @@ from reconciler.remote.engine import Step, Writes
 from reconciler.remote.refresh import observation
 from reconciler.remote.run import ApplyRun, Steps
 from reconciler.state.store import Store
+from reconciler.values import FieldPath
 
 
 class PendingRequest(NamedTuple):
@@ -334,8 +335,18 @@ def with_declarations(record: Record, change: Change) -> Record:
         protect=change.protect,
         lifetime=change.lifetime,
         source=change.source or record.source,
+        from_environment=_from_environment(record, change),
         forgotten=record.forgotten - {f.path for f in change.fields if f.after is not None},
     )
+
+
+def _from_environment(record: Record, change: Change) -> tuple[FieldPath, ...]:
+    """The fields whose values came from the environment: as declared, and those before as long as the record
+    still holds their values."""
+    held = set(record.unknown_write) | {
+        path for path, fact in record.facts.items() if fact.known is Known.UNCERTAIN
+    }
+    return tuple(sorted({*change.from_environment, *held.intersection(record.from_environment)}))
 
 
 def _for_answering_profile(record: Record, profile: Observed) -> Record:

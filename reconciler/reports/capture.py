@@ -44,7 +44,8 @@ class PlanCapture:
 
     def texts(self) -> Iterator[str] | None:
         """The text of all changes in parts, as `plan_text_parts` writes it; ``None`` where there is none: the
-        changes of a template are shown as one, or it could not be kept."""
+        changes of a template are shown as one, values from the environment are masked in the whole plan, or
+        it could not be kept."""
         try:
             parts = () if self._merged is None else self._merged.parts()
         except ReconcileError:
@@ -53,7 +54,7 @@ class PlanCapture:
 
     def add(self, change: Change) -> None:
         self.tally.add(change)
-        if change.template:
+        if change.template or change.from_environment or change.was_from_environment:
             self._has_text = False
         elif self._has_text and self._pen is not None:
             self._added.append(change_text(change, self._pen))

@@ -1,22 +1,23 @@
-"""Personal values → tags, below every writer. Pure.
+"""Values that are not to be seen → tags, below every writer. Pure.
 
-With masking on, everything that is printed, written beside a plan or logged passes here first. Data
-that is saved to be applied does not. Equal values get the same tag, ``(personal #1)``, so a reader
-still sees that a value changed and which values are equal.
+Values that came from variables of the environment are always replaced: profiles, plans and records say which
+they are. With masking on, personal values are replaced too. Everything that is printed, written beside a plan
+or logged passes here first; data that is saved to be applied does not. Equal values get the same tag,
+``(personal #1)``, so a reader still sees that a value changed and which values are equal.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from reconciler.core.contract import Contract
 from reconciler.core.facets.registry import facet_of, facet_of_member
 from reconciler.core.outcomes import Drift, Result
-from reconciler.core.plan import Change, Changes, FieldChange, Plan, Request, Totals
+from reconciler.core.plan import ENVIRONMENT, Change, Changes, FieldChange, Plan, Request, Totals
 from reconciler.core.profile_schema import profile_schema
 from reconciler.core.records import Export, Fact, Record
 from reconciler.errors import Diagnostic, InputError, QuotedValue, ReconcileError
@@ -29,31 +30,43 @@ _SHORTEST = 4
 
 @dataclass(frozen=True)
 class Mask:
-    """Replaces personal values: those of fields that the contract calls personal, and of custom
-    attributes unless one of the ``public`` globs takes their key."""
+    """Replaces values that came from the environment, and personal ones: those of fields that the contract
+    calls personal, and of custom attributes unless one of the ``public`` globs takes their key. Without a
+    contract, personal values stay."""
 
-    contract: Contract
+    contract: Contract | None
     public: tuple[str, ...] = ()
     _tags: dict[str, Tag] = field(default_factory=dict)
 
     @property
     def kind(self) -> str:
-        """The kind of values that are masked, as the configuration calls it."""
+        """The kind of values that are masked besides those from the environment, as the configuration calls
+        it."""
         return PERSONAL
 
     def hides(self, path: FieldPath) -> bool:
         """Whether the values of a field are personal; unknown fields count as such."""
-        return facet_of(path).is_personal(path, contract=self.contract, public=self.public)
+        return self.contract is not None and facet_of(path).is_personal(
+            path, contract=self.contract, public=self.public
+        )
 
     def value(self, path: FieldPath, value: Scalar | None) -> Scalar | None:
         """A value of a field, or its tag. ``None`` stays: an absent value is not personal."""
         return value if value is None or not self.hides(path) else self._tag(value)
 
-    def _tag(self, value: Scalar) -> Tag:
+    def _either(
+        self, path: FieldPath, value: Scalar | None, *, hidden: Collection[FieldPath]
+    ) -> Scalar | None:
+        """A value of a field, or its tag; values of ``hidden`` fields came from the environment."""
+        if value is None or path not in hidden:
+            return self.value(path, value)
+        return self._tag(value, kind=ENVIRONMENT)
+
+    def _tag(self, value: Scalar, *, kind: str = PERSONAL) -> Tag:
         spelled = value if isinstance(value, str) else canonical(value)
         tag = self._tags.get(spelled)
         if tag is None:
-            tag = self._tags[spelled] = Tag(f"({PERSONAL} #{len(self._tags) + 1})")
+            tag = self._tags[spelled] = Tag(f"({kind} #{len(self._tags) + 1})")
         return tag
 
     # --- plans -------------------------------------------------------------------------------
@@ -67,46 +80,73 @@ class Mask:
         return masked
 
     def change(self, change: Change) -> Change:
+        after = change.from_environment
+        if self.contract is None and not (after or change.was_from_environment):
+            return change
+        before = {*after, *change.was_from_environment}  # what was observed may be the same value
         return change._replace(
-            fields=tuple(self.field(item) for item in change.fields),
-            requests=tuple(self.request(request) for request in change.requests),
+            fields=tuple(self.field(item, before=before, after=after) for item in change.fields),
+            requests=tuple(self.request(request, hidden=after) for request in change.requests),
         )
 
-    def field(self, item: FieldChange) -> FieldChange:
+    def field(
+        self,
+        item: FieldChange,
+        *,
+        before: Collection[FieldPath] = (),
+        after: Collection[FieldPath] = (),
+    ) -> FieldChange:
+        """A change of a field; ``before`` and ``after`` are the fields whose values came from the environment
+        then."""
         return item._replace(
-            before=self.value(item.path, item.before),
-            after=self.value(item.path, item.after),
+            before=self._either(item.path, item.before, hidden=before),
+            after=self._either(item.path, item.after, hidden=after),
         )
 
-    def request(self, request: Request) -> Request:
-        return request if request.body is None else request._replace(body=self.body(request.body))
+    def request(self, request: Request, *, hidden: Collection[FieldPath] = ()) -> Request:
+        if request.body is None:
+            return request
+        return request._replace(body=self.body(request.body, hidden=hidden))
 
-    def body(self, body: Mapping[str, Json]) -> dict[str, Json]:
+    def body(
+        self, body: Mapping[str, Json], *, hidden: Collection[FieldPath] = ()
+    ) -> dict[str, Json]:
         """A request's body: the members keep their names and order."""
+        mask = partial(self._member, hidden=hidden)
         return {
-            name: facet_of_member(name).masked(name, content, mask=self._member)
+            name: facet_of_member(name).masked(name, content, mask=mask)
             for name, content in body.items()
         }
 
-    def _member(self, path: FieldPath, value: Any) -> Json:
-        return value if value in (None, "") else self.value(path, value)
+    def _member(self, path: FieldPath, value: Any, *, hidden: Collection[FieldPath]) -> Json:
+        return value if value in (None, "") else self._either(path, value, hidden=hidden)
 
     # --- records and drift ----------------------------------------------------
 
     def drift(self, drift: Drift) -> Drift:
-        return drift._replace(fields=tuple(self.field(item) for item in drift.fields))
+        hidden = drift.from_environment
+        return drift._replace(
+            fields=tuple(self.field(item, before=hidden, after=hidden) for item in drift.fields)
+        )
 
     def record(self, record: Record) -> Record:
+        hidden = record.from_environment
+        if self.contract is None and not hidden:
+            return record
         return record._replace(
-            facts={path: self._fact(path, fact) for path, fact in record.facts.items()},
+            facts={
+                path: self._fact(path, fact, hidden=hidden) for path, fact in record.facts.items()
+            },
             unknown_write={
-                path: self.value(path, value) for path, value in record.unknown_write.items()
+                path: self._either(path, value, hidden=hidden)
+                for path, value in record.unknown_write.items()
             },
         )
 
-    def _fact(self, path: FieldPath, fact: Fact) -> Fact:
+    def _fact(self, path: FieldPath, fact: Fact, *, hidden: Collection[FieldPath]) -> Fact:
         return fact._replace(
-            value=self.value(path, fact.value), attempt=self.value(path, fact.attempt)
+            value=self._either(path, fact.value, hidden=hidden),
+            attempt=self._either(path, fact.attempt, hidden=hidden),
         )
 
     def export(self, export: Export) -> Export:
@@ -139,11 +179,14 @@ class Mask:
         return text
 
     def finding(self, diagnostic: Diagnostic) -> Diagnostic:
-        """A finding about a file, without the values that it quotes, whatever their fields.
+        """A finding about a file, without the values that it quotes, whatever their fields. Those about
+        documents with values from the environment never quote any.
 
         A file with errors may hold a value in the wrong field, and one that does not parse has no
         fields at all. Names of fields of the contract are kept.
         """
+        if self.contract is None:
+            return diagnostic
         return diagnostic._replace(
             message=self._without(diagnostic.values, diagnostic.message),
             hint=self._without(diagnostic.hint_values, diagnostic.hint),
@@ -153,8 +196,10 @@ class Mask:
 
     def error(self, problem: ReconcileError) -> None:
         """Masks a failure in place, since it is being raised."""
-        problem.message = self.text(self._without(problem.values, problem.message))
-        problem.values = ()
+        if self.contract is not None:
+            problem.message = self._without(problem.values, problem.message)
+            problem.values = ()
+        problem.message = self.text(problem.message)
         problem.hint = self.text(problem.hint)
         if isinstance(problem, InputError):
             problem.diagnostics = tuple(map(self.finding, problem.diagnostics))
@@ -173,11 +218,14 @@ class Mask:
         """Whether a text is a name or a path of the contract, with positions in lists or without."""
         path = _POSITION("", text)
         group, _, key = path.partition(".")
-        has_free_keys = group in self.contract.groups and self.contract.groups[group].each
+        groups = {} if self.contract is None else self.contract.groups
+        has_free_keys = group in groups and groups[group].each
         return path in self._names or bool(has_free_keys and _FREE_KEY(key) is not None)
 
     @cached_property
     def _names(self) -> frozenset[str]:
+        if self.contract is None:
+            return frozenset()
         schema = profile_schema(self.contract)["properties"]
         members = {
             f"{group}.{member}"

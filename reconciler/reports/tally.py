@@ -115,6 +115,16 @@ class Tally:
         """The first `MOST_NAMED` hazards of each kind that is named one by one, the gravest kind first."""
         self.summed: dict[str, str] = {}
         """The sentence of each kind of hazard that is summed up."""
+        self.any_from_environment = False
+        """Whether a value came from a variable of the environment, so that the plan has to be masked."""
+
+    @classmethod
+    def of(cls, changes: Iterable[Change]) -> Tally:
+        """The sums over some changes."""
+        tally = cls()
+        for change in changes:
+            tally.add(change)
+        return tally
 
     def add(self, change: Change) -> None:
         if (key := group_key(change)) is not None:
@@ -122,6 +132,8 @@ class Tally:
                 self.groups[key] = TemplateGroup(change)
             self.groups[key].add(change)
         self._add_hazards(change)
+        if change.from_environment or change.was_from_environment:
+            self.any_from_environment = True
         bases = [item.basis for item in change.fields]
         self.basis.update(bases)
         if bases.count(Basis.NONE) != len(bases):
@@ -153,3 +165,4 @@ class Tally:
         self.summed |= other.summed
         self.basis += other.basis
         self.write_only += other.write_only
+        self.any_from_environment |= other.any_from_environment

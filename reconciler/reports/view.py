@@ -201,9 +201,7 @@ class PlanView(NamedTuple):
         """The view of a plan. ``tally`` counted all of its changes; without one, they are counted here.
         ``saved`` is the file that the plan is saved in. Commands repeat the options of ``invocation``."""
         if tally is None:
-            tally = Tally()
-            for change in plan.changes:
-                tally.add(change)
+            tally = Tally.of(plan.changes)
         return cls(
             plan=plan,
             environment=shown(plan.environment),

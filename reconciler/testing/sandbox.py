@@ -19,6 +19,7 @@ from typing import Any, Self, TypeVar
 
 from reconciler.config.reader import find_config, load_config, plain_config
 from reconciler.config.settings import Config, Environment
+from reconciler.config.trust_file import read_trust
 from reconciler.core.facets.registry import facet_of, is_shown
 from reconciler.core.lifetimes import seconds_of
 from reconciler.core.options import Rate
@@ -88,8 +89,8 @@ class Sandbox:
 
         Raises InputError for an invalid configuration.
         """
-        path = config or find_config(start)
-        loaded = load_config(path, start=start, cache=False) if path else plain_config(start)
+        path = config or find_config(start, os.environ)
+        loaded = _loaded(path, start) if path else plain_config(start)
         environment = loaded.environment(None)._replace(
             url="",
             key_env=_KEY,
@@ -133,7 +134,7 @@ class Sandbox:
         Raises InputError for an invalid or missing configuration, UsageError for an unknown
         environment, Refused for one with ``confirm: true``.
         """
-        loaded = load_config(config, start=start, cache=False)
+        loaded = _loaded(config, start)
         environment = loaded.environment(env)
         if environment.confirm:
             raise Refused(
@@ -288,7 +289,7 @@ class Sandbox:
         if config.mask:
             mask = Mask(self.workspace.contract, config.public_attributes)
             return plan_text(PlanView.of(mask.plan(plan), masked=(mask.kind,)), color=False)
-        return plan_text(PlanView.of(plan), color=False)
+        return plan_text(PlanView.of(Mask(None).plan(plan)), color=False)
 
     # --- steps -------------------------------------------------------------------------------
 
@@ -400,6 +401,12 @@ def _access_until(end: float | None) -> str:
     if end is None:
         return "lifetime"
     return f"until {datetime.fromtimestamp(end, UTC).isoformat().replace('+00:00', 'Z')}"
+
+
+def _loaded(path: Path | None, start: Path) -> Config:
+    return load_config(
+        path, start=start, trust=read_trust(os.environ), environ=os.environ, cache=False
+    )
 
 
 def _workspace(

@@ -148,6 +148,7 @@ class Applies:
                 or record.protect != profile.protect
                 or record.platform != profile.platform
                 or record.lifetime != profile.lifetime
+                or record.from_environment != tuple(sorted(profile.from_environment))
                 or record.source != profile.source._replace(column=0)
             ):
                 return True

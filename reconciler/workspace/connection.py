@@ -8,10 +8,12 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+from reconciler.config.hosts import host_of
 from reconciler.config.settings import EMULATOR, Environment, is_proxy_address
+from reconciler.config.trust import ALLOWED_HOSTS, Trust
 from reconciler.core.options import Rate
 from reconciler.core.plan import Request
-from reconciler.errors import InputError
+from reconciler.errors import InputError, Refused
 from reconciler.remote.answers import ApiAnswer
 from reconciler.remote.engine import Calls
 from reconciler.remote.pacing import MOST_IN_FLIGHT, Clock, Pace, SystemClock
@@ -41,6 +43,18 @@ class _OpenClient(NamedTuple):
     executor: Executor
 
 
+class HostQuestion(NamedTuple):
+    """A host that a key is to go to, and that was not allowed outside of the checkout."""
+
+    host: str
+    """HOST:PORT."""
+    environment: str
+    key_env: str
+    """The variable that holds the key."""
+    is_proxy: bool = False
+    """Whether the host is that of a proxy. It sees the traffic, and of TLS not the content."""
+
+
 class Connection:
     """The key, the client and the threads by which an environment's API is called."""
 
@@ -49,20 +63,27 @@ class Connection:
         environment: Environment,
         *,
         environ: Mapping[str, str],
+        trust: Trust,
+        ask_host: Callable[[HostQuestion], bool],
         stop: Callable[[], bool],
         clock: Clock | None,
     ) -> None:
-        """The secret key is looked up in ``environ``; ``clock`` is the clock by which calls wait."""
+        """The secret key is looked up in ``environ``, once its host is known to be allowed by ``trust`` or by
+        the answer of ``ask_host``; ``clock`` is the clock by which calls wait."""
         self._environment = environment
         self._environ = environ
+        self._trust = trust
+        self._ask_host = ask_host
+        self._is_allowed = environment.url == EMULATOR
         self._stop = stop
         self._clock = clock
         self._kept_open: _OpenClient | None = None
 
     def require_key(self) -> None:
-        """Raises InputError where the key is missing, or the proxy's address. The embedded emulator needs
-        none."""
+        """Raises InputError where the key is missing, or the proxy's address; Refused where the key may not
+        go to the host. The embedded emulator needs none."""
         if self._environment.url != EMULATOR:
+            self._require_allowed_hosts()
             self._key()
             self._proxy()
 
@@ -115,6 +136,7 @@ class Connection:
         from reconciler.remote.client import Client
 
         environment = self._environment
+        self._require_allowed_hosts()
         with ExitStack() as stack:
             url, key = self._address(stack)
             client = Client(
@@ -132,6 +154,36 @@ class Connection:
             stack.callback(client.close)
             executor = stack.enter_context(DaemonExecutor(parallelism or MOST_IN_FLIGHT))
             yield _OpenClient(url, client, executor)
+
+    def _require_allowed_hosts(self) -> None:
+        """The one door to a client: nothing was read of the key, nothing is connected yet.
+
+        A proxy that the configuration names is held to the same list. The address in a variable
+        (``proxy_env``) was set outside of the checkout, like the list.
+
+        Raises Refused where a host is not allowed, and nobody said yes.
+        """
+        if self._is_allowed:
+            return
+        environment = self._environment
+        for url, is_proxy in ((environment.url, False), (environment.proxy, True)):
+            if url is None or self._trust.allows_host(url):
+                continue
+            host = host_of(url)
+            question = HostQuestion(
+                str(host), environment.name, environment.key_env or "", is_proxy=is_proxy
+            )
+            if host is None or not self._ask_host(question):
+                setting = "proxy" if is_proxy else "url"
+                what = "requests would go through" if is_proxy else "the key would go to"
+                where = "a host whose name is none" if host is None else str(host)
+                raise Refused(
+                    f"{what} {where} (api.{setting} of environment {environment.name}), which was not "
+                    "allowed outside of the checkout; nothing was sent",
+                    hint="If that host may have it: --allowed-hosts HOST:PORT, the variable "
+                    f"{ALLOWED_HOSTS}, or `allowed_hosts` in your trust.yaml (docs/trust.md).",
+                )
+        self._is_allowed = True
 
     def _address(self, stack: ExitStack) -> tuple[str, str]:
         """The base address of the API and the key; starts the embedded emulator if that is the API."""

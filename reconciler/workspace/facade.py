@@ -14,8 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from reconciler.authoring.documents import Document
+from reconciler.commands import Permissions
 from reconciler.config.reader import load_config
 from reconciler.config.settings import Config, Environment
+from reconciler.config.trust import Trust
+from reconciler.config.trust_file import read_trust
 from reconciler.core.contract import Contract
 from reconciler.core.options import Rate, Selection
 from reconciler.core.outcomes import ApplyReport, Drift, Progress, Result
@@ -38,7 +41,7 @@ if TYPE_CHECKING:
 
     from reconciler.remote.pacing import Clock
     from reconciler.workspace.applies import Applies
-    from reconciler.workspace.connection import Connection
+    from reconciler.workspace.connection import Connection, HostQuestion
     from reconciler.workspace.refresh import Refresh
 
 
@@ -47,6 +50,8 @@ class Workspace:
 
     - ``environ`` holds the secret key and the variables that profile files may use; by default the
       environment of the process.
+    - ``trust`` is what was allowed outside of the checkout; by default what ``environ`` and the user's
+      trust.yaml say. ``ask_host`` is asked about a host that was not allowed, before the key is read.
     - ``stop`` is asked before anything new starts. Where it says yes, methods raise Interrupted.
     - ``store`` holds the state; by default the SQLite file of the environment.
     - ``on_progress`` is given the progress of reading, planning and asking the API, ``on_warning`` what a
@@ -70,6 +75,8 @@ class Workspace:
         environment: Environment,
         *,
         environ: Mapping[str, str] | None = None,
+        trust: Trust | None = None,
+        ask_host: Callable[[HostQuestion], bool] = lambda question: False,
         stop: Callable[[], bool] = lambda: False,
         store: Store | None = None,
         on_progress: Callable[[ProgressEvent], None] = lambda event: None,
@@ -85,6 +92,8 @@ class Workspace:
         self.config = config
         self.environment = environment
         self._environ = environ = os.environ if environ is None else environ
+        self._trust = trust = read_trust(environ) if trust is None else trust
+        self._ask_host = ask_host
         self._stop = stop
         self._on_progress = on_progress
         self._clock = clock
@@ -93,7 +102,7 @@ class Workspace:
             config,
             environment,
             placeholders=placeholder_values(
-                config, environment, environ=environ, run=run, worker=worker
+                config, environment, environ=environ, trust=trust, run=run, worker=worker
             ),
             use_cache=cache,
             on_progress=on_progress,
@@ -127,18 +136,25 @@ class Workspace:
         **options: Any,
     ) -> Self:
         """The workspace of a ``reconcile.yaml`` (found upwards from ``start``, by default the working
-        directory) and an environment (by default the configured one).
+        directory) and an environment (by default the configured one). ``permissions`` are those of the
+        options of a command line; they win over ``environ``.
 
         Raises InputError for an invalid or missing configuration, UsageError for an unknown
-        environment.
+        environment, Refused for a configuration of another user that was not named.
         """
+        environ = options.pop("environ", None)
+        environ = os.environ if environ is None else environ
+        permissions = options.pop("permissions", Permissions())
+        trust = options.pop("trust", None)
+        trust = read_trust(environ, **permissions._asdict()) if trust is None else trust
         loaded = load_config(
             Path(config) if config is not None else None,
             start=Path(start) if start is not None else Path.cwd(),
-            environ=options.get("environ"),
+            environ=environ,
             cache=options.get("cache", True),
+            trust=trust,
         )
-        return cls(loaded, loaded.environment(env), **options)
+        return cls(loaded, loaded.environment(env), environ=environ, trust=trust, **options)
 
     def __enter__(self) -> Self:
         return self
@@ -158,7 +174,12 @@ class Workspace:
         from reconciler.workspace.connection import Connection
 
         return Connection(
-            self.environment, environ=self._environ, stop=self._stop, clock=self._clock
+            self.environment,
+            environ=self._environ,
+            trust=self._trust,
+            ask_host=self._ask_host,
+            stop=self._stop,
+            clock=self._clock,
         )
 
     @cached_property

@@ -25,6 +25,7 @@ from reconciler.authoring.validation import document_findings, validate_document
 from reconciler.authoring.walk import files_below
 from reconciler.config.buildinfo import build_info
 from reconciler.config.settings import Config, Environment
+from reconciler.config.trust import Trust
 from reconciler.core.contract import Contract
 from reconciler.core.contract_files import load_contract
 from reconciler.core.options import Selection
@@ -404,6 +405,7 @@ def placeholder_values(
     environment: Environment,
     *,
     environ: Mapping[str, str],
+    trust: Trust,
     run: str | None,
     worker: str | None,
 ) -> PlaceholderValues:
@@ -418,11 +420,14 @@ def placeholder_values(
                 f"{name} cannot be the name of a {kind}",
                 hint="Use 1 to 63 ASCII letters, digits, dashes, periods or underscores.",
             )
-    prefix, build = config.env_prefix, build_info(environ).run
+    build = build_info(environ).run
+    usable = trust.variables(environ, prefix=config.env_prefix, secrets=config.secret_variables)
     return PlaceholderValues(
         variables=environment.variables,
-        environ={name: environ[name] for name in environ if prefix and name.startswith(prefix)},
-        prefix=prefix,
+        environ=usable.values,
+        prefix=usable.prefix,
+        refusal=usable.reason,
+        secrets=config.secret_variables,
         run=run or (build if build and _NAME(build) else None),
         worker=worker or "main",
         seed=config.fake_seed,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,10 +14,10 @@ from reconciler.errors import Diagnostic, InputError
 
 
 @pytest.fixture
-def load(tmp_path: Path) -> Callable[[str], Config]:
-    def load_text(text: str) -> Config:
+def load(tmp_path: Path) -> Callable[..., Config]:
+    def load_text(text: str, **options: Any) -> Config:
         (tmp_path / "reconcile.yaml").write_text(text, "utf-8")
-        return load_config(None, start=tmp_path)
+        return load_config(None, start=tmp_path, **options)
 
     return load_text
 

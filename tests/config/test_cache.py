@@ -127,10 +127,11 @@ def test_a_cache_of_another_owner_is_ignored(
     cached: Path,
     parsed: list[str],
     monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     load(LOCAL)
     monkeypatch.setattr(os, "geteuid", lambda: cached.stat().st_uid + 1)
-    load(LOCAL)
+    load_config(tmp_path / "reconcile.yaml", start=tmp_path)
     assert len(parsed) == 2
 
 

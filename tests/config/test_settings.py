@@ -9,6 +9,7 @@ import pytest
 
 from reconciler.config.settings import Config, is_proxy_address, parse_rate
 from reconciler.config.template import TEMPLATE
+from reconciler.config.trust import Trust
 from reconciler.core.contract import Clear, Dialect
 from reconciler.core.options import Count, Rate
 from reconciler.errors import Diagnostic, ExitCode, UsageError
@@ -48,7 +49,7 @@ def test_the_emulator_needs_no_key_and_has_no_rate_limit(
     assert local.state == tmp_path / ".reconcile" / "local.db"
 
 
-def test_every_setting_of_the_file_is_read(load: Callable[[str], Config], tmp_path: Path) -> None:
+def test_every_setting_of_the_file_is_read(load: Callable[..., Config], tmp_path: Path) -> None:
     config = load(
         "version: 1\nprofiles: people\ndefault_environment: live\nenvironments:\n"
         "  local: {api: {url: emulator}}\n"
@@ -65,7 +66,8 @@ def test_every_setting_of_the_file_is_read(load: Callable[[str], Config], tmp_pa
         "      proxy: http://proxy.example:3128\n"
         "      ca_bundle: ca.pem\n"
         "    state: {url: sqlite:////var/state.db}\n"
-        "    limits: {max_delete: 3, max_changes: 5}\n"
+        "    limits: {max_delete: 3, max_changes: 5}\n",
+        trust=Trust(outside=("/var",)),
     )
     live = config.environment(None)
     assert config.profiles == tmp_path / "people"

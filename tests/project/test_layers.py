@@ -66,7 +66,7 @@ IMPURE = frozenset(
 )
 """Standard modules for files, network, clock, environment, randomness, processes and printing."""
 
-PURE_PARTS = frozenset({"datetime.date", "urllib.parse.quote"})
+PURE_PARTS = frozenset({"datetime.date", "urllib.parse.quote", "urllib.parse.urlsplit"})
 """Names of impure modules that are plain values or functions of them, as long as nobody asks for today."""
 
 IMPURE_CALLS = frozenset({"open", "print", "input", "exec", "eval", "compile", "breakpoint"})

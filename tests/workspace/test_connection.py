@@ -11,6 +11,7 @@ from tests.support.projects import JANE, KEY, Project, remote
 from tests.support.wire import Serve
 
 SECRET = "pass-word-123"
+ALLOWED = {"RECONCILE_ALLOWED_HOSTS": "api.example"}
 
 
 def project(folder: Path) -> Project:
@@ -30,7 +31,7 @@ def test_a_proxy_that_is_missing_or_no_address_is_invalid_input(
     tmp_path: Path, value: str, text: str
 ) -> None:
     opened = project(tmp_path)
-    opened.run("apply", "--auto-approve", code=3, SECRET_KEY=KEY, THE_PROXY=value)
+    opened.run("apply", "--auto-approve", code=3, SECRET_KEY=KEY, THE_PROXY=value, **ALLOWED)
     assert text in opened.err
     assert "api.proxy_env" in opened.err
     assert SECRET not in "".join(opened.outputs)
@@ -41,7 +42,7 @@ def test_the_login_of_a_proxy_is_in_no_message(tmp_path: Path) -> None:
     for name in ("ann", "bob", "joe"):
         opened.profile(name, JANE.replace("jane", name))
     address = f"http://me:{SECRET}@127.0.0.1:9"
-    opened.run("apply", "--auto-approve", code=5, SECRET_KEY=KEY, THE_PROXY=address)
+    opened.run("apply", "--auto-approve", code=5, SECRET_KEY=KEY, THE_PROXY=address, **ALLOWED)
     told = "".join(opened.outputs)
     assert "cannot connect: nothing listens at the proxy 127.0.0.1:9: check api.proxy" in told
     assert "The API cannot be reached, for the reason above." in told
@@ -60,7 +61,7 @@ def test_a_refresh_that_reaches_nobody_says_why(serve: Serve, tmp_path: Path) ->
 
 
 def test_a_plan_needs_no_proxy(tmp_path: Path) -> None:
-    with project(tmp_path).workspace(environ={}) as workspace:
+    with project(tmp_path).workspace(environ=ALLOWED) as workspace:
         plan = workspace.plan()
         assert len(list(plan.changes)) == 1
         with pytest.raises(InputError):

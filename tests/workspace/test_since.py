@@ -45,9 +45,20 @@ class Branch(Project):
         if apply:
             self.run("apply", "--auto-approve")
 
-    def changed(self, *, env: str = "local") -> set[str]:
+    def changed(self, *options: str, env: str = "local") -> set[str]:
         """The profiles that a plan since the last commit looks at, which creates all of them."""
-        command = ("--env", env, "--run", "r", "plan", "--since", "HEAD", "--format", "json")
+        command = (
+            *options,
+            "--env",
+            env,
+            "--run",
+            "r",
+            "plan",
+            "--since",
+            "HEAD",
+            "--format",
+            "json",
+        )
         plans = [json.loads(self.run(*command, *cache)) for cache in ((), ("--no-cache",))]
         assert plans[0]["digest"] == plans[1]["digest"]
         return {change["address"] for change in plans[0]["changes"]}
@@ -175,7 +186,7 @@ def test_profiles_outside_of_the_repository_cannot_be_told(tmp_path: Path) -> No
     (branch.folder / "profiles").rename(tmp_path / "outside")
     branch.configure_with(profiles="../outside")
     branch.git.commit("Outside")
-    assert branch.changed() == {"anna", "bob", "team-anna", "team-bob"}
+    assert branch.changed("--allow-outside") == {"anna", "bob", "team-anna", "team-bob"}
 
 
 # --- values --------------------------------------------------------------------------------------

@@ -1,0 +1,143 @@
+"""What the person who runs the program said outside of the checkout. Pure.
+
+A pull request writes every file of a checkout, ``reconcile.yaml`` included. So a checkout may not say alone
+where a key goes, which variables of the environment profiles may use, or that a path may leave the project.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from typing import NamedTuple
+
+from reconciler.authoring.variable_names import is_sensitive
+from reconciler.config.buildinfo import is_build
+from reconciler.config.hosts import DEFAULT_HOSTS, Host, host_of, parse_hosts
+from reconciler.errors import UsageError
+
+ALLOW_OUTSIDE = "RECONCILE_ALLOW_OUTSIDE"
+ENV_PREFIX = "RECONCILE_ENV_PREFIX"
+ALLOWED_HOSTS = "RECONCILE_ALLOWED_HOSTS"
+_TRUE = frozenset({"1", "true", "t", "yes", "y", "on"})
+_FALSE = frozenset({"", "0", "false", "f", "no", "n", "off"})
+_PREFIX = re.compile(r"[A-Z][A-Z0-9_]{0,61}_").fullmatch
+"""As the schemas have it."""
+
+
+class Trust(NamedTuple):
+    """What was allowed outside of the checkout."""
+
+    hosts: tuple[Host, ...] = ()
+    """Hosts that keys may go to, besides the API's and this machine."""
+    env_prefix: str | None = None
+    """Profile files may use the environment variables that begin with this text."""
+    all_outside: bool = False
+    """Whether paths of the configuration may lead anywhere."""
+    outside: tuple[str, ...] = ()
+    """Folders outside of the project that paths of the configuration may lead into; absolute."""
+    is_build: bool = False
+    """Whether the program runs in a build, where nobody sees what a checkout asks for before it happens."""
+    file: str | None = None
+    """The file of the user's configuration that a part of this comes from."""
+
+    def allows_host(self, url: str) -> bool:
+        """Whether a key may go to a web address, or traffic through a proxy there."""
+        host = host_of(url)
+        if host is None:
+            return False
+        return host.is_loopback or any(
+            allowed.allows(host) for allowed in (*DEFAULT_HOSTS, *self.hosts)
+        )
+
+    def variables(
+        self, environ: Mapping[str, str], *, prefix: str | None, secrets: Collection[str]
+    ) -> Variables:
+        """The variables that profile files may use. ``prefix`` is the one of the checkout, ``secrets`` names
+        the variables that hold keys and addresses of proxies."""
+        effective, reason = self._prefix(prefix)
+        usable = {
+            name: environ[name]
+            for name in environ
+            if effective and name.startswith(effective) and not is_sensitive(name, secrets)
+        }
+        return Variables(usable, effective, reason)
+
+    def _prefix(self, prefix: str | None) -> tuple[str | None, str]:
+        """The beginning that names must have, and why there is none or which."""
+        outer = self.env_prefix
+        if prefix is None and outer is None:
+            return None, "none may"
+        if outer is None:
+            if self.is_build:
+                return None, f"in a build, {ENV_PREFIX} has to say which variables may be used"
+            return prefix, f"it does not begin with {prefix}"
+        if prefix is None or outer.startswith(prefix):
+            return outer, f"it does not begin with {outer}"
+        if prefix.startswith(outer):
+            return prefix, f"it does not begin with {prefix}"
+        return None, f"`env_prefix` is {prefix}, and {outer} was allowed outside of the checkout"
+
+
+class Variables(NamedTuple):
+    """The environment variables that profile files may use."""
+
+    values: Mapping[str, str]
+    prefix: str | None
+    """The beginning that their names must have; ``None`` if there is none to use."""
+    reason: str
+    """Why another variable may not be used."""
+
+
+def trust_of(
+    environ: Mapping[str, str],
+    *,
+    allow_outside: bool = False,
+    env_prefix: str | None = None,
+    allowed_hosts: str | None = None,
+) -> Trust:
+    """What the environment allows. The options of the command line, where they are given, replace what the
+    variable of the same name says.
+
+    Raises UsageError for a value that has not the form of its variable.
+    """
+    text = environ.get(ALLOW_OUTSIDE, "").strip().lower()
+    if text not in _TRUE | _FALSE:
+        raise UsageError(
+            f"{ALLOW_OUTSIDE} is neither true nor false", hint="Write true, or leave it out."
+        )
+    allow_outside = allow_outside or text in _TRUE
+    prefix = env_prefix if env_prefix is not None else environ.get(ENV_PREFIX, "")
+    if prefix and not _PREFIX(prefix):
+        raise UsageError(
+            f"{ENV_PREFIX} cannot be the beginning of variables",
+            hint="Write capitals, digits and underscores, with an underscore at the end: QA_.",
+        )
+    hosts = allowed_hosts if allowed_hosts is not None else environ.get(ALLOWED_HOSTS, "")
+    return Trust(
+        hosts=parse_hosts(hosts, where=ALLOWED_HOSTS),
+        env_prefix=prefix or None,
+        all_outside=allow_outside,
+        is_build=is_build(environ),
+    )
+
+
+_FOREIGN = re.compile(
+    "(?:GITHUB|GH|GITLAB|ACTIONS|AWS|AZURE|ARM|GOOGLE|GCLOUD|CLOUDSDK|NPM|PYPI|TWINE|DOCKER|SSH|VAULT|"
+    "SLACK|STRIPE|OPENAI|ANTHROPIC|SENTRY|DATADOG|CODECOV|SNYK|SONAR|HEROKU|NETLIFY|VERCEL|CLOUDFLARE|"
+    "DIGITALOCEAN|BITBUCKET|CIRCLE|BUILDKITE|TRAVIS)_.*|"
+    "CI_(?:JOB|REGISTRY|DEPLOY|DEPENDENCY_PROXY|REPOSITORY|SERVER)_.*|NODE_AUTH_TOKEN|SYSTEM_ACCESSTOKEN|"
+    "DATABASE_URL|REDIS_URL|PGPASSWORD|MYSQL_PWD|PATH|HOME|USER|LOGNAME|SHELL|PWD",
+    re.IGNORECASE,
+).fullmatch
+"""Names that builds, clouds, package indexes and services give to their own credentials."""
+
+
+def is_foreign_key(name: str) -> bool:
+    """Whether a variable holds what belongs to somebody else than the API, as far as its name says: the token
+    of a build, of a cloud, of a package index."""
+    return "ADAPTY" not in name.upper() and _FOREIGN(name) is not None
+
+
+def is_proxy_name(name: str) -> bool:
+    """Whether a variable holds the address of a proxy, as far as its name says."""
+    return "PROXY" in name.upper()
