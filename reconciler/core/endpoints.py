@@ -16,6 +16,11 @@ PROFILE_HEADER = "adapty-profile-id"
 PLATFORM_HEADER = "adapty-platform"
 
 
+def is_about_profile(request: Request) -> bool:
+    """Whether a request writes or reads the profile itself, rather than something that belongs to it."""
+    return request.path == PATH
+
+
 def headers(
     customer_user_id: str | None, profile_id: str | None, *, platform: str | None = None
 ) -> dict[str, str]:

@@ -174,6 +174,8 @@ class Request(NamedTuple):
     headers: Mapping[str, str]
     body: Mapping[str, Json] | None = None
     fallback: str | None = None
+    if_needed: bool = False
+    """Whether it is sent only if what the answers before it show makes that necessary."""
 
 
 class Change(NamedTuple):
@@ -201,6 +203,11 @@ class Change(NamedTuple):
     """The fields whose values, in requests too, came from variables of the environment."""
     was_from_environment: tuple[FieldPath, ...] = ()
     """The fields whose values before came from there."""
+
+    @property
+    def requests_least(self) -> int:
+        """The least requests that it takes."""
+        return sum([not request.if_needed for request in self.requests])
 
     @property
     def requests_max(self) -> int:

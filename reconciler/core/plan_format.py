@@ -64,7 +64,7 @@ class PlanEncoder:
         """Count a change whose line was written before."""
         self._sha.update(line)
         self._actions[change.action.value] += 1
-        self._requests += len(change.requests)
+        self._requests += change.requests_least
         self._requests_max += change.requests_max
 
     def count_lines(self, lines: PlanLines) -> None:
@@ -112,7 +112,7 @@ class PlanLines(NamedTuple):
             b"".join(lines),
             b"".join(map(line_digest, lines)),
             Counter([change.action for change in changes]),
-            sum([len(change.requests) for change in changes]),
+            sum([change.requests_least for change in changes]),
             sum([change.requests_max for change in changes]),
         )
 
@@ -462,6 +462,8 @@ def _encode_request(request: Request) -> dict[str, Json]:
         data["body"] = request.body
     if request.fallback is not None:
         data["fallback"] = request.fallback
+    if request.if_needed:
+        data["if_needed"] = True
     return data
 
 
@@ -509,6 +511,7 @@ def _decode_change(data: dict[str, Any]) -> Change:
                 headers=item["headers"],
                 body=item.get("body"),
                 fallback=item.get("fallback"),
+                if_needed=item.get("if_needed", False),
             )
             for item in data["requests"]
         ),

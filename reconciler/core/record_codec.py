@@ -43,6 +43,7 @@ def encode_record(record: Record) -> dict[str, Json]:
         "facts": {path: encode_fact(fact) for path, fact in sorted(record.facts.items())},
         "forgotten": sorted(record.forgotten),
         "unmanaged": list(record.unmanaged),
+        "seen": dict(sorted(record.seen.items())),
         "protect": record.protect,
         "labels": list(record.labels),
         "platform": record.platform,
@@ -108,6 +109,7 @@ def _decode_record(data: Mapping[str, Json]) -> Record:
         facts=facts,
         forgotten=frozenset(_texts(data.get("forgotten"))),
         unmanaged=_texts(data.get("unmanaged")),
+        seen=dict(_values(data.get("seen"))),
         protect=bool(data.get("protect", False)),
         labels=_texts(data.get("labels")),
         platform=_text_or_none(data.get("platform")),
@@ -243,6 +245,10 @@ def _texts(value: object) -> tuple[str, ...]:
     if not isinstance(value, list):
         raise TypeError
     return tuple(_text(item) for item in value)
+
+
+def _values(value: object) -> Iterator[tuple[str, Scalar]]:
+    return ((path, scalar) for path, scalar in _scalars(value) if scalar is not None)
 
 
 def _scalars(value: object) -> Iterator[tuple[str, Scalar | None]]:

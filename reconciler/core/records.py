@@ -76,6 +76,8 @@ class Record(NamedTuple):
     forgotten: frozenset[FieldPath] = frozenset()
     unmanaged: tuple[str, ...] = ()
     """Keys of custom attributes last seen at the remote that nobody declared, sorted; never values."""
+    seen: Mapping[FieldPath, Scalar] = {}
+    """Values last seen at the remote of fields that nobody declared, of those facets that keep them."""
     protect: bool = False
     labels: tuple[str, ...] = ()
     platform: str | None = None

@@ -16,6 +16,7 @@ from reconciler.core.facets.registry import (
     PLANNING,
     by_facet,
     facet_of_member,
+    facet_of_request,
 )
 from reconciler.core.options import RequestOptions
 from reconciler.core.plan import Action, FieldChange, Hazard, HazardKind, Op, Request
@@ -55,6 +56,9 @@ def request_digest(request: Request) -> str:
 
 def values_of(request: Request) -> dict[FieldPath, Scalar | None]:
     """The values that a request writes, by field path; a cleared field is ``None``."""
+    facet = facet_of_request(request)
+    if facet is not None:
+        return dict(facet.written_by(request))
     return {
         path: value
         for name, content in (request.body or {}).items()
@@ -75,13 +79,19 @@ class RequestBuilder:
     ) -> None:
         self.profile = profile
         self.contract = contract
-        self.sent = sent
         self.profile_id = profile.profile_id or (record.profile_id if record else None)
         changes = {
             facet: [sent[index] for index in indexes]
             for facet, indexes, _ in by_facet(tuple([change.path for change in sent]))
         }
-        situation = Situation(profile, record, contract)
+        self.situation = situation = Situation(profile, record, contract)
+        self.own = [(facet, of_facet) for facet, of_facet in changes.items() if facet.paths]
+        """The changes that requests of their facets carry, in the order of these."""
+        if self.own:
+            apart = {change.path for _, of_facet in self.own for change in of_facet}
+            sent = [change for change in sent if change.path not in apart]
+        self.sent = sent
+        """The changes that the profile's requests carry."""
         plans = [facet.plan(changes.get(facet, ()), situation) for facet in reversed(PLANNING)]
         self.facet_hazards = [hazard for plan in plans for hazard in plan.hazards]
         self.first = [change for plan in plans for change in plan.first]
@@ -89,6 +99,25 @@ class RequestBuilder:
         self.rest = [change for change in sent if change not in self.first] if self.first else sent
 
     def requests(self, action: Action, options: RequestOptions) -> tuple[Request, ...]:
+        """The requests of the profile, which must exist first, then those of the facets."""
+        if not self.own:
+            return self._of_profile(action, options)
+        is_known = action is Action.UPDATE and not self.sent
+        requests = () if is_known else self._of_profile(action, options)
+        profile = self.profile
+        named = headers(
+            profile.customer_user_id, None if profile.customer_user_id else profile.profile_id
+        )
+        own = [
+            request
+            for facet, changes in self.own
+            for request in facet.requests(changes, self.situation, named=named)
+        ]
+        if is_known and any(request.if_needed for request in own):
+            requests = (Request("GET", PATH, named),)
+        return (*requests, *own)
+
+    def _of_profile(self, action: Action, options: RequestOptions) -> tuple[Request, ...]:
         profile = self.profile
         if action is Action.LINK:
             named = headers(profile.customer_user_id, self.profile_id, platform=profile.platform)

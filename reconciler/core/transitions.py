@@ -6,13 +6,17 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import NamedTuple, assert_never
 
-from reconciler.core.endpoints import PROFILE_HEADER
+from reconciler.core.endpoints import PROFILE_HEADER, is_about_profile
 from reconciler.core.facets.custom_attributes import CUSTOM_ATTRIBUTES
+from reconciler.core.facets.facet import Facet
 from reconciler.core.facets.registry import (
     EXCLUSIVE,
+    KEPT,
+    SHOWN,
     believed,
     doubtful_fields,
     is_shown,
+    last_shown,
 )
 from reconciler.core.plan import Action, Basis, Change, FieldChange, Op, Request
 from reconciler.core.profiles import Profile
@@ -34,6 +38,18 @@ class Observed(NamedTuple):
     customer_user_id: str | None
     values: Mapping[FieldPath, Scalar]
     timestamp: int | None = None
+    prefixes: tuple[str, ...] = SHOWN
+    """The beginnings of the paths of all fields that it shows."""
+
+    def shows(self, path: FieldPath) -> bool:
+        """Whether it tells the value of a field, or that there is none."""
+        return path.startswith(self.prefixes)
+
+    def with_own(self, facet: Facet, values: Mapping[FieldPath, Scalar]) -> Observed:
+        """The profile with what the answer to a facet's own request shows."""
+        return self._replace(
+            values={**self.values, **values}, prefixes=(*self.prefixes, facet.prefix)
+        )
 
     @property
     def custom_attributes(self) -> Mapping[str, Scalar]:
@@ -51,7 +67,7 @@ class LookUp(NamedTuple):
         """The record that a state would have of it; ``None`` if there is no such profile."""
         if self.observed is None:
             return None
-        paths = filter(is_shown, profile.values)
+        paths = filter(self.observed.shows, profile.values)
         unread = Record(
             profile.address,
             customer_user_id=None if profile.profile_id else profile.customer_user_id,
@@ -84,7 +100,7 @@ def attempted(record: Record, change: Change, *, request: Request, at: float) ->
         last = None if before is None or before.known is Known.UNKNOWN else before.value
         facts[path] = Fact(Known.UNCERTAIN, value=last, attempt=value)
     presence = record.presence
-    if change.action in (Action.CREATE, Action.ADOPT):
+    if change.action in (Action.CREATE, Action.ADOPT) and is_about_profile(request):
         presence = Presence.UNCONFIRMED
     if creates(change, request):  # known even if nothing is ever heard of it
         record = record._replace(origin=Origin.CREATED, created_at=at, lifetime=change.lifetime)
@@ -92,7 +108,7 @@ def attempted(record: Record, change: Change, *, request: Request, at: float) ->
         facts=believed(facts),
         presence=presence,
         deleting=False,
-        linking=record.linking or (change.action is Action.LINK and request.method == "POST"),
+        linking=record.linking or is_link(change, request),
         unknown_at=at,
         # An even earlier write of other fields may be on its way.
         unknown_write={**record.unknown_write, **values_of(request)},
@@ -102,7 +118,12 @@ def attempted(record: Record, change: Change, *, request: Request, at: float) ->
 
 def creates(change: Change, request: Request) -> bool:
     """Whether a request makes a profile: it is sent once the API said that there is none."""
-    return change.action is Action.CREATE and request.method == "POST"
+    return change.action is Action.CREATE and request.method == "POST" and is_about_profile(request)
+
+
+def is_link(change: Change, request: Request) -> bool:
+    """Whether a request gives a profile its customer id."""
+    return change.action is Action.LINK and request.method == "POST" and is_about_profile(request)
 
 
 def unproven_creation(record: Record, change: Change) -> bool:
@@ -298,26 +319,13 @@ def observed(record: Record, observation: Observed) -> tuple[Record, list[FieldC
         }
     elif record.profile_id is not None and record.profile_id != observation.profile_id:
         facts = {
-            path: fact if is_shown(path) else _of_another(path, fact, record=record)
+            path: fact if observation.shows(path) else _of_another(path, fact, record=record)
             for path, fact in facts.items()
         }
-    differences = []
-    for path, fact in sorted(facts.items()):
-        if not is_shown(path):
-            continue
-        now = observation.values.get(path)
-        before = fact.value if fact.known is Known.VALUE else None
-        settled = fact.known in (Known.VALUE, Known.CLEARED)
-        if settled and not same(before, now):
-            op = Op.CLEAR if now is None else Op.SET
-            basis = Basis.OBSERVED if fact.observed else Basis.RECORDED
-            differences.append(FieldChange(path, op, before, now, basis))
-        late = record.unknown_write.get(path)
-        if path in record.unknown_write and not same(late, now):
-            facts[path] = Fact(Known.UNCERTAIN, value=now, attempt=late)  # it may still land
-        else:
-            facts[path] = Fact.of(now, observed=True)
-    undeclared = observation.values.keys() - facts.keys()
+    differences = _believe(
+        observation.values, facts, prefixes=observation.prefixes, late=record.unknown_write
+    )
+    undeclared = {path: value for path, value in observation.values.items() if path not in facts}
     if not _is_ours(record, observation):
         record = record._replace(origin=Origin.ADOPTED, created_at=None)
     return (
@@ -327,12 +335,58 @@ def observed(record: Record, observation: Observed) -> tuple[Record, list[FieldC
             customer_user_id=observation.customer_user_id or record.customer_user_id,
             presence=Presence.PRESENT,
             unmanaged=tuple(sorted(EXCLUSIVE.keys_of(undeclared))),
+            seen={path: value for path, value in undeclared.items() if path.startswith(KEPT)},
             timestamp=observation.timestamp if abs(observation.timestamp or 0) <= _LATEST else None,
             # A delete names the profile_id, so it cannot meet another profile of the same customer id.
             deleting=record.deleting and record.profile_id in (None, observation.profile_id),
         ),
         differences,
     )
+
+
+def observed_own(
+    record: Record, facet: Facet, *, values: Mapping[FieldPath, Scalar]
+) -> tuple[Record, list[FieldChange]]:
+    """The record with what the answer to a facet's own request says, and where it differs from the record."""
+    facts = dict(record.facts)
+    differences = _believe(values, facts, prefixes=facet.prefix, late=record.unknown_write)
+    return record._replace(facts=facts), differences
+
+
+def _believe(
+    values: Mapping[FieldPath, Scalar],
+    facts: dict[FieldPath, Fact],
+    *,
+    prefixes: str | tuple[str, ...],
+    late: Mapping[FieldPath, Scalar | None],
+) -> list[FieldChange]:
+    """Put what an answer shows into the facts, and return where it differs from them. ``late`` are the values
+    of a write that may still land."""
+    differences = []
+    for path, fact in sorted(facts.items()):
+        if not path.startswith(prefixes):
+            continue
+        now = values.get(path)
+        before = fact.value if fact.known is Known.VALUE else None
+        settled = fact.known in (Known.VALUE, Known.CLEARED)
+        if settled and not same(before, now):
+            op = Op.CLEAR if now is None else Op.SET
+            basis = Basis.OBSERVED if fact.observed else Basis.RECORDED
+            differences.append(FieldChange(path, op, before, now, basis))
+        if path in late and not same(late[path], now):
+            facts[path] = Fact(Known.UNCERTAIN, value=now, attempt=late[path])  # it may still land
+        else:
+            facts[path] = Fact.of(now, observed=True)
+    return differences
+
+
+def with_shown(record: Record, request: Request) -> Record:
+    """The record with what answers showed of the fields that a request would have written, which was not
+    needed."""
+    facts = dict(record.facts)
+    for path in values_of(request):
+        facts[path] = last_shown(record, path) or Fact.of(None, observed=True)
+    return record._replace(facts=facts)
 
 
 def is_dated_before(record: Record, observation: Observed) -> bool:
@@ -388,5 +442,6 @@ def gone(record: Record) -> Record:
         created_at=None,
         facts={},
         unmanaged=(),
+        seen={},
         profile_id=None if record.customer_user_id else record.profile_id,
     )

@@ -14,8 +14,9 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from reconciler.core.endpoints import CUSTOMER_HEADER, PROFILE_HEADER
+from reconciler.core.facets.facet import Facet
 from reconciler.core.facets.parts import text_of
-from reconciler.core.facets.registry import shown_values
+from reconciler.core.facets.registry import facet_of_request, shown_values
 from reconciler.core.plan import Request
 from reconciler.remote.error_text import read_error, strict_json
 from reconciler.values import FieldPath, Scalar
@@ -72,6 +73,8 @@ class ApiAnswer(NamedTuple):
     result: CallResult
     status: int | None = None
     data: ProfileData | None = None
+    own: Mapping[FieldPath, Scalar] | None = None
+    """The values that the answer to a facet's own request shows; ``None`` if it is a profile."""
     error_code: str | None = None
     message: str = ""
     request_id: str | None = None
@@ -152,6 +155,9 @@ def _success(request: Request, base: ApiAnswer, *, body: Body, key: str) -> ApiA
     status = base.status
     if body.flaw:
         return base._replace(message=f"status {status} with {body.flaw}", is_outage=True)
+    facet = facet_of_request(request)
+    if facet is not None and (own := _own_values(facet, request, body=body.content)) is not None:
+        return base._replace(result=CallResult.DONE, own=own, is_legible=True)
     data = _profile_data(body.content)
     if data is None and not _is_of_api(body.content):
         page = without_key(read_error(without_key_bytes(body.content, key)).reason, key)
@@ -219,6 +225,18 @@ def _profile_data(body: bytes) -> ProfileData | None:
             timestamp=timestamp if type(timestamp) is int else None,
             values=shown_values(data),
         )
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
+        return None
+
+
+def _own_values(
+    facet: Facet, request: Request, *, body: bytes
+) -> Mapping[FieldPath, Scalar] | None:
+    """The values in the answer to a facet's own request. ``None`` if it is to be a profile, or none of the
+    API's."""
+    try:
+        content = strict_json(body) if body.strip() else None
+        return facet.own_answer(request, content)
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import assert_never
 
 from reconciler.core.endpoints import CUSTOMER_HEADER, PROFILE_HEADER, read_recorded
-from reconciler.core.facets.registry import follow_up
+from reconciler.core.facets.registry import follow_up, need_of
 from reconciler.core.outcomes import Failure, Halt, Outcome, Result
 from reconciler.core.plan import Action, Change
 from reconciler.core.profiles import PROFILE_PREFIX
 from reconciler.core.records import JournalKind, Presence, Record
-from reconciler.core.transitions import Staleness, forgotten, staleness
+from reconciler.core.transitions import Staleness, forgotten, staleness, with_shown
 from reconciler.remote.answers import CallResult
 from reconciler.remote.engine import Flow, Step, Writes
 from reconciler.remote.refresh import compare
@@ -65,12 +65,28 @@ class ChangeFlow:
         """Sends the requests of a change one after the other, then those of the change that has to follow."""
         before = self._run.without_expired_mark(record) if record else _new_record(change)
         warnings: tuple[str, ...] = ()
+        result = Result(change.address, change.action, Outcome.ALREADY, "nothing had to be sent")
+        is_sent = False
         for request in change.requests:
             is_last = request is change.requests[-1]
-            pending = PendingRequest(change, request, before, is_last)
+            need = need_of(request, before, now=self._run.unix_time())
+            warnings += need.warnings
+            if need.refusal:
+                return (
+                    yield from self._refuse(change, before, reason=need.refusal, is_sent=is_sent)
+                )
+            if need.request is None:
+                before = with_shown(before, request)
+                if is_last:
+                    before = with_declarations(forgotten(before, change), change)
+                    journal = (self._run.entry(change, JournalKind.APPLIED),)
+                    yield Step(Writes(put=(before,), journal=journal))
+                continue
+            pending = PendingRequest(change, need.request, before, is_last)
             result, before = yield from self._requests.send(pending)
             if not result.outcome.is_applied:
-                return result
+                return _after_others(result) if is_sent else result
+            is_sent = is_sent or request.method != "GET"
             warnings += result.warnings
         later = follow_up(change, before, options=self._run.context.request_options)
         if later is not None:
@@ -80,6 +96,14 @@ class ChangeFlow:
             if not followed.outcome.is_applied:
                 result = followed
         return result._replace(action=change.action, warnings=warnings)
+
+    def _refuse(
+        self, change: Change, record: Record, *, reason: str, is_sent: bool
+    ) -> Flow[Result]:
+        """Ends a change at a request that must not be sent, given what the answers before it show."""
+        yield Step(Writes(put=(record,), journal=(self._run.entry(change, JournalKind.STALE),)))
+        result = _stale(change, reason)
+        return _after_others(result) if is_sent else result
 
     def _forget(self, change: Change, record: Record | None) -> Flow[Result]:
         """Makes the state forget fields, or a whole profile, without a request."""
@@ -129,6 +153,11 @@ def skipped(change: Change, halt: Halt) -> Result:
 
 def _stale(change: Change, reason: str) -> Result:
     return Result(change.address, change.action, Outcome.STALE, reason, failure=Failure.STALE)
+
+
+def _after_others(result: Result) -> Result:
+    """The result of a change of which an earlier request has taken effect."""
+    return result._replace(reason=f"{result.reason}; the requests before it took effect")
 
 
 def _new_record(change: Change) -> Record:

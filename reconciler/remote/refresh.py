@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from reconciler.core.endpoints import read_recorded
-from reconciler.core.facets.registry import is_shown
+from reconciler.core.facets.facet import Facet
+from reconciler.core.facets.registry import readings
 from reconciler.core.outcomes import Drift, DriftKind
 from reconciler.core.records import Known, Presence, Record, differs
 from reconciler.core.transitions import Observed, gone, is_dated_before, observed
@@ -28,6 +29,8 @@ class ReadBack(NamedTuple):
     """The record with all that the answer says."""
     drift: Drift
     answer: ApiAnswer
+    observed: Observed | None = None
+    """The profile, with what the extra reads of facets show; ``None`` if it was not read."""
 
 
 def read_back(
@@ -65,7 +68,13 @@ def read_back(
                 "the API answered for another application than the state was made for",
                 hint="Check --env and the key.",
             )
-        comparison = compare(unmarked, answer)
+        own: list[tuple[Facet, ApiAnswer]] = []
+        if answer.data is not None:
+            for facet, request in readings(record.facts, read_recorded(record).headers):
+                more = yield Step(request=request)
+                assert more is not None
+                own.append((facet, more))
+        comparison = compare(unmarked, answer, own=own)
         is_new = differs(record, comparison.after) or comparison.drift.clock_went_back
         if writer is not None and not answer.is_missing and is_new:
             yield Step(Writes(put=(comparison.after,)))
@@ -82,8 +91,11 @@ def read_back(
     return engine.run(map(flow, readable))
 
 
-def compare(record: Record, answer: ApiAnswer) -> ReadBack:
-    """The answer to a read, beside the record of its profile."""
+def compare(
+    record: Record, answer: ApiAnswer, *, own: Sequence[tuple[Facet, ApiAnswer]] = ()
+) -> ReadBack:
+    """The answer to a read, beside the record of its profile. ``own`` are the answers to the extra reads of
+    facets."""
     if answer.is_missing and record.presence is Presence.UNCONFIRMED:
         # Nothing says that the profile exists, and an uncertain POST may still create it.
         return ReadBack(record, record, Drift(record.address, DriftKind.SAME), answer)
@@ -93,6 +105,10 @@ def compare(record: Record, answer: ApiAnswer) -> ReadBack:
     if answer.result is not CallResult.DONE or answer.data is None:
         return ReadBack(record, record, Drift(record.address, DriftKind.UNREAD), answer)
     profile = observation(answer.data)
+    for facet, more in own:
+        if more.own is None:
+            return ReadBack(record, record, Drift(record.address, DriftKind.UNREAD), more)
+        profile = profile.with_own(facet, more.own)
     after, differences = observed(record, profile)
     kind = DriftKind.CHANGED if differences else DriftKind.SAME
     if record.profile_id not in (None, profile.profile_id):
@@ -100,7 +116,7 @@ def compare(record: Record, answer: ApiAnswer) -> ReadBack:
     unverifiable = sum(
         1
         for path, fact in after.facts.items()
-        if not is_shown(path) and fact.known is not Known.UNKNOWN
+        if not profile.shows(path) and fact.known is not Known.UNKNOWN
     )
     drift = Drift(
         record.address,
@@ -110,7 +126,7 @@ def compare(record: Record, answer: ApiAnswer) -> ReadBack:
         from_environment=record.from_environment,
         clock_went_back=is_dated_before(record, profile),
     )
-    return ReadBack(record, after, drift, answer)
+    return ReadBack(record, after, drift, answer, profile)
 
 
 def observation(data: ProfileData) -> Observed:

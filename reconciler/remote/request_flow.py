@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from reconciler.core.endpoints import is_about_profile
 from reconciler.core.plan import Request
 from reconciler.core.records import JournalKind
 from reconciler.core.transitions import (
     after_look,
     attempted,
     contradicts,
+    is_link,
     unproven_creation,
 )
 from reconciler.remote.answers import ApiAnswer, CallResult
 from reconciler.remote.engine import Writes
-from reconciler.remote.followup import after_look_up, look_up
+from reconciler.remote.followup import after_look_up, look_up, profile_of
 from reconciler.remote.refresh import observation
 from reconciler.remote.run import ApplyRun, CallSteps
 from reconciler.remote.settlement import PendingRequest, Settlement, SettleSteps
@@ -33,7 +35,8 @@ class RequestFlow:
             if not run.is_stopping:
                 quiet = pending.record._replace(unknown_at=None, unknown_write={})
                 pending = pending._replace(record=quiet)
-        if pending.record.linking and pending.request.method == "POST" and run.halt() is None:
+        is_link_again = pending.record.linking and is_link(pending.change, pending.request)
+        if is_link_again and run.halt() is None:
             answer = yield from run.call(look_up(pending.request))
             if answer.result is not CallResult.DONE and not answer.is_missing:
                 return (yield from settlement.settle_without_look_up(pending, answer))
@@ -41,7 +44,9 @@ class RequestFlow:
             if request is None:
                 return (yield from settlement.settle(pending, answer))
             pending = pending._replace(request=request)
-        if unproven_creation(pending.record, pending.change) and run.halt() is None:
+        is_of_profile = is_about_profile(pending.request)
+        is_unproven = is_of_profile and unproven_creation(pending.record, pending.change)
+        if is_unproven and run.halt() is None:
             answer = yield from run.call(look_up(pending.request))
             if answer.data is not None:
                 record = after_look(pending.record, observation(answer.data))
@@ -81,7 +86,7 @@ class RequestFlow:
         gateway that knows no such path says 404 as well."""
         if self._run.halt() is not None:
             return answer
-        profile = yield from self._run.call(look_up(request))
+        profile = yield from self._run.call(profile_of(request))
         if not profile.is_missing:
             return answer
         return answer._replace(error_code=profile.error_code, is_legible=True)

@@ -5,8 +5,18 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import NamedTuple, TypeAlias, assert_never
 
-from reconciler.core.endpoints import CUSTOMER_HEADER, PLATFORM_HEADER, read_recorded
-from reconciler.core.facets.registry import follow_up, is_shown, refusal_notes
+from reconciler.core.endpoints import (
+    CUSTOMER_HEADER,
+    PLATFORM_HEADER,
+    is_about_profile,
+    read_recorded,
+)
+from reconciler.core.facets.registry import (
+    facet_of_request,
+    follow_up,
+    is_shown,
+    refusal_notes,
+)
 from reconciler.core.outcomes import Failure, Halt, Outcome, Result
 from reconciler.core.plan import Action, Change, FieldChange, Request
 from reconciler.core.records import JournalEntry, JournalKind, Known, Origin, Presence, Record
@@ -20,6 +30,7 @@ from reconciler.core.transitions import (
     gone,
     is_dated_before,
     observed,
+    observed_own,
 )
 from reconciler.remote.answers import ApiAnswer, CallResult, ProfileData
 from reconciler.remote.engine import Step, Writes
@@ -97,7 +108,8 @@ class Settlement:
             entry = self._run.entry(change, JournalKind.APPLIED, answer=answer)
             yield from self._drop(change, self.with_unknown_mark(pending, answer), entry=entry)
             return self._result(pending, answer, outcome=Outcome.DELETED), pending.record
-        assert answer.data is not None
+        if answer.data is None:
+            return (yield from self._done_apart(pending, answer))
         application = answer.data.app_id
         if application and self._run.application not in (None, application):
             self._run.halted = Halt.APPLICATION
@@ -128,6 +140,26 @@ class Settlement:
         result = self._result(pending, answer, outcome=outcome)
         return result._replace(warnings=warnings), after
 
+    def _done_apart(self, pending: PendingRequest, answer: ApiAnswer) -> SettleSteps:
+        """Settles a facet's own request whose answer is no profile."""
+        change, request, record = pending.change, pending.request, pending.record
+        facet = facet_of_request(request)
+        assert facet is not None
+        after = accepted(record, change, request=request)
+        differences: list[FieldChange] = []
+        if answer.own:
+            after, differences = observed_own(after, facet, values=answer.own)
+        if pending.is_last:
+            after = with_declarations(forgotten(after, change), change)
+        if answer.unknown_before:
+            marked = attempted(record, change, request=request, at=self._run.unix_time())
+            after = after._replace(unknown_at=marked.unknown_at, unknown_write=marked.unknown_write)
+        journal = (self._run.entry(change, JournalKind.APPLIED, answer=answer),)
+        yield Step(Writes(put=(after,), journal=journal), goes_on=not pending.is_last)
+        outcome = Outcome.of_applied(change.action, after.origin)
+        result = self._result(pending, answer, outcome=outcome)
+        return result._replace(warnings=_warnings(differences, is_other_profile=False)), after
+
     def _record_after(
         self, pending: PendingRequest, answer: ApiAnswer, *, data: ProfileData
     ) -> tuple[Record, tuple[str, ...]]:
@@ -142,7 +174,9 @@ class Settlement:
         after = after._replace(
             address=change.address,
             customer_user_id=request.headers.get(CUSTOMER_HEADER) or after.customer_user_id,
-            platform=request.headers.get(PLATFORM_HEADER),
+            platform=request.headers.get(PLATFORM_HEADER)
+            if is_about_profile(request)
+            else record.platform,
             unknown_at=record.unknown_at,
             unknown_write=record.unknown_write,
             deleting=False,
@@ -220,7 +254,7 @@ class Settlement:
                 pending, answer, outcome=Outcome.ALREADY, reason="it did not exist any more"
             )
             return result, pending.record
-        if change.action is Action.ADOPT:
+        if change.action is Action.ADOPT and is_about_profile(pending.request):
             return (
                 yield from self._restore(
                     pending,
@@ -230,7 +264,7 @@ class Settlement:
                     failure=Failure.MISSING,
                 )
             )
-        if change.action in (Action.CREATE, Action.LINK):
+        if change.action in (Action.CREATE, Action.LINK) and is_about_profile(pending.request):
             return (
                 yield from self._restore(
                     pending,
@@ -376,4 +410,5 @@ def _warnings(differences: list[FieldChange], *, is_other_profile: bool) -> tupl
 
 def _exists_by_intent_only(record: Record) -> bool:
     """Whether the state has the record only because this change wrote its intent."""
-    return record.revision == 0 and not record.facts
+    is_new = record.revision == 0 and not record.facts
+    return is_new and record.presence is not Presence.PRESENT

@@ -137,11 +137,14 @@ class Mask:
             facts={
                 path: self._fact(path, fact, hidden=hidden) for path, fact in record.facts.items()
             },
-            unknown_write={
-                path: self._either(path, value, hidden=hidden)
-                for path, value in record.unknown_write.items()
-            },
+            unknown_write=self._values(record.unknown_write, hidden=hidden),
+            seen=self._values(record.seen, hidden=hidden),
         )
+
+    def _values(
+        self, values: Mapping[FieldPath, Scalar | None], *, hidden: Collection[FieldPath]
+    ) -> dict[FieldPath, Any]:
+        return {path: self._either(path, value, hidden=hidden) for path, value in values.items()}
 
     def _fact(self, path: FieldPath, fact: Fact, *, hidden: Collection[FieldPath]) -> Fact:
         return fact._replace(

@@ -10,7 +10,7 @@ from reconciler.config.settings import Environment
 from reconciler.core.options import Selection
 from reconciler.core.outcomes import Drift, DriftKind
 from reconciler.core.profiles import Profile
-from reconciler.core.records import Presence, Record
+from reconciler.core.records import Fact, Known, Presence, Record
 from reconciler.core.transitions import LookUp, Observed, without_expired_mark
 from reconciler.errors import (
     InputError,
@@ -20,7 +20,7 @@ from reconciler.errors import (
     RemoteUnavailable,
 )
 from reconciler.planning.limits import ProgressEvent, ProgressPhase
-from reconciler.remote.refresh import ReadBack, observation, read_back
+from reconciler.remote.refresh import ReadBack, read_back
 from reconciler.state.store import Writer
 from reconciler.workspace.connection import Connection
 from reconciler.workspace.results import refuse_unread
@@ -108,14 +108,14 @@ class Refresh:
                 None if profile.profile_id else profile.customer_user_id,
                 profile.profile_id,
                 presence=Presence.UNCONFIRMED,
+                facts={path: Fact(Known.UNKNOWN) for path in profile.values},
             )
             for profile in profiles
         ]
         drifts, look_ups = [], {}
         for read in self.read_back(records, Selection(), all_may_be_gone=True):
             drifts.append(read.drift)
-            data = read.answer.data
-            look_ups[read.before.address] = LookUp(None if data is None else observation(data))
+            look_ups[read.before.address] = LookUp(read.observed)
         if self._stop():
             raise Interrupted("interrupted; nothing was planned")
         refuse_unread(drifts)
@@ -126,11 +126,11 @@ class Refresh:
 
         Raises ReconcileError where it cannot be read.
         """
-        record = Record(profile.address, profile.customer_user_id, profile.profile_id)
+        facts = {path: Fact(Known.UNKNOWN) for path in profile.values}
+        record = Record(profile.address, profile.customer_user_id, profile.profile_id, facts=facts)
         (read,) = self.read_back([record], Selection())
         refuse_unread([read.drift])
-        data = read.answer.data
-        return None if data is None else observation(data)
+        return read.observed
 
     def read_back(
         self,

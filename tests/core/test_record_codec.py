@@ -44,6 +44,7 @@ RECORDS = st.builds(
     source=st.none() | st.builds(Source, TEXTS, st.integers(0, 9), column=st.just(0)),
     unknown_at=TIMES,
     unknown_write=st.dictionaries(TEXTS, st.none() | SCALARS, max_size=2),
+    seen=st.dictionaries(TEXTS, SCALARS, max_size=2),
     origin=st.sampled_from(Origin),
     created_at=TIMES,
     lifetime=st.none() | TEXTS,

@@ -39,6 +39,17 @@ class ValueMask(Protocol):
     def __call__(self, path: FieldPath, value: Any) -> Json: ...
 
 
+class Need(NamedTuple):
+    """What has to be sent in the place of a planned request, given what is known just before it."""
+
+    request: Request | None
+    """The request with instants in the place of spans; ``None`` if nothing has to be sent."""
+    refusal: str = ""
+    """Why it must not be sent, so that the change ends here; empty if it may."""
+    warnings: tuple[str, ...] = ()
+    """What is not as the file wants it although nothing is sent."""
+
+
 class Facet:
     """A group of fields that is written and read in one way."""
 
@@ -49,6 +60,8 @@ class Facet:
     """Whether every answer about the profile shows the fields."""
     is_exclusive = False
     """Whether a profile may say, under ``meta.exclusive``, that fields which nobody declares are removed."""
+    keeps_undeclared = False
+    """Whether a record keeps the values that answers show of fields which nobody declares."""
     kind = ""
     """The type of the values, for people; empty where the schema of a field says it."""
 
@@ -159,6 +172,45 @@ class Facet:
     def masked(self, name: str, content: Any, *, mask: ValueMask) -> Json:
         """A member of a body with each value replaced by what ``mask`` returns for its path."""
         return mask(name, content)
+
+    # --- requests of its own ---
+
+    paths: frozenset[str] = frozenset()
+    """The paths of the requests that carry changes of this facet and of no other. Without one, the changes
+    go in the body of the profile's requests."""
+
+    def requests(
+        self, changes: Sequence[FieldChange], situation: Situation, *, named: Mapping[str, str]
+    ) -> Iterator[Request]:
+        """The requests of its own that carry some changes. They leave after those of the profile, which is
+        ``named`` by headers. One with ``if_needed`` relies on what the answers before it show."""
+        return iter(())
+
+    def written_by(self, request: Request) -> Iterator[tuple[FieldPath, Scalar | None]]:
+        """The fields that a request of its own writes, with their values."""
+        raise NotImplementedError
+
+    def need(self, request: Request, record: Record, *, now: float) -> Need:
+        """What has to be sent in the place of a request of its own. ``record`` holds what is known just
+        before it, and ``now`` is Unix time in seconds."""
+        return Need(request)
+
+    def is_settled(self, request: Request, shown: Mapping[FieldPath, Scalar]) -> bool:
+        """Whether a read shows all that a request of its own was to write."""
+        return all(shown.get(path) == value for path, value in self.written_by(request))
+
+    def reading(self, named: Mapping[str, str]) -> Request | None:
+        """The request that reads the fields of the profile that is ``named`` by headers; ``None`` if every
+        answer about the profile shows them, or none ever does."""
+        return None
+
+    def own_answer(self, request: Request, content: Any) -> Mapping[FieldPath, Scalar] | None:
+        """The values that the answer to a request of its own shows: ``content`` is its JSON, ``None`` for an
+        empty body. Returns ``None`` if the answer is a profile.
+
+        Raises ValueError, LookupError, TypeError or AttributeError for what is no answer of the API.
+        """
+        return None
 
     # --- answers ---
 

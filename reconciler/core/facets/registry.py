@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Collection, Mapping, Set
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 from reconciler.core.facets.custom_attributes import CUSTOM_ATTRIBUTES
-from reconciler.core.facets.facet import Facet
+from reconciler.core.facets.facet import Facet, Need
 from reconciler.core.facets.installation import INSTALLATION
 from reconciler.core.facets.profile_fields import PROFILE_FIELDS
 from reconciler.core.options import RequestOptions
@@ -20,7 +20,10 @@ FACETS: tuple[Facet, ...] = (PROFILE_FIELDS, CUSTOM_ATTRIBUTES, INSTALLATION)
 _BY_GROUP: Mapping[str, Facet] = {facet.group: facet for facet in FACETS}
 GROUPS = frozenset(_BY_GROUP) - {PROFILE_FIELDS.group}
 """The members of a profile file that hold several fields."""
-_SHOWN = tuple(facet.prefix for facet in FACETS if facet.is_shown)
+SHOWN = tuple(facet.prefix for facet in FACETS if facet.is_shown)
+"""The beginnings of the paths of the fields that every answer about the profile shows."""
+KEPT = tuple(facet.prefix for facet in FACETS if facet.keeps_undeclared)
+"""The beginnings of the paths of fields whose values a record keeps although nobody declares them."""
 EXCLUSIVE = next(facet for facet in FACETS if facet.is_exclusive)
 """The facet that a profile may have exclusively, and whose undeclared keys a record keeps."""
 
@@ -38,6 +41,11 @@ _UNCOMPARED = _overriding("uncompared")
 _DOUBTFUL = _overriding("doubtful")
 _UNDECLARED = _overriding("undeclared")
 _NO_FIELDS: frozenset[FieldPath] = frozenset()
+IN_BODY: tuple[Facet, ...] = tuple(facet for facet in FACETS if not facet.paths)
+"""The facets whose changes go in the body of the profile's requests."""
+WITH_REQUESTS: tuple[Facet, ...] = tuple(facet for facet in FACETS if facet.paths)
+"""The facets with requests of their own, in the order in which these are sent."""
+_BY_PATH: Mapping[str, Facet] = {path: facet for facet in WITH_REQUESTS for path in facet.paths}
 
 
 def facet_of(path: FieldPath) -> Facet:
@@ -51,9 +59,22 @@ def facet_of_member(name: str) -> Facet:
     return _BY_GROUP.get(name, PROFILE_FIELDS)
 
 
+def last_shown(record: Record, path: FieldPath) -> Fact | None:
+    """What is known of a field: its fact, or what the last answer showed of it; ``None`` if nothing is."""
+    fact = record.facts.get(path)
+    if fact is not None or not path.startswith(KEPT) or record.timestamp is None:
+        return fact
+    return Fact.of(record.seen.get(path), observed=True)
+
+
+def facet_of_request(request: Request) -> Facet | None:
+    """The facet that a request belongs to; ``None`` if it is about the profile."""
+    return _BY_PATH.get(request.path)
+
+
 def is_shown(path: FieldPath) -> bool:
     """Whether every answer about the profile shows a field."""
-    return path.startswith(_SHOWN)
+    return path.startswith(SHOWN)
 
 
 def normalise(path: FieldPath, value: Scalar | None) -> Scalar | None:
@@ -147,5 +168,23 @@ def shown_values(data: Mapping[str, Any]) -> dict[FieldPath, Scalar]:
 
 def refusal_notes(request: Request) -> str:
     """What may explain that the API refused a request with 400; empty if nothing."""
+    if facet_of_request(request) is not None:
+        return ""
     body = request.body or {}
     return "".join([facet.refusal_note(body) for facet in FACETS])
+
+
+def need_of(request: Request, record: Record, *, now: float) -> Need:
+    """What has to be sent in the place of a planned request, given what is known just before it."""
+    facet = facet_of_request(request)
+    return Need(request) if facet is None else facet.need(request, record, now=now)
+
+
+def readings(paths: Collection[FieldPath], named: Mapping[str, str]) -> list[tuple[Facet, Request]]:
+    """The extra requests that read some fields of a profile, which is ``named`` by headers."""
+    requests = []
+    for facet in WITH_REQUESTS:
+        request = facet.reading(named)
+        if request is not None and facet.keys_of(paths):
+            requests.append((facet, request))
+    return requests
