@@ -201,7 +201,7 @@ class Planner:
         if record.source is not None:
             totals.orphan_files[record.source.file] += 1
         if options.prune and not record.protect:
-            change = removal(record)
+            change = removal(record, is_read=options.refreshed)
             is_ours = record.origin is Origin.CREATED or options.include_adopted
             if change.action is Action.FORGET or is_ours:
                 totals.deletes += change.action is Action.DELETE

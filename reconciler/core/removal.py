@@ -24,11 +24,14 @@ from reconciler.core.records import Header, Origin, Presence, Record
 _IN_NO_FILE = "in no file"
 
 
-def removal(record: Record, reason: str = _IN_NO_FILE) -> Change:
+def removal(record: Record, reason: str = _IN_NO_FILE, *, is_read: bool = False) -> Change:
     """The change that deletes a recorded profile by the ``profile_id`` that the API gave it: another profile
-    that got its customer id since is not touched. A profile without one is looked up, never deleted."""
+    that got its customer id since is not touched. A profile without one is looked up, never deleted.
+
+    ``is_read`` says that the record is what the API said for this plan, and not what the state holds.
+    """
     if record.presence is Presence.GONE or record.profile_id is None:
-        return _removal_of_record(record, reason)
+        return _removal_of_record(record, reason, is_read=is_read)
     hazards = [
         Hazard(HazardKind.DELETE, "deletes the profile and its related data; there is no undo")
     ]
@@ -45,15 +48,18 @@ def removal(record: Record, reason: str = _IN_NO_FILE) -> Change:
     )
 
 
-def _removal_of_record(record: Record, reason: str) -> Change:
-    """The change that drops the record of a profile that does not exist, as far as we know. An earlier write
-    may have made it meanwhile, so it is read first; if it is there, the record stays."""
+def _removal_of_record(record: Record, reason: str, *, is_read: bool) -> Change:
+    """The change that drops the record of a profile that does not exist, as far as we know. It is read first
+    where an earlier write may have made it meanwhile, and where only the plan knows that it is gone; if it is
+    there, the record stays."""
     finding = "the API said that it does not exist: dropped from the state"
+    if is_read:
+        finding += " if that is still so"
     if record.presence is not Presence.GONE:
         finding = (
             "its creation ended unknown: dropped from the state if the API knows no such profile"
         )
-    is_looked_up = record.presence is not Presence.GONE or record.unknown_at is not None
+    is_looked_up = is_read or record.presence is not Presence.GONE or record.unknown_at is not None
     return Change(
         record.address,
         Action.FORGET,

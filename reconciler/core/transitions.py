@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from enum import StrEnum
 from typing import NamedTuple, assert_never
 
-from reconciler.core.endpoints import PROFILE_HEADER, is_about_profile
+from reconciler.core.endpoints import CUSTOMER_HEADER, PROFILE_HEADER, is_about_profile
 from reconciler.core.facets.custom_attributes import CUSTOM_ATTRIBUTES
 from reconciler.core.facets.facet import Facet
 from reconciler.core.facets.registry import (
@@ -102,8 +102,11 @@ def attempted(record: Record, change: Change, *, request: Request, at: float) ->
     presence = record.presence
     if change.action in (Action.CREATE, Action.ADOPT) and is_about_profile(request):
         presence = Presence.UNCONFIRMED
-    if creates(change, request):  # known even if nothing is ever heard of it
-        record = record._replace(origin=Origin.CREATED, created_at=at, lifetime=change.lifetime)
+    if creates(change, request):
+        record = _creation(record, change, request=request, at=at)
+    elif change.action is Action.LINK and presence is not Presence.PRESENT:
+        # The profile that the file names was there before, whatever our POST made.
+        record = record._replace(origin=Origin.ADOPTED, created_at=None)
     return record._replace(
         facts=believed(facts),
         presence=presence,
@@ -126,6 +129,37 @@ def is_link(change: Change, request: Request) -> bool:
     return change.action is Action.LINK and request.method == "POST" and is_about_profile(request)
 
 
+def _creation(record: Record, change: Change, *, request: Request, at: float) -> Record:
+    """The record before a request that makes its profile: it says that the profile is ours, even if nothing
+    is ever heard of it.
+
+    It does not where an earlier PATCH may still write the same attributes to a profile of others, which
+    would then pass for ours. See `is_proven_ours`.
+    """
+    is_repeated = unproven_creation(record, change) and record.profile_id is None
+    earlier = record.unknown_write
+    proofs = [
+        not (path in earlier and same(earlier[path], value))
+        for path, value in values_of(request).items()
+        if is_shown(path) and value is not None
+    ]
+    is_unmistakable = not any(map(is_shown, earlier))
+    is_ours = is_repeated or any(proofs) or (not proofs and is_unmistakable)
+    return record._replace(
+        origin=Origin.CREATED if is_ours else Origin.ADOPTED,
+        created_at=at if is_ours else None,
+        lifetime=change.lifetime,
+        profile_id=None if CUSTOMER_HEADER in request.headers else record.profile_id,
+    )
+
+
+def is_creation(record: Record, observation: Observed, *, request: Request) -> bool:
+    """Whether the POST that an answer confirms made the profile, so far as the answer tells: one with custom
+    attributes that none of our requests wrote was made by others, after the API had said that there is
+    none. ``record`` is the one from before."""
+    return not _has_others(observation, values_of(request).keys() | record.unknown_write.keys())
+
+
 def unproven_creation(record: Record, change: Change) -> bool:
     """Whether an earlier create of the profile ended unknown: it may be ours by now, or somebody else's."""
     return (
@@ -139,11 +173,30 @@ def after_look(record: Record, observation: Observed) -> Record:
     """The record whose create ended unknown, once a look found a profile, before anything is sent to it.
 
     The profile is ours only if it holds what our POST asked for. Nothing tells the creators of profiles
-    apart, so one that was to have no custom attribute counts as adopted.
+    apart, so one that was to have no custom attribute counts as adopted. From here on its ``profile_id``
+    tells.
     """
-    if is_proven_ours(record, observation):
-        return record
-    return record._replace(origin=Origin.ADOPTED, created_at=None)
+    if not _is_ours(record, observation):
+        record = record._replace(origin=Origin.ADOPTED, created_at=None)
+    return record._replace(profile_id=observation.profile_id)
+
+
+def put_back(record: Record) -> Record:
+    """The record in a state that was put back from a backup.
+
+    A creation that had an unknown outcome then cannot be proven any more: the attributes may be there because
+    of what was sent since. A deletion that had one is not to be repeated by the plan that it came from: the
+    profile may have been declared again since.
+    """
+    if record.deleting:
+        record = record._replace(deleting=False)
+    if (
+        record.presence is Presence.UNCONFIRMED
+        and record.origin is Origin.CREATED
+        and record.profile_id is None
+    ):
+        return record._replace(origin=Origin.ADOPTED, created_at=None)
+    return record
 
 
 def contradicts(record: Record, change: Change, *, request: Request) -> bool:
@@ -401,23 +454,34 @@ def is_dated_before(record: Record, observation: Observed) -> bool:
 
 
 def _is_ours(record: Record, observation: Observed) -> bool:
-    """Whether a profile can be the recorded one: it has its id; or it holds what the request asked for of
-    which nothing was heard."""
-    if record.presence is not Presence.UNCONFIRMED:
+    """Whether a profile can be the recorded one, so that the origin that is recorded is its own: it has its
+    id; or it holds what the POST asked for of which nothing was heard."""
+    if record.presence is not Presence.PRESENT and record.origin is not Origin.CREATED:
+        return False
+    if record.profile_id is not None or record.presence is Presence.PRESENT:
         return record.profile_id in (None, observation.profile_id)
     return is_proven_ours(record, observation)
 
 
 def is_proven_ours(record: Record, observation: Observed) -> bool:
     """Whether a profile holds every custom attribute that a create of unknown outcome asked for, and it
-    asked for one at least."""
+    asked for one at least; and no attribute that we did not write."""
     attempts = {
         path: fact.attempt
         for path, fact in record.facts.items()
         if is_shown(path) and fact.known is Known.UNCERTAIN and fact.attempt is not None
     }
-    return bool(attempts) and all(
-        same(value, observation.values.get(path)) for path, value in attempts.items()
+    return (
+        bool(attempts)
+        and all(same(value, observation.values.get(path)) for path, value in attempts.items())
+        and not _has_others(observation, attempts.keys() | record.unknown_write.keys())
+    )
+
+
+def _has_others(observation: Observed, written: Set[FieldPath]) -> bool:
+    """Whether a profile has custom attributes other than those that our requests wrote."""
+    return any(
+        path not in written for path in observation.values if path.startswith(EXCLUSIVE.prefix)
     )
 
 

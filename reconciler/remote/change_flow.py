@@ -118,8 +118,8 @@ class ChangeFlow:
         return Result(change.address, change.action, Outcome.FORGOTTEN)
 
     def _forget_after_look(self, change: Change, record: Record) -> Flow[Result]:
-        """Drops the record of a profile that is gone, unless a read shows that an earlier write, which
-        could land late until now, has created it again."""
+        """Drops the record of a profile that is gone, unless a read shows that it exists: an earlier write,
+        which could land late until now, or somebody else has created it again."""
         yield from self._run.wait_quiet(record)
         if (halt := self._run.halt()) is not None:
             return skipped(change, halt)
@@ -133,7 +133,10 @@ class ChangeFlow:
             comparison = compare(record._replace(unknown_at=None, unknown_write={}), answer)
             entry = self._run.entry(change, JournalKind.STALE, answer=answer)
             yield Step(Writes(put=(comparison.after,), journal=(entry,)))
-            return _stale(change, "it exists: an earlier request of unknown outcome made it")
+            return _stale(
+                change,
+                "it exists: it was made since, by an earlier request of unknown outcome or by others",
+            )
         pending = PendingRequest(change, request, record, True)
         result, _ = yield from self._settlement.settle_without_look_up(pending, answer)
         return result

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+
 from reconciler.core.endpoints import is_about_profile
 from reconciler.core.plan import Request
 from reconciler.core.records import JournalKind
 from reconciler.core.transitions import (
+    Observed,
     after_look,
     attempted,
     contradicts,
+    creates,
     is_link,
     unproven_creation,
 )
 from reconciler.remote.answers import ApiAnswer, CallResult
-from reconciler.remote.engine import Writes
+from reconciler.remote.engine import Step, Writes
 from reconciler.remote.followup import after_look_up, look_up, profile_of
 from reconciler.remote.refresh import observation
 from reconciler.remote.run import ApplyRun, CallSteps
@@ -51,35 +55,38 @@ class RequestFlow:
             if answer.data is not None:
                 record = after_look(pending.record, observation(answer.data))
                 pending = pending._replace(record=record)
-            elif not answer.is_missing:
+            elif answer.is_missing:
+                # A PATCH would say no more, and could meet a profile that others make meanwhile.
+                pending = pending._replace(request=_fallback(pending.request))
+            else:
                 return (yield from settlement.settle_without_look_up(pending, answer))
         answer = yield from self._attempt(pending)
-        fallback = pending.request.fallback
-        if answer.is_missing and fallback is not None:
-            body = pending.request.body or {}
-            request = pending.request._replace(method=fallback, body=body, fallback=None)
+        if answer.is_missing and pending.request.fallback is not None:
             record = settlement.with_unknown_mark(pending, answer)
-            pending = pending._replace(request=request, record=record)
+            pending = pending._replace(request=_fallback(pending.request), record=record)
             answer = yield from self._attempt(pending)
         if answer.result is CallResult.UNKNOWN and pending.request.method == "POST":
-            answer = yield from self._look_up_and_post(pending, answer)
+            pending, answer = yield from self._look_up_and_post(pending, answer)
         return (yield from settlement.settle(pending, answer))
 
     def _attempt(self, pending: PendingRequest) -> CallSteps:
         """Makes one call. Its intent is durable before it."""
-        run, record, request = self._run, pending.record, pending.request
+        run, request = self._run, pending.request
         if (halt := run.halt()) is not None:
             return ApiAnswer(CallResult.NOT_SENT, message=halt.value, attempts=0)
         if request.method == "GET":
             return (yield from run.call(request))
-        intent = attempted(record, pending.change, request=request, at=run.unix_time())
-        entry = run.entry(
-            pending.change, JournalKind.INTENT, request=request, address=record.address
-        )
-        answer = yield from run.call(request, Writes(put=(intent,), journal=(entry,)))
+        answer = yield from run.call(request, self._intent(pending))
         if answer.may_be_missing:
             answer = yield from self._confirm_missing(request, answer)
         return answer
+
+    def _intent(self, pending: PendingRequest) -> Writes:
+        """What is written durably before a request leaves."""
+        run, change, request, record = self._run, *pending[:3]
+        intent = attempted(record, change, request=request, at=run.unix_time())
+        entry = run.entry(change, JournalKind.INTENT, request=request, address=record.address)
+        return Writes(put=(intent,), journal=(entry,))
 
     def _confirm_missing(self, request: Request, answer: ApiAnswer) -> CallSteps:
         """Asks by a read whether a 404 without a legible body means that the profile does not exist: a
@@ -91,20 +98,43 @@ class RequestFlow:
             return answer
         return answer._replace(error_code=profile.error_code, is_legible=True)
 
-    def _look_up_and_post(self, pending: PendingRequest, unknown: ApiAnswer) -> CallSteps:
-        """Looks up a POST of unknown outcome before it sends it again (adapty-api 6.3)."""
+    def _look_up_and_post(
+        self, pending: PendingRequest, unknown: ApiAnswer
+    ) -> Generator[Step, ApiAnswer | None, tuple[PendingRequest, ApiAnswer]]:
+        """Looks up a POST of unknown outcome before it sends it again (adapty-api 6.3). Ends with the request
+        to be settled, and its answer."""
         run = self._run
         if run.halt() is not None:
-            return unknown
+            return pending, unknown
         profile = yield from run.call(look_up(pending.request))
         if profile.result is not CallResult.DONE and not profile.is_missing:
-            return unknown
+            return pending, unknown
         request = after_look_up(pending.request, profile)
+        writes = Writes()
+        if profile.data is not None and creates(pending.change, pending.request):
+            pending = self._after_creation(pending, observation(profile.data))
+            writes = self._intent(pending)
         if request is None:
-            return profile._replace(unknown_before=True)
+            return pending, profile._replace(unknown_before=True)
         if run.halt() is not None:
-            return unknown
-        answer = yield from run.call(request)
+            return pending, unknown
+        answer = yield from run.call(request, writes)
         if answer.result is CallResult.NOT_SENT:
-            return unknown
-        return answer._replace(unknown_before=True)
+            return pending, unknown
+        return pending, answer._replace(unknown_before=True)
+
+    def _after_creation(self, pending: PendingRequest, profile: Observed) -> PendingRequest:
+        """The request that makes a profile, once a look found one: whatever follows is an update of it, and
+        no proof that our POST made it."""
+        change, request = pending.change, pending.request
+        intent = attempted(pending.record, change, request=request, at=self._run.unix_time())
+        return pending._replace(
+            request=request._replace(method="PATCH"), record=after_look(intent, profile)
+        )
+
+
+def _fallback(request: Request) -> Request:
+    """The request to send where the API knows no such profile."""
+    if request.fallback is None:
+        return request
+    return request._replace(method=request.fallback, body=request.body or {}, fallback=None)

@@ -28,6 +28,7 @@ from reconciler.core.transitions import (
     creates,
     forgotten,
     gone,
+    is_creation,
     is_dated_before,
     observed,
     observed_own,
@@ -183,7 +184,11 @@ class Settlement:
             linking=record.linking and not pending.is_last,
         )
         if creates(change, request):
-            after = after._replace(origin=Origin.CREATED, created_at=self._run.unix_time())
+            is_ours = is_creation(record, profile, request=request)
+            after = after._replace(
+                origin=Origin.CREATED if is_ours else Origin.ADOPTED,
+                created_at=self._run.unix_time() if is_ours else None,
+            )
         elif record.presence is not Presence.PRESENT and after.origin is Origin.UNKNOWN:
             after = after._replace(origin=Origin.ADOPTED)
         if answer.unknown_before:

@@ -57,6 +57,12 @@ def encode_body(body: Mapping[str, Json]) -> bytes:
     return json.dumps(body, ensure_ascii=True, allow_nan=False).encode("ascii")
 
 
+def has_own_connection(request: Request) -> bool:
+    """Whether a request needs a connection of its own, because the answer to an earlier one could be taken
+    for its own: the answer to a DELETE names no profile."""
+    return request.method == "DELETE"
+
+
 class HttpTransport:
     """Makes attempts at one API with one key. Threads may share it.
 
@@ -101,7 +107,7 @@ class HttpTransport:
             seconds,
             self._pace,
             has_body=prepared.body is not None,
-            needs_fresh_connection=request.method == "DELETE",
+            needs_fresh_connection=has_own_connection(request),
             needs_private_peer=self._needs_private_peer,
         )
         response = None
@@ -270,8 +276,7 @@ class _Attempt:
         self.needs_private_peer = needs_private_peer
         """Whether the request travels in clear, so that it may go to no public address."""
         self.needs_fresh_connection = needs_fresh_connection
-        """Whether an answer to an earlier request could be taken for the one to this request: the answer to a
-        DELETE names no profile."""
+        """See `has_own_connection`."""
         self.ends = time.monotonic() + seconds
         self.is_over = False
         self.any_byte_written = False

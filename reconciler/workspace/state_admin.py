@@ -16,12 +16,13 @@ from reconciler.config.buildinfo import build_info
 from reconciler.config.settings import Environment
 from reconciler.core.record_codec import EXPORT_FORMAT_VERSION, decode_export
 from reconciler.core.records import Export, Header
+from reconciler.core.transitions import put_back
 from reconciler.errors import InputError, Message, ReconcileError, Refused, Source, StateRefused
 from reconciler.resources import load_schema
 from reconciler.state.sqlite import SqliteStore
 from reconciler.state.sqlite_errors import StateDamaged
 from reconciler.state.sqlite_file import SQLITE_MAGIC
-from reconciler.state.store import Holder, Store, Writer, refuse_foreign
+from reconciler.state.store import Holder, Store, Writer, is_edited_copy, refuse_foreign
 from reconciler.values import shown
 from reconciler.workspace.sightings import Place, Sighting, Sightings, sightings_folder
 
@@ -107,7 +108,7 @@ class StateAdmin:
         sighting = self._recognise(self._unchecked())
         with self._lock(command) as writer:
             if self._is_put_back and sighting is not None:
-                writer.renumber(above=sighting.serial)
+                self._renumber(writer, above=sighting.serial)
             self._is_put_back = False
             yield writer
 
@@ -233,6 +234,8 @@ class StateAdmin:
         export = self._decoded(data)
         store, sighting = self._unchecked(), self._sightings.last(self._place)
         before = _export_of(store)
+        if not is_edited_copy(before.header, export.header):
+            export = export._replace(records=tuple(map(put_back, export.records)))
         if before.header.lineage is None and sighting is not None:
             last = Header(sighting.lineage, sighting.serial)
             refuse_foreign(last, export.header, environment=self._environment.name, force=force)
@@ -252,7 +255,7 @@ class StateAdmin:
         """
         if _is_same(file, self._environment.state):
             with self._lock("state restore") as writer:
-                writer.renumber(above=self._last_serial())
+                self._renumber(writer, above=self._last_serial())
             return Restored()
         export = self._backup(file)
         try:
@@ -280,8 +283,20 @@ class StateAdmin:
         before = _export_of(self._unchecked())
         with self._lock("state restore") as writer:
             backup = writer.backup()
-            writer.replace(export, force=True, above=self._last_serial())
+            records = tuple(map(put_back, export.records))
+            writer.replace(export._replace(records=records), force=True, above=self._last_serial())
         return Restored(before, backup)
+
+    def _renumber(self, writer: Writer, *, above: int) -> None:
+        """Makes the state go on after it was put back by hand."""
+        writer.renumber(above=above)
+        changed = [
+            after
+            for record in self._unchecked().records()
+            if (after := put_back(record)) is not record
+        ]
+        if changed:
+            writer.write(put=changed)
 
     def _last_serial(self) -> int:
         sighting = self._sightings.last(self._place)

@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.core.records import Fact, Known, Origin, Presence, Record
+from reconciler.state.sqlite import SqliteStore
 from reconciler.workspace.sightings import Place, Sighting, Sightings, sightings_folder
 from tests.support.configurations import LOCAL
 from tests.support.projects import JANE, Project
+from tests.support.states import put
 
 ZOE = "customer_user_id: zoe\nfirst_name: Zoe\nip_country: FR\n"
 READING = [
@@ -281,3 +284,43 @@ def test_notes_that_cannot_be_written_stop_nothing(
     project.run("apply", "--auto-approve")
     state(project).unlink()
     project.run("plan")
+
+
+UNPROVEN = Record(
+    "zoe",
+    customer_user_id="zoe",
+    presence=Presence.UNCONFIRMED,
+    facts={"custom_attributes.tier": Fact(Known.UNCERTAIN, attempt="gold")},
+    origin=Origin.CREATED,
+    created_at=1.0,
+)
+
+
+def record_of_zoe(project: Project) -> Record:
+    store = SqliteStore(state(project), environment="local")
+    try:
+        record = store.record("zoe")
+    finally:
+        store.close()
+    assert record is not None
+    return record
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_a_creation_of_unknown_outcome_in_a_backup_is_not_taken_for_ours(
+    project: Project, by_hand: bool
+) -> None:
+    store = SqliteStore(state(project), environment="local")
+    put(store, UNPROVEN)
+    store.close()
+    backup = a_backup(project)
+    assert record_of_zoe(project).origin is Origin.CREATED
+    if by_hand:
+        shutil.copy(backup, state(project))
+        project.run("refresh")
+    else:
+        project.run("state", "restore", str(backup))
+    assert (record_of_zoe(project).origin, record_of_zoe(project).created_at) == (
+        Origin.ADOPTED,
+        None,
+    )

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from reconciler.core.records import Origin
+from reconciler.core.requests import PATH
 from reconciler.emulator import Emulator, EmulatorServer, parse_fault
 from reconciler.testing.clock import InstantClock
 from tests.support.projects import Project, remote
@@ -52,6 +53,11 @@ def remove(project: Project, *names: str) -> None:
 
 def customers(api: EmulatorServer) -> set[str]:
     return {each["customer_user_id"] for each in api.emulator.profiles()}
+
+
+def delete_at_the_api(api: EmulatorServer, customer: str) -> None:
+    named = {"adapty-customer-user-id": customer, "Authorization": "Api-Key k"}
+    assert api.emulator.handle("DELETE", PATH, headers=named, body=b"").status == 204
 
 
 def origins(project: Project) -> dict[str, Origin]:
@@ -350,3 +356,32 @@ def test_an_exclusive_profile_loses_at_its_adoption_what_no_file_declares(
     assert {
         each["customer_user_id"]: each["custom_attributes"] for each in api.emulator.profiles()
     }["theirs"] == {}
+
+
+def test_what_only_a_plan_saw_as_gone_is_looked_up_before_its_record_is_dropped(
+    project: Project, api: EmulatorServer
+) -> None:
+    apply(project)
+    remove(project, "ours")
+    delete_at_the_api(api, "ours")
+    code, text = run(project, "plan", "--refresh", "--prune", "--out", "saved.plan")
+    assert code == 0, text
+    create(api.emulator, "ours")  # a day later it is there again
+
+    code, text = run(project, "apply", "saved.plan", "--auto-approve")
+
+    assert code == 6, text
+    assert "it exists: it was made since" in text
+    assert origins(project)["ours"] is Origin.ADOPTED
+
+
+def test_what_is_gone_still_is_dropped(project: Project, api: EmulatorServer) -> None:
+    apply(project)
+    remove(project, "ours")
+    delete_at_the_api(api, "ours")
+    run(project, "plan", "--refresh", "--prune", "--out", "saved.plan")
+
+    code, text = run(project, "apply", "saved.plan", "--auto-approve")
+
+    assert code == 0, text
+    assert "ours" not in origins(project)

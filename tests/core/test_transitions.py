@@ -6,13 +6,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.core.records import Fact, Known, Record
+from reconciler.core.plan import Action, Change, Request
+from reconciler.core.records import Fact, Known, Origin, Presence, Record
+from reconciler.core.requests import CUSTOMER_HEADER, PATH, PROFILE_HEADER
 from reconciler.core.transitions import (
     Observed,
+    Staleness,
+    attempted,
     is_dated_before,
     observed,
+    put_back,
+    staleness,
     without_expired_mark,
 )
+from reconciler.values import Scalar
 
 YEAR = 365 * 24 * 3_600_000
 NOW = 1_700_000_000_000
@@ -82,3 +89,65 @@ def test_a_write_that_may_still_land_stays_uncertain_whatever_the_answer_bears()
     assert after.facts["custom_attributes.tier"] == Fact(
         Known.UNCERTAIN, value="gold", attempt="silver"
     )
+
+
+UNPROVEN = Record(
+    "jane",
+    customer_user_id="jane",
+    presence=Presence.UNCONFIRMED,
+    facts={"custom_attributes.tier": Fact(Known.UNCERTAIN, attempt="gold")},
+    unknown_at=1.0,
+    unknown_write={"custom_attributes.tier": "gold"},
+    origin=Origin.CREATED,
+    created_at=1.0,
+)
+"""The record of a creation of which nothing was heard."""
+
+
+@pytest.mark.parametrize(
+    ("seen", "origin"),
+    [
+        ({"tier": "gold"}, Origin.CREATED),
+        ({"tier": "silver"}, Origin.ADOPTED),
+        ({}, Origin.ADOPTED),
+        ({"tier": "gold", "theirs": 1.0}, Origin.ADOPTED),
+    ],
+)
+def test_a_creation_is_proven_by_what_was_sent_and_nothing_else(
+    seen: dict[str, Scalar], origin: Origin
+) -> None:
+    after, _ = observed(UNPROVEN, Observed("p", "jane", seen))
+    assert after.origin is origin
+    assert (after.created_at is None) is (origin is Origin.ADOPTED)
+
+
+def test_in_a_state_that_was_put_back_a_creation_of_unknown_outcome_proves_nothing() -> None:
+    assert put_back(UNPROVEN).origin is Origin.ADOPTED
+    known = UNPROVEN._replace(presence=Presence.PRESENT, profile_id="p")
+    assert put_back(known) is known
+
+
+def test_in_a_state_that_was_put_back_no_earlier_plan_repeats_its_deletion() -> None:
+    known = Record("jane", "jane", "p", origin=Origin.CREATED, created_at=1.0, revision=1)
+    request = Request("DELETE", PATH, {PROFILE_HEADER: "p"})
+    change = Change("jane", Action.DELETE, "", requests=(request,), revision=1)
+    deleting = attempted(known, change, request=request, at=2.0)._replace(revision=2)
+    assert staleness(change, deleting)[0] is Staleness.CURRENT  # it was cut off, and is sent again
+    restored = put_back(deleting)._replace(revision=1_000)
+    assert staleness(change, restored)[0] is Staleness.STALE
+
+
+@pytest.mark.parametrize("presence", [Presence.GONE, Presence.UNCONFIRMED])
+def test_what_is_found_there_and_was_not_created_is_adopted(presence: Presence) -> None:
+    unknown = UNPROVEN._replace(presence=presence, origin=Origin.UNKNOWN, created_at=None)
+    after, _ = observed(unknown, Observed("p", "jane", {"tier": "gold"}))
+    assert after.origin is Origin.ADOPTED
+
+
+def test_a_profile_that_is_linked_is_not_the_one_whose_creation_is_unknown() -> None:
+    request = Request(
+        "POST", PATH, {CUSTOMER_HEADER: "jane", PROFILE_HEADER: "p"}, {"first_name": "Jane"}
+    )
+    change = Change("jane", Action.LINK, "", (), (request,))
+    after = attempted(UNPROVEN, change, request=request, at=2.0)
+    assert (after.origin, after.created_at) == (Origin.ADOPTED, None)
