@@ -226,7 +226,7 @@ def small_files(seed: int, *, sizes: int = 10) -> Tally:
 def small_disks(seed: int, *, sizes: int = 10) -> Tally:
     """Real applies with the state on a small file system (which only root may mount)."""
     reproduction = f"disks.small_disks({seed}, sizes={sizes})"
-    return _limited(seed, sizes, reproduction, _tmpfs, range(0, 128_000, 4096))
+    return _limited(seed, sizes, reproduction, little_room, range(0, 128_000, 4096))
 
 
 Part = Callable[..., Tally]
@@ -246,7 +246,7 @@ def _file_limit(project: Project, room: int) -> Iterator[None]:
 
 
 @contextmanager
-def _tmpfs(project: Project, room: int) -> Iterator[None]:
+def little_room(project: Project, room: int) -> Iterator[None]:
     """The file system of the state has so much room left."""
     folder = project.state.parent
     ballast = folder / "ballast"
@@ -259,7 +259,8 @@ def _tmpfs(project: Project, room: int) -> Iterator[None]:
 
 
 @contextmanager
-def _mounted(folder: Path) -> Iterator[bool]:
+def mounted(folder: Path) -> Iterator[bool]:
+    """Mounts a small file system there; whether that is allowed."""
     folder.mkdir(parents=True)
     made = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=1m,mode=700", "torture", str(folder)],
@@ -275,8 +276,8 @@ def _mounted(folder: Path) -> Iterator[bool]:
 def _limited(seed: int, sizes: int, reproduction: str, limit: Limit, rooms: range) -> Tally:
     tally = Tally()
     rng = random.Random(seed)
-    with scratch() as folder, _mounted(folder / "state") as mounted:
-        if limit is _tmpfs and not mounted:
+    with scratch() as folder, mounted(folder / "state") as is_mounted:
+        if limit is little_room and not is_mounted:
             tally.counts["skipped: only root may mount"] += 1
             return tally
         remote = Remote()

@@ -234,6 +234,8 @@ class Project:
     """Members of ``api`` in the configuration."""
     program: tuple[str, ...] = PROGRAM
     database: str = "state/state.db"
+    extra: tuple[str, ...] = ()
+    """More options of an apply."""
     output: str = "output"
     """Stem of the files that hold what a process prints."""
 
@@ -279,6 +281,7 @@ class Project:
             "--include-adopted",  # nobody else makes profiles here
             "--json",
             f"--parallelism={self.parallelism}",
+            *self.extra,
         ]
 
     def environ(self, **extra: str) -> dict[str, str]:
@@ -299,13 +302,14 @@ class Project:
         with self._store() as store:
             return list(store.journal())
 
-    def records(self) -> list[Record]:
-        with self._store() as store:
+    def records(self, path: Path | None = None) -> list[Record]:
+        """The records of the state, or of a backup of it."""
+        with self._store(path) as store:
             return list(store.records())
 
     @contextmanager
-    def _store(self) -> Iterator[SqliteStore]:
-        store = SqliteStore(self.state, environment=ENVIRONMENT)
+    def _store(self, path: Path | None = None) -> Iterator[SqliteStore]:
+        store = SqliteStore(path or self.state, environment=ENVIRONMENT)
         try:
             yield store
         finally:
