@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from reconciler.core.endpoints import PATH
 from reconciler.core.records import Origin
-from reconciler.core.requests import PATH
 from reconciler.emulator import Emulator, EmulatorServer, parse_fault
 from reconciler.testing.clock import InstantClock
 from tests.support.projects import Project, remote

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reconciler.core.endpoints import CUSTOMER_HEADER, PATH, PROFILE_HEADER
 from reconciler.core.plan import Action, Change, Request
 from reconciler.core.records import Fact, Known, Origin, Presence, Record
-from reconciler.core.requests import CUSTOMER_HEADER, PATH, PROFILE_HEADER
 from reconciler.core.transitions import (
     Observed,
     Staleness,
@@ -107,10 +107,10 @@ UNPROVEN = Record(
 @pytest.mark.parametrize(
     ("seen", "origin"),
     [
-        ({"tier": "gold"}, Origin.CREATED),
-        ({"tier": "silver"}, Origin.ADOPTED),
+        ({"custom_attributes.tier": "gold"}, Origin.CREATED),
+        ({"custom_attributes.tier": "silver"}, Origin.ADOPTED),
         ({}, Origin.ADOPTED),
-        ({"tier": "gold", "theirs": 1.0}, Origin.ADOPTED),
+        ({"custom_attributes.tier": "gold", "custom_attributes.theirs": 1.0}, Origin.ADOPTED),
     ],
 )
 def test_a_creation_is_proven_by_what_was_sent_and_nothing_else(
@@ -140,7 +140,7 @@ def test_in_a_state_that_was_put_back_no_earlier_plan_repeats_its_deletion() -> 
 @pytest.mark.parametrize("presence", [Presence.GONE, Presence.UNCONFIRMED])
 def test_what_is_found_there_and_was_not_created_is_adopted(presence: Presence) -> None:
     unknown = UNPROVEN._replace(presence=presence, origin=Origin.UNKNOWN, created_at=None)
-    after, _ = observed(unknown, Observed("p", "jane", {"tier": "gold"}))
+    after, _ = observed(unknown, Observed("p", "jane", {"custom_attributes.tier": "gold"}))
     assert after.origin is Origin.ADOPTED
 
 

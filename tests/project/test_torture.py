@@ -11,6 +11,7 @@ from tests.torture import (
     planted,
     program,
     replies,
+    restores,
     signals,
     simulation,
     streams,
@@ -100,3 +101,11 @@ def test_what_the_state_could_not_take_is_in_a_file_of_its_own() -> None:
 @pytest.mark.parametrize("part", [disks.small_files, disks.small_disks])
 def test_a_disk_that_is_full_loses_nothing(part: disks.Part) -> None:
     passes(part(1, sizes=2))
+
+
+def test_a_restore_that_is_killed_leaves_the_old_state_or_the_restored_one() -> None:
+    passes(restores.unit(1, kills=6, profiles=12))
+
+
+def test_a_restore_on_a_full_disk_leaves_the_old_state_or_the_restored_one() -> None:
+    passes(restores.small_disk(1, sizes=3))

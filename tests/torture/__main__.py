@@ -16,6 +16,7 @@ from tests.torture import (
     planted,
     program,
     replies,
+    restores,
     signals,
     simulation,
     streams,
@@ -39,6 +40,7 @@ def main() -> int:
     parser.add_argument("--turns", type=int, default=50, help="turns of each of 8 racing processes")
     parser.add_argument("--pauses", type=int, default=50, help="holders stopped past their lease")
     parser.add_argument("--disks", type=int, default=100, help="sizes of a small disk")
+    parser.add_argument("--restores", type=int, default=200, help="kill -9 points of restores")
     parser.add_argument("--parallelism", type=int, default=4, help="workers of an apply")
     parser.add_argument("--seed", type=int, default=1, help="where seeds begin")
     parser.add_argument("--jobs", type=int, default=2, help="processes of ours at a time")
@@ -147,6 +149,14 @@ def _disks(options: argparse.Namespace) -> Tally:
     return total
 
 
+def _restores(options: argparse.Namespace) -> Tally:
+    kills = partial(restores.unit, kills=KILLS_A_UNIT)
+    total = spread(kills, _seeds(options, -(-options.restores // KILLS_A_UNIT)), options.jobs)
+    disks_of = -(-options.disks // 10)
+    total.add(spread(restores.small_disk, _seeds(options, disks_of), options.jobs))
+    return total
+
+
 def _schedules(options: argparse.Namespace) -> Tally:
     batches = -(-options.seeds // simulation.BATCH)
     return spread(simulation.unit, range(batches), options.jobs)
@@ -168,6 +178,7 @@ CAMPAIGNS: dict[str, Campaign] = {
     "locks": _locks,
     "pauses": _pauses,
     "disks": _disks,
+    "restores": _restores,
 }
 
 if __name__ == "__main__":

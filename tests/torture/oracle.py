@@ -6,7 +6,8 @@ every answer, and every reported result. It decides on its own what follows from
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from reconciler.core.endpoints import PROFILE_HEADER
 from reconciler.core.outcomes import Failure, Result
@@ -14,26 +15,35 @@ from reconciler.core.plan import Action, Change, Request
 from reconciler.core.records import JournalEntry, JournalKind, Known, Presence, Record
 from reconciler.remote.answers import ApiAnswer, CallResult
 from reconciler.values import FieldPath
+from tests.torture.ownership import Ownership
 from tests.torture.simulated import Existing, Remote, SimulatedStore, Values, content, slot_of
+
+if TYPE_CHECKING:
+    from tests.torture.plans import SimulatedPlan
 
 
 class Oracle:
     """Watches every step. ``violations`` says what is wrong, in words."""
 
-    def __init__(self, store: SimulatedStore, remote: Remote) -> None:
+    def __init__(
+        self, store: SimulatedStore, remote: Remote, *, landing: Mapping[int, int]
+    ) -> None:
+        """``landing`` counts the writes of each profile that may still land."""
         self._store = store
         self._remote = remote
+        self._landing = landing
         self.violations: list[str] = []
+        self.ownership = Ownership(store, remote, blame=self.blame)
         self.foreign: set[tuple[int, FieldPath]] = set()
         """Fields that other people wrote last."""
         self.unknowable: set[tuple[int, FieldPath]] = set()
         """Fields that other people may have changed, so that the state cannot know them."""
-        self.moved_by_others: set[int] = set()
+        self.moved_by_others = self.ownership.moved
         """Profiles that other people deleted or replaced, which the state cannot know."""
         self.strangers: set[int] = set()
         """Profiles that other people created, and that we did not write yet."""
         self.made_by_others: set[str] = set()
-        """Profile ids of the profiles that other people created."""
+        """Profile ids of the profiles that other people created while we work."""
         self.anonymous: set[int] = set()
         """Profiles without a customer id. Only a link gives them one."""
         self._plans = 0
@@ -42,6 +52,8 @@ class Oracle:
         self._writes: dict[int, list[tuple[int, Values | None]]] = {}
         """The possible writes of each profile, each with the number of plans at that time. ``None`` says that
         the profile does not exist."""
+        self._last_writes: dict[int, int] = {}
+        """How many plans there were at the last write of each profile, whatever was restored since."""
         # Of the run that is under way:
         self._plan = 0
         self._workers = 1
@@ -53,6 +65,8 @@ class Oracle:
         self._recorded: set[int] = set()
         self._under_way: dict[int, Request] = {}
         self._answers: dict[int, ApiAnswer] = {}
+        self._asked: dict[int, Request] = {}
+        """What the answers were to."""
         self._write_results: dict[int, CallResult] = {}
 
     def blame(self, what: str) -> None:
@@ -65,15 +79,23 @@ class Oracle:
         self._plans += 1
         return self._plans
 
-    def on_start(self, plan: int, changes: Iterable[Change], *, workers: int) -> None:
-        """A run of a plan begins."""
-        self._plan = plan
+    def on_start(self, plan: SimulatedPlan | None, *, workers: int) -> None:
+        """A run of a plan begins, or one that only reads."""
+        self._plan = plan.number if plan else 0
         self._workers = workers
+        changes = plan.changes if plan else ()
         self._changes = {slot_of(change.address): change for change in changes}
+        self.ownership.on_start(plan, self._changes)
         self._stopped = False
         self._patience_over = False
         self._key_refused = None
-        for each in (self._intents, self._recorded, self._answers, self._write_results):
+        for each in (
+            self._intents,
+            self._recorded,
+            self._answers,
+            self._asked,
+            self._write_results,
+        ):
             each.clear()
 
     def on_stop(self) -> None:
@@ -91,6 +113,25 @@ class Oracle:
             if request.method != "GET":
                 self._may_have_written(slot, request)
         self._under_way.clear()
+
+    def on_state_moved(self, slot: int, paths: Iterable[FieldPath]) -> None:
+        """Somebody removed the record of a profile from the state, or put an older one in its place;
+        ``paths`` are the fields that the records knew. Nothing was under way."""
+        self.moved_by_others.add(slot)
+        self.strangers.add(slot)
+        self._writes.pop(slot, None)
+        self._open_posts.discard(slot)
+        self.ownership.on_state_moved(slot)
+        there = self._remote.profiles.get(slot)
+        values = {} if there is None else there.values
+        self.unknowable |= {(slot, path) for path in {*paths, *values}}
+        managed = {
+            path
+            for record in self._store.of_slot(slot)
+            if there is not None and record.profile_id == there.profile_id
+            for path in record.facts
+        }
+        self.foreign |= {(slot, path) for path in values if path not in managed}
 
     def on_lost_outcomes(self, entries: Iterable[JournalEntry]) -> None:
         """The state could not be written. ``entries`` are the outcomes that the error names as lost."""
@@ -127,17 +168,18 @@ class Oracle:
         if not any(_says_uncertain(record, request) for record in self._store.of_slot(slot)):
             self.blame(f"u{slot}: {method} of what the state does not call uncertain")
         self._not_stale(slot, request)
+        self.ownership.on_request(slot, request)
 
     def _not_stale(self, slot: int, request: Request) -> None:
         """An older plan must not undo the writes of a newer one."""
+        if request.method == "DELETE" and self._last_writes.get(slot, 0) > self._plan:
+            self.blame(f"u{slot}: deleted by a plan that is stale")
+            return
         last: Values = {}
         for plans, values in self._writes.get(slot, ()):
             if plans > self._plan:
                 last = {} if values is None else {**last, **values}
         if not last:
-            return
-        if request.method == "DELETE":
-            self.blame(f"u{slot}: deleted by a plan that is stale")
             return
         before = {field.path: field.before for field in self._changes[slot].fields}
         for path, value in content(request).items():
@@ -147,10 +189,7 @@ class Oracle:
 
     def on_effect(self, slot: int, request: Request, *, answer: ApiAnswer, late: bool) -> None:
         """A request takes effect at the remote. ``late`` says that nobody waits for its answer any more."""
-        if request.method == "DELETE" and answer.result is CallResult.DONE:
-            profile_id = request.headers.get(PROFILE_HEADER)
-            if profile_id is None or profile_id in self.made_by_others:
-                self.blame(f"u{slot}: a profile is deleted that we did not create")
+        self.ownership.on_effect(slot, request, answer=answer)
         if answer.result is not CallResult.DONE or request.method == "GET":
             return
         fields = {(slot, path) for path in content(request)}
@@ -171,6 +210,7 @@ class Oracle:
         if self._under_way.pop(slot, None) is None:
             return
         self._answers[slot] = answer
+        self._asked[slot] = request
         if answer.is_unauthorised and self._key_refused is None:
             self._key_refused = 0
         if answer.result is CallResult.DONE or answer.is_missing:
@@ -194,6 +234,8 @@ class Oracle:
     def _may_have_written(self, slot: int, request: Request) -> None:
         values = None if request.method == "DELETE" else content(request)
         self._writes.setdefault(slot, []).append((self._plans, values))
+        if values is not None:
+            self._last_writes[slot] = self._plans
 
     # --- outcomes --------------------------------------------------------------------------------
 
@@ -209,6 +251,27 @@ class Oracle:
         if len(self._intents) > self._workers:
             self.blame(f"{len(self._intents)} intents with {self._workers} workers")
 
+    def on_removal(self, record: Record, *, put: Sequence[Record]) -> None:
+        """A record is about to leave the state, durably, while others are ``put`` there."""
+        slot = slot_of(record.address)
+        if any(slot_of(each.address) == slot for each in put):
+            return  # a link moves it
+        if self._landing.get(slot):
+            self.blame(f"u{slot}: dropped while an earlier write may still land")
+        if record.presence is Presence.UNCONFIRMED and slot in self._open_posts:
+            self.blame(f"u{slot}: dropped, and our POST may have made it")
+        answer = self._answers.get(slot)
+        is_deleted = answer is not None and (
+            answer.is_missing
+            or (answer.result is CallResult.DONE and self._asked[slot].method == "DELETE")
+        )
+        if record.presence is Presence.PRESENT and not is_deleted:
+            self.blame(f"u{slot}: dropped before its deletion is known")
+        there = self._remote.profiles.get(slot)
+        if there is not None and there.profile_id in self.made_by_others:
+            # It took the place of ours; what our last writes did to it is nobody's business any more.
+            self.foreign |= {(slot, path) for path in there.values}
+
     def _outcome(self, slot: int, entry: JournalEntry) -> None:
         answer, write_result = self._answers.get(slot), self._write_results.get(slot)
         said_done = answer is not None and answer.result is CallResult.DONE
@@ -218,6 +281,7 @@ class Oracle:
                 if not said_done and not (entry.kind is JournalKind.ALREADY and said_missing):
                     self.blame(f"u{slot}: {entry.kind}, and the remote never said so")
                 self._recorded.add(slot)
+                self.ownership.on_applied(slot, request=self._asked.get(slot), answer=answer)
             case JournalKind.APPLIED | JournalKind.ALREADY:
                 self._recorded.add(slot)
             case JournalKind.FAILED | JournalKind.SKIPPED if write_result is CallResult.UNKNOWN:
@@ -232,6 +296,7 @@ class Oracle:
             self.blame(f"u{slot}: failed because of the rate, while the run could wait")
         if slot in self._intents:
             self.blame(f"u{slot}: reported {result.outcome}, and nothing recorded")
+        self.ownership.on_result(slot, result)
 
     # --- while the program is not running --------------------------------------------------------
 
@@ -251,6 +316,7 @@ class Oracle:
                 self.blame(f"u{slot}: there, and unknown to the state")
 
     def _compare(self, slot: int, record: Record, *, there: Existing | None) -> None:
+        self.ownership.compare(record)
         if there is None:
             if record.exists and slot not in self.moved_by_others:
                 self.blame(f"u{slot}: recorded as present, and not there")

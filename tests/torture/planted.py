@@ -16,6 +16,7 @@ from reconciler.core.transitions import (
     Staleness,
     accepted,
     attempted,
+    contradicts,
     gone,
     observed,
     staleness,
@@ -35,6 +36,7 @@ from reconciler.remote.engine import Engine, Writes
 from reconciler.remote.request_flow import RequestFlow
 from reconciler.remote.run import ApplyRun
 from reconciler.remote.settlement import Settlement
+from tests.torture.planted_owners import OWNER_FAULTS
 from tests.torture.simulated import Network
 
 Fault = Callable[[], AbstractContextManager[Any]]
@@ -221,6 +223,21 @@ def _drops_at_once(real: Any, self: Any, change: Any, record: Any, *, entry: Any
     yield engine.Step(Writes(remove=(change.address,), journal=(entry,)))
 
 
+def _contradicts_unless_deleted(record: Any, change: Any, *, request: Any) -> bool:
+    return change.action is not Action.DELETE and contradicts(record, change, request=request)
+
+
+@contextmanager
+def _deletes_and_drops_at_once() -> Iterator[None]:
+    """Neither the deletion nor the end of its record waits for earlier writes. The end alone may: a deletion
+    names the profile id, so that one that lands late meets no other profile."""
+    with (
+        _method(Settlement, "_drop", _drops_at_once)(),
+        _function("contradicts", _contradicts_unless_deleted)(),
+    ):
+        yield
+
+
 def _settled_by_a_look(record: Any, profile: Observed) -> Any:
     return observed(record._replace(unknown_at=None, unknown_write={}), profile)
 
@@ -279,7 +296,7 @@ FAULTS: dict[str, Fault] = {
     "success clears earlier marks": _method(Settlement, "_done", _success_clears_marks),
     "marks of other fields are lost": _function("attempted", _other_marks_lost),
     "marks of what is gone are lost": _function("gone", _gone_without_marks),
-    "a deleted profile is dropped at once": _method(Settlement, "_drop", _drops_at_once),
+    "a deleted profile is dropped at once": _deletes_and_drops_at_once,
     "a fallback forgets the first attempt": _method(
         Settlement, "with_unknown_mark", lambda real, self, s, _: s.record
     ),
@@ -307,4 +324,5 @@ FAULTS: dict[str, Fault] = {
     ),
     "whatever is there counts as created": _function("observed", _adopts_as_its_own),
     "nothing halts": _method(ApplyRun, "halt", lambda real, self: None),
+    **OWNER_FAULTS,
 }

@@ -18,10 +18,13 @@ from reconciler.core.contract_files import load_contract
 from reconciler.core.endpoints import CUSTOMER_HEADER, PROFILE_HEADER
 from reconciler.core.plan import Request
 from reconciler.core.profiles import Profile
+from reconciler.core.record_codec import decode_record, encode_record
 from reconciler.core.records import Header, JournalEntry, JournalKind, Record, Run
+from reconciler.core.transitions import put_back
 from reconciler.errors import Source
-from reconciler.remote import client
+from reconciler.remote import client, transport
 from reconciler.remote.answers import ApiAnswer, CallResult, ProfileData
+from reconciler.state.store import restored_serial
 from reconciler.values import FieldPath, Scalar
 
 if TYPE_CHECKING:
@@ -39,7 +42,7 @@ PATIENCE = 20.0
 LIMIT = 3
 """Custom attributes that the remote takes: two of ours, and the foreign one."""
 CONTRACT = replace(load_contract(), max_attributes=LIMIT)
-HEADER = Header("lineage", 1, "local", "app")
+HEADER = Header("lineage-1", 1, "local", "app")
 ATTRIBUTE = "custom_attributes."
 
 _MEMBER = "installation_meta."
@@ -63,6 +66,8 @@ class Spec:
     """Which identifiers are given: ``customer``, ``profile`` or ``both``."""
     forgets: bool = False
     """Whether ``last_name`` is listed under ``meta.forget``."""
+    protect: bool = False
+    ttl: str | None = None
 
 
 def customer_of(slot: int) -> str:
@@ -114,8 +119,15 @@ def _document(slot: int, spec: Spec) -> dict[str, Any]:
         document["custom_attributes"] = dict(spec.attributes)
     if spec.locale is not None:
         document["installation_meta"] = {"device_id": _DEVICE, "locale": spec.locale}
+    meta: dict[str, Any] = {}
     if spec.forgets:
-        document["meta"] = {"forget": ["last_name"]}
+        meta["forget"] = ["last_name"]
+    if spec.protect:
+        meta["protect"] = True
+    if spec.ttl is not None:
+        meta["ttl"] = spec.ttl
+    if meta:
+        document["meta"] = meta
     return document
 
 
@@ -150,12 +162,16 @@ def forget() -> None:
 class Existing:
     """A profile at the remote."""
 
-    __slots__ = ("customer", "profile_id", "values")
+    __slots__ = ("customer", "made_at", "not_by_us", "profile_id", "values")
 
-    def __init__(self, profile_id: str, customer: str | None) -> None:
+    def __init__(self, profile_id: str, customer: str | None, made_at: float | None) -> None:
         self.profile_id = profile_id
         self.customer = customer
+        self.made_at = made_at
+        """The time at which our POST made it, by our clock; ``None`` if others made it."""
         self.values: dict[FieldPath, Scalar] = {}
+        self.not_by_us: set[FieldPath] = set()
+        """Fields that other people wrote last."""
 
 
 _MISSING = ApiAnswer(
@@ -167,19 +183,23 @@ _DELETED = ApiAnswer(CallResult.DONE, status=204)
 
 class Remote:
     """The API's profiles, one for each slot at most. ``clock`` gives how many milliseconds the API's clock
-    is ahead when it answers."""
+    is ahead when it answers, ``now`` our own time."""
 
-    def __init__(self, clock: Callable[[], int] = lambda: 0) -> None:
+    def __init__(self, clock: Callable[[], int], now: Callable[[], float]) -> None:
         self.profiles: dict[int, Existing] = {}
+        self.history: dict[str, Existing] = {}
+        """All profiles that there ever were, by profile id."""
         self._clock = clock
+        self._now = now
         self._made: dict[int, int] = {}
         self._carried = 0
 
-    def make(self, slot: int, customer: str | None) -> Existing:
+    def make(self, slot: int, customer: str | None, *, made_at: float | None = None) -> Existing:
         """A profile with an id that no other one had."""
         number = self._made.get(slot, 0)
         self._made[slot] = number + 1
-        made = self.profiles[slot] = Existing(profile_id_of(slot, number), customer)
+        made = Existing(profile_id_of(slot, number), customer, made_at)
+        self.profiles[slot] = self.history[made.profile_id] = made
         return made
 
     def carry(self, request: Request) -> ApiAnswer:
@@ -196,7 +216,7 @@ class Remote:
             if found is None:
                 if profile_id or slot in self.profiles:
                     return _MISSING
-                found = self.make(slot, customer)
+                found = self.make(slot, customer, made_at=self._now())
             elif customer and found.customer not in (None, customer):
                 return _INVALID
         elif found is None:
@@ -211,6 +231,7 @@ class Remote:
             if sum(1 for path in values if path.startswith(ATTRIBUTE)) > LIMIT:
                 return _INVALID
             found.values = values
+            found.not_by_us.difference_update(written)
         if method == "POST" and customer:
             found.customer = customer
         self._carried += 1
@@ -237,6 +258,7 @@ class SimulatedStore:
         self._world = world
         self._records: dict[str, Record] = {}
         self._serial = 0
+        self._lineages = 1
         self._entries: list[JournalEntry] = []
         self._finished: set[str] = set()
 
@@ -248,7 +270,7 @@ class SimulatedStore:
     # --- as a store ------------------------------------------------------------------------------
 
     def header(self) -> Header:
-        return HEADER if self._serial else Header()
+        return HEADER._replace(lineage=f"lineage-{self._lineages}") if self._serial else Header()
 
     def records(self) -> Iterator[Record]:
         return iter(list(self._records.values()))
@@ -286,6 +308,8 @@ class SimulatedStore:
         records = self._records
         serial = self._serial = self._serial + 1
         for address in removed:
+            if address in records:
+                self._world.oracle.on_removal(records[address], put=changed)
             records.pop(address, None)
         for record in changed:
             old = records.get(record.address)
@@ -312,6 +336,41 @@ class SimulatedStore:
 
     def renew(self) -> None:
         self._world.step(writing=True)
+
+    # --- by hand ---------------------------------------------------------------------------------
+
+    def copied(self) -> dict[str, Record]:
+        """The records, for a backup."""
+        return dict(self._records)
+
+    def remove(self, address: str) -> None:
+        """``state rm``."""
+        self._serial += 1
+        del self._records[address]
+
+    def restore(self, backup: Mapping[str, Record]) -> None:
+        """``state restore``: no revision repeats."""
+        serial = self._serial = restored_serial(self._serial, now=self._world.wall())
+        self._records = {
+            address: self._renumbered(record, serial) for address, record in backup.items()
+        }
+
+    def _renumbered(self, record: Record, serial: int) -> Record:
+        return put_back(record)._replace(revision=serial)
+
+    def begin_anew(self) -> None:
+        """The state is lost; ``state new``."""
+        self._records = {}
+        self._entries = []
+        self._lineages += 1
+        self._serial = 1
+
+    def upgrade(self) -> None:
+        """The state is of a program from before origins were kept, and its format is upgraded."""
+        for address, record in self._records.items():
+            data = dict(encode_record(record))
+            data.pop("origin", None)
+            self._records[address] = decode_record(data)
 
 
 def _says_the_same(record: Record, old: Record) -> bool:
@@ -385,12 +444,20 @@ class Network:
         self._world = world
         self._calls: list[_Call] = []
         self._answers: list[tuple[_Call, ApiAnswer]] = []
+        self.landing: dict[int, int] = {}
+        """How many writes of a profile are under way that a deletion must not overtake: all but DELETEs."""
         self.accepted: list[float] = []
         """When the API took requests under a rate limit."""
         self.limited_since: float | None = None
         """The first 429 since the last answer of another kind."""
         self.late = 0
         """Effects that nobody waited for any more."""
+
+    def _land(self, seconds: float, call: _Call, wait: float, lost: ApiAnswer | None) -> None:
+        """Lets a request take effect after some seconds."""
+        if call.request.method in ("PATCH", "POST"):
+            self.landing[call.slot] = self.landing.get(call.slot, 0) + 1
+        self._world.after(seconds, self._carry, call, wait, lost)
 
     def begin(self, ticket: int, request: Request) -> None:
         world = self._world
@@ -455,7 +522,10 @@ class Network:
             after(choice(temper.soon), self._tell, call, _LIMITED)
             return
         if random() >= world.storm:
-            after(choice(temper.soon), self._carry, call, choice(temper.soon), None)
+            self._land(choice(temper.soon), call, choice(temper.soon), None)
+            return
+        if call.request.method == "DELETE" and not transport.has_own_connection(call.request):
+            after(choice(temper.soon), self._tell, call, _DELETED)  # a stray 204 was there before
             return
         fate = random()
         if fate < 0.12:
@@ -483,16 +553,18 @@ class Network:
         if kind < 0.25:
             pass  # it never takes effect
         elif kind < 0.5:
-            world.after(world.choice(world.temper.soon), self._carry, call, 0.0, answer)
+            self._land(world.choice(world.temper.soon), call, 0.0, answer)
         else:
             life = LONGEST if kind < 0.7 else wait + world.random() * (LONGEST - wait)
-            world.after(life, self._carry, call, 0.0, answer)
+            self._land(life, call, 0.0, answer)
         world.after(wait, self._tell, call, answer)
 
     def _carry(self, call: _Call, wait: float, lost: ApiAnswer | None) -> None:
         """A request takes effect; ``lost`` is what its sender is told instead of the answer."""
         world = self._world
         answer = world.remote.carry(call.request)
+        if call.request.method in ("PATCH", "POST"):
+            self.landing[call.slot] -= 1
         self.late += call.over
         if world.trace is not None:
             late = " late" if call.over else ""
