@@ -248,6 +248,7 @@ class Oracle:
             elif kind is not JournalKind.RECOVERED:
                 self._intents.discard(slot)
                 self._outcome(slot, entry)
+                self._write_results.pop(slot, None)
         if len(self._intents) > self._workers:
             self.blame(f"{len(self._intents)} intents with {self._workers} workers")
 

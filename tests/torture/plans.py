@@ -99,7 +99,7 @@ def plan_of(
     if cap is not None:
         planner = Planner(CONTRACT, options._replace(max_delete=Count(cap)))
         planner.totals.add(totals)
-        hazards = planner.hazards(len(changes))
+        hazards = planner.hazards(len(changes), is_present=lambda file: True)
         most = min(cap, totals.present - 1)
     return _numbered(
         world,

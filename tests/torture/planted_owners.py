@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from copy import copy
 from typing import Any
 from unittest.mock import patch
 
@@ -64,12 +63,6 @@ def _created_whatever_may_land(record: Record, change: Any, *, request: Any, at:
     return record._replace(
         origin=Origin.CREATED, created_at=at, lifetime=change.lifetime, profile_id=None
     )
-
-
-def _patches_without_intent(real: Any, self: Any, pending: Any, unknown: Any) -> Any:
-    other = copy(self)
-    other._intent = lambda pending: Writes()
-    return (yield from real(other, pending, unknown))
 
 
 def _look_is_no_proof(record: Record, profile: Observed) -> Record:
@@ -146,9 +139,6 @@ OWNER_FAULTS: dict[str, Fault] = {
     "what a look after a POST finds counts as created": _method(
         RequestFlow, "_after_creation", lambda real, self, pending, profile: pending
     ),
-    "the PATCH after such a look has no intent": _method(
-        RequestFlow, "_look_up_and_post", _patches_without_intent
-    ),
     "a POST made whatever it confirms": _function("is_creation", lambda *_, **__: True),
     "a state from before says that all is ours": _function(
         "_origin", lambda data: Origin(data.get("origin", "created")), record_codec
@@ -214,7 +204,6 @@ FOUND_BY: dict[str, str] = {
     "a look proves nothing": "recorded as adopted, and we made it",
     "an earlier PATCH may prove a creation": "recorded as created, and others made it",
     "what a look after a POST finds counts as created": "created, and others made it",
-    "the PATCH after such a look has no intent": "recorded as created, and others made it",
     "a POST made whatever it confirms": "created, and others made it",
     "a state from before says that all is ours": "its origin is created, created at None",
     "an adoption is reported as a creation": "reported created, and others made it",
