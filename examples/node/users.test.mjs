@@ -16,7 +16,7 @@ let emulator;
 let url;
 
 before(async () => {
-  emulator = spawn(RECONCILE, ["emulator"], { stdio: ["ignore", "pipe", "inherit"] });
+  emulator = spawn(RECONCILE, ["emulator", "--debug"], { stdio: ["ignore", "pipe", "inherit"] });
   for await (const line of createInterface({ input: emulator.stdout })) {
     url = line.replace("listening on ", "");
     break;
@@ -57,8 +57,8 @@ function reconcile(...words) {
   return done.stdout.trim().split("\n").map((line) => JSON.parse(line));
 }
 
-/** Calls the API as the app's back end does. */
-async function api(user, method, body) {
+/** Calls the API as the app's back end does; returns the profile. */
+async function profile(user, method, body) {
   const answer = await fetch(`${url}/api/v2/server-side-api/profile/`, {
     method,
     headers: {
@@ -69,8 +69,29 @@ async function api(user, method, body) {
     body: body && JSON.stringify(body),
   });
   assert.equal(answer.status, 200);
-  const { data } = await answer.json();
-  return Object.fromEntries(data.custom_attributes.map(({ key, value }) => [key, value]));
+  return (await answer.json()).data;
+}
+
+/** The same; returns the custom attributes. */
+async function api(user, method, body) {
+  const { custom_attributes: attributes } = await profile(user, method, body);
+  return Object.fromEntries(attributes.map(({ key, value }) => [key, value]));
+}
+
+/** Plants purchases ("seed") or moves the clock ("advance") of the emulator. */
+async function debug(what, body) {
+  const answer = await fetch(`${url}/debug/${what}/`, { method: "POST", body: JSON.stringify(body) });
+  assert.equal(answer.status, 200, await answer.clone().text());
+  return answer.json();
+}
+
+/** Whether a user has an access level at a time of the emulator. */
+async function hasAccess(user, level, now) {
+  const { access_levels: levels } = await profile(user, "GET");
+  return levels.some(
+    ({ access_level_id: id, starts_at: start, expires_at: end }) =>
+      id === level && (!start || new Date(start) <= now) && (!end || now < new Date(end)),
+  );
 }
 
 beforeEach(() => {
@@ -93,4 +114,15 @@ test("changes by the app are gone in the next test", async () => {
 
 test("the user is as declared again", async () => {
   assert.deepEqual(await api("user-1-r1-0", "GET"), { tier: "gold" });
+});
+
+test("the access of a purchase ends", async () => {
+  const user = "user-3-r1-0";
+  const bought = { store: "app_store", store_product_id: "monthly", access_level: "premium" };
+  const purchases = [{ ...bought, expires_at: "now+30d" }];
+  await debug("seed", { profiles: [{ customer_user_id: user, purchases }] });
+
+  assert.ok(await hasAccess(user, "premium", new Date()));
+  const { now } = await debug("advance", { days: 31 });
+  assert.ok(!(await hasAccess(user, "premium", new Date(now))));
 });
