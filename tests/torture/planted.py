@@ -182,7 +182,7 @@ def _refusal_undoes(real: Any, self: Any, pending: Any, answer: ApiAnswer, **mor
 
 def _posts_again(real: Any, self: Any, pending: Any, unknown: ApiAnswer, *writes: Writes) -> Any:
     answer = yield from self._run.call(pending.request, *writes)
-    return answer._replace(unknown_before=True)
+    return pending, answer._replace(unknown_before=True)
 
 
 def _missing_is_applied(real: Any, self: Any, pending: Any, answer: ApiAnswer) -> Any:
