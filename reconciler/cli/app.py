@@ -230,7 +230,9 @@ class ErrorHandlingGroup(click.Group):
         except ReconcileError as problem:
             print_error(problem)
             code = problem.exit_code
-        except MemoryError:
+        except (MemoryError, RuntimeError, ImportError) as problem:
+            if not _is_lack_of_memory(problem):
+                raise
             stderr_line("error: there is not enough memory")
             stderr_line(
                 "  Raise the limit (ulimit -v, or that of the container), or split the files."
@@ -246,6 +248,17 @@ class ErrorHandlingGroup(click.Group):
             stderr_line(f"error: {shown(where + (problem.strerror or type(problem).__name__))}")
             code = ExitCode.FAILED
         exit_with(int(code or 0))
+
+
+def _is_lack_of_memory(problem: Exception) -> bool:
+    """Whether there was no memory for an object, for the stack of a thread, or to load a library."""
+    if isinstance(problem, MemoryError):
+        return True
+    text = str(problem)
+    return "can't start new thread" in text or (
+        isinstance(problem, ImportError)
+        and ("failed to map segment" in text or "Cannot allocate memory" in text)
+    )
 
 
 def _show(problem: click.ClickException) -> None:

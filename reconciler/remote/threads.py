@@ -61,7 +61,8 @@ class DaemonExecutor(Executor):
     """Starts threads when they are needed, and lets the interpreter end without them.
 
     The interpreter waits for the threads of the standard library's pool, even if the user wants to stop
-    (reliability 0.7).
+    (reliability 0.7). Where no more threads can be started, those that run do all of the work; where none
+    can, the caller does it.
     """
 
     def __init__(self, most: int) -> None:
@@ -77,12 +78,21 @@ class DaemonExecutor(Executor):
         self._tasks.put((future, lambda: fn(*args, **options)))
         if not self._idle.acquire(blocking=False):
             with self._lock:
-                if self._threads < self._most:
-                    self._threads += 1
-                    threading.Thread(
-                        target=self._work, name=f"call-{self._threads}", daemon=True
-                    ).start()
+                if self._threads < self._most and not self._start():
+                    self._most = self._threads
+            if self._most == 0:
+                self._carry(self._tasks.get())
         return future
+
+    def _start(self) -> bool:
+        """Starts one more thread; whether that was possible."""
+        name = f"call-{self._threads + 1}"
+        try:
+            threading.Thread(target=self._work, name=name, daemon=True).start()
+        except (RuntimeError, MemoryError):  # a limit on memory or on threads
+            return False
+        self._threads += 1
+        return True
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Lets threads end after their task; does not wait for them."""
@@ -91,11 +101,17 @@ class DaemonExecutor(Executor):
 
     def _work(self) -> None:
         while (task := self._tasks.get()) is not None:
-            future, run = task
-            try:
-                result = run()
-            except BaseException as problem:  # the future carries it to its reader
-                future.set_exception(problem)
-            else:
-                future.set_result(result)
+            self._carry(task)
             self._idle.release()
+
+    @staticmethod
+    def _carry(task: tuple[Future[Any], Callable[[], Any]] | None) -> None:
+        if task is None:
+            return
+        future, run = task
+        try:
+            result = run()
+        except BaseException as problem:  # the future carries it to its reader
+            future.set_exception(problem)
+        else:
+            future.set_result(result)

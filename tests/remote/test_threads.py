@@ -50,3 +50,30 @@ def test_threads_start_when_they_are_needed_and_are_used_again() -> None:
         futures = [executor.submit(barrier.wait) for _ in range(8)]
         assert sorted(future.result(5) for future in futures) == list(range(8))
     assert len(first) <= 2
+
+
+@pytest.mark.parametrize("possible", [0, 1, 3])
+def test_where_no_more_threads_can_be_started_fewer_do_the_work(
+    possible: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, started = threading.Thread.start, []
+
+    def limited(thread: threading.Thread) -> None:
+        if thread.name.startswith("call-"):
+            if len(started) >= possible:
+                raise RuntimeError("can't start new thread")
+            started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", limited)
+    names: set[str] = set()
+
+    def task(number: int) -> int:
+        names.add(threading.current_thread().name)
+        time.sleep(0.01)
+        return number
+
+    with DaemonExecutor(8) as executor:
+        futures = [executor.submit(task, number) for number in range(20)]
+        assert [future.result(5) for future in futures] == list(range(20))
+    assert len(names) == max(1, possible)
