@@ -72,6 +72,8 @@ class _Scene:
         self._checker = Checker(self.project)
         self._contents: list[Content] = []
         """What the state may hold: the content of each of the two."""
+        self._seconds = 1.0
+        """How long a restore takes that nobody disturbs."""
 
     def prepare(self) -> list[str]:
         """Applies twice, with a copy of the state in between; what is wrong."""
@@ -85,13 +87,16 @@ class _Scene:
                 shutil.copy(self.project.state, self.project.folder / _KEPT)
                 export = self._run("state", "pull")
                 (self.project.folder / "export.json").write_text(export.out)
+        began = time.monotonic()
+        self._run("state", "restore", _KEPT)
+        self._seconds = time.monotonic() - began
         return found
 
     def kill_once(self, tally: Tally) -> list[str]:
         """Restores one of the two, and kills that after a while; what is wrong."""
         before = self._content()
         run = self.project.start([*self.project.program, "state", "restore", self._source()])
-        time.sleep(self._rng.random() * self._rng.choice((0.25, 0.6)))
+        time.sleep(self._rng.random() * 1.1 * self._seconds)
         killed = not run.ended
         run.kill()
         tally.counts["killed" if killed else "restored"] += 1
