@@ -176,6 +176,10 @@ class Repository:
             return "."
         return path.removeprefix(inside).replace(os.sep, "/") if path.startswith(inside) else None
 
+    def tracked(self, within: str) -> list[str]:
+        """The files that the index has at or below a path. Raises GitFailed."""
+        return _split(self.output("ls-files", "-z", "--full-name", "--", within))
+
     # --- commits -----------------------------------------------------------------------------
 
     @cached_property

@@ -65,6 +65,11 @@ def user_id() -> int | None:
     return os.geteuid() if hasattr(os, "geteuid") else None
 
 
+def host_name() -> str:
+    """The name of this machine; empty where the system has none to give."""
+    return os.uname().nodename if hasattr(os, "uname") else ""
+
+
 def set_mode(descriptor: int, mode: int) -> None:
     """Sets the permissions of an open file, where the system has them."""
     if hasattr(os, "fchmod"):

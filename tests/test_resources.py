@@ -72,7 +72,6 @@ def test_a_changed_module_of_a_sub_package_makes_the_caches_fall(tmp_path: Path)
     shutil.copytree(sources.parent / "schemas", tmp_path / "program" / "schemas")
     folder = tmp_path / "project"
     (folder / "profiles").mkdir(parents=True)
-    (folder / ".reconcile").mkdir()
     (folder / "profiles" / "jane.yaml").write_text("customer_user_id: jane\n", "utf-8")
     (folder / "reconcile.yaml").write_text(
         "version: 1\nenvironments:\n  local: {api: {url: emulator}}\n", "utf-8"

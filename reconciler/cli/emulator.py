@@ -111,4 +111,4 @@ def _config_here(app: App) -> Config | None:
         trust = read_trust(os.environ, **app.permissions._asdict())
         return load_config(path, start=here, trust=trust, environ=os.environ)
     except ReconcileError:
-        return plain_config(path.absolute().parent)._replace(path=path)
+        return plain_config(path.absolute().parent, os.environ)._replace(path=path)

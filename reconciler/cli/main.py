@@ -268,6 +268,33 @@ def state_new() -> None:
     """Begin a new state on purpose, where the one that was seen here before is gone."""
 
 
+@state.command("path")
+@format_option("text", "json")
+@implemented_in("state")
+def state_path() -> None:
+    """Print where the state is; as JSON, where caches and everything else is as well."""
+
+
+@state.command("move")
+@option(
+    "--to",
+    type=click.Choice(["home", "project"]),
+    default="home",
+    show_default=True,
+    help="The user's home, or the folder .reconcile of the project.",
+)
+@option(
+    "--from",
+    "former",
+    metavar="FOLDER",
+    type=click.Path(path_type=Path),
+    help="Take the states along that the project had when its folder was called FOLDER.",
+)
+@implemented_in("state")
+def state_move() -> None:
+    """Take the state out of the project's folder, where a checkout can replace it, or back."""
+
+
 @state.command("unlock")
 @click.argument("lock_id", metavar="ID")
 @implemented_in("state")

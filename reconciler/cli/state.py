@@ -1,21 +1,23 @@
-"""Commands on the recorded state: state list, show, rm, pull, push, restore, new, unlock."""
+"""Commands on the recorded state: state list, show, rm, pull, push, restore, new,
+path, move, unlock."""
 
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from reconciler.cli.app import App
 from reconciler.cli.streams import print_json, print_result, stderr_line
 from reconciler.commands import Command, arguments
+from reconciler.config.settings import EMULATOR
 from reconciler.core.record_codec import encode_export, encode_record
 from reconciler.core.records import Export
 from reconciler.errors import InputError, Message, ReconcileError, Refused
 from reconciler.reports.text import difference_text, record_text, records_text
-from reconciler.state.sqlite import SqliteStore
 from reconciler.values import shown
 from reconciler.workspace.facade import Workspace
 from reconciler.workspace.state_admin import MISSING_CHANGES, parse_export
@@ -96,6 +98,37 @@ def state_new(app: App) -> None:
     print_result(f"a new state begins in {shown(str(path))}: lineage {header.lineage}")
 
 
+def state_path(app: App, *, format_: str) -> None:
+    """Prints where the state is, or, as JSON, where everything is that is kept of the project."""
+    with app.workspace() as workspace:
+        environment, places = workspace.environment, workspace.config.places
+    if format_ == "text":
+        print_result(shown(str(environment.state)))
+        return
+    kept = {
+        "state": environment.state,
+        "emulator": environment.emulator_db if environment.url == EMULATOR else None,
+        "caches": places.caches,
+        "home": places.homes.state,
+    }
+    print_json({name: None if path is None else str(path) for name, path in kept.items()})
+
+
+def state_move(app: App, *, to: str, former: Path | None) -> None:
+    """Takes the state into the home, into the project, or along with a folder that moved."""
+    with app.workspace() as workspace:
+        if former is not None:
+            moved = workspace.relocation.along(former)
+        elif to == "home":
+            moved = workspace.relocation.to_home(now=time.time())
+        else:
+            moved = workspace.relocation.to_project(now=time.time())
+    for each in moved:
+        print_result(f"{shown(str(each.source))} is now {shown(str(each.target))}")
+        if each.former is not None:
+            stderr_line(f"the file before is kept in {shown(str(each.former))}")
+
+
 def state_unlock(app: App, *, lock_id: str) -> None:
     """Removes a lock."""
     with app.workspace() as workspace:
@@ -118,9 +151,8 @@ def _environment_locked_by(lock_id: str, workspace: Workspace) -> str | None:
     for name, environment in workspace.config.environments.items():
         if name == workspace.environment.name:
             continue
-        store = SqliteStore(environment.state, environment=name)
-        with suppress(ReconcileError), closing(store):
-            lock = store.locked()
+        with suppress(ReconcileError), Workspace(workspace.config, environment) as other:
+            lock = other.store.locked()
             if lock is not None and lock.id == lock_id:
                 return name
     return None

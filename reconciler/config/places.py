@@ -1,15 +1,43 @@
 """The folders of one project in the homes of its user: for its states, and for its caches. An edge.
 
 Their names are digests of the project's real path, so nothing that a checkout says leads to other files.
+
+A state that lies in the project's folder, where earlier versions made it, goes on being used. So does
+one where the user has no home.
 """
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from reconciler.atomicfile import write_whole
 from reconciler.homes import Homes, derived_key, place_name
+
+FOLDER = ".reconcile"
+"""The folder of a project in which earlier versions kept everything."""
+RECORD = "project.json"
+"""The file that says whose states are in a folder."""
+
+
+class KeptFile(NamedTuple):
+    """A file that the program keeps for a project."""
+
+    path: Path
+    other: Path | None = None
+    """Where it belongs: in the home, if it lies in the project's folder and there is a home."""
+
+
+class ProjectRecord(NamedTuple):
+    """The project's folder whose states are in a folder of the home."""
+
+    root: str
+    device: int
+    inode: int
 
 
 class ProjectPlaces(NamedTuple):
@@ -23,6 +51,25 @@ class ProjectPlaces(NamedTuple):
     def of(cls, root: Path, homes: Homes) -> ProjectPlaces:
         """The places of the project in a folder."""
         return cls(os.path.realpath(root), homes)
+
+    @property
+    def states(self) -> Path | None:
+        """The folder of the project's states, which need not exist; ``None`` without a home."""
+        return (
+            None
+            if self.homes.state is None
+            else self.homes.state / "projects" / place_name(self.root)
+        )
+
+    def kept_file(self, name: str) -> KeptFile:
+        """Where a file of the project is kept: ``local.db``, for example."""
+        old = Path(self.root, FOLDER, name)
+        if self.states is None:
+            return KeptFile(old)
+        new = self.states / name
+        if os.path.lexists(old):
+            return KeptFile(old, other=new)
+        return KeptFile(new if os.path.lexists(new) or _can_be_made(self.states) else old)
 
     @property
     def caches(self) -> Path | None:
@@ -40,3 +87,56 @@ class ProjectPlaces(NamedTuple):
         another project, another purpose or another user does not count. ``None`` without a secret."""
         secret = self.homes.secret()
         return None if secret is None else derived_key(secret, self.root, *purpose)
+
+    # Whose states they are
+
+    def record(self) -> None:
+        """Notes whose states the folder in the home holds, before the first one is made. Raises
+        ReconcileError, OSError."""
+        if self.states is None or _record_of(self.states) == (ours := _present(self.root)):
+            return
+        if ours is not None:
+            self.states.mkdir(mode=0o700, parents=True, exist_ok=True)
+            write_whole(self.states / RECORD, (json.dumps(ours._asdict()), "\n"))
+
+    def former(self) -> str | None:
+        """The path that the project's folder had before it was moved: the one of which the home has states,
+        which is gone, and whose folder was this one by device and inode."""
+        ours = _present(self.root)
+        if self.homes.state is None or ours is None:
+            return None
+        for record in self._others():
+            is_same = (record.device, record.inode) == (ours.device, ours.inode)
+            if is_same and not os.path.lexists(record.root):
+                return record.root
+        return None
+
+    def _others(self) -> Iterator[ProjectRecord]:
+        assert self.homes.state is not None
+        projects = self.homes.state / "projects"
+        with suppress(OSError):
+            for name in sorted(os.listdir(projects)):
+                record = _record_of(projects / name)
+                if record is not None and record.root != self.root:
+                    yield record
+
+
+def _present(root: str) -> ProjectRecord | None:
+    with suppress(OSError):
+        status = os.stat(root)
+        return ProjectRecord(root, status.st_dev, status.st_ino)
+    return None
+
+
+def _record_of(folder: Path) -> ProjectRecord | None:
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        data = json.loads((folder / RECORD).read_bytes())
+        return ProjectRecord(str(data["root"]), int(data["device"]), int(data["inode"]))
+    return None
+
+
+def _can_be_made(folder: Path) -> bool:
+    """Whether a folder can be made and written, as far as it can be told without doing so."""
+    while not os.path.lexists(folder) and folder != folder.parent:
+        folder = folder.parent
+    return os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK)

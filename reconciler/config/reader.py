@@ -97,14 +97,15 @@ def load_config(
     return config
 
 
-def plain_config(root: Path) -> Config:
+def plain_config(root: Path, environ: Mapping[str, str] | None = None) -> Config:
     """The configuration of a folder without one: profiles below ``profiles``, and the embedded emulator
-    as the environment ``local``."""
+    as the environment ``local``. ``environ`` names the homes of the user."""
     data: dict[str, Json] = {
         "version": 1,
         "environments": {"local": {"api": {"url": EMULATOR}}},
     }
-    return SettingsBuilder(Document(data, Source(FILE_NAME), {}), root).config(None)
+    places = ProjectPlaces.of(root, homes_of(environ or {}, project=root))
+    return SettingsBuilder(Document(data, Source(FILE_NAME), {}), root, places=places).config(None)
 
 
 _SECRET_KEY = re.compile(rb"secret_(?:live|test)_[A-Za-z0-9]", re.IGNORECASE)

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from reconciler.authoring.documents import Document
 from reconciler.authoring.phrases import did_you_mean
 from reconciler.authoring.privacy import Guard, Level
-from reconciler.config.places import ProjectPlaces
+from reconciler.config.places import KeptFile, ProjectPlaces
 from reconciler.config.project import Boundary
 from reconciler.config.trust import ALLOW_OUTSIDE, is_foreign_key, is_proxy_name
 from reconciler.core.contract import Clear, Dialect
@@ -71,6 +71,9 @@ class Environment(NamedTuple):
     """Seconds for which a run waits while the API is away, or answers 429 to everything."""
     proxy_env: str | None = None
     """The variable that holds the proxy's address with its login, instead of ``proxy``."""
+    home_state: Path | None = None
+    """Where the state belongs, if it lies in the project's folder for no other reason than that it was made
+    there."""
 
 
 class Config(NamedTuple):
@@ -137,9 +140,9 @@ def _known_environments(names: Mapping[str, object]) -> str:
 class SettingsBuilder:
     """Makes the settings of a document that has passed the schema.
 
-    Paths may lead wherever ``boundary`` says; without one, anywhere. ``problems`` holds an error for each
-    rule that a schema cannot express. ``states`` gives, for the normalised path of each state file, the
-    name of its environment.
+    ``places`` says where states lie for which no place is configured. Paths may lead wherever ``boundary``
+    says; without one, anywhere. ``problems`` holds an error for each rule that a schema cannot express.
+    ``states`` gives, for the normalised path of each state file, the name of its environment.
     """
 
     def __init__(
@@ -147,7 +150,7 @@ class SettingsBuilder:
         document: Document,
         root: Path,
         *,
-        places: ProjectPlaces = ProjectPlaces(),  # noqa: B008
+        places: ProjectPlaces,
         boundary: Boundary | None = None,
     ) -> None:
         self.document = document
@@ -155,7 +158,7 @@ class SettingsBuilder:
         self.places = places
         self.boundary = boundary
         self.problems: list[Diagnostic] = []
-        self.emulator_db = root / ".reconcile" / "emulator.db"
+        self.emulator_db = places.kept_file("emulator.db").path
         self.states: dict[str, str] = {}
 
     def problem(
@@ -206,6 +209,13 @@ class SettingsBuilder:
                 rule="outside",
             )
         return target
+
+    def kept(self, path: tuple[str, ...], name: str) -> KeptFile:
+        """A file that is kept for the project, in the home or in the project."""
+        kept = self.places.kept_file(name)
+        if kept.path.parent != self.places.states:
+            self.within(path, kept.path)
+        return kept
 
     def env_prefix(self, prefix: str | None, environments: Mapping[str, Environment]) -> str | None:
         if prefix is not None and any(
@@ -263,6 +273,7 @@ class SettingsBuilder:
         rate: str | None = api.get("rate")
         default_rate = Rate(None if is_emulator else DEFAULT_RATE)
         ca_bundle: str | None = api.get("ca_bundle")
+        state = self.state(name, values.get("state", {}).get("url"))
         return Environment(
             name=name,
             url=url,
@@ -280,11 +291,12 @@ class SettingsBuilder:
             ca_bundle=None
             if ca_bundle is None
             else self.within((*here, "api", "ca_bundle"), self.root / ca_bundle),
-            state=self.state(name, values.get("state", {}).get("url")),
+            state=state.path,
+            home_state=state.other,
             max_delete=_cap(limits.get("max_delete", "25%")),
             max_changes=int(limits.get("max_changes", 1000)),
             confirm=values.get("confirm", False),
-            emulator_db=self.within((*here, "api", "url"), self.emulator_db)
+            emulator_db=self.kept((*here, "api", "url"), "emulator.db").path
             if is_emulator
             else self.emulator_db,
             max_sweep=_cap(limits.get("max_sweep", limits.get("max_delete", "100%"))),
@@ -369,18 +381,13 @@ class SettingsBuilder:
             message, hint = refusal
             self.problem(path, f"{setting} {message}", hint=hint, rule="insecure")
 
-    def state(self, name: str, url: str | None) -> Path:
+    def state(self, name: str, url: str | None) -> KeptFile:
         path = ("environments", name, "state", "url")
-        url = f"sqlite:///.reconcile/{name}.db" if url is None else url
-        file = url.removeprefix("sqlite:///")
-        if file == url or file.strip("/") in ("", ":memory:") or re.search(r"[?#\0]", file):
-            self.problem(
-                path,
-                f"`{'.'.join(path)}` is not the address of a SQLite file",
-                hint="Write sqlite:///PATH, relative to this file; other stores do not exist yet.",
-            )
-        state = self.within(path, self.root / file)
-        normalised = os.path.normpath(state)
+        if url is None:
+            kept = self.kept(path, f"{name}.db")
+        else:
+            kept = KeptFile(self.within(path, self.root / self.state_file(path, url)))
+        normalised = os.path.normpath(kept.path)
         other = self.states.setdefault(normalised, name)
         if normalised == os.path.normpath(self.emulator_db):
             self.problem(
@@ -394,7 +401,18 @@ class SettingsBuilder:
                 f"the environments {other} and {name} share a state file",
                 hint="Give each its own: a state describes one app.",
             )
-        return state
+        return kept
+
+    def state_file(self, path: tuple[str, ...], url: str) -> str:
+        """The path in the address of a SQLite file."""
+        file = url.removeprefix("sqlite:///")
+        if file == url or file.strip("/") in ("", ":memory:") or re.search(r"[?#\0]", file):
+            self.problem(
+                path,
+                f"`{'.'.join(path)}` is not the address of a SQLite file",
+                hint="Write sqlite:///PATH, relative to this file; other stores do not exist yet.",
+            )
+        return file
 
 
 def _key_in_clear(

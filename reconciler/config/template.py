@@ -16,7 +16,7 @@ default_environment: local
 environments:
   local:
     api:
-      url: emulator                   # the embedded emulator, kept in .reconcile/emulator.db
+      url: emulator                   # the embedded emulator; `reconcile state path` shows where it is kept
 
   production:
     api:
@@ -30,8 +30,8 @@ environments:
       send_ip_country: always         # or changed: the API may then take it from this machine's address
       # proxy: http://proxy.example:3128
       # ca_bundle: certificates.pem
-    state:
-      url: sqlite:///.reconcile/production.db
+    # state:                          # by default in your home folder: `reconcile state path`
+    #   url: sqlite:///.reconcile/production.db
     limits:
       max_delete: 25%                 # the most that --prune may delete: a share, or a count
       max_sweep: 100%                 # the most of one sweep; without it, max_delete where given

@@ -9,6 +9,7 @@ A module imports only from those above it.
     sqlite_format (edge)     the format of a state file: tables, upgrades, connections
     rollback_journal (edge)  is the journal beside a state file its own
     backups (edge)           copies of a state file, and how many are kept
+    side_files (edge)        what SQLite keeps beside a state, as far as this program left it there
     sqlite_file (edge)       one state file: created, checked, read and written in transactions
     sqlite (edge)            a store in one SQLite file
 """

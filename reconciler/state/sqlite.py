@@ -18,6 +18,7 @@ from reconciler.core.records import Export, Header, JournalEntry, JournalKind, R
 from reconciler.errors import ReconcileError
 from reconciler.state.backups import BACKUPS, set_aside
 from reconciler.state.liveness import process_identity
+from reconciler.state.side_files import SideFiles
 from reconciler.state.sqlite_errors import damaged
 from reconciler.state.sqlite_file import BUSY_SECONDS, SqliteFile
 from reconciler.state.sqlite_format import (
@@ -84,8 +85,9 @@ class SqliteStore:
     """A `reconciler.state.store.Store` in one file.
 
     ``version`` is the format to have, and ``upgrades`` lead to it from older ones. ``lease`` and
-    ``busy_seconds`` (how long to wait for another process's transaction) are in seconds. ``kept_runs`` is
-    how many finished runs the journal reaches back, ``kept_backups`` how many backups stay.
+    ``busy_seconds`` (how long to wait for another process's transaction) are in seconds. ``side_files`` says
+    what counts beside the file. ``kept_runs`` is how many finished runs the journal reaches back,
+    ``kept_backups`` how many backups stay.
     """
 
     def __init__(
@@ -102,6 +104,7 @@ class SqliteStore:
         page_size: int = PAGE_SIZE,
         kept_runs: int = RUNS,
         kept_backups: int = BACKUPS,
+        side_files: SideFiles | None = None,
     ) -> None:
         self._file = SqliteFile(
             path,
@@ -109,6 +112,7 @@ class SqliteStore:
             version=version,
             upgrades=upgrades,
             busy_seconds=busy_seconds,
+            side_files=side_files,
         )
         self._environment = environment
         self._new_id = new_id
@@ -225,9 +229,13 @@ class SqliteStore:
 
     @contextmanager
     def lock(self, holder: Holder, *, now: Clock | None = None) -> Iterator[Writer]:
-        clock = now or self._clock
-        lock_id = self._new_id()
+        clock, lock_id = now or self._clock, self._new_id()
         self._file.create()
+        with self._file.noted(), self._locked_by(holder, lock_id, clock=clock) as writer:
+            yield writer
+
+    @contextmanager
+    def _locked_by(self, holder: Holder, lock_id: str, *, clock: Clock) -> Iterator[Writer]:
         with self._file.transaction() as db:
             held, at = _recorded_lock(db), clock()
             if held and not is_abandoned(held[0], held[1], seeker=holder, now=at):
@@ -255,7 +263,7 @@ class SqliteStore:
     def unlock(self, lock_id: str) -> None:
         if self._file.status() is None:
             raise not_locked()
-        with self._file.transaction() as db:
+        with self._file.noted(), self._file.transaction() as db:
             held = _recorded_lock(db)
             if held is None:
                 raise not_locked()

@@ -20,6 +20,7 @@ from reconciler.atomicfile import new_file
 from reconciler.errors import Message, ReconcileError, StateRefused
 from reconciler.state.backups import back_up, sync_folder
 from reconciler.state.rollback_journal import has_foreign_journal
+from reconciler.state.side_files import SideFiles
 from reconciler.state.sqlite_errors import (
     RESTORE_HINT,
     StateDamaged,
@@ -60,7 +61,9 @@ class SqliteFile:
         version: int,
         upgrades: Mapping[int, Upgrade],
         busy_seconds: float,
+        side_files: SideFiles | None,
     ) -> None:
+        """``side_files`` says what counts beside the file; ``None``: whatever fits."""
         if "\0" in str(path):
             raise StateRefused("the path of the state holds a NUL", hint="Check `state.url`.")
         self.path = path.absolute()
@@ -68,6 +71,7 @@ class SqliteFile:
         self._environment = environment
         self._upgrades = upgrades
         self._busy_seconds = busy_seconds
+        self._side_files = side_files
         self._guard = threading.RLock()
         self._db: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
@@ -111,6 +115,15 @@ class SqliteFile:
                 except sqlite3.Error:
                     self.close()
                 raise
+
+    @contextmanager
+    def noted(self) -> Iterator[None]:
+        """Around writing: a process that is killed within leaves a note that what it left is ours."""
+        if self._side_files is None:
+            yield
+            return
+        with self._side_files.noted(self.path):
+            yield
 
     def close(self) -> None:
         """Close the connection. The next transaction opens a new one."""
@@ -260,6 +273,8 @@ class SqliteFile:
         if status is None:
             self.close()
             return None
+        if self._side_files is not None:
+            self._side_files.refuse_foreign(self.path)
         identity = (status.st_dev, status.st_ino)
         if self._db is not None and self._identity == identity:
             return self._db

@@ -5,9 +5,12 @@ A module imports only from those above it.
     results             the values that the façade returns
     expiry              warnings about lifetimes that end
     sources (edge)      the profile files: reads, validates, renders and formats them
+    tracked (edge)      whether git tracks the files of a state
     connection (edge)   the key, the client and the threads by which the API is called
+    holder (edge)       who this process is, for the lock of a state
     sightings (edge)    what was last seen of each state, noted outside of the checkout
     state_admin (edge)  the state: opens, locks, exports, replaces and restores it
+    relocation (edge)   takes a state out of the checkout, back, or along with a folder that moved
     since (edge)        the profiles that changed since a revision of git
     refresh (edge)      reads recorded profiles back from the API
     uncommitted (edge)  files that a prune relies on and that git does not have committed

@@ -6,18 +6,23 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from reconciler.config.hosts import host_of
+from reconciler.config.places import ProjectPlaces
 from reconciler.config.settings import EMULATOR, Environment, is_proxy_address
 from reconciler.config.trust import ALLOWED_HOSTS, Trust
 from reconciler.core.options import Rate
 from reconciler.core.plan import Request
-from reconciler.errors import InputError, Refused
+from reconciler.errors import InputError, ReconcileError, Refused
 from reconciler.remote.answers import ApiAnswer
 from reconciler.remote.engine import Calls
 from reconciler.remote.pacing import MOST_IN_FLIGHT, Clock, Pace, SystemClock
 from reconciler.remote.threads import DaemonExecutor, ExecutorCalls
+from reconciler.state.side_files import SideFiles
+from reconciler.values import shown
+from reconciler.workspace.tracked import refuse_tracked
 
 if TYPE_CHECKING:
     from reconciler.remote.client import Client
@@ -62,15 +67,18 @@ class Connection:
         self,
         environment: Environment,
         *,
+        places: ProjectPlaces,
         environ: Mapping[str, str],
         trust: Trust,
         ask_host: Callable[[HostQuestion], bool],
         stop: Callable[[], bool],
         clock: Clock | None,
     ) -> None:
-        """The secret key is looked up in ``environ``, once its host is known to be allowed by ``trust`` or by
-        the answer of ``ask_host``; ``clock`` is the clock by which calls wait."""
+        """``places`` are those of the project. The secret key is looked up in ``environ``, once its host is
+        known to be allowed by ``trust`` or by the answer of ``ask_host``; ``clock`` is the clock by which
+        calls wait."""
         self._environment = environment
+        self._places = places
         self._environ = environ
         self._trust = trust
         self._ask_host = ask_host
@@ -193,9 +201,24 @@ class Connection:
         from reconciler.emulator.api import Emulator
         from reconciler.emulator.server import EmulatorServer
 
+        self._open_emulators_file(environment.emulator_db, stack)
         emulator = Emulator(dialect=environment.dialect.value, db=environment.emulator_db)
         stack.callback(emulator.close)
         return stack.enter_context(EmulatorServer(emulator)).url, "emulator"
+
+    def _open_emulators_file(self, path: Path, stack: ExitStack) -> None:
+        """Makes sure that the emulator's file is ours, as a state has to be; see `SideFiles`."""
+        side_files = SideFiles(self._places.homes.state)
+        refuse_tracked(path)
+        try:
+            side_files.refuse_foreign(path, uses_log=True)
+            if path.parent == self._places.states:
+                self._places.record()
+            if path.exists():
+                stack.enter_context(side_files.noted(path))
+        except OSError as problem:
+            where = shown(str(path))
+            raise ReconcileError(f"cannot use {where}: {problem.strerror}") from None
 
     def _proxy(self) -> str | None:
         """The proxy's address, which may hold a login, so it is never quoted."""

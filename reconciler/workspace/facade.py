@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from reconciler.workspace.applies import Applies
     from reconciler.workspace.connection import Connection, HostQuestion
     from reconciler.workspace.refresh import Refresh
+    from reconciler.workspace.relocation import Relocation
 
 
 class Workspace:
@@ -112,7 +113,12 @@ class Workspace:
             limits=limits,
         )
         self.state = StateAdmin(
-            environment, environ=environ, now=now, store=store, on_warning=on_warning
+            environment,
+            places=config.places,
+            environ=environ,
+            now=now,
+            store=store,
+            on_warning=on_warning,
         )
         self.plans = Plans(
             config,
@@ -175,6 +181,7 @@ class Workspace:
 
         return Connection(
             self.environment,
+            places=self.config.places,
             environ=self._environ,
             trust=self._trust,
             ask_host=self._ask_host,
@@ -208,6 +215,13 @@ class Workspace:
             now=self._now,
             stop=self._stop,
         )
+
+    @cached_property
+    def relocation(self) -> Relocation:
+        """Takes the state elsewhere."""
+        from reconciler.workspace.relocation import Relocation
+
+        return Relocation(self.environment, self.config.places, admin=self.state)
 
     @property
     def contract(self) -> Contract:

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import json
 import os
-import sys
-from collections.abc import Mapping
 from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
 
 from reconciler.atomicfile import new_file
+from reconciler.homes import Homes
 
 FORMAT_VERSION = 1
 _SIZE = 16
@@ -50,6 +49,11 @@ class Sightings:
     def __init__(self, folder: Path | None) -> None:
         """``None``: nothing is known and nothing is noted."""
         self._folder = folder
+
+    @classmethod
+    def of(cls, homes: Homes) -> Sightings:
+        """The notes of a user, in the state home."""
+        return cls(None if homes.state is None else homes.state / "states")
 
     def last(self, place: Place) -> Sighting | None:
         """The state as it was last seen at a place; ``None`` where there is no readable note."""
@@ -95,18 +99,3 @@ class Sightings:
             return None
         name = "\0".join(place).encode("utf-8", "surrogateescape")
         return self._folder / f"{blake2b(name, digest_size=_SIZE).hexdigest()}.json"
-
-
-def sightings_folder(environ: Mapping[str, str], platform: str = sys.platform) -> Path | None:
-    """Where a user's notes are: in ``$XDG_STATE_HOME`` or the place that the system has for such files.
-    ``None`` where the variables name none."""
-    home = environ.get("HOME") or environ.get("USERPROFILE")
-    base = environ.get("XDG_STATE_HOME")
-    if not base and platform == "win32":
-        base = environ.get("LOCALAPPDATA")
-    if not base and home:
-        base = os.path.join(
-            home,
-            *(("Library", "Application Support") if platform == "darwin" else (".local", "state")),
-        )
-    return Path(base, "reconcile", "states") if base and os.path.isabs(base) else None

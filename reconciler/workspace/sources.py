@@ -207,10 +207,9 @@ class Sources:
     def _index_path(self) -> Path | None:
         """The index file; ``None`` where nothing is to be kept."""
         path = self._config.places.cache(*self._purpose()) if self._use_cache else None
-        # An index of a few files is not worth a file of its own, until something is applied.
+        # An index of a few files is not worth a folder.
         if path is not None and (
-            self._environment.state.parent.exists()
-            or are_larger_than(self._config.profiles, _WORTH_AN_INDEX)
+            path.parent.exists() or are_larger_than(self._config.profiles, _WORTH_AN_INDEX)
         ):
             return path
         return None

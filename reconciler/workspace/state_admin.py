@@ -12,19 +12,22 @@ from typing import Any, NamedTuple
 from reconciler.authoring.documents import Document
 from reconciler.authoring.json_schema import validate_value
 from reconciler.commands import Command
-from reconciler.config.buildinfo import build_info
+from reconciler.config.places import FOLDER, ProjectPlaces
 from reconciler.config.settings import Environment
 from reconciler.core.record_codec import EXPORT_FORMAT_VERSION, decode_export
 from reconciler.core.records import Export, Header
 from reconciler.core.transitions import put_back
 from reconciler.errors import InputError, Message, ReconcileError, Refused, Source, StateRefused
 from reconciler.resources import load_schema
+from reconciler.state.side_files import SideFiles
 from reconciler.state.sqlite import SqliteStore
 from reconciler.state.sqlite_errors import StateDamaged
 from reconciler.state.sqlite_file import SQLITE_MAGIC
-from reconciler.state.store import Holder, Store, Writer, is_edited_copy, refuse_foreign
+from reconciler.state.store import Store, Writer, is_edited_copy, refuse_foreign
 from reconciler.values import shown
-from reconciler.workspace.sightings import Place, Sighting, Sightings, sightings_folder
+from reconciler.workspace.holder import this_process
+from reconciler.workspace.sightings import Place, Sighting, Sightings
+from reconciler.workspace.tracked import refuse_tracked
 
 MISSING_CHANGES = Message.of(
     "It does not know what was changed after it was saved: ",
@@ -58,19 +61,24 @@ class StateAdmin:
         self,
         environment: Environment,
         *,
+        places: ProjectPlaces,
         environ: Mapping[str, str],
         now: Callable[[], float],
         store: Store | None,
         on_warning: Callable[[Message], None],
     ) -> None:
-        """Without a ``store``, the SQLite file of the environment is opened on first use. ``now`` gives
-        Unix seconds."""
+        """Without a ``store``, the SQLite file of the environment is opened on first use. ``places`` are
+        those of the project. ``now`` gives Unix seconds."""
         self._environment = environment
+        self._places = places
+        self._side_files = SideFiles(places.homes.state)
+        self._has_store = store is not None
+        self._has_told_place = False
         self._environ = environ
         self._now = now
         self._opened = store
         self._on_warning = on_warning
-        self._sightings = Sightings(None if store is not None else sightings_folder(environ))
+        self._sightings = Sightings(None) if store is not None else Sightings.of(places.homes)
         self._place = Place.of(environment.state, environment.name)
         self._is_recognised = False
         self._is_put_back = False
@@ -133,6 +141,8 @@ class StateAdmin:
             sighting = self._sightings.last(self._place)  # somebody may have replaced it just now
         if sighting is not None and header.lineage != sighting.lineage:
             raise self._missing(sighting) if header.lineage is None else self._replaced(sighting)
+        if header.lineage is None and not self._has_store:
+            self._refuse_elsewhere()
         went_back = sighting is not None and header.serial < sighting.serial
         if went_back or store.is_copy():
             if not self._is_put_back:
@@ -147,9 +157,29 @@ class StateAdmin:
         if header.lineage is not None:
             self._sightings.note(self._place, Sighting(header.lineage, header.serial))
 
-    def _missing(self, sighting: Sighting) -> Refused:
+    def _refuse_elsewhere(self) -> None:
+        """Raises Refused where there is no state because it lay in the project's folder before, or because
+        the folder was moved: that is no first run."""
+        if self._places.states is None or self._environment.state.parent != self._places.states:
+            return
+        old = Path(self._places.root, FOLDER, self._environment.state.name)
+        if (sighting := self._sightings.last(Place.of(old, self._environment.name))) is not None:
+            raise self._missing(sighting, shown(str(old)))
+        if (former := self._places.former()) is not None:
+            raise Refused(
+                f"this folder has no state, but it looks like {shown(former)}, which was moved and had one",
+                hint=Message.of(
+                    "To take the states along: ",
+                    Command.of("state", "move", "--from", former),
+                    ". To begin anew on purpose: ",
+                    Command.of("state", "new"),
+                    ".",
+                ),
+            )
+
+    def _missing(self, sighting: Sighting, path: str = "") -> Refused:
         return Refused(
-            f"the state is missing: {self._path} was here before, with serial {sighting.serial}",
+            f"the state is missing: {path or self._path} was here before, with serial {sighting.serial}",
             hint=Message.of(
                 "Put it back, or a backup of it: ",
                 Command.of("state", "restore", "FILE"),
@@ -182,22 +212,57 @@ class StateAdmin:
 
     def _unchecked(self) -> Store:
         if self._opened is None:
-            self._opened = SqliteStore(self._environment.state, environment=self._environment.name)
+            self._refuse_place()
+            self._opened = self._store_at(self._environment.state)
         return self._opened
+
+    def _store_at(self, path: Path) -> Store:
+        return SqliteStore(path, environment=self._environment.name, side_files=self._side_files)
+
+    def _refuse_place(self) -> None:
+        """Raises Refused where a checkout can have brought the state: git tracks it, or there are two."""
+        environment, home = self._environment, self._environment.home_state
+        refuse_tracked(environment.state)
+        if home is None:
+            return
+        move = Command.of("state", "move")
+        if os.path.lexists(home):
+            raise Refused(
+                f"there are two states of {environment.name}: {self._path} in the project, and "
+                f"{shown(str(home))} in the home of the user",
+                hint=Message.of(
+                    "If the one in the project came with a checkout, remove it. If it is yours: ",
+                    move,
+                    ", which ends a move that was cut off, and changes nothing where the two differ.",
+                ),
+            )
+        if not self._has_told_place:
+            self._has_told_place = True
+            self._on_warning(
+                Message.of(
+                    f"the state lies in the project, where a checkout can replace it: {self._path}. ",
+                    move,
+                    " takes it out.",
+                )
+            )
+
+    @contextmanager
+    def locked_at(self, path: Path) -> Iterator[None]:
+        """Holds the lock of the state in a file, wherever it lies."""
+        store = self._store_at(path)
+        try:
+            with store.lock(this_process("state move", self._environ), now=self._now):
+                yield
+        finally:
+            store.close()
 
     @contextmanager
     def _lock(self, command: str) -> Iterator[Writer]:
-        import socket
-
         store = self._unchecked()
-        holder = Holder(
-            user=_user(),
-            host=socket.gethostname(),
-            pid=os.getpid(),
-            command=command,
-            ci=build_info(self._environ).url,
-        )
-        with store.lock(holder, now=self._now) as writer:
+        if not self._has_store and self._environment.state.parent == self._places.states:
+            with suppress(OSError, ReconcileError):  # making the state fails for the same reason
+                self._places.record()
+        with store.lock(this_process(command, self._environ), now=self._now) as writer:
             yield writer
         with suppress(ReconcileError):
             self._note(store.header())
@@ -254,6 +319,7 @@ class StateAdmin:
         environment.
         """
         if _is_same(file, self._environment.state):
+            self._side_files.vouch(self._environment.state)
             with self._lock("state restore") as writer:
                 self._renumber(writer, above=self._last_serial())
             return Restored()
@@ -276,6 +342,8 @@ class StateAdmin:
                 hint="If all that it knows is to be forgotten, move it away first.",
             )
         self._sightings.forget(self._place)
+        old = Path(self._places.root, FOLDER, self._environment.state.name)
+        self._sightings.forget(Place.of(old, self._environment.name))
         with self._lock("state new") as writer:
             return writer.write()
 
@@ -310,7 +378,8 @@ class StateAdmin:
                     return self._decoded(parse_export(content + opened.read()))
         except OSError as problem:
             raise InputError(f"cannot read {file}: {problem.strerror}") from None
-        store = SqliteStore(file, environment=self._environment.name)
+        # A backup has no company: what lies beside it is somebody else's.
+        store = SqliteStore(file, environment=self._environment.name, side_files=SideFiles(None))
         try:
             export = _export_of(store)
         finally:
@@ -383,12 +452,3 @@ def _refuse_malformed(data: dict[str, Any]) -> None:
             Message.of("this is not a state export: ", Message(flaws[0].message, flaws[0].values)),
             hint="Give an unedited export.",
         )
-
-
-def _user() -> str:
-    import getpass
-
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError, ImportError):  # no name in the variables, and no list of users
-        return "unknown"

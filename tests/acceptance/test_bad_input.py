@@ -13,6 +13,7 @@ import pytest
 from reconciler.cli.main import main
 from reconciler.config.template import TEMPLATE
 from reconciler.workspace.results import Checked
+from tests.support.places import state_of
 from tests.support.projects import Project
 
 CASES = sorted(
@@ -55,5 +56,5 @@ def test_an_error_stops_apply_before_anything_is_sent(
     with pytest.raises(SystemExit) as ended:
         main(["--config", str(project.folder / "reconcile.yaml"), "apply", "--auto-approve"])
     assert ended.value.code == 3
-    assert not (project.folder / ".reconcile").exists()
+    assert not state_of(project.folder).exists()
     assert "Traceback" not in capsys.readouterr().err

@@ -22,6 +22,7 @@ from reconciler.reports.view import PlanView
 from reconciler.workspace.facade import Workspace
 from reconciler.workspace.plans import PlanRequest
 from tests.support.git import Git
+from tests.support.places import config_cache_of
 from tests.support.projects import Project
 
 LIMITS = Limits(
@@ -135,7 +136,7 @@ class Processes:
 
 def arrange(folder: Path, feature: Mapping[str, str]) -> None:
     project = Project(folder, CONFIG)
-    (folder / ".reconcile").mkdir()
+    config_cache_of(folder).parent.mkdir(parents=True, exist_ok=True)
     for name, text in {**PLAIN, "x/q": "customer_user_id: q\n", **feature}.items():
         path = folder / "profiles" / (name if name.endswith(".yml") else f"{name}.yaml")
         path.parent.mkdir(parents=True, exist_ok=True)

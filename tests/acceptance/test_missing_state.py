@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -10,8 +11,9 @@ import pytest
 
 from reconciler.core.records import Fact, Known, Origin, Presence, Record
 from reconciler.state.sqlite import SqliteStore
-from reconciler.workspace.sightings import Place, Sighting, Sightings, sightings_folder
+from reconciler.workspace.sightings import Place, Sighting, Sightings
 from tests.support.configurations import LOCAL
+from tests.support.places import state_of
 from tests.support.projects import JANE, Project
 from tests.support.states import put
 
@@ -36,7 +38,7 @@ def project(tmp_path: Path) -> Project:
 
 
 def state(project: Project) -> Path:
-    return project.folder / ".reconcile" / "local.db"
+    return state_of(project.folder)
 
 
 def pulled(project: Project) -> dict[str, object]:
@@ -55,11 +57,11 @@ def a_backup(project: Project) -> Path:
 
 
 @pytest.mark.parametrize("command", READING, ids=" ".join)
-@pytest.mark.parametrize("gone", [".reconcile/local.db", ".reconcile"])
+@pytest.mark.parametrize("gone", ["file", "folder"])
 def test_a_state_that_is_gone_is_not_taken_for_a_first_run(
     project: Project, command: tuple[str, ...], gone: str
 ) -> None:
-    lost = project.folder / gone
+    lost = state(project) if gone == "file" else state(project).parent
     shutil.rmtree(lost) if lost.is_dir() else lost.unlink()
     project.run(*command, code=6)
     assert "the state is missing" in project.err
@@ -68,10 +70,10 @@ def test_a_state_that_is_gone_is_not_taken_for_a_first_run(
     assert not state(project).exists()
 
 
-def test_a_checkout_that_was_cloned_anew_misses_its_state(project: Project) -> None:
+def test_a_checkout_that_was_cloned_anew_has_its_state(project: Project) -> None:
     shutil.rmtree(project.folder)
     again = Project(project.folder, LOCAL, profiles={"jane": JANE})
-    again.run("plan", code=6)
+    assert "No changes." in again.run("plan")
 
 
 def test_another_folder_or_environment_is_a_first_run(project: Project, tmp_path: Path) -> None:
@@ -138,7 +140,7 @@ def test_a_state_that_was_put_back_by_hand_is_noticed_and_goes_on(project: Proje
 
 @pytest.mark.parametrize("with_notes", [True, False])
 def test_a_saved_deletion_does_not_apply_to_another_profile_after_a_state_was_put_back(
-    project: Project, with_notes: bool, monkeypatch: pytest.MonkeyPatch
+    project: Project, with_notes: bool
 ) -> None:
     """The plan of a deletion is saved; a backup is put back; the profile is declared again."""
     project.profile("zoe", ZOE)
@@ -148,7 +150,7 @@ def test_a_saved_deletion_does_not_apply_to_another_profile_after_a_state_was_pu
     (project.folder / "profiles" / "zoe.yaml").unlink()
     project.run("plan", "--prune", "--out", "delete.plan")
     if not with_notes:
-        monkeypatch.setenv("XDG_STATE_HOME", str(project.folder / "elsewhere"))
+        shutil.rmtree(Path(os.environ["XDG_STATE_HOME"], "reconcile", "states"))
     shutil.copy(backup, state(project))
     project.profile("zoe", ZOE.replace("Zoe", "Another"))
     project.run("apply", "--auto-approve")
@@ -201,7 +203,7 @@ def test_the_state_file_itself_is_restored_after_it_was_put_back_by_hand(project
     shutil.copy(state(other), state(project))
     project.run("plan", code=6)
     assert "another state" in project.err
-    project.run("state", "restore", ".reconcile/local.db")
+    project.run("state", "restore", str(state(project)))
     assert project.plan()["changes"] == []
 
 
@@ -230,34 +232,13 @@ def test_a_refresh_without_any_state_is_invalid(tmp_path: Path) -> None:
 
 def test_a_refresh_says_by_its_exit_code_whether_anything_differs(project: Project) -> None:
     project.run("refresh", "--detailed-exitcode")
-    (project.folder / ".reconcile" / "emulator.db").unlink()
+    state_of(project.folder, "emulator.db").unlink()
     project.profile("jane", JANE)
     project.run("refresh", "--detailed-exitcode", code=2)
     project.run("refresh")
 
 
 # --- the notes ----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("variables", "platform", "folder"),
-    [
-        ({"HOME": "/home/ann"}, "linux", "/home/ann/.local/state/reconcile/states"),
-        ({"HOME": "/home/ann", "XDG_STATE_HOME": "/s"}, "linux", "/s/reconcile/states"),
-        (
-            {"HOME": "/Users/ann"},
-            "darwin",
-            "/Users/ann/Library/Application Support/reconcile/states",
-        ),
-        ({"LOCALAPPDATA": "/local", "USERPROFILE": "/u"}, "win32", "/local/reconcile/states"),
-        ({"XDG_STATE_HOME": "relative"}, "linux", None),
-        ({}, "linux", None),
-    ],
-)
-def test_the_notes_are_where_the_system_has_such_files(
-    variables: dict[str, str], platform: str, folder: str | None
-) -> None:
-    assert sightings_folder(variables, platform) == (None if folder is None else Path(folder))
 
 
 @pytest.mark.parametrize(

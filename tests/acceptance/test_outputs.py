@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.command_line import PROGRAM, environment
 from tests.support.git import Git
+from tests.support.places import state_of
 from tests.support.projects import JANE, Project
 
 OPTIONS = ["--out", "--json-out", "--html-out", "--markdown-out"]
@@ -94,11 +95,10 @@ PROTECTED = [
     "profiles/jane.yaml",
     "profiles/new.yml",
     "profiles/_defaults.yaml",
-    ".reconcile/local.db",
-    ".reconcile/local.db-journal",
-    ".reconcile/local.db.index",
-    ".reconcile/local.db.backup-20300101T000000Z-1",
-    ".reconcile/emulator.db",
+    "{states}/local.db",
+    "{states}/local.db-journal",
+    "{states}/local.db.backup-20300101T000000Z-1",
+    "{states}/emulator.db",
     "{home}/reconcile/secret",
     "{home}/reconcile/states/new",
     "{cache}/reconcile/projects/new",
@@ -113,7 +113,7 @@ def test_nothing_is_written_over_configuration_profiles_or_state(
     project: Project, option: str
 ) -> None:
     project.run("apply", "--auto-approve")
-    (project.folder / "link-to-the-state").symlink_to(".reconcile/local.db")
+    (project.folder / "link-to-the-state").symlink_to(state_of(project.folder))
     os.link(project.folder / "reconcile.yaml", project.folder / "hard-link-to-the-configuration")
     project.write("profiles/..data/zoe.txt", "customer_user_id: zoe\n")
     (project.folder / "profiles" / "zoe.yaml").symlink_to("..data/zoe.txt")
@@ -122,13 +122,17 @@ def test_nothing_is_written_over_configuration_profiles_or_state(
     project.run("plan")
 
     for name in PROTECTED:
-        place = name.format(home=os.environ["XDG_STATE_HOME"], cache=os.environ["XDG_CACHE_HOME"])
+        place = name.format(
+            states=state_of(project.folder).parent,
+            home=os.environ["XDG_STATE_HOME"],
+            cache=os.environ["XDG_CACHE_HOME"],
+        )
         code, output = project.invoke("plan", option, str(project.folder / place))
         assert (code, "would be written over" in output) == (6, True), output
 
     assert {path: path.read_bytes() for path in before} == before
     assert not (project.folder / "profiles" / "new.yml").exists()
-    project.run("plan", option, "profiles/plan.json", option, ".reconcile/reviewed.plan")
+    project.run("plan", option, "profiles/plan.json", option, "reviewed.plan")
 
 
 def test_a_report_is_not_written_over_the_plan_that_it_shows(project: Project) -> None:
@@ -139,7 +143,7 @@ def test_a_report_is_not_written_over_the_plan_that_it_shows(project: Project) -
 
 
 def test_the_log_of_the_emulator_is_an_output_too(project: Project) -> None:
-    for name in ("reconcile.yaml", "profiles/jane.yaml", ".reconcile/local.db"):
+    for name in ("reconcile.yaml", "profiles/jane.yaml", str(state_of(project.folder))):
         project.run("emulator", "--log", name, code=6)
 
 

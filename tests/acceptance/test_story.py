@@ -10,6 +10,7 @@ import pytest
 
 from reconciler.emulator import Emulator
 from tests.support.git import Git
+from tests.support.places import state_of
 from tests.support.projects import Project
 
 CONFIG = (
@@ -51,7 +52,7 @@ class Story(Project):
         return self.run("apply", "--auto-approve", "--digest", digest, *options, code=code)
 
     def remote(self) -> set[str]:
-        api = Emulator(db=self.folder / ".reconcile" / "emulator.db")
+        api = Emulator(db=state_of(self.folder, "emulator.db"))
         found = {profile["customer_user_id"] for profile in api.profiles()}
         api.close()
         return found
@@ -147,10 +148,9 @@ def test_files_alone_are_a_plan_without_any_secret_or_state(
 ) -> None:
     """As on another machine, where no state was seen."""
     monkeypatch.setenv("XDG_STATE_HOME", str(story.folder.parent / "another-machine"))
-    (story.folder / ".reconcile").rename(story.folder / "elsewhere")
     out = story.run("plan", "--since", "main", "--format", "markdown")
     assert "1 to create" in out
-    assert not (story.folder / ".reconcile").exists()
+    assert not state_of(story.folder).exists()
 
 
 def test_since_leaves_untouched_profiles_out_of_orphans_too(story: Story) -> None:

@@ -18,6 +18,7 @@ import pytest
 
 from reconciler.emulator import Answer, Emulator, EmulatorServer, Received
 from tests.support.command_line import PROGRAM, ROOT, environment
+from tests.support.places import state_of
 from tests.support.projects import JANE, KEY, Project, remote
 
 REMOTE = {"rate": "100/s", "timeout": 2}
@@ -66,7 +67,7 @@ def test_without_sending_the_country_along_a_body_is_smaller_and_the_plan_warns(
 
 def test_apply_without_a_terminal_or_approval_sends_nothing(project: Project) -> None:
     project.run("apply", code=6)
-    assert not (project.folder / ".reconcile").exists()
+    assert not state_of(project.folder).exists()
 
 
 def test_a_saved_plan_is_applied_and_then_already_there(project: Project) -> None:
@@ -112,7 +113,7 @@ def test_invalid_files_end_with_3_and_send_nothing(project: Project) -> None:
     project.profile("bad", "customer_user_id: bad\nfist_name: X\n")
     project.run("apply", "--auto-approve", code=3)
     assert "first_name" in project.err
-    assert not (project.folder / ".reconcile").exists()
+    assert not state_of(project.folder).exists()
 
 
 def test_an_empty_profiles_folder_deletes_nothing(project: Project) -> None:
@@ -162,7 +163,7 @@ def test_state_surgery_keeps_a_backup(project: Project) -> None:
     export = project.run("state", "pull")
     project.run("state", "rm", "jane")
     assert "records no profile" in project.run("state", "list")
-    assert any("backup" in path.name for path in (project.folder / ".reconcile").iterdir())
+    assert any("backup" in path.name for path in state_of(project.folder).parent.iterdir())
     project.write("export.json", export)
     project.run("state", "push", "export.json", code=6)  # it is older than the state
     project.run("state", "push", "--force", "export.json")
@@ -172,7 +173,7 @@ def test_state_surgery_keeps_a_backup(project: Project) -> None:
 
 def test_refresh_reports_drift_and_what_it_cannot_see(project: Project) -> None:
     project.run("apply", "--auto-approve")
-    api = Emulator(db=project.folder / ".reconcile" / "emulator.db")
+    api = Emulator(db=state_of(project.folder, "emulator.db"))
     headers = {
         "adapty-customer-user-id": "jane",
         "Authorization": "Api-Key k",
@@ -311,7 +312,7 @@ def test_after_a_kill_at_any_moment_the_next_run_converges(project: Project, see
     assert all(recorded[name].get("presence") == "present" for name in reported)
     project.run("apply", "--auto-approve")
     assert "No changes." in project.run("plan", "--detailed-exitcode")
-    api = Emulator(db=project.folder / ".reconcile" / "emulator.db")
+    api = Emulator(db=state_of(project.folder, "emulator.db"))
     assert {profile["customer_user_id"] for profile in api.profiles()} == {
         "jane",
         *(f"u{index}" for index in range(60)),

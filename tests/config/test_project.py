@@ -167,6 +167,7 @@ def test_a_state_by_default_does_not_follow_a_link_outside(
     links: Path, refused: Refuse, tmp_path: Path
 ) -> None:
     (tmp_path / ".reconcile").symlink_to(links)
+    (links / "local.db").write_bytes(b"")
     assert {finding.rule for finding in refused(LOCAL)} == {"config/outside"}
 
 

@@ -14,6 +14,7 @@ from reconciler.core.contract import Clear, Dialect
 from reconciler.core.options import Count, Rate
 from reconciler.errors import Diagnostic, ExitCode, UsageError
 from tests.support.configurations import LOCAL, production
+from tests.support.places import state_of
 
 
 def test_the_template_is_a_working_configuration(
@@ -28,7 +29,7 @@ def test_the_template_is_a_working_configuration(
         "ADAPTY_SECRET_KEY",
         Rate(5.0),
     )
-    assert (live.state, live.confirm) == (tmp_path / ".reconcile" / "production.db", True)
+    assert (live.state, live.confirm) == (state_of(tmp_path, "production.db"), True)
 
 
 def test_the_template_shows_the_defaults(load: Callable[[str], Config]) -> None:
@@ -45,8 +46,8 @@ def test_the_emulator_needs_no_key_and_has_no_rate_limit(
 ) -> None:
     local = load(LOCAL).environment("local")
     assert (local.url, local.key_env, local.rate) == ("emulator", None, Rate(None))
-    assert local.emulator_db == tmp_path / ".reconcile" / "emulator.db"
-    assert local.state == tmp_path / ".reconcile" / "local.db"
+    assert local.emulator_db == state_of(tmp_path, "emulator.db")
+    assert local.state == state_of(tmp_path)
 
 
 def test_every_setting_of_the_file_is_read(load: Callable[..., Config], tmp_path: Path) -> None:
@@ -246,8 +247,9 @@ def test_a_finding_has_a_rule_and_a_place(
 
 
 def test_two_environments_never_share_a_state(refused: Callable[[str], list[Diagnostic]]) -> None:
+    place = "    state: {url: sqlite:///.reconcile/local.db}\n"
     other = "  b: {api: {url: emulator}, state: {url: sqlite:///x/../.reconcile/local.db}}\n"
-    [finding] = refused(f"default_environment: b\n{LOCAL}{other}")
+    [finding] = refused(f"default_environment: b\n{LOCAL}{place}{other}")
     assert finding.message == "the environments local and b share a state file"
 
 

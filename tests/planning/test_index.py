@@ -44,7 +44,7 @@ from reconciler.workspace.facade import Workspace
 from tests.support.configurations import LOCAL
 from tests.support.failing_sqlite import FailingConnection, SqliteFault
 from tests.support.journals import journal_naming
-from tests.support.places import index_of, index_secret
+from tests.support.places import index_of, index_secret, state_of
 from tests.support.projects import Project
 
 ROOT = Path(__file__).parent.parent.parent
@@ -65,7 +65,7 @@ def make(folder: Path, **files: str) -> Path:
     """A workspace with an applied state, so that it has a folder for its index."""
     Project(folder, profiles=files)
     (folder / "profiles").mkdir(exist_ok=True)
-    (folder / ".reconcile").mkdir()
+    index_of(folder).parent.mkdir(parents=True)
     return folder
 
 
@@ -386,7 +386,7 @@ class Changing(RuleBasedStateMachine):
     @rule()
     def state_is_restored(self) -> None:
         """An older state comes back, with revisions that were given to others meanwhile."""
-        state = self.folder / ".reconcile" / "local.db"
+        state = state_of(self.folder)
         backup = self.folder / "backup"
         if backup.exists():
             shutil.copy2(backup, state)
@@ -596,7 +596,6 @@ def test_an_index_of_another_project_or_user_does_not_count(
     falsify(index_of(ours))
     sign(index_of(ours), index_secret(ours))
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another-user"))
-    (ours / ".reconcile").mkdir(exist_ok=True)
     assert outcome(ours, cache=True) == outcome(ours, cache=False)
     assert "Eve" not in "".join(outcome(ours, cache=True))
 
@@ -610,6 +609,7 @@ def test_caches_that_come_with_a_checkout_are_not_looked_at(
     first = outcome(tmp_path, cache=True)
     before = os.umask(umask)
     try:
+        (tmp_path / ".reconcile").mkdir()
         for name in ("local.db.index", "local.db.index-sum", "local.db.index-journal"):
             (tmp_path / ".reconcile" / name).write_bytes(b"SQLite format 3\0planted")
     finally:
@@ -853,7 +853,7 @@ def test_what_was_in_sync_with_a_newer_state_says_nothing_about_an_older_one(
 ) -> None:
     uuid = "10000000-0000-4000-8000-000000000000"
     make(tmp_path, jane=f"profile_id: {uuid}\nfirst_name: Jane\n")
-    state = tmp_path / ".reconcile" / "local.db"
+    state = state_of(tmp_path)
     put(tmp_path, recorded("u1", "A")._replace(profile_id=uuid))
     shutil.copy2(state, tmp_path / "backup")
     assert "identity" in "".join(outcome(tmp_path, cache=True))

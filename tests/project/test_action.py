@@ -24,6 +24,7 @@ from tests.support.action_runner import (
     comment,
 )
 from tests.support.command_line import PROGRAM, environment
+from tests.support.places import state_of
 
 
 @pytest.fixture
@@ -163,7 +164,7 @@ def test_a_merge_that_is_not_what_was_reviewed_is_refused(runner: Runner) -> Non
     runner.write("profiles/jane.yaml", JANE.replace("FR", "DE"))
     code, outputs = runner.run(mode="apply")
     assert (code, outputs["exit-code"]) == (6, "6")
-    assert not (runner.folder / ".reconcile").exists()
+    assert not state_of(runner.folder).exists()
 
 
 def test_the_options_of_plan_and_apply_belong_to_the_digest(runner: Runner) -> None:
@@ -186,7 +187,7 @@ def test_without_one_reviewed_digest_nothing_is_applied(runner: Runner, pulls: l
     runner.stand.pulls = pulls
     assert runner.run(mode="apply")[0] == 1
     assert "::error::no reviewed digest" in runner.log
-    assert not (runner.folder / ".reconcile").exists()
+    assert not state_of(runner.folder).exists()
 
 
 def test_inputs_are_data(runner: Runner) -> None:
@@ -254,7 +255,7 @@ def test_drift_fails_the_job_and_shows_what_differs(runner: Runner) -> None:
     assert runner.run(mode="drift")[0] == 0
     from reconciler.emulator import Emulator
 
-    api = Emulator(db=runner.folder / ".reconcile" / "emulator.db")
+    api = Emulator(db=state_of(runner.folder, "emulator.db"))
     headers = {
         "adapty-customer-user-id": "qa-jane",
         "Authorization": "Api-Key k",

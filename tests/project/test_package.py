@@ -61,7 +61,6 @@ def test_help_and_version_import_nothing_heavy(arguments: list[str]) -> None:
 
 def test_a_plan_of_what_did_not_change_imports_nothing_that_it_does_not_use(tmp_path: Path) -> None:
     Project(tmp_path, TEMPLATE, profiles={"jane": "customer_user_id: jane\nfirst_name: Jane\n"})
-    (tmp_path / ".reconcile").mkdir()
     program = (
         "import sys\n"
         "from reconciler.cli.main import main\n"

@@ -13,6 +13,7 @@ from reconciler.core.records import Record, Run
 from reconciler.errors import ReconcileError
 from reconciler.state.sqlite import SqliteStore
 from reconciler.state.store import Store, Stored
+from tests.support.places import state_of
 from tests.support.projects import Project
 from tests.support.states import JANE, US, ZOE, entry
 
@@ -98,7 +99,7 @@ def tried(what: str, read: Callable[[], Any]) -> Iterator[str]:
 
 def test_no_wrong_type_ends_in_a_raw_exception_or_a_wrong_record(tmp_path: Path) -> None:
     project = Project(tmp_path, profiles={"jane": f"customer_user_id: {JANE.address}\n"})
-    path = tmp_path / ".reconcile" / "local.db"
+    path = state_of(tmp_path)
     make(path)
     intact = path.read_bytes()
 

@@ -25,6 +25,11 @@ def places_of(folder: Path, environ: Mapping[str, str] | None = None) -> Project
     )
 
 
+def state_of(folder: Path, name: str = "local.db") -> Path:
+    """The state of an environment, or another file that is kept for a project."""
+    return places_of(folder).kept_file(name).path
+
+
 def index_of(folder: Path, env: str = "local") -> Path:
     """The index of an environment."""
     path = places_of(folder).cache("index", "reconcile.yaml", env)

@@ -28,6 +28,7 @@ from reconciler.emulator import Answer, Emulator, EmulatorServer, parse_fault
 from reconciler.state.sqlite import SqliteStore
 from reconciler.workspace.facade import Workspace
 from tests.support.command_line import PROGRAM
+from tests.support.places import homes_below
 from tests.support.projects import ProjectFolder
 from tests.support.worlds import World
 
@@ -286,7 +287,8 @@ class Project:
 
     def environ(self, **extra: str) -> dict[str, str]:
         kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-        return {**kept, "TORTURE_KEY": KEY, "PYTHONPATH": str(ROOT), **extra}
+        homes = homes_below(f"{self.folder}-homes")
+        return {**kept, **homes, "TORTURE_KEY": KEY, "PYTHONPATH": str(ROOT), **extra}
 
     def start(self, command: Sequence[str] | None = None, **options: Any) -> Run:
         """Starts an apply, or another command."""
@@ -316,7 +318,7 @@ class Project:
             store.close()
 
     def plan_is_empty(self) -> bool:
-        with Workspace.open(self.folder / "reconcile.yaml", environ={}) as workspace:
+        with Workspace.open(self.folder / "reconcile.yaml", environ=self.environ()) as workspace:
             return workspace.plan(prune=True).is_empty
 
 

@@ -79,7 +79,6 @@ def test_an_accumulator_counts_each_change_once_although_planning_starts_again(
         if len(runs) == 1:
             raise IndexUnusable
 
-    (tmp_path / ".reconcile").mkdir()
     with workspace(tmp_path, "http://127.0.0.1:9") as place:
         monkeypatch.setattr(PlanPipeline, "run", failing)
         made, kept = place.plans.make(PlanRequest(), Kept())
@@ -110,7 +109,7 @@ def test_a_refresh_records_a_deleted_profile_after_a_backup(tmp_path: Path) -> N
         kinds = {drift.address: drift.kind for drift in place.refresh()}
         assert kinds == {"jane": "same", "joe": "gone"}
         assert [change.address for change in place.plan().changes] == ["joe"]
-        assert list((tmp_path / ".reconcile").glob("*.backup-*"))
+        assert list(place.environment.state.parent.glob("*.backup-*"))
 
 
 def test_a_refresh_that_finds_no_profile_at_all_records_nothing(tmp_path: Path) -> None:

@@ -261,7 +261,6 @@ def test_after_any_change_a_warm_plan_equals_a_cold_plan(
 ) -> None:
     folder = tmp_path_factory.mktemp("warm")
     (folder / "profiles/x/y").mkdir(parents=True)
-    (folder / ".reconcile").mkdir()
     now: dict[str, Any] = {"profiles/p.yaml": "customer_user_id: always\n"}
 
     def outcome(*, cache: bool) -> Any:

@@ -1,0 +1,29 @@
+"""Who this process is, for the lock of a state."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+from collections.abc import Mapping
+
+from reconciler.config.buildinfo import build_info
+from reconciler.state.store import Holder
+
+
+def this_process(command: str, environ: Mapping[str, str]) -> Holder:
+    """This process, with the command that it runs."""
+    return Holder(
+        user=_user(),
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        command=command,
+        ci=build_info(environ).url,
+    )
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):  # no name in the variables, and no list of users
+        return "unknown"
