@@ -88,6 +88,8 @@ class Config(NamedTuple):
     """Whether personal values are masked in whatever is printed."""
     public_attributes: tuple[str, ...] = ()
     """Globs for keys of custom attributes that are not personal."""
+    access_levels: tuple[str, ...] = ()
+    """The access levels that the app has; empty if the configuration names none."""
     env_prefix: str | None = None
     """Profile files may use the environment variables that begin with this text."""
     fake_seed: str = ""
@@ -180,6 +182,7 @@ class SettingsBuilder:
             environments=environments,
             mask="personal" in data.get("mask", ()),
             public_attributes=tuple(data.get("public_attributes", ())),
+            access_levels=tuple(data.get("access_levels", ())),
             env_prefix=self.env_prefix(data.get("env_prefix"), environments),
             fake_seed=str(data.get("fake_seed", "")),
             guard=Guard(

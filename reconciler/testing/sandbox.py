@@ -84,8 +84,8 @@ class Sandbox:
         """A sandbox on an emulator of its own that is empty at first, with a state in memory.
 
         The configuration is the nearest one from ``start`` upwards, if there is one. It gives the folder
-        of the profile files, and the dialect and the variables of the default environment. To move the
-        emulator's clock moves the clock of this program too.
+        of the profile files, the access levels of the app, and the dialect and the variables of the default
+        environment. To move the emulator's clock moves the clock of this program too.
 
         Raises InputError for an invalid configuration.
         """
@@ -100,7 +100,9 @@ class Sandbox:
             ca_bundle=None,
             confirm=False,
         )
-        server = EmulatorServer(Emulator(dialect=environment.dialect.value)).start()
+        server = EmulatorServer(
+            Emulator(dialect=environment.dialect.value, access_levels=loaded.access_levels)
+        ).start()
         environment = environment._replace(url=server.url)
         store = MemoryStore(environment=environment.name)
         workspace = _workspace(

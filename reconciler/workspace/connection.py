@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -68,6 +68,7 @@ class Connection:
         environment: Environment,
         *,
         places: ProjectPlaces,
+        access_levels: Sequence[str] = (),
         environ: Mapping[str, str],
         trust: Trust,
         ask_host: Callable[[HostQuestion], bool],
@@ -76,9 +77,10 @@ class Connection:
     ) -> None:
         """``places`` are those of the project. The secret key is looked up in ``environ``, once its host is
         known to be allowed by ``trust`` or by the answer of ``ask_host``; ``clock`` is the clock by which
-        calls wait."""
+        calls wait. ``access_levels`` are those of the app of the embedded emulator."""
         self._environment = environment
         self._places = places
+        self._access_levels = access_levels
         self._environ = environ
         self._trust = trust
         self._ask_host = ask_host
@@ -202,7 +204,11 @@ class Connection:
         from reconciler.emulator.server import EmulatorServer
 
         self._open_emulators_file(environment.emulator_db, stack)
-        emulator = Emulator(dialect=environment.dialect.value, db=environment.emulator_db)
+        emulator = Emulator(
+            dialect=environment.dialect.value,
+            db=environment.emulator_db,
+            access_levels=self._access_levels,
+        )
         stack.callback(emulator.close)
         return stack.enter_context(EmulatorServer(emulator)).url, "emulator"
 

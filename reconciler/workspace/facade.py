@@ -182,6 +182,7 @@ class Workspace:
         return Connection(
             self.environment,
             places=self.config.places,
+            access_levels=self.config.access_levels,
             environ=self._environ,
             trust=self._trust,
             ask_host=self._ask_host,

@@ -83,6 +83,24 @@ def test_every_setting_of_the_file_is_read(load: Callable[..., Config], tmp_path
     assert (live.state, live.max_delete, live.max_changes) == (Path("/var/state.db"), Count(3), 5)
 
 
+def test_the_access_levels_of_the_app_are_named_at_the_top(
+    load: Callable[[str], Config],
+) -> None:
+    environments = "version: 1\nenvironments: {local: {api: {url: emulator}}}\n"
+    assert load(environments).access_levels == ()
+    levels = load(environments + "access_levels: [premium, pro]\n").access_levels
+    assert levels == ("premium", "pro")
+
+
+@pytest.mark.parametrize("text", ["premium", "[premium, premium]", "['']", "[1]"])
+def test_access_levels_are_a_list_of_ids(
+    refused: Callable[[str], list[Diagnostic]], text: str
+) -> None:
+    environments = "version: 1\nenvironments: {local: {api: {url: emulator}}}\n"
+    [finding] = refused(f"{environments}access_levels: {text}\n")
+    assert finding.source.line == 3
+
+
 def test_a_rate_of_auto_starts_low(load: Callable[[str], Config]) -> None:
     live = load(production("rate: auto")).environment(None)
     assert live.rate == Rate(300 / 60, auto=True)

@@ -290,3 +290,14 @@ def test_on_another_api_a_handle_does_not_know_the_access(
     )
     suite(tmp_path, tests, config=of(api))
     assert outcomes(run(tmp_path, "--adapty-env", "sandbox", SECRET="k")) == "1 passed"
+
+
+def test_the_emulator_of_the_tests_has_the_access_levels_of_the_configuration(
+    tmp_path: Path,
+) -> None:
+    local = {"local": {"api": {"url": "emulator"}}}
+    config = {"version": 1, "access_levels": ["pro"], "environments": local}
+    levels = "('premium', 'pro')"
+    tests = f"def test_it(adapty_emulator):\n    assert adapty_emulator.emulator.access_levels == {levels}\n"
+    suite(tmp_path, tests, config=config)
+    assert outcomes(run(tmp_path)) == "1 passed"

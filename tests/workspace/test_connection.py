@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.emulator import Emulator
 from reconciler.errors import InputError
+from tests.support.places import state_of
 from tests.support.projects import JANE, KEY, Project, remote
 from tests.support.wire import Serve
 
@@ -66,3 +68,14 @@ def test_a_plan_needs_no_proxy(tmp_path: Path) -> None:
         assert len(list(plan.changes)) == 1
         with pytest.raises(InputError):
             workspace.apply(plan)
+
+
+def test_the_app_of_the_embedded_emulator_has_the_access_levels_of_the_configuration(
+    tmp_path: Path,
+) -> None:
+    local = {"local": {"api": {"url": "emulator"}}}
+    settings = {"version": 1, "access_levels": ["pro", "premium"], "environments": local}
+    Project(tmp_path, settings, profiles={"jane": JANE}).run("apply", "--auto-approve")
+    emulator = Emulator(db=state_of(tmp_path, "emulator.db"))
+    assert emulator.access_levels == ("premium", "pro")
+    emulator.close()
