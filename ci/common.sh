@@ -56,6 +56,10 @@ run_reconcile() {
     tee "$file.errors" | show
 }
 
+# In a container, a checkout may belong to another user than the one who runs the steps. The workflow names
+# the folder, so its configuration is taken by name, whoever owns it.
+export RECONCILE_CONFIG="${RECONCILE_CONFIG:-reconcile.yaml}"
+
 case "${PROJECT:=.}" in
   /*) project="$PROJECT" ;;
   *) project="$GITHUB_WORKSPACE/$PROJECT" ;;

@@ -8,6 +8,9 @@ from typing import NamedTuple
 
 from reconciler.values import shown
 
+CONFIG_NAME = "reconcile.yaml"
+"""The name of a configuration, where no option names one."""
+
 
 class Permissions(NamedTuple):
     """What the options of the command line allow a checkout."""

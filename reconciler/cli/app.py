@@ -24,7 +24,7 @@ from reconciler.cli.streams import (
     print_error,
     stderr_line,
 )
-from reconciler.commands import Invocation, Permissions
+from reconciler.commands import CONFIG_NAME, Invocation, Permissions
 from reconciler.errors import HIDDEN, ExitCode, ReconcileError
 from reconciler.values import shown
 
@@ -74,7 +74,8 @@ class App:
     def invocation(self) -> Invocation:
         """The options that suggested commands repeat."""
         env = self.env or self.environment
-        return Invocation(self.config, env, self.run, self.worker, self.permissions)
+        config = None if self.config == CONFIG_NAME else self.config  # the search begins with it
+        return Invocation(config, env, self.run, self.worker, self.permissions)
 
     def may_use_host(self, question: HostQuestion) -> bool:
         """Whether the person at the terminal lets a key go to a host. Without a terminal the answer is no."""

@@ -11,7 +11,7 @@ from reconciler.authoring.yaml_writer import profile_yaml
 from reconciler.cli.app import App
 from reconciler.cli.render import findings_text, links_for, warn
 from reconciler.cli.streams import print_document, print_json, print_result, stderr_line
-from reconciler.commands import Command, file_argument, quoted
+from reconciler.commands import CONFIG_NAME, Command, file_argument, quoted
 from reconciler.config.protected import refuse_link_out
 from reconciler.config.template import TEMPLATE
 from reconciler.errors import ExitCode, Refused
@@ -35,7 +35,7 @@ def init(app: App, *, folder: Path) -> None:
 
     Raises Refused if there is a configuration.
     """
-    config = folder / "reconcile.yaml"
+    config = folder / CONFIG_NAME
     if config.exists():
         raise Refused(f"{config} exists already; nothing was written", hint="Edit it instead.")
     profiles, ignore = folder / "profiles", folder / ".gitignore"

@@ -13,11 +13,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from reconciler.commands import CONFIG_NAME
 from reconciler.config.trust import Trust
 from reconciler.errors import Refused
 from reconciler.systems import user_id
 
-FILE_NAME = "reconcile.yaml"
 _BY_NAME = (
     "It may be a stranger's. Name the file if you trust it: --config FILE, or RECONCILE_CONFIG."
 )
@@ -52,7 +52,7 @@ def search_config(start: Path, environ: Mapping[str, str]) -> Search:
     reason = ""
     for folder, stop in _upwards(start.absolute(), ours):
         reason = stop
-        path = folder / FILE_NAME
+        path = folder / CONFIG_NAME
         try:
             status = path.stat()
         except FileNotFoundError:

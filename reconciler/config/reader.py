@@ -14,10 +14,10 @@ from pathlib import Path
 from reconciler.authoring.documents import Document
 from reconciler.authoring.json_schema import validate_value
 from reconciler.authoring.loader import parse_yaml
-from reconciler.commands import Command
+from reconciler.commands import CONFIG_NAME, Command
 from reconciler.config.cache import ConfigCache
 from reconciler.config.places import ProjectPlaces
-from reconciler.config.project import FILE_NAME, Boundary, search_config
+from reconciler.config.project import Boundary, search_config
 from reconciler.config.settings import EMULATOR, Config, SettingsBuilder
 from reconciler.config.trust import Trust
 from reconciler.errors import Diagnostic, InputError, Message, Source, error
@@ -62,7 +62,7 @@ def load_config(
         search = search_config(start, environ)
         if search.path is None:
             raise InputError(
-                f"there is no {FILE_NAME} here or above"
+                f"there is no {CONFIG_NAME} here or above"
                 + (f"; the search ended because {search.reason}" if search.reason else ""),
                 hint=Message.of("Run ", INIT, " to write one, or give --config FILE."),
             )
@@ -105,7 +105,9 @@ def plain_config(root: Path, environ: Mapping[str, str] | None = None) -> Config
         "environments": {"local": {"api": {"url": EMULATOR}}},
     }
     places = ProjectPlaces.of(root, homes_of(environ or {}, project=root))
-    return SettingsBuilder(Document(data, Source(FILE_NAME), {}), root, places=places).config(None)
+    return SettingsBuilder(Document(data, Source(CONFIG_NAME), {}), root, places=places).config(
+        None
+    )
 
 
 _SECRET_KEY = re.compile(rb"secret_(?:live|test)_[A-Za-z0-9]", re.IGNORECASE)

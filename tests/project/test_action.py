@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -25,6 +26,8 @@ from tests.support.action_runner import (
 )
 from tests.support.command_line import PROGRAM, environment
 from tests.support.places import state_of
+
+NOBODY = 65_534
 
 
 @pytest.fixture
@@ -53,6 +56,14 @@ def test_a_pull_request_gets_annotations_a_summary_and_one_comment(runner: Runne
         "plan.md",
         "reviewed.plan",
     }
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_a_checkout_of_another_user_is_planned(runner: Runner) -> None:
+    for path in (runner.folder, *runner.folder.rglob("*")):
+        os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
+    code, outputs = runner.run(PULL)
+    assert (code, outputs["exit-code"]) == (0, "2"), runner.log
 
 
 def test_values_are_masked_unless_asked_otherwise(runner: Runner) -> None:
