@@ -194,3 +194,5 @@ class Drift(NamedTuple):
     """The fields whose recorded values came from variables of the environment."""
     clock_went_back: bool = False
     """Whether the answer bore a time from before that of an earlier one: the clock of the API jumped."""
+    reason: str = ""
+    """Why it could not be read. It may hold text of the server."""

@@ -103,11 +103,11 @@ def compare(
         kind = DriftKind.SAME if record.presence is Presence.GONE else DriftKind.GONE
         return ReadBack(record, gone(record), Drift(record.address, kind), answer)
     if answer.result is not CallResult.DONE or answer.data is None:
-        return ReadBack(record, record, Drift(record.address, DriftKind.UNREAD), answer)
+        return _unread(record, answer)
     profile = observation(answer.data)
     for facet, more in own:
         if more.own is None:
-            return ReadBack(record, record, Drift(record.address, DriftKind.UNREAD), more)
+            return _unread(record, more)
         profile = profile.with_own(facet, more.own)
     after, differences = observed(record, profile)
     kind = DriftKind.CHANGED if differences else DriftKind.SAME
@@ -127,6 +127,12 @@ def compare(
         clock_went_back=is_dated_before(record, profile),
     )
     return ReadBack(record, after, drift, answer, profile)
+
+
+def _unread(record: Record, answer: ApiAnswer) -> ReadBack:
+    """The comparison of a profile that could not be read."""
+    drift = Drift(record.address, DriftKind.UNREAD, reason=answer.message)
+    return ReadBack(record, record, drift, answer)
 
 
 def observation(data: ProfileData) -> Observed:

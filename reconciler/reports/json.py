@@ -91,6 +91,7 @@ def drift_json(drifts: Sequence[Drift]) -> str:
                 ],
                 "unverifiable": drift.unverifiable,
                 "clock_went_back": drift.clock_went_back,
+                **({"reason": drift.reason} if drift.reason else {}),
             }
             for drift in drifts
         ],

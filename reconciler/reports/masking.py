@@ -126,7 +126,8 @@ class Mask:
     def drift(self, drift: Drift) -> Drift:
         hidden = drift.from_environment
         return drift._replace(
-            fields=tuple(self.field(item, before=hidden, after=hidden) for item in drift.fields)
+            reason=self.text(drift.reason),
+            fields=tuple(self.field(item, before=hidden, after=hidden) for item in drift.fields),
         )
 
     def record(self, record: Record) -> Record:

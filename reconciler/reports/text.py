@@ -197,7 +197,9 @@ def drift_text(drifts: Sequence[Drift], *, color: bool) -> str:
     for drift in drifts:
         if drift.kind is DriftKind.SAME:
             continue
-        lines.append(pen(f"~ {shown(drift.address)}", BOLD, YELLOW) + f"  {words[drift.kind]}")
+        reason = f": {shown(drift.reason)}" if drift.reason else ""
+        heading = pen(f"~ {shown(drift.address)}", BOLD, YELLOW)
+        lines.append(f"{heading}  {words[drift.kind]}{reason}")
         for field in drift.fields:
             lines.append(
                 f"    {shown(field.path)}  {quoted(field.before)} -> {quoted(field.after)}"

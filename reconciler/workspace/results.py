@@ -9,6 +9,7 @@ from reconciler.commands import Command
 from reconciler.core.outcomes import Drift, DriftKind
 from reconciler.core.profiles import Profile
 from reconciler.errors import Diagnostic, InputError, Message, ReconcileError
+from reconciler.values import shown
 
 if TYPE_CHECKING:
     from reconciler.planning.catalog import DeclaredProfiles
@@ -51,10 +52,12 @@ def invalid_files(diagnostics: Sequence[Diagnostic]) -> InputError:
 
 def refuse_unread(drifts: Sequence[Drift]) -> None:
     """Raises ReconcileError where a profile could not be read."""
-    unread = sorted(drift.address for drift in drifts if drift.kind is DriftKind.UNREAD)
+    unread = [drift for drift in drifts if drift.kind is DriftKind.UNREAD]
     if unread:
+        first = min(unread, key=lambda drift: drift.address)
+        reason = f" ({shown(first.reason)})" if first.reason else ""
         raise ReconcileError(
-            f"{len(unread)} of {len(drifts)} profiles could not be read, {unread[0]} for one; "
-            "nothing was planned",
+            f"{len(unread)} of {len(drifts)} profiles could not be read, {shown(first.address)} "
+            f"for one{reason}; nothing was planned",
             hint=Message.of("See ", Command.of("refresh"), ", or plan without --refresh."),
         )

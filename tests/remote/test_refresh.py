@@ -51,6 +51,7 @@ def test_a_lost_answer_leaves_the_record_as_it_was() -> None:
     record = Record("jane", customer_user_id="jane")
     comparison = compare(record, LOST)
     assert (comparison.after, comparison.drift.kind) == (record, DriftKind.UNREAD)
+    assert comparison.drift.reason == LOST.message != ""
 
 
 def test_a_mark_that_ends_while_a_read_is_under_way_still_counts_for_it() -> None:

@@ -112,6 +112,8 @@ def _renderings(text: str) -> list[str]:
         change_event(result),
         drift_text([Drift(text, DriftKind.CHANGED, (field,), 1)], color=False),
         drift_json([Drift(text, DriftKind.CHANGED, (field,), 1)]),
+        drift_text([Drift(text, DriftKind.UNREAD, reason=text)], color=False),
+        drift_json([Drift(text, DriftKind.UNREAD, reason=text)]),
         record_text(record, color=False),
         records_text([record], color=False),
         difference_text({"a": text}, {"a": text + "b"}),
@@ -133,3 +135,13 @@ def test_a_value_cannot_make_a_line_of_its_own(text: str) -> None:
 def test_events_hold_the_text_as_it_is(text: str) -> None:
     result = Result(text, Action.UPDATE, Outcome.UPDATED, text)
     assert json.loads(change_event(result))["address"] == text
+
+
+def test_a_profile_that_could_not_be_read_says_why() -> None:
+    drifts = [
+        Drift("jane", DriftKind.UNREAD, reason="the API is away"),
+        Drift("joe", DriftKind.SAME),
+    ]
+    assert "~ jane  could not be read: the API is away\n" in drift_text(drifts, color=False)
+    jane, joe = json.loads(drift_json(drifts))["profiles"]
+    assert (jane["reason"], "reason" in joe) == ("the API is away", False)
