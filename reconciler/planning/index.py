@@ -29,6 +29,8 @@ _PER_FILE = 1 << 32
 _MOST_FILES = 1 << 30
 """Ids of files are below this, so that SQLite's 64 bits hold the ids of their documents."""
 _MOST_LAYOUTS = 4096
+_DOCUMENTS = "documents"
+"""The note of how many documents there are: to count them takes a while where there are many files."""
 _STATE = "state"
 """The note of the stamp of the state that pending addresses hold for."""
 _LOOKUPS = {
@@ -180,6 +182,7 @@ class Index:
             ],
         )
         self.file.run_many(insert, rows)
+        self._remove_note(_DOCUMENTS)
         self._look_into(address for _, address, *_ in rows if address is not None)
 
     def _rows(self, entries: Iterable[FileEntry]) -> Iterator[_Row]:
@@ -232,6 +235,7 @@ class Index:
             )
         self.file.run_many("DELETE FROM profile WHERE id BETWEEN ?1 AND ?2 AND ?3", ranges)
         self.file.run_many("DELETE FROM file WHERE ?1 < ?2 AND id = ?3", ranges)
+        self._remove_note(_DOCUMENTS)
 
     def sources(self) -> dict[int, Mapping[str, str]]:
         """The digests of everything that documents were made from besides their own files, by the number of
@@ -274,8 +278,12 @@ class Index:
 
     def count(self) -> int:
         """Documents."""
-        (count,) = self.file.one("SELECT sum(documents) FROM file") or (None,)
-        return int(count or 0)
+        noted = self.note(_DOCUMENTS)
+        if noted is None:
+            (count,) = self.file.one("SELECT total(documents) FROM file") or (0,)
+            noted = str(int(count))
+            self.put_note(_DOCUMENTS, noted)
+        return int(noted)
 
     def findings(self) -> Iterator[Diagnostic]:
         for (text,) in self.file.rows("SELECT findings FROM file WHERE findings IS NOT NULL"):
@@ -326,6 +334,9 @@ class Index:
 
     def put_note(self, name: str, value: str) -> None:
         self.file.run("INSERT OR REPLACE INTO about (name, value) VALUES (?, ?)", (name, value))
+
+    def _remove_note(self, name: str) -> None:
+        self.file.run("DELETE FROM about WHERE name = ?", (name,))
 
     # --- profiles ----------------------------------------------------------------------------
 

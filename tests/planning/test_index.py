@@ -1125,3 +1125,18 @@ def test_an_index_that_does_not_fit_is_told_and_left_out(tmp_path: Path) -> None
         record = workspace.store.record("jane")
     assert record is not None
     assert (record.protect, record.labels) == (True, ("v",))
+
+
+def test_the_number_of_documents_follows_the_files(tmp_path: Path, trusting: None) -> None:
+    folder = make(tmp_path, a=JANE, b="customer_user_id: ben\n---\ncustomer_user_id: bob\n")
+
+    def documents() -> int:
+        with workspace_in(folder) as workspace:
+            return workspace.validate().documents
+
+    assert [documents(), documents()] == [3, 3]
+    (folder / "profiles/b.yaml").write_text("customer_user_id: ben\n")
+    (folder / "profiles/c.yaml").write_text("customer_user_id: cleo\n")
+    assert [documents(), documents()] == [3, 3]
+    (folder / "profiles/c.yaml").unlink()
+    assert [documents(), documents()] == [2, 2]
