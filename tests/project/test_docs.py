@@ -25,6 +25,7 @@ from tests.support.update_help import TARGET, content
 
 ROOT = Path(__file__).parent.parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
+SECURITY = ROOT / "SECURITY.md"
 DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "benchmarks" / "README.md"]
 
 
@@ -126,10 +127,11 @@ def test_a_decision_is_short_and_has_its_four_parts(path: Path) -> None:
 def test_every_test_that_the_documents_name_exists() -> None:
     sources = [path.read_text("utf-8") for path in ROOT.glob("tests/**/*.py")]
     defined = {name for text in sources for name in re.findall(r"def (test_\w+)", text)}
-    for document in [*DECISIONS, ROOT / "ARCHITECTURE.md"]:
+    for document in DOCUMENTS:
         named = re.findall(r"`(test_\w+)`", document.read_text("utf-8"))
         assert set(named) <= defined, document.name
         assert named or document not in DECISIONS, document.name
+    assert len(set(re.findall(r"`(test_\w+)`", SECURITY.read_text("utf-8")))) > 40
 
 
 def test_every_test_file_that_contributing_names_exists() -> None:
