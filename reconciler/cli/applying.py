@@ -139,6 +139,7 @@ def _carry_out(
         plan,
         on_result=lambda result: reporter.result(app.result(result)),
         on_progress=reporter.progress,
+        on_backup=reporter.backup,
         **options,
     )
     code = _exit_code(report, plan)

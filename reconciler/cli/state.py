@@ -17,7 +17,7 @@ from reconciler.config.settings import EMULATOR
 from reconciler.core.record_codec import encode_export, encode_record
 from reconciler.core.records import Export
 from reconciler.errors import InputError, Message, ReconcileError, Refused
-from reconciler.reports.text import difference_text, record_text, records_text
+from reconciler.reports.text import backup_text, difference_text, record_text, records_text
 from reconciler.values import shown
 from reconciler.workspace.facade import Workspace
 from reconciler.workspace.state_admin import MISSING_CHANGES, parse_export
@@ -71,8 +71,7 @@ def state_push(app: App, *, file: Path, force: bool) -> None:
         before, backup = workspace.import_state(data, force=force)
         after = workspace.export()
     _report_replaced(app, before, after=after)
-    if backup is not None:
-        _report_backup(backup)
+    _report_backup(backup)
 
 
 def state_restore(app: App, *, file: Path) -> None:
@@ -85,8 +84,7 @@ def state_restore(app: App, *, file: Path) -> None:
     print_result(f"restored {len(after.records)} profiles, with serial {after.header.serial}")
     for path in restored.set_aside:
         stderr_line(f"the damaged state is in {shown(str(path))}")
-    if restored.backup is not None:
-        _report_backup(restored.backup)
+    _report_backup(restored.backup)
     stderr_line(MISSING_CHANGES.for_invocation(app.invocation).text)
 
 
@@ -173,4 +171,5 @@ def _report_replaced(app: App, before: Export, *, after: Export) -> None:
 
 
 def _report_backup(backup: Path | None) -> None:
-    stderr_line(f"the state before is in {shown(str(backup))}")
+    if backup is not None:
+        stderr_line(backup_text(str(backup)))

@@ -9,17 +9,20 @@ from reconciler.core.lifetimes import expiry, utc
 from reconciler.core.options import Target
 from reconciler.core.plan import (
     Action,
+    Basis,
     Change,
+    FieldChange,
     Hazard,
     HazardKind,
     Head,
     Mode,
+    Op,
     Plan,
     Request,
     Scope,
 )
 from reconciler.core.plan_format import assemble_plan
-from reconciler.core.records import Header, Origin, Presence, Record
+from reconciler.core.records import Fact, Header, Known, Origin, Presence, Record
 
 _IN_NO_FILE = "in no file"
 
@@ -41,11 +44,32 @@ def removal(record: Record, reason: str = _IN_NO_FILE, *, is_read: bool = False)
         record.address,
         Action.DELETE,
         reason,
+        fields=tuple(_lost(record)),
         requests=(Request("DELETE", PATH, headers(None, record.profile_id)),),
         hazards=tuple(hazards),
         source=record.source,
         revision=record.revision,
+        was_from_environment=record.from_environment,
     )
+
+
+def _lost(record: Record) -> Iterator[FieldChange]:
+    """What is known of a profile, which its deletion takes away: the managed fields, and those that were seen
+    at the API although nobody declares them."""
+    values = {
+        path: (fact.value, _basis(fact))
+        for path, fact in record.facts.items()
+        if fact.known in (Known.VALUE, Known.UNCERTAIN)
+    }
+    seen = {path: (value, Basis.OBSERVED) for path, value in record.seen.items()}
+    for path, (value, basis) in sorted({**seen, **values}.items()):
+        yield FieldChange(path, Op.CLEAR, before=value, after=None, basis=basis)
+
+
+def _basis(fact: Fact) -> Basis:
+    if fact.known is Known.UNCERTAIN:
+        return Basis.UNCERTAIN
+    return Basis.OBSERVED if fact.observed else Basis.RECORDED
 
 
 def _removal_of_record(record: Record, reason: str, *, is_read: bool) -> Change:

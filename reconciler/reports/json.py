@@ -121,6 +121,11 @@ def start_event(plan: Plan) -> str:
     )
 
 
+def backup_event(path: str) -> str:
+    """A backup of the state was made, before the first change."""
+    return spelled({"type": "backup", "path": path})
+
+
 def change_event(result: Result) -> str:
     """The outcome of a change; ``failure`` names the class of what went wrong."""
     return spelled(

@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 from reconciler.core.outcomes import ApplyReport, Outcome, Progress, Result
 from reconciler.core.plan import Plan
 from reconciler.errors import ExitCode, ReconcileError
 from reconciler.reports.json import (
+    backup_event,
     change_event,
     progress_event,
     start_event,
     summary_event,
     version_event,
 )
-from reconciler.reports.text import apply_text, progress_text, result_line
+from reconciler.reports.text import apply_text, backup_text, progress_text, result_line
 
 if TYPE_CHECKING:
     from reconciler.reports.progress_bar import Bar
@@ -44,6 +46,10 @@ class ApplyReporter(Protocol):
     def begin(self, plan: Plan) -> None: ...
 
     def result(self, result: Result) -> None: ...
+
+    def backup(self, path: Path) -> None:
+        """A backup of the state was made before the first change."""
+        ...
 
     def progress(self, progress: Progress) -> None: ...
 
@@ -111,6 +117,9 @@ class LineReporter:
         elif result.needs_a_look:
             self._bar.print_above(line)
 
+    def backup(self, path: Path) -> None:
+        self._err.write(backup_text(str(path)))
+
     def progress(self, progress: Progress) -> None:
         now = self._clock()
         if self._bar is None and self._may_show_bar and now - self._began >= _BAR_AFTER:
@@ -164,6 +173,9 @@ class EventReporter:
     def result(self, result: Result) -> None:
         self._counts[result.outcome] += 1
         self._out.write(change_event(result))
+
+    def backup(self, path: Path) -> None:
+        self._out.write(backup_event(str(path)))
 
     def progress(self, progress: Progress) -> None:
         now = self._clock()

@@ -241,6 +241,11 @@ def _record_line(record: Record, *, width: int, pen: Pen) -> str:
     return f"{shown(record.address):<{width}}  {', '.join(notes)}"
 
 
+def backup_text(path: str) -> str:
+    """Where a backup of the state is."""
+    return f"the state before is in {shown(path)}"
+
+
 def record_text(record: Record, *, color: bool) -> str:
     """All that is known of a profile."""
     pen = Pen(color)

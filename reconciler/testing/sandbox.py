@@ -372,7 +372,10 @@ class Sandbox:
         results: list[Result] = []
         self._patiently(
             lambda: self.workspace.apply(
-                plan, profiles=[profile] if profile else [], on_result=results.append
+                plan,
+                profiles=[profile] if profile else [],
+                on_result=results.append,
+                on_backup=None,  # each test would push an older one out
             )
         )
         return next((result for result in results if result.failure is not None), None)

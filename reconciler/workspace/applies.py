@@ -11,7 +11,7 @@ from pathlib import Path
 from reconciler.config.settings import Config, Environment
 from reconciler.core.options import Rate
 from reconciler.core.outcomes import ApplyReport, Outcome, Progress, Result
-from reconciler.core.plan import Plan
+from reconciler.core.plan import Action, Plan
 from reconciler.core.profiles import Profile
 from reconciler.core.records import by_address
 from reconciler.remote.applier import Applier, check_plan
@@ -74,6 +74,7 @@ class Applies:
         profiles: Iterable[Profile] | None,
         on_result: Callable[[Result], None],
         on_progress: Callable[[Progress], None],
+        on_backup: Callable[[Path], None] | None = None,
     ) -> ApplyReport:
         """Applies a plan. `Workspace.apply` says what the arguments are, and what is raised."""
         self.check(plan, max_changes=max_changes)
@@ -93,6 +94,10 @@ class Applies:
                 else no_calls()
             )
             self.check(plan, max_changes=max_changes)
+            if on_backup is not None and plan.summary[Action.DELETE]:
+                backup = writer.backup()
+                if backup is not None:
+                    on_backup(backup)
             context = self._context(api, on_result=on_result, on_progress=on_progress)
             try:
                 report = Applier(self._state.store, writer, context=context).apply(

@@ -369,9 +369,11 @@ class Workspace:
         profiles: Iterable[Profile] | None = None,
         on_result: Callable[[Result], None] = lambda result: None,
         on_progress: Callable[[Progress], None] = lambda progress: None,
+        on_backup: Callable[[Path], None] | None = lambda path: None,
     ) -> ApplyReport:
         """Applies a plan. ``on_result`` is given the outcome of every change once it is durable, in the
-        calling thread; ``on_progress`` is given the progress about twice a second.
+        calling thread; ``on_progress`` is given the progress about twice a second. ``on_backup`` is given the
+        backup of the state that is made before a plan with deletions begins; with ``None`` none is made.
 
         ``rate`` overrides the configured one. ``parallelism`` is the most profiles under way at a time;
         by default as many as keep up the rate, given how long answers take. ``profiles`` are those of the
@@ -390,6 +392,7 @@ class Workspace:
             profiles=profiles,
             on_result=on_result,
             on_progress=on_progress,
+            on_backup=on_backup,
         )
 
     def refresh(

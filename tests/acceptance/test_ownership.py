@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,7 @@ def delete_at_the_api(api: EmulatorServer, customer: str) -> None:
 
 
 def origins(project: Project) -> dict[str, Origin]:
-    with project.workspace(environ={"KEY": "k"}) as workspace:
+    with project.workspace(environ={**os.environ, "KEY": "k"}) as workspace:
         return {record.address: record.origin for record in workspace.store.records()}
 
 
@@ -187,7 +188,7 @@ def test_a_creation_that_was_cut_off_is_looked_up_before_anything_is_deleted(
     apply(project, "--select", "kept")
     api.set_fault(parse_fault("reset-before:method=POST"))
     api.set_fault(parse_fault("reset-before:method=GET"))
-    with project.workspace(environ={"KEY": "k"}, clock=InstantClock()) as workspace:
+    with project.workspace(environ={**os.environ, "KEY": "k"}, clock=InstantClock()) as workspace:
         workspace.apply(workspace.plan())
     api.faults.clear()
     create(api.emulator, "ours", tier="gold")  # the POST landed after all
@@ -218,10 +219,65 @@ def test_a_delete_of_unknown_outcome_does_not_meet_the_profile_that_took_the_pla
 
     assert code == 0, shown
     assert customers(api) == {"kept", "ours", "theirs"}
-    with project.workspace(environ={"KEY": "k"}) as workspace:
+    with project.workspace(environ={**os.environ, "KEY": "k"}) as workspace:
         record = workspace.store.record("ours")
         if record is not None:
             assert (record.deleting, record.origin) == (False, Origin.ADOPTED)
+
+
+def test_a_deletion_shows_all_that_is_known_of_the_profile(
+    project: Project, api: EmulatorServer
+) -> None:
+    project.profile("ours", OURS + "email: a@example.com\ncustom_attributes: {tier: gold}\n")
+    apply(project)
+    create(api.emulator, "ours", tier="tin")
+    run(project, "refresh")
+    remove(project, "ours")
+
+    plan = json.loads(run(project, "plan", "--prune", "--format", "json")[1])
+    (change,) = plan["changes"]
+
+    assert [(each["path"], each["before"], each["basis"]) for each in change["fields"]] == [
+        ("custom_attributes.tier", "tin", "observed"),
+        ("email", "a@example.com", "recorded"),
+        ("first_name", "A", "recorded"),
+    ]
+    assert all(each["after"] is None for each in change["fields"])
+    shown = run(project, "plan", "--prune")[1]
+    assert '"a@example.com"' in shown
+    masked = run(project, "plan", "--prune", "--mask", "--show-requests")[1]
+    assert "a@example.com" not in masked
+    assert "tin" not in masked
+    file = str(project.folder / "a.plan")
+    run(project, "plan", "--prune", "--out", file)
+    assert run(project, "apply", file, "--auto-approve")[0] == 0
+    assert customers(api) == {"kept", "theirs"}
+
+
+def test_a_backup_of_the_state_is_made_and_named_before_anything_is_deleted(
+    project: Project, api: EmulatorServer
+) -> None:
+    assert "the state before" not in apply(project)[1]
+    remove(project, "ours")
+
+    code, shown = apply(project, "--prune")
+
+    assert code == 0
+    before, _, after = shown.partition("the state before is in ")
+    assert "ours: deleted" not in before
+    backup = after.splitlines()[0]
+    assert run(project, "state", "show", "ours")[0] == 6
+    assert run(project, "state", "restore", backup)[0] == 0
+    assert run(project, "state", "show", "ours")[0] == 0
+
+
+def test_a_program_is_told_of_the_backup(project: Project) -> None:
+    apply(project)
+    remove(project, "ours")
+    _, text = apply(project, "--prune", "--json")
+    events = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+    assert [each["type"] for each in events] == ["version", "start", "backup", "change", "summary"]
+    assert Path(events[2]["path"]).is_file()
 
 
 # --- looking up ----------------------------------------------------------------------------------
