@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+import stat
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from reconciler.atomicfile import write_whole
+from reconciler.commands import CONFIG_NAME
 from reconciler.homes import Homes, derived_key, place_name
 
 FOLDER = ".reconcile"
@@ -32,12 +34,25 @@ class KeptFile(NamedTuple):
     """Where it belongs: in the home, if it lies in the project's folder and there is a home."""
 
 
+_MARKS = (".git/description", ".git", CONFIG_NAME)
+"""Files whose time of change stays when the folder is moved. git writes the first one once, when a repository
+is made; the second one is a file in a linked work tree."""
+
+
 class ProjectRecord(NamedTuple):
     """The project's folder whose states are in a folder of the home."""
 
     root: str
     device: int
     inode: int
+    marks: Mapping[str, int]
+    """The time of change of each of `_MARKS` that is a file, in nanoseconds. They tell a folder from one that
+    got the number of a removed one."""
+
+    def is_same_folder(self, other: ProjectRecord) -> bool:
+        """Whether two paths, of which one is gone, are those of one folder."""
+        same = (self.device, self.inode) == (other.device, other.inode)
+        return same and bool(self.marks.items() & other.marks.items())
 
 
 class ProjectPlaces(NamedTuple):
@@ -101,13 +116,12 @@ class ProjectPlaces(NamedTuple):
 
     def former(self) -> str | None:
         """The path that the project's folder had before it was moved: the one of which the home has states,
-        which is gone, and whose folder was this one by device and inode."""
+        which is gone, and whose folder was this one."""
         ours = _present(self.root)
         if self.homes.state is None or ours is None:
             return None
         for record in self._others():
-            is_same = (record.device, record.inode) == (ours.device, ours.inode)
-            if is_same and not os.path.lexists(record.root):
+            if record.is_same_folder(ours) and not os.path.lexists(record.root):
                 return record.root
         return None
 
@@ -124,14 +138,23 @@ class ProjectPlaces(NamedTuple):
 def _present(root: str) -> ProjectRecord | None:
     with suppress(OSError):
         status = os.stat(root)
-        return ProjectRecord(root, status.st_dev, status.st_ino)
+        return ProjectRecord(root, status.st_dev, status.st_ino, dict(_marks_of(root)))
     return None
 
 
+def _marks_of(root: str) -> Iterator[tuple[str, int]]:
+    for name in _MARKS:
+        with suppress(OSError):
+            status = os.stat(os.path.join(root, name))
+            if stat.S_ISREG(status.st_mode):
+                yield name, status.st_mtime_ns
+
+
 def _record_of(folder: Path) -> ProjectRecord | None:
-    with suppress(OSError, ValueError, KeyError, TypeError):
+    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
         data = json.loads((folder / RECORD).read_bytes())
-        return ProjectRecord(str(data["root"]), int(data["device"]), int(data["inode"]))
+        marks = {str(name): int(time) for name, time in data["marks"].items()}
+        return ProjectRecord(str(data["root"]), int(data["device"]), int(data["inode"]), marks)
     return None
 
 

@@ -139,10 +139,10 @@ class StateAdmin:
         header = store.header()
         if sighting is not None and header.lineage != sighting.lineage:
             sighting = self._sightings.last(self._place)  # somebody may have replaced it just now
-        if sighting is not None and header.lineage != sighting.lineage:
-            raise self._missing(sighting) if header.lineage is None else self._replaced(sighting)
         if header.lineage is None and not self._has_store:
             self._refuse_elsewhere()
+        if sighting is not None and header.lineage != sighting.lineage:
+            raise self._missing(sighting) if header.lineage is None else self._replaced(sighting)
         went_back = sighting is not None and header.serial < sighting.serial
         if went_back or store.is_copy():
             if not self._is_put_back:
@@ -158,13 +158,10 @@ class StateAdmin:
             self._sightings.note(self._place, Sighting(header.lineage, header.serial))
 
     def _refuse_elsewhere(self) -> None:
-        """Raises Refused where there is no state because it lay in the project's folder before, or because
-        the folder was moved: that is no first run."""
+        """Raises Refused where there is no state because the folder was moved, or because it lay in the
+        project's folder before: that is no first run."""
         if self._places.states is None or self._environment.state.parent != self._places.states:
             return
-        old = Path(self._places.root, FOLDER, self._environment.state.name)
-        if (sighting := self._sightings.last(Place.of(old, self._environment.name))) is not None:
-            raise self._missing(sighting, shown(str(old)))
         if (former := self._places.former()) is not None:
             raise Refused(
                 f"this folder has no state, but it looks like {shown(former)}, which was moved and had one",
@@ -176,6 +173,9 @@ class StateAdmin:
                     ".",
                 ),
             )
+        old = Path(self._places.root, FOLDER, self._environment.state.name)
+        if (sighting := self._sightings.last(Place.of(old, self._environment.name))) is not None:
+            raise self._missing(sighting, shown(str(old)))
 
     def _missing(self, sighting: Sighting, path: str = "") -> Refused:
         return Refused(

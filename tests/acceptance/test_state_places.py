@@ -350,6 +350,24 @@ def test_a_folder_that_was_moved_is_no_first_run(project: Project, tmp_path: Pat
     record = json.loads((state_of(moved.folder).parent / RECORD).read_bytes())
     assert record["root"] == str(moved.folder)
 
+    moved.folder.rename(project.folder)  # and back, where a state was seen before
+    assert f"state move --from {moved.folder}" in done(project, "plan", code=6)
+    done(project, "state", "move", "--from", str(moved.folder))
+    assert "No changes." in done(project, "plan", "--refresh")
+
+
+def test_a_new_folder_with_the_number_of_a_removed_one_is_a_first_run(
+    project: Project, tmp_path: Path
+) -> None:
+    done(project, "apply", "--auto-approve")
+    files = {path: path.read_bytes() for path in project.folder.rglob("*") if path.is_file()}
+    project.folder.rename(tmp_path / "new")
+    for path, content in files.items():
+        new = tmp_path / "new" / path.relative_to(project.folder)
+        new.unlink()
+        new.write_bytes(content)
+    assert "1 to create" in done(Project(tmp_path / "new", None), "plan")
+
 
 def test_a_moved_folder_may_begin_anew_on_purpose(project: Project, tmp_path: Path) -> None:
     done(project, "apply", "--auto-approve")
