@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from reconciler import Workspace
 from tests.support.command_line import CommandLine
 from tests.support.configurations import LOCAL
+from tests.support.places import HOMES
 
 KEY = "secret_live_abcdefgh.0123456789abcdef0123456789abcdef"
 KEYS = {"SECRET_KEY": KEY}
@@ -65,8 +67,14 @@ class ProjectFolder:
         """Writes a profile file."""
         return self.write(f"profiles/{name}.yaml", text)
 
-    def workspace(self, env: str | None = None, **options: Any) -> Workspace:
-        """The workspace of an environment; ``options`` are those of `Workspace`."""
+    def workspace(
+        self, env: str | None = None, *, environ: Mapping[str, str] | None = None, **options: Any
+    ) -> Workspace:
+        """The workspace of an environment; ``options`` are those of `Workspace`. Beside the variables of
+        ``environ`` it sees those that say where files are kept: the same as the commands of the project."""
+        if environ is not None:
+            homes = {name: value for name, value in os.environ.items() if name in HOMES}
+            options["environ"] = {**homes, **environ}
         return Workspace.open(start=self.folder, env=env, **options)
 
 
