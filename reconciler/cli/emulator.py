@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from time import sleep
 
@@ -22,6 +23,9 @@ from reconciler.emulator.faults import parse_fault
 from reconciler.emulator.server import EmulatorServer
 from reconciler.emulator.traffic import RateLimit, RateMode
 from reconciler.errors import ExitCode, InputError, ReconcileError
+from reconciler.homes import work_tree
+from reconciler.state.side_files import SideFiles
+from reconciler.values import shown
 
 _POLL_SECONDS = 0.1
 
@@ -56,27 +60,52 @@ def emulator(
     if log is not None:
         check_outputs([log], _config_here(app))
     faults = [parse_fault(text) for text in fault]
-    api = Emulator(
-        dialect=dialect,
-        db=db,
-        debug=debug,
-        access_levels=access_level,
-        rate_limits=[RateLimit.parse(text) for text in rate_limit],
-        rate_mode=RateMode(rate_mode),
-        log_file=Path("-") if is_standard_output(log) else log,
-    )
-    if document is not None:
-        api.plant(document.value, place=document.at)
-    server = EmulatorServer(
-        api, port=port, faults=faults, seed=fault_seed or 0, header_faults=header_faults
-    )
-    with stopping_on_signals(app), server:
+    with ExitStack() as stack:
+        api = Emulator(
+            dialect=dialect,
+            db=None if db is None else _file_in_use(db, app, stack=stack),
+            debug=debug,
+            access_levels=access_level,
+            rate_limits=[RateLimit.parse(text) for text in rate_limit],
+            rate_mode=RateMode(rate_mode),
+            log_file=Path("-") if is_standard_output(log) else log,
+        )
+        stack.callback(api.close)
+        if document is not None:
+            api.plant(document.value, place=document.at)
+        server = EmulatorServer(
+            api, port=port, faults=faults, seed=fault_seed or 0, header_faults=header_faults
+        )
+        stack.enter_context(stopping_on_signals(app))
+        stack.enter_context(server)
         (stderr_line if is_standard_output(log) else print_result)(f"listening on {server.url}")
         while not app.is_stopping:
             sleep(_POLL_SECONDS)
             if api.log_problem is not None:
                 raise ReconcileError(api.log_problem)
     return ExitCode.INTERRUPTED
+
+
+def _file_in_use(db: Path, app: App, *, stack: ExitStack) -> Path:
+    """The file of the emulator, in use until the stack ends. A link is followed: the user named it.
+
+    Raises StateRefused where a checkout may have brought what SQLite would take into it, and ReconcileError
+    for a file that cannot be used.
+    """
+    config = _config_here(app)
+    if config is None:
+        here = Path.cwd()
+        config = plain_config(work_tree(here) or Path(here.anchor), os.environ)
+    try:
+        path = Path(os.path.realpath(db))
+        stack.enter_context(SideFiles(config.places.homes.state).used_with_log(path))
+    except (OSError, ValueError) as problem:
+        reason = getattr(problem, "strerror", None) or "that is not a path"
+        raise ReconcileError(
+            f"the emulator cannot use its database {shown(str(db))}: {reason}",
+            hint="Give another --db, or remove the file to start with no profiles.",
+        ) from None
+    return path
 
 
 def _read_seed(path: Path) -> Document:

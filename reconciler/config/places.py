@@ -151,7 +151,15 @@ def _marks_of(root: str) -> Iterator[tuple[str, int]]:
 
 
 def _record_of(folder: Path) -> ProjectRecord | None:
-    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+    with suppress(
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+        OverflowError,
+    ):
         data = json.loads((folder / RECORD).read_bytes())
         marks = {str(name): int(time) for name, time in data["marks"].items()}
         return ProjectRecord(str(data["root"]), int(data["device"]), int(data["inode"]), marks)

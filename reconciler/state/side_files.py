@@ -42,6 +42,15 @@ class _WriterNote(NamedTuple):
     process: str | None
     """The `process_identity` of the writer."""
 
+    @classmethod
+    def decoded(cls, text: bytes) -> _WriterNote:
+        """Raises ValueError, TypeError, RecursionError for what is no note."""
+        note = cls(**json.loads(text))
+        members = (note.address, note.inode, note.host, note.pid, note.process or "")
+        if [type(member) for member in members] != [str, int, str, int, str]:
+            raise TypeError
+        return note
+
     def is_of_the_dead(self) -> bool:
         """Whether the writer is certainly gone: a note of another machine is kept."""
         if self.host != host_name():
@@ -85,9 +94,19 @@ class SideFiles:
                 continue
             is_foreign = never or not is_file or not self._counts(path)
             if is_foreign and os.path.lexists(name):  # a writer that was at work may have ended
-                raise _foreign(name, path)
+                raise _foreign(name, path, uses_log=uses_log)
         if names_another_file(path):
-            raise _foreign(beside[0], path)
+            raise _foreign(beside[0], path, uses_log=uses_log)
+
+    @contextmanager
+    def used_with_log(self, path: Path) -> Iterator[None]:
+        """Within, a database with a write-ahead log is in use: what lies beside it is ours, and so is what a
+        killed process leaves. A file that is absent is created, because a note names its inode."""
+        self.refuse_foreign(path, uses_log=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(path, open_flags("O_RDWR", "O_CREAT"), 0o600))
+        with self.noted(path):
+            yield
 
     @contextmanager
     def noted(self, path: Path) -> Iterator[None]:
@@ -100,6 +119,9 @@ class SideFiles:
             if note is not None and not _has_company(path):
                 with suppress(OSError):
                     os.unlink(note)
+                self._forget_the_dead(
+                    path
+                )  # of processes that ended while others had the file open
 
     def _is_ours(self, path: Path) -> bool:
         if self._home is None:
@@ -148,12 +170,12 @@ class SideFiles:
         except OSError:
             return
         for name in names:
-            with suppress(OSError, ValueError, TypeError):
+            with suppress(OSError, ValueError, TypeError, RecursionError):
                 descriptor = os.open(
                     folder / name, open_flags("O_RDONLY", "O_NOFOLLOW", "O_NONBLOCK")
                 )
                 with open(descriptor, "rb") as file:
-                    note = _WriterNote(**json.loads(file.read(_LARGEST_NOTE)))
+                    note = _WriterNote.decoded(file.read(_LARGEST_NOTE))
                 if note.address == _address(path):
                     yield folder / name, note
 
@@ -176,14 +198,24 @@ def _has_company(path: Path) -> bool:
     return any(os.path.lexists(f"{path}{suffix}") for suffix in ("-journal", "-wal"))
 
 
-def _foreign(name: str, path: Path) -> StateRefused:
+def _foreign(name: str, path: Path, *, uses_log: bool) -> StateRefused:
     return StateRefused(
         f"{shown(name)} was not left there by this program for this user: SQLite would take it into "
         f"{shown(str(path))}",
-        hint=Message.of(
-            "If a checkout or an archive brought it, remove it. If it is of a run of yours that was killed, "
-            "as another user or without a home folder, the two belong together: ",
-            Command.of("state", "restore", *arguments([str(path)])),
-            " takes both for the state.",
-        ),
+        hint=_HINT_OF_EMULATOR if uses_log else _hint_of_state(path),
+    )
+
+
+_HINT_OF_EMULATOR = (
+    "If a checkout or an archive brought it, remove it. If an emulator of yours was killed, as another user "
+    "or without a home folder, remove it as well: the profiles lose what that run wrote."
+)
+
+
+def _hint_of_state(path: Path) -> Message:
+    return Message.of(
+        "If a checkout or an archive brought it, remove it. If it is of a run of yours that was killed, "
+        "as another user or without a home folder, the two belong together: ",
+        Command.of("state", "restore", *arguments([str(path)])),
+        " takes both for the state.",
     )

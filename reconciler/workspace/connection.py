@@ -214,14 +214,11 @@ class Connection:
 
     def _open_emulators_file(self, path: Path, stack: ExitStack) -> None:
         """Makes sure that the emulator's file is ours, as a state has to be; see `SideFiles`."""
-        side_files = SideFiles(self._places.homes.state)
         refuse_tracked(path)
         try:
-            side_files.refuse_foreign(path, uses_log=True)
             if path.parent == self._places.states:
                 self._places.record()
-            if path.exists():
-                stack.enter_context(side_files.noted(path))
+            stack.enter_context(SideFiles(self._places.homes.state).used_with_log(path))
         except OSError as problem:
             where = shown(str(path))
             raise ReconcileError(f"cannot use {where}: {problem.strerror}") from None

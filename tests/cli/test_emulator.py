@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import urllib.error
 import urllib.request
@@ -16,6 +17,8 @@ import pytest
 from reconciler.emulator import PROFILE_PATH, Emulator
 from reconciler.emulator.catalogue import catalogue_text
 from tests.support.command_line import CommandLine
+from tests.support.journals import forge_journal
+from tests.support.places import HOMES
 
 SEED = """\
 access_levels: [pro]
@@ -29,6 +32,11 @@ profiles:
 @pytest.fixture
 def program(tmp_path: Path) -> CommandLine:
     return CommandLine(tmp_path)
+
+
+def write_seed(program: CommandLine) -> str:
+    (program.folder / "seed.yaml").write_text(SEED)
+    return "seed.yaml"
 
 
 @contextmanager
@@ -131,3 +139,86 @@ def test_a_clock_that_was_moved_stays_moved_in_its_file(program: CommandLine) ->
 
 def test_the_list_says_what_is_implemented_and_ends(program: CommandLine) -> None:
     assert program.run("emulator", "--list") == catalogue_text()
+
+
+# --- what lies beside the file -------------------------------------------------------------------
+
+
+@pytest.fixture
+def home() -> Path:
+    return Path(os.environ["XDG_STATE_HOME"], "reconcile")
+
+
+@pytest.mark.parametrize("suffix", ["-journal", "-wal", "-shm"])
+def test_what_a_checkout_brought_beside_the_file_is_never_taken_into_it(
+    program: CommandLine, suffix: str
+) -> None:
+    with running(program, "--db", "e.db"):
+        pass
+    db = program.folder / "e.db"
+    forged = forge_journal(db, "UPDATE app SET app_id = 'forged'")
+    forged = forged.rename(f"{db}{suffix}")
+    before = db.read_bytes(), forged.read_bytes()
+    program.run("emulator", "--db", "e.db", code=6)
+    assert "was not left there by this program" in program.err
+    assert "state restore" not in program.err
+    assert (db.read_bytes(), forged.read_bytes()) == before
+    forged.unlink()
+    with running(program, "--db", "e.db"):
+        pass
+
+
+def test_the_forged_journal_of_these_tests_is_one_that_sqlite_rolls_back(tmp_path: Path) -> None:
+    db = tmp_path / "e.db"
+    Emulator(db=db).close()
+    forge_journal(db, "UPDATE app SET app_id = 'forged'")
+    emulator = Emulator(db=db)
+    assert emulator.app_id == "forged"
+    emulator.close()
+
+
+@pytest.mark.parametrize("in_repository", [True, False])
+def test_what_a_killed_emulator_left_counts(
+    program: CommandLine, home: Path, in_repository: bool
+) -> None:
+    if in_repository:
+        (program.folder / ".git").mkdir()
+    process = program.start("emulator", "--db", "e.db", "--seed", write_seed(program))
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith("listening")
+    process.kill()
+    process.communicate(timeout=30)
+    assert (program.folder / "e.db-wal").stat().st_size > 0
+    with running(program, "--db", "e.db") as url:
+        assert ask(url + PROFILE_PATH)["data"]["customer_user_id"] == "jane"
+    assert [path for path in (home / "writers").rglob("*") if path.is_file()] == []
+
+
+def test_emulators_share_a_file_and_the_last_one_leaves_no_note(
+    program: CommandLine, home: Path
+) -> None:
+    with running(program, "--db", "e.db"), running(program, "--db", "e.db"):
+        assert len([path for path in (home / "writers").rglob("*") if path.is_file()]) == 2
+    assert [path for path in (home / "writers").rglob("*") if path.is_file()] == []
+
+
+def test_without_a_home_what_was_left_is_refused_with_a_way_on(program: CommandLine) -> None:
+    homeless = dict.fromkeys((*HOMES, "HOME"), "")
+    process = program.start("emulator", "--db", "e.db", "--seed", write_seed(program), **homeless)
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith("listening")
+    process.kill()
+    process.communicate(timeout=30)
+    program.run("emulator", "--db", "e.db", code=6, **homeless)
+    assert "remove it as well" in program.err
+    for suffix in ("-wal", "-shm"):
+        (program.folder / f"e.db{suffix}").unlink(missing_ok=True)
+    with running(program, "--db", "e.db"):
+        pass
+
+
+def test_a_file_that_cannot_be_is_an_error(program: CommandLine) -> None:
+    (program.folder / "file").write_text("")
+    program.run("emulator", "--db", "file/e.db", code=1)
+    assert "cannot use its database file/e.db: " in program.err
+    assert "another --db" in program.err
