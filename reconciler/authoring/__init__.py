@@ -15,6 +15,7 @@ A module imports only from those above it.
     facets.rules        the interface of the rules of a facet
     facets.custom_attributes  the rules of custom attributes
     facets.installation  the rules of an installation
+    facets.access_levels  the rules of access levels
     facets.registry     the rules of all facets, in their order
     claims              what only one profile may have, across files
     validation          the rules of profiles: documents → diagnostics

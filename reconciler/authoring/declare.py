@@ -10,7 +10,7 @@ from reconciler.authoring.documents import Document, Path
 from reconciler.authoring.facets.registry import FACET_RULES
 from reconciler.authoring.facets.rules import NO_PLACES
 from reconciler.core.contract import Contract
-from reconciler.core.facets.registry import EXCLUSIVE, GROUPS, normalise
+from reconciler.core.facets.registry import EXCLUSIVE, GROUPS, facet_of, normalise
 from reconciler.core.profiles import NO_OTHER_FILES, Profile, ProfileMeta, make_profile
 from reconciler.values import FieldPath
 
@@ -57,6 +57,8 @@ def parse_profile(document: Document, contract: Contract) -> ParsedProfile:
             declared += by_key.values()
     layout = _layout(contract, tuple(value), keys=tuple(keys))
     values = [declared[index] for index in layout.indexes]
+    for index in layout.converted:
+        values[index] = normalise(layout.paths[index], values[index])
     for index in layout.members:
         content = values[index]
         if content.__class__ is not str or not content:
@@ -131,7 +133,9 @@ class _FieldOrder(NamedTuple):
     """The positions of their values among all declared values."""
     places: tuple[Path, ...]
     members: tuple[int, ...]
-    """Positions of fields whose values have more than one form."""
+    """Positions of fields whose values have more than one form, other than a text."""
+    converted: tuple[int, ...]
+    """Positions of fields whose values all have another form in a file."""
 
 
 @lru_cache(maxsize=4096)
@@ -157,5 +161,10 @@ def _layout(
         paths,
         tuple(position[path] for path in paths),
         ordered,
-        tuple(index for index, place in enumerate(ordered) if len(place) > 1),
+        tuple(
+            index
+            for index, place in enumerate(ordered)
+            if len(place) > 1 and not facet_of(paths[index]).converts_text
+        ),
+        tuple(index for index, path in enumerate(paths) if facet_of(path).converts_text),
     )

@@ -189,7 +189,7 @@ def apply() -> None:
 @mask_option
 @implemented_in("remote")
 def refresh() -> None:
-    """Read custom attributes and identifiers from the API, record them, report drift."""
+    """Read custom attributes, access and identifiers from the API, record them, report drift."""
 
 
 @main.command()

@@ -99,6 +99,12 @@ class Config(NamedTuple):
     secret_variables: frozenset[str] = frozenset()
     """The variables that any environment names for its key or its proxy."""
 
+    @property
+    def listed(self) -> Mapping[str, tuple[str, ...]]:
+        """The keys that profiles may name below a member with several fields, by its name, where they are
+        limited."""
+        return {"access_levels": self.access_levels} if self.access_levels else {}
+
     def environment(self, name: str | None) -> Environment:
         """An environment by name, or the default one.
 

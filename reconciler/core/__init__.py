@@ -5,6 +5,8 @@ A module imports only from those above it.
     contract               the API's contract as typed values
     profiles               a profile: what one document asks for
     lifetimes              how long a profile may live, and when that ends
+    instants               times with a zone
+    access                 access over time, and the way from one to another
     records                facts, records and journal entries
     options                selection, caps, and how requests are rendered
     plan                   plans, changes, field changes, requests and hazards
@@ -14,6 +16,7 @@ A module imports only from those above it.
     facets.profile_fields  standard fields
     facets.custom_attributes  the app's own keys, merged by key
     facets.installation    one installation of the app, sent whole
+    facets.access_levels   access levels, granted and revoked by requests of their own
     facets.registry        all facets in their order, and the questions that are asked of all
     profile_schema         the JSON Schema of a profile file
     contract_files (edge)  loads the contract; writes the files that are generated from it

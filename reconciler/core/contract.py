@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from reconciler.values import FieldPath
 
 _ATTRIBUTES = "custom_attributes"
-_GROUPS = (_ATTRIBUTES, "installation_meta")
+_GROUPS = (_ATTRIBUTES, "installation_meta", "access_levels")
 """The members of a profile that hold several fields, in the order of a request body."""
 
 
@@ -32,6 +32,8 @@ class Clear(StrEnum):
     NULL = "null"
     EMPTY = "empty"
     NEVER = "never"
+    REVOKE = "revoke"
+    """By a request of its own."""
 
 
 class Field(NamedTuple):
@@ -82,7 +84,9 @@ class Contract:
     def of(cls, data: Mapping[str, Any], dialect: Dialect | str = Dialect.GUIDE) -> Contract:
         """The contract that the content of ``schemas/contract.json`` describes for a dialect."""
         dialect = Dialect(dialect)
-        blocks = {name: _in_dialect(data[name], dialect) for name in _GROUPS}
+        blocks = {
+            name: _in_dialect(data.get(name) or data["facets"][name], dialect) for name in _GROUPS
+        }
         named = {"": data["fields"]}
         named |= {f"{name}.": block.get("fields", {}) for name, block in blocks.items()}
         fields = {

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 
+from reconciler.core.facets.registry import depends_on_time
 from reconciler.core.profiles import PROFILE_PREFIX, ProfileMeta
 from reconciler.core.records import Known, Record
 from reconciler.jsontext import packed_sorted
@@ -26,11 +27,12 @@ def wanted_digest(
     """The digest of what a document declares: its address and its normalised values (``None``: absent).
 
     ``None`` where equal values are not enough to be in sync: a document that names both identifiers may
-    be a link, and an exclusive one depends on attributes that it does not declare.
+    be a link, an exclusive one depends on attributes that it does not declare, and access on the time.
     """
     if meta.exclusive or (meta.customer_user_id is not None and meta.profile_id is not None):
         return None
-    return _digest(meta.address, dict(zip(paths, values, strict=True)))
+    declared = dict(zip(paths, values, strict=True))
+    return None if depends_on_time(declared) else _digest(meta.address, declared)
 
 
 def known_digest(record: Record) -> bytes | None:

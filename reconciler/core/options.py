@@ -157,6 +157,8 @@ class Options(NamedTuple):
     """Recorded profiles that were read."""
     looked_up: int = 0
     """Declared profiles that the state does not record and that were looked up."""
+    now: float = 0.0
+    """Unix time in seconds: it decides which access is active."""
     max_changes: int | None = None
     """More changes than this is a hazard that apply refuses."""
     max_delete: Cap = Share(100)

@@ -119,10 +119,14 @@ class HazardKind(_Word):
     DELETE = "delete", HazardSeverity.NAMED, HazardScope.CHANGE
     DELETE_ADOPTED = "delete_adopted", HazardSeverity.NAMED, HazardScope.CHANGE
     LINK = "link", HazardSeverity.NAMED, HazardScope.CHANGE
+    ACCESS_REVOKED = "access_revoked", HazardSeverity.NAMED, HazardScope.CHANGE
+    ACCESS_BOUGHT = "access_bought", HazardSeverity.NAMED, HazardScope.CHANGE
+    ACCESS_ADOPTED = "access_adopted", HazardSeverity.NAMED, HazardScope.CHANGE
     NEW_DEVICE_ID = "new_device_id", HazardSeverity.NAMED, HazardScope.CHANGE
     ATTRIBUTE_LIMIT = "attribute_limit", HazardSeverity.NAMED, HazardScope.CHANGE
     TWO_STEPS = "two_steps", HazardSeverity.NAMED, HazardScope.CHANGE
     ZERO_VALUE = "zero_value", HazardSeverity.NAMED, HazardScope.CHANGE
+    ACCESS_LIFETIME = "access_lifetime", HazardSeverity.SUMMED, HazardScope.CHANGE
     IP_COUNTRY_FROM_SENDER = (
         "ip_country_from_sender",
         HazardSeverity.SUMMED,

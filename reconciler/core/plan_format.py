@@ -15,6 +15,7 @@ from hashlib import blake2b, sha256
 from itertools import chain, islice
 from typing import Any, NamedTuple, TypeAlias
 
+from reconciler.core.facets.registry import check_change
 from reconciler.core.options import Target
 from reconciler.core.plan import (
     Action,
@@ -301,6 +302,7 @@ def _checked(
         last = next(read)
         for line in read:
             change = _decode_change(read_as("change", last))
+            check_change(change)
             data = _line_bytes(last)
             encoder.count_line(change, data)
             on_change(change, data)

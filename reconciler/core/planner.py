@@ -9,10 +9,15 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from reconciler.core.contract import Contract, ways_out
+from reconciler.core.facets.facet import Situation
 from reconciler.core.facets.registry import (
+    APART,
+    DECIDING,
     EXCLUSIVE,
     believed,
     facet_of,
+    last_shown,
+    time_warnings,
     uncompared,
     undeclared,
 )
@@ -104,11 +109,14 @@ class PlanningTotals:
         "protected",
         "recorded",
         "unchanged",
+        "warnings",
     )
 
     def __init__(self) -> None:
         self.diagnostics: list[Diagnostic] = []
         """Errors that prevent the plan. With any of them its changes do not count."""
+        self.warnings: list[Diagnostic] = []
+        """Warnings that depend on the time."""
         self.orphans: list[str] = []
         self.orphan_files: Counter[str] = Counter()
         """The files that orphans are recorded from, each with how many, deleted ones included."""
@@ -124,6 +132,7 @@ class PlanningTotals:
 
     def add(self, more: PlanningTotals) -> None:
         self.diagnostics += more.diagnostics
+        self.warnings += more.warnings
         self.orphans += more.orphans
         self.orphan_files.update(more.orphan_files)
         self.protected += more.protected
@@ -170,6 +179,7 @@ class Planner:
             totals.present += record.presence is not Presence.GONE
         if profile is None:
             return None if record is None else self._plan_orphan(record)
+        totals.warnings += time_warnings(profile, now=self._options.now)
         match = self._identities.match(profile, record)
         if isinstance(match, Diagnostic):
             totals.diagnostics.append(match)
@@ -296,6 +306,10 @@ def _plan_profile(
         action = Action.ADOPT
     resend = options.reassert or action in (Action.CREATE, Action.ADOPT)
     fields = _fields(profile, record, contract=contract, resend=resend)
+    if fields and (fields[-1].op is Op.FORGET or fields[-1].path.startswith(APART)):
+        fields, problems = _decided(fields, profile, record=record, now=options.now)
+        if problems:
+            return problems
     ops = {change.op for change in fields}
     if Op.CLEAR in ops and (diagnostics := [*_refusals(fields, profile, contract=contract)]):
         return diagnostics
@@ -306,7 +320,8 @@ def _plan_profile(
         if not fields:
             return None
         action = Action.FORGET
-    builder = RequestBuilder(profile, record=record, contract=contract, sent=sent)
+    situation = Situation(profile, record, contract, options.now)
+    builder = RequestBuilder(situation, sent)
     requests = () if action is Action.FORGET else builder.requests(action, options.requests)
     if look_up is not None and action is not Action.LINK:
         reason = _reason_after_look_up(record)
@@ -389,6 +404,27 @@ def _fields(
         elif path in values or path in removed or (fact and fact.known is not Known.UNKNOWN):
             changes.append(_field_change(profile, path, op=Op.CLEAR, fact=fact))
     return changes
+
+
+def _decided(
+    fields: Sequence[FieldChange], profile: Profile, *, record: Record | None, now: float
+) -> tuple[list[FieldChange], list[Diagnostic]]:
+    """The changes of fields, where those of some facets are as the facet decides; and what prevents them."""
+    decided: list[FieldChange] = []
+    problems: list[Diagnostic] = []
+    for change in fields:
+        path = change.path
+        if change.op is Op.FORGET or not path.startswith(DECIDING):
+            decided.append(change)
+            continue
+        fact = None if record is None else last_shown(record, path)
+        decision = facet_of(path).decide(path, fact, profile=profile, record=record, now=now)
+        if decision.problem is not None:
+            problems.append(decision.problem)
+        elif decision.op is not None:
+            after = change.after if decision.op is Op.SET else None
+            decided.append(_field_change(profile, path, op=decision.op, after=after, fact=fact))
+    return decided, problems
 
 
 def _fields_of_new(profile: Profile) -> list[FieldChange]:

@@ -78,6 +78,8 @@ class Record(NamedTuple):
     """Keys of custom attributes last seen at the remote that nobody declared, sorted; never values."""
     seen: Mapping[FieldPath, Scalar] = {}
     """Values last seen at the remote of fields that nobody declared, of those facets that keep them."""
+    granted: frozenset[FieldPath] = frozenset()
+    """Fields that the profile owes to a request of this tool, or may: they end once no file declares them."""
     protect: bool = False
     labels: tuple[str, ...] = ()
     platform: str | None = None

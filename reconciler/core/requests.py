@@ -20,7 +20,6 @@ from reconciler.core.facets.registry import (
 )
 from reconciler.core.options import RequestOptions
 from reconciler.core.plan import Action, FieldChange, Hazard, HazardKind, Op, Request
-from reconciler.core.profiles import Profile
 from reconciler.core.records import Record
 from reconciler.values import FieldPath, Json, Scalar, digest
 
@@ -66,17 +65,18 @@ def values_of(request: Request) -> dict[FieldPath, Scalar | None]:
     }
 
 
+def values_over(request: Request, record: Record) -> dict[FieldPath, Scalar | None]:
+    """The values that fields have after a request, where they are as the ``record`` says before it."""
+    facet = facet_of_request(request)
+    return values_of(request) if facet is None else dict(facet.written_over(request, record))
+
+
 class RequestBuilder:
     """The requests that carry the field changes of a profile, and their hazards."""
 
-    def __init__(
-        self,
-        profile: Profile,
-        *,
-        record: Record | None,
-        contract: Contract,
-        sent: list[FieldChange],
-    ) -> None:
+    def __init__(self, situation: Situation, sent: list[FieldChange]) -> None:
+        profile, record, contract, _ = situation
+        self.situation = situation
         self.profile = profile
         self.contract = contract
         self.profile_id = profile.profile_id or (record.profile_id if record else None)
@@ -84,7 +84,6 @@ class RequestBuilder:
             facet: [sent[index] for index in indexes]
             for facet, indexes, _ in by_facet(tuple([change.path for change in sent]))
         }
-        self.situation = situation = Situation(profile, record, contract)
         self.own = [(facet, of_facet) for facet, of_facet in changes.items() if facet.paths]
         """The changes that requests of their facets carry, in the order of these."""
         if self.own:

@@ -15,13 +15,15 @@ from reconciler.core.facets.registry import (
     SHOWN,
     believed,
     doubtful_fields,
+    facet_of,
+    granted_by,
     is_shown,
     last_shown,
 )
 from reconciler.core.plan import Action, Basis, Change, FieldChange, Op, Request
 from reconciler.core.profiles import Profile
 from reconciler.core.records import Fact, Known, Origin, Presence, Record
-from reconciler.core.requests import values_of
+from reconciler.core.requests import values_of, values_over
 from reconciler.values import FieldPath, Scalar, same
 
 _CLOCK_TOLERANCE = 60_000
@@ -96,7 +98,7 @@ def attempted(record: Record, change: Change, *, request: Request, at: float) ->
             if fact.known is Known.VALUE:
                 facts[path] = Fact(Known.UNCERTAIN, fact.value)
     for path, value in _written(record, change, request=request).items():
-        before = facts.get(path)
+        before = last_shown(record, path)
         last = None if before is None or before.known is Known.UNKNOWN else before.value
         facts[path] = Fact(Known.UNCERTAIN, value=last, attempt=value)
     presence = record.presence
@@ -109,6 +111,7 @@ def attempted(record: Record, change: Change, *, request: Request, at: float) ->
         record = record._replace(origin=Origin.ADOPTED, created_at=None)
     return record._replace(
         facts=believed(facts),
+        granted=record.granted.union(granted_by(request)),
         presence=presence,
         deleting=False,
         linking=record.linking or is_link(change, request),
@@ -241,18 +244,19 @@ class Staleness(StrEnum):
     STALE = "stale"
 
 
-def staleness(change: Change, record: Record | None) -> tuple[Staleness, str]:
+def staleness(change: Change, record: Record | None, *, now: float = 0.0) -> tuple[Staleness, str]:
     """Whether a change may be sent, given what the state knows now, and why not.
 
     ``record`` is that of the change's address; for a link also that of the profile to be linked. A
     change can be sent again after a partial failure: its own uncertain writes do not make it stale.
+    ``now`` is Unix time in seconds.
     """
     if change.action is Action.DELETE or (not change.fields and change.action is Action.FORGET):
         return _staleness_of_removal(change, record)
     facts = record.facts if record is not None else {}
     present = record is not None and record.exists
     moved = record is not None and record.revision != change.revision
-    complete = all(_satisfied(field, facts.get(field.path)) for field in change.fields)
+    complete = all(_satisfied(field, facts.get(field.path), now=now) for field in change.fields)
     there = record is not None and present and record.address == change.address
     news = (Action.CREATE, Action.ADOPT)
     if change.action in (*news, Action.LINK) and there and moved and complete:
@@ -267,7 +271,7 @@ def staleness(change: Change, record: Record | None) -> tuple[Staleness, str]:
     if record is None:
         return Staleness.CURRENT, ""
     for field in change.fields:
-        if not _unmoved(field, facts.get(field.path), moved=moved):
+        if not _unmoved(field, last_shown(record, field.path), moved=moved, now=now):
             return Staleness.STALE, f"{field.path} moved since the plan was made"
     changed = {field.path for field in change.fields}
     changed |= doubtful_fields(facts, changed=changed)  # they may go along, and are not compared
@@ -296,19 +300,17 @@ def _staleness_of_removal(change: Change, record: Record | None) -> tuple[Stalen
     return Staleness.CURRENT, ""
 
 
-def _satisfied(field: FieldChange, fact: Fact | None) -> bool:
+def _satisfied(field: FieldChange, fact: Fact | None, *, now: float) -> bool:
     match field.op:
-        case Op.SET:
-            return fact is not None and fact.known is Known.VALUE and same(fact.value, field.after)
-        case Op.CLEAR:
-            return fact is not None and fact.known is Known.CLEARED
+        case Op.SET | Op.CLEAR:
+            return fact is not None and facet_of(field.path).satisfies(fact, field.after, now=now)
         case Op.FORGET:
             return fact is None
         case _:
             assert_never(field.op)
 
 
-def _unmoved(field: FieldChange, fact: Fact | None, *, moved: bool) -> bool:
+def _unmoved(field: FieldChange, fact: Fact | None, *, moved: bool, now: float) -> bool:
     if fact is None or fact.known is Known.UNKNOWN:
         return field.basis is Basis.NONE
     if fact.known is Known.UNCERTAIN:
@@ -316,7 +318,7 @@ def _unmoved(field: FieldChange, fact: Fact | None, *, moved: bool) -> bool:
         return same(fact.attempt, field.after) or (
             field.basis is Basis.UNCERTAIN and same(fact.value, field.before) and not moved
         )
-    if _satisfied(field, fact):
+    if _satisfied(field, fact, now=now):
         return True
     return field.basis in (Basis.RECORDED, Basis.OBSERVED) and same(fact.value, field.before)
 
@@ -332,7 +334,7 @@ def _written(record: Record, change: Change, *, request: Request) -> dict[FieldP
     changed = {field.path for field in change.fields}
     return {
         path: value
-        for path, value in values_of(request).items()
+        for path, value in values_over(request, record).items()
         if path in changed or not same(value, _known_value(record.facts.get(path)))
     }
 
@@ -343,7 +345,8 @@ def accepted(record: Record, change: Change, *, request: Request) -> Record:
         path: Fact.of(value) for path, value in _written(record, change, request=request).items()
     }
     facts = believed({**record.facts, **written})
-    return record._replace(facts=facts, presence=Presence.PRESENT)
+    granted = record.granted.union(granted_by(request))
+    return record._replace(facts=facts, presence=Presence.PRESENT, granted=granted)
 
 
 def forgotten(record: Record, change: Change) -> Record:
@@ -352,7 +355,9 @@ def forgotten(record: Record, change: Change) -> Record:
     if not paths:
         return record
     facts = {path: fact for path, fact in record.facts.items() if path not in paths}
-    return record._replace(facts=facts, forgotten=record.forgotten | paths)
+    return record._replace(
+        facts=facts, forgotten=record.forgotten | paths, granted=record.granted - paths
+    )
 
 
 def observed(record: Record, observation: Observed) -> tuple[Record, list[FieldChange]]:
@@ -375,12 +380,19 @@ def observed(record: Record, observation: Observed) -> tuple[Record, list[FieldC
             path: fact if observation.shows(path) else _of_another(path, fact, record=record)
             for path, fact in facts.items()
         }
+    timestamp = observation.timestamp
     differences = _believe(
-        observation.values, facts, prefixes=observation.prefixes, late=record.unknown_write
+        observation.values,
+        facts,
+        prefixes=observation.prefixes,
+        late=record.unknown_write,
+        at=None if timestamp is None else timestamp / 1000,
     )
     undeclared = {path: value for path, value in observation.values.items() if path not in facts}
     if not _is_ours(record, observation):
         record = record._replace(origin=Origin.ADOPTED, created_at=None)
+    if record.profile_id not in (None, observation.profile_id):
+        record = record._replace(granted=frozenset())
     return (
         record._replace(
             facts=facts,
@@ -412,9 +424,10 @@ def _believe(
     *,
     prefixes: str | tuple[str, ...],
     late: Mapping[FieldPath, Scalar | None],
+    at: float | None = None,
 ) -> list[FieldChange]:
     """Put what an answer shows into the facts, and return where it differs from them. ``late`` are the values
-    of a write that may still land."""
+    of a write that may still land, and ``at`` is the time of the answer by the clock of the API."""
     differences = []
     for path, fact in sorted(facts.items()):
         if not path.startswith(prefixes):
@@ -422,7 +435,7 @@ def _believe(
         now = values.get(path)
         before = fact.value if fact.known is Known.VALUE else None
         settled = fact.known in (Known.VALUE, Known.CLEARED)
-        if settled and not same(before, now):
+        if settled and not facet_of(path).agrees(before, now, at=at):
             op = Op.CLEAR if now is None else Op.SET
             basis = Basis.OBSERVED if fact.observed else Basis.RECORDED
             differences.append(FieldChange(path, op, before, now, basis))
@@ -438,7 +451,8 @@ def with_shown(record: Record, request: Request) -> Record:
     needed."""
     facts = dict(record.facts)
     for path in values_of(request):
-        facts[path] = last_shown(record, path) or Fact.of(None, observed=True)
+        if (fact := last_shown(record, path)) is not None:
+            facts[path] = fact
     return record._replace(facts=facts)
 
 
@@ -507,5 +521,6 @@ def gone(record: Record) -> Record:
         facts={},
         unmanaged=(),
         seen={},
+        granted=frozenset(),
         profile_id=None if record.customer_user_id else record.profile_id,
     )

@@ -13,6 +13,7 @@ from itertools import islice
 from typing import Generic, NamedTuple, TypeVar
 
 from reconciler.core.contract_files import load_contract
+from reconciler.core.facets.registry import depends_on_time
 from reconciler.core.identity import IdentityIndex
 from reconciler.core.options import Options
 from reconciler.core.plan import Accumulator, Change
@@ -286,7 +287,8 @@ def plan_batch(
             record = case.stored.record()
         unchanged = totals.unchanged
         change = planner.plan(profile, record, look_up=case.look_up)
-        in_sync.append(totals.unchanged > unchanged)
+        is_settled = profile is None or not depends_on_time(profile.values)
+        in_sync.append(totals.unchanged > unchanged and is_settled)
         if change is not None:
             changes.append(change)
     for change in changes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
 from itertools import chain
 from typing import NamedTuple
@@ -12,6 +12,7 @@ from reconciler.authoring.claims import claims
 from reconciler.authoring.declare import parse_profile
 from reconciler.authoring.defaults import Defaults
 from reconciler.authoring.documents import Document
+from reconciler.authoring.facets.registry import listed_findings
 from reconciler.authoring.finding_limits import LimitedFindings
 from reconciler.authoring.loader import load_quickly, load_text
 from reconciler.authoring.placeholders import PlaceholderValues
@@ -39,6 +40,8 @@ class ParseOptions(NamedTuple):
     dialect: str
     placeholders: PlaceholderValues = PlaceholderValues()
     guard: Guard = Guard()
+    listed: Mapping[str, tuple[str, ...]] = {}
+    """The keys that profiles may name below a member with several fields, where they are limited."""
 
 
 class FileRequest(NamedTuple):
@@ -114,6 +117,7 @@ def _findings(
     return chain(
         content.findings,
         document_findings(content.documents, contract),
+        listed_findings(content.documents, contract, listed=options.listed),
         chain.from_iterable(
             personal_data_findings(document, contract, guard=guard)
             for document in content.documents

@@ -35,7 +35,7 @@ class ChangeFlow:
         halt = self._run.halt()
         if halt is not None:
             return skipped(change, halt)
-        verdict, reason = staleness(change, record)
+        verdict, reason = staleness(change, record, now=self._run.unix_time())
         if record is None and self._is_linked(change):
             verdict, reason = Staleness.STALE, "the profile was linked since the plan was made"
         match verdict:

@@ -20,12 +20,13 @@ def look_up(post: Request) -> Request:
     return own or profile_of(post)
 
 
-def after_look_up(post: Request, answer: ApiAnswer) -> Request | None:
-    """The request to send instead of a POST after the ``answer`` to its look-up; ``None`` for nothing."""
+def after_look_up(post: Request, answer: ApiAnswer, *, now: float = 0.0) -> Request | None:
+    """The request to send instead of a POST after the ``answer`` to its look-up; ``None`` for nothing.
+    ``now`` is Unix time in seconds."""
     facet = facet_of_request(post)
     if facet is not None:
         shown = answer.own if answer.data is None else answer.data.values
-        return None if shown is not None and facet.is_settled(post, shown) else post
+        return None if shown is not None and facet.is_settled(post, shown, now=now) else post
     profile_id = post.headers.get(PROFILE_HEADER)
     if answer.data is None or profile_id not in (None, answer.data.profile_id.lower()):
         return post

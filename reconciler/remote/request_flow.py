@@ -109,7 +109,7 @@ class RequestFlow:
         profile = yield from run.call(look_up(pending.request))
         if profile.result is not CallResult.DONE and not profile.is_missing:
             return pending, unknown
-        request = after_look_up(pending.request, profile)
+        request = after_look_up(pending.request, profile, now=run.unix_time())
         writes = Writes()
         if profile.data is not None and creates(pending.change, pending.request):
             pending = self._after_creation(pending, observation(profile.data))

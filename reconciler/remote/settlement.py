@@ -229,8 +229,8 @@ class Settlement:
             failure = Failure.UNAUTHORISED
         elif answer.status == 429:
             failure = Failure.RATE_LIMITED
-        elif answer.status == 400:
-            reason += refusal_notes(pending.request)
+        elif answer.status in (400, 404):
+            reason += refusal_notes(pending.request, answer.error_code)
             if any(map(is_shown, values_of(pending.request))):
                 pending = yield from self._reread(pending)
         return (

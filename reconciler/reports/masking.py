@@ -15,7 +15,7 @@ from functools import cached_property, partial
 from typing import Any
 
 from reconciler.core.contract import Contract
-from reconciler.core.facets.registry import facet_of, facet_of_member
+from reconciler.core.facets.registry import facet_of, facet_of_member, facet_of_request
 from reconciler.core.outcomes import Drift, Result
 from reconciler.core.plan import ENVIRONMENT, Change, Changes, FieldChange, Plan, Request, Totals
 from reconciler.core.profile_schema import profile_schema
@@ -106,6 +106,10 @@ class Mask:
     def request(self, request: Request, *, hidden: Collection[FieldPath] = ()) -> Request:
         if request.body is None:
             return request
+        facet = facet_of_request(request)
+        if facet is not None:
+            mask = partial(self._member, hidden=hidden)
+            return request._replace(body=facet.masked_body(request.body, mask=mask))
         return request._replace(body=self.body(request.body, hidden=hidden))
 
     def body(

@@ -211,7 +211,7 @@ def drift_text(drifts: Sequence[Drift], *, color: bool) -> str:
     blind = sum(drift.unverifiable for drift in drifts)
     if blind:
         lines.append(
-            f"{count(blind, 'field')} cannot be verified: the API returns custom attributes and "
+            f"{count(blind, 'field')} cannot be verified: the API returns custom attributes, access and "
             "identifiers only. `plan --reassert` sends them again."
         )
     return "\n".join(lines) + "\n"

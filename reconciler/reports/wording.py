@@ -95,6 +95,8 @@ def request_lines(request: Request) -> Iterator[str]:
     if request.fallback is not None:
         body = "the same" if request.body is not None else "{}"
         yield f"  if the profile does not exist: {shown(request.fallback)} with body {body}"
+    if request.if_needed:
+        yield "  only if the answers before it show that it is needed"
 
 
 def place_text(source: Source | None) -> str:

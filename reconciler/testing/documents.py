@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from reconciler.authoring.placeholders import escaped
-from reconciler.core.facets.registry import EXCLUSIVE
+from reconciler.core.facets.registry import EXCLUSIVE, facet_of
 from reconciler.core.lifetimes import is_time
 from reconciler.core.profiles import Profile
 
@@ -25,6 +25,8 @@ def document_of(profile: Profile) -> dict[str, Any]:
     for path, content in profile.values.items():
         if isinstance(content, str):
             content = escaped(content)
+        if content is not None:
+            content = facet_of(path).declared(content)
         group, dot, name = path.partition(".")
         if dot:
             value.setdefault(group, {})[name] = content

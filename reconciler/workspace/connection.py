@@ -68,12 +68,12 @@ class Connection:
         environment: Environment,
         *,
         places: ProjectPlaces,
-        access_levels: Sequence[str] = (),
         environ: Mapping[str, str],
         trust: Trust,
         ask_host: Callable[[HostQuestion], bool],
         stop: Callable[[], bool],
         clock: Clock | None,
+        access_levels: Sequence[str] = (),
     ) -> None:
         """``places`` are those of the project. The secret key is looked up in ``environ``, once its host is
         known to be allowed by ``trust`` or by the answer of ``ask_host``; ``clock`` is the clock by which

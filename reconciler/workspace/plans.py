@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from reconciler.authoring.walk import path_of_name
 from reconciler.config.protected import refuse_to_overwrite
 from reconciler.config.settings import Config, Environment
+from reconciler.core.facets.registry import time_warnings
 from reconciler.core.options import Options, RequestOptions, Selection, Target
 from reconciler.core.plan import Accumulator, Hazard, HazardKind, LineAuthor, Mode, Plan, Scope
 from reconciler.core.planner import Planner, make_plan
@@ -162,6 +163,10 @@ class Plans:
                 is_present=self._is_present,
             )
         )
+        if warnings := [
+            each for profile in profiles for each in time_warnings(profile, now=options.now)
+        ]:
+            request.on_findings(warnings)
         if request.out is not None:
             write_plan(plan, request.out)
         sums = accumulator.empty()
@@ -214,6 +219,8 @@ class Plans:
                     sums.merge(batch.accumulator)
             if totals.diagnostics:
                 raise invalid_files(sorted(totals.diagnostics, key=Diagnostic.sort_key))
+            if totals.warnings:
+                request.on_findings(sorted(totals.warnings, key=Diagnostic.sort_key))
             hazards = planner.hazards(writer.count, is_present=self._is_present)
             changes, plan_totals = writer.finish(
                 totals.orphans, hazards, unchanged=totals.unchanged
@@ -413,6 +420,7 @@ class Plans:
             refreshed=refreshed,
             selection=selection,
             requests=sending_of(environment),
+            now=self._now(),
             max_changes=environment.max_changes,
             max_delete=environment.max_delete,
             committed_only=environment.confirm,

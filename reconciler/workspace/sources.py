@@ -15,6 +15,7 @@ from reconciler.authoring import fakedata
 from reconciler.authoring.claims import cross_file_findings
 from reconciler.authoring.declare import profile_of
 from reconciler.authoring.documents import Document
+from reconciler.authoring.facets.registry import listed_findings
 from reconciler.authoring.finding_limits import LimitedFindings
 from reconciler.authoring.folder_defaults import FolderDefaults
 from reconciler.authoring.placeholders import PlaceholderValues
@@ -191,7 +192,7 @@ class Sources:
     def _places(self) -> list[Callable[[], IndexFile]]:
         """Where an index may be, one after the other."""
         options, profiles = self._options(), self._config.profiles
-        key = f"{fingerprint()} {options.dialect} {options.guard} {self.display(profiles)}"
+        key = f"{fingerprint()} {options.dialect} {options.guard} {options.listed} {self.display(profiles)}"
         path = self._index_path()
         secret = None if path is None else self._config.places.key(*self._purpose())
         return [
@@ -255,7 +256,10 @@ class Sources:
         return WorkerPool(self._pool, processors=self._limits.processors)
 
     def _options(self) -> ParseOptions:
-        return ParseOptions(self._environment.dialect.value, self._placeholders, self._config.guard)
+        config = self._config
+        return ParseOptions(
+            self._environment.dialect.value, self._placeholders, config.guard, config.listed
+        )
 
     def display(self, path: Path) -> str:
         """The name of a file in findings and plans: relative to the configuration, so that a plan is the
@@ -336,6 +340,7 @@ class Sources:
             documents += rendered
             findings.extend([*problems, *defaults.findings])
         findings.extend(document_findings(documents, self.contract))
+        findings.extend(listed_findings(documents, self.contract, listed=self._config.listed))
         findings.extend(cross_file_findings(documents))
         for document in documents:
             findings.extend(

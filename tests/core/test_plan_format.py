@@ -198,7 +198,8 @@ WHERE = {
         ("header", "a\r\nX-Y: z"),
         ("another header", "Api-Key x"),
         ("method", "PUT"),
-        ("path", "/api/v2/server-side-api/purchase/profile/grant/access-level/"),
+        ("path", "/api/v2/server-side-api/purchase/set/transaction/"),
+        ("path", "/api/v2/server-side-api/purchase/profile/grant/access-level/"),  # with its body
         ("body", "x"),
         ("attributes", 5),
         ("address", 5),

@@ -11,6 +11,7 @@ import pytest
 
 from reconciler.authoring.facets.registry import FACET_RULES
 from reconciler.core.contract_files import load_contract
+from reconciler.core.endpoints import PATH
 from reconciler.core.facets.registry import FACETS, GROUPS
 from reconciler.resources import load_schema
 
@@ -19,6 +20,7 @@ OWNERS = ("core/facets/", "authoring/facets/", "emulator/")
 SHARED = frozenset({"facet", "parts", "registry", "rules"})
 """Modules of facets that name none."""
 ALLOWED = {
+    "config/settings.py": "a setting has the name",
     "core/contract.py": "it gives the facts of contract.json their types",
     "core/profile_schema.py": "a text for editors gives an example of a path",
     "core/transitions.py": "`Observed.custom_attributes` is a name for test authors",
@@ -65,6 +67,11 @@ def test_each_member_with_several_fields_has_a_facet_and_rules_in_the_order_of_t
     groups = [*load_contract().groups]
     assert [facet.group for facet in FACETS if facet.group] == groups
     assert [rules.group for rules in FACET_RULES] == groups
+
+
+def test_the_schema_of_plans_has_the_paths_of_all_facets() -> None:
+    schema = load_schema("plan.schema")["$defs"]["request"]["properties"]["path"]
+    assert set(schema["enum"]) == {PATH}.union(*(facet.paths for facet in FACETS))
 
 
 # --- the checks themselves can fail --------------------------------------------------------------

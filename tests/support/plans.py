@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from hypothesis import strategies as st
 
+from reconciler.core.facets.access_levels import GRANT, REVOKE
 from reconciler.core.options import Target
 from reconciler.core.plan import (
     Action,
@@ -194,7 +195,7 @@ EVERYTHING = plan_with(
         Change(
             "qa-jane",
             Action.UPDATE,
-            "3 to set, 1 to clear, 1 to forget (1 uncertain after an unknown outcome)",
+            "4 to set, 2 to clear, 1 to forget (1 uncertain after an unknown outcome)",
             (
                 FieldChange("first_name", Op.SET, "Jane", "Janet", Basis.RECORDED, 3),
                 FieldChange("email", Op.CLEAR, "jane@example.com", None, Basis.RECORDED),
@@ -202,6 +203,14 @@ EVERYTHING = plan_with(
                 FieldChange("store", Op.SET, "stripe", "app_store", Basis.UNCERTAIN, 5),
                 FieldChange(
                     "custom_attributes.tier", Op.SET, "gold", "platinum", Basis.OBSERVED, 8
+                ),
+                FieldChange("access_levels.premium", Op.SET, None, "for 30d", Basis.NONE, 10),
+                FieldChange(
+                    "access_levels.pro",
+                    Op.CLEAR,
+                    "until 2027-01-31T00:00:00Z",
+                    None,
+                    Basis.OBSERVED,
                 ),
             ),
             (
@@ -215,8 +224,31 @@ EVERYTHING = plan_with(
                         "custom_attributes": [{"key": "tier", "value": "platinum"}],
                     },
                 ),
+                Request(
+                    "POST",
+                    GRANT,
+                    {"adapty-customer-user-id": "qa-jane"},
+                    {"access_level_id": "premium", "expires_at": "<time of apply> + 30d"},
+                    if_needed=True,
+                ),
+                Request(
+                    "POST",
+                    REVOKE,
+                    {"adapty-customer-user-id": "qa-jane"},
+                    {"access_level_id": "pro"},
+                ),
             ),
             (
+                Hazard("access_revoked", "the user loses access to pro"),
+                Hazard(
+                    "access_adopted",
+                    "grants access to premium to a profile that this tool did not create",
+                ),
+                Hazard(
+                    "access_bought",
+                    "extends access to gold that was bought in app_store; billing does not change",
+                ),
+                Hazard("access_lifetime", "grants access to silver for ever"),
                 Hazard(
                     "attribute_limit",
                     "31 custom attributes with those that the profile already has; the API takes 30 and "

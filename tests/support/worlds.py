@@ -187,7 +187,9 @@ class World:
     """What applies told of their progress."""
 
     def __post_init__(self) -> None:
-        self.emulator = Emulator(dialect=self.dialect, clock=self.clock)
+        self.emulator = Emulator(
+            dialect=self.dialect, clock=self.clock, access_levels=["pro", "trial", "beta"]
+        )
         self.wire = Wire(self.emulator)
 
     def plan(self, *values: dict[str, Any], **options: Any) -> Plan:
@@ -196,7 +198,7 @@ class World:
             by_address(self.store.records()),
             header=self.store.header(),
             contract=load_contract(self.dialect),
-            options=Options(**options),
+            options=Options(**{"now": self.clock.time, **options}),
         )
         assert isinstance(outcome, Plan), outcome
         return outcome

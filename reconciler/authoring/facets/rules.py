@@ -6,7 +6,7 @@ and know no facet by name. This class holds the usual answers; the rules of a fa
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from reconciler.authoring.documents import Document, Path
@@ -64,6 +64,13 @@ class FacetRules:
         self, content: Any, document: Document, *, contract: Contract
     ) -> Iterator[Diagnostic]:
         """The findings about a member that no schema expresses."""
+        return iter(())
+
+    def named_findings(
+        self, content: Any, document: Document, *, names: Collection[str], contract: Contract
+    ) -> Iterator[Diagnostic]:
+        """The findings about keys of a member that are not among the ``names`` of the configuration, if
+        there are any."""
         return iter(())
 
     def can_be_forgotten(self, path: FieldPath, contract: Contract) -> bool:

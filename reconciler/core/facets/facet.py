@@ -11,10 +11,11 @@ from typing import Any, NamedTuple, Protocol
 
 from reconciler.core.contract import Clear, Contract
 from reconciler.core.options import RequestOptions
-from reconciler.core.plan import Change, FieldChange, Hazard, Request
+from reconciler.core.plan import Change, FieldChange, Hazard, Op, Request
 from reconciler.core.profiles import Profile
-from reconciler.core.records import Fact, Record
-from reconciler.values import FieldPath, Json, Scalar
+from reconciler.core.records import Fact, Known, Record
+from reconciler.errors import Diagnostic
+from reconciler.values import FieldPath, Json, Scalar, same
 
 
 class Situation(NamedTuple):
@@ -23,6 +24,8 @@ class Situation(NamedTuple):
     profile: Profile
     record: Record | None
     contract: Contract
+    now: float = 0.0
+    """Unix time in seconds."""
 
 
 class FacetPlan(NamedTuple):
@@ -50,6 +53,15 @@ class Need(NamedTuple):
     """What is not as the file wants it although nothing is sent."""
 
 
+class Decision(NamedTuple):
+    """What a facet that decides by itself makes of a field."""
+
+    op: Op | None = None
+    """``None`` for nothing."""
+    problem: Diagnostic | None = None
+    """Why the field cannot be as it is declared."""
+
+
 class Facet:
     """A group of fields that is written and read in one way."""
 
@@ -62,6 +74,11 @@ class Facet:
     """Whether a profile may say, under ``meta.exclusive``, that fields which nobody declares are removed."""
     keeps_undeclared = False
     """Whether a record keeps the values that answers show of fields which nobody declares."""
+    decides = False
+    """Whether the facet itself decides what happens to a field that is not recorded just as it is declared:
+    see `decide`."""
+    converts_text = False
+    """Whether a text in a file has another form as a value."""
     kind = ""
     """The type of the values, for people; empty where the schema of a field says it."""
 
@@ -95,6 +112,14 @@ class Facet:
         """The form of a valid value that comparing, digests, requests and display share."""
         return value
 
+    def declared(self, value: Scalar) -> Any:
+        """A value as a file declares it."""
+        return value
+
+    def depends_on_time(self, value: Scalar | None) -> bool:
+        """Whether time alone may make a field that is declared so need a change."""
+        return False
+
     def properties(self, contract: Contract) -> dict[str, Any]:
         """The members of a profile file that hold the fields, each with its JSON Schema."""
         raise NotImplementedError
@@ -115,6 +140,40 @@ class Facet:
         return path not in contract.fields or contract.fields[path].personal
 
     # --- deciding ---
+
+    def decide(
+        self,
+        path: FieldPath,
+        fact: Fact | None,
+        *,
+        profile: Profile,
+        record: Record | None,
+        now: float,
+    ) -> Decision:
+        """What happens to a field of a facet that `decides`. ``fact`` is what was last known or shown of
+        it, and ``now`` is Unix time in seconds."""
+        raise NotImplementedError
+
+    def satisfies(self, fact: Fact, after: Scalar | None, *, now: float) -> bool:
+        """Whether a field is as a change was to make it; ``None`` is cleared."""
+        known = Known.CLEARED if after is None else Known.VALUE
+        return fact.known is known and same(fact.value, after)
+
+    def agrees(self, known: Scalar | None, shown: Scalar | None, *, at: float | None) -> bool:
+        """Whether an answer shows what is known. ``at`` is the time of the answer, in Unix seconds by the
+        clock of the API."""
+        return same(known, shown)
+
+    def last_shown(self, record: Record, path: FieldPath) -> Fact | None:
+        """What is known of a field: its fact, or what the last answer showed of it."""
+        fact = record.facts.get(path)
+        if fact is not None or not self.keeps_undeclared or record.timestamp is None:
+            return fact
+        return Fact.of(record.seen.get(path), observed=True)
+
+    def warnings(self, profile: Profile, *, now: float) -> Iterator[Diagnostic]:
+        """Warnings about a valid profile that depend on the time."""
+        return iter(())
 
     def uncompared(self, values: Mapping[FieldPath, Scalar | None]) -> Set[FieldPath]:
         """The fields that are not compared while a profile declares such values, since the API changes
@@ -190,12 +249,30 @@ class Facet:
         """The fields that a request of its own writes, with their values."""
         raise NotImplementedError
 
+    def written_over(
+        self, request: Request, record: Record
+    ) -> Iterator[tuple[FieldPath, Scalar | None]]:
+        """The fields that a request of its own writes, with the values that they get where they are as the
+        ``record`` says."""
+        return self.written_by(request)
+
     def need(self, request: Request, record: Record, *, now: float) -> Need:
         """What has to be sent in the place of a request of its own. ``record`` holds what is known just
         before it, and ``now`` is Unix time in seconds."""
         return Need(request)
 
-    def is_settled(self, request: Request, shown: Mapping[FieldPath, Scalar]) -> bool:
+    def granted_by(self, request: Request) -> Iterable[FieldPath]:
+        """The fields that the profile owes to a request of its own, so that they end once no file declares
+        them."""
+        return ()
+
+    def masked_body(self, body: Mapping[str, Json], *, mask: ValueMask) -> Mapping[str, Json]:
+        """The body of a request of its own with each value replaced by what ``mask`` returns for its path."""
+        return {name: mask(self.path(name), content) for name, content in body.items()}
+
+    def is_settled(
+        self, request: Request, shown: Mapping[FieldPath, Scalar], *, now: float
+    ) -> bool:
         """Whether a read shows all that a request of its own was to write."""
         return all(shown.get(path) == value for path, value in self.written_by(request))
 
@@ -221,8 +298,9 @@ class Facet:
         """
         return {}
 
-    def refusal_note(self, body: Mapping[str, Json]) -> str:
-        """What may explain that the API refused such a body with 400; empty if nothing."""
+    def refusal_note(self, body: Mapping[str, Json], code: str) -> str:
+        """What may explain that the API refused such a body with 400, or with an error code; empty if
+        nothing."""
         return ""
 
     def follow_up(

@@ -115,7 +115,7 @@ class Installation(Facet):
             return mask(name, content)
         return {key: mask(f"{name}.{key}", value) for key, value in content.items()}
 
-    def refusal_note(self, body: Mapping[str, Json]) -> str:
+    def refusal_note(self, body: Mapping[str, Json], code: str) -> str:
         if _GROUP in body:
             return ""
         return (

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from reconciler.core.contract import Clear, Contract
+from reconciler.core.endpoints import is_about_profile
 from reconciler.core.facets.facet import Facet
 from reconciler.core.facets.parts import property_of, scalar
 from reconciler.core.options import RequestOptions
@@ -58,7 +59,10 @@ class ProfileFields(Facet):
         yield name, scalar(content)
 
     def hazards(self, requests: Sequence[Request]) -> Iterator[Hazard]:
-        if any(request.body is not None and _COUNTRY not in request.body for request in requests):
+        if any(
+            request.body is not None and _COUNTRY not in request.body and is_about_profile(request)
+            for request in requests
+        ):
             yield _FROM_SENDER
 
 

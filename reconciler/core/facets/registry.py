@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Set
+from collections.abc import Collection, Iterable, Mapping, Set
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
+from reconciler.core.facets.access_levels import ACCESS_LEVELS
 from reconciler.core.facets.custom_attributes import CUSTOM_ATTRIBUTES
 from reconciler.core.facets.facet import Facet, Need
 from reconciler.core.facets.installation import INSTALLATION
@@ -14,9 +15,10 @@ from reconciler.core.options import RequestOptions
 from reconciler.core.plan import Change, Request
 from reconciler.core.profiles import Profile
 from reconciler.core.records import Fact, Known, Record
+from reconciler.errors import Diagnostic
 from reconciler.values import FieldPath, Scalar
 
-FACETS: tuple[Facet, ...] = (PROFILE_FIELDS, CUSTOM_ATTRIBUTES, INSTALLATION)
+FACETS: tuple[Facet, ...] = (PROFILE_FIELDS, CUSTOM_ATTRIBUTES, INSTALLATION, ACCESS_LEVELS)
 _BY_GROUP: Mapping[str, Facet] = {facet.group: facet for facet in FACETS}
 GROUPS = frozenset(_BY_GROUP) - {PROFILE_FIELDS.group}
 """The members of a profile file that hold several fields."""
@@ -40,6 +42,10 @@ HAZARDOUS = _overriding("hazards")
 _UNCOMPARED = _overriding("uncompared")
 _DOUBTFUL = _overriding("doubtful")
 _UNDECLARED = _overriding("undeclared")
+DECIDING = tuple(facet.prefix for facet in FACETS if facet.decides)
+"""The beginnings of the paths of fields whose facet decides about them."""
+APART = tuple(facet.prefix for facet in FACETS if facet.paths)
+"""The beginnings of the paths of fields that requests of their facet carry. In a profile they come last."""
 _NO_FIELDS: frozenset[FieldPath] = frozenset()
 IN_BODY: tuple[Facet, ...] = tuple(facet for facet in FACETS if not facet.paths)
 """The facets whose changes go in the body of the profile's requests."""
@@ -61,10 +67,7 @@ def facet_of_member(name: str) -> Facet:
 
 def last_shown(record: Record, path: FieldPath) -> Fact | None:
     """What is known of a field: its fact, or what the last answer showed of it; ``None`` if nothing is."""
-    fact = record.facts.get(path)
-    if fact is not None or not path.startswith(KEPT) or record.timestamp is None:
-        return fact
-    return Fact.of(record.seen.get(path), observed=True)
+    return facet_of(path).last_shown(record, path)
 
 
 def facet_of_request(request: Request) -> Facet | None:
@@ -166,12 +169,11 @@ def shown_values(data: Mapping[str, Any]) -> dict[FieldPath, Scalar]:
     return {path: value for facet in FACETS for path, value in facet.shown(data).items()}
 
 
-def refusal_notes(request: Request) -> str:
-    """What may explain that the API refused a request with 400; empty if nothing."""
-    if facet_of_request(request) is not None:
-        return ""
-    body = request.body or {}
-    return "".join([facet.refusal_note(body) for facet in FACETS])
+def refusal_notes(request: Request, code: str | None) -> str:
+    """What may explain that the API refused a request; empty if nothing."""
+    facet, body = facet_of_request(request), request.body or {}
+    asked = IN_BODY if facet is None else (facet,)
+    return "".join([facet.refusal_note(body, code or "") for facet in asked])
 
 
 def need_of(request: Request, record: Record, *, now: float) -> Need:
@@ -188,3 +190,46 @@ def readings(paths: Collection[FieldPath], named: Mapping[str, str]) -> list[tup
         if request is not None and facet.keys_of(paths):
             requests.append((facet, request))
     return requests
+
+
+def decided_paths(values: Mapping[FieldPath, Scalar | None]) -> list[FieldPath]:
+    """Those of the fields of a profile whose facet decides about them. They are in the order of the
+    contract, so a profile that has none is told by its last field."""
+    paths: list[FieldPath] = []
+    for path in reversed(cast("dict[FieldPath, Scalar | None]", values)):
+        if not path.startswith(APART):
+            break
+        if path.startswith(DECIDING):
+            paths.append(path)
+    return paths[::-1]
+
+
+def depends_on_time(values: Mapping[FieldPath, Scalar | None]) -> bool:
+    """Whether time alone may make a profile need a change that declares such values."""
+    return any(facet_of(path).depends_on_time(values[path]) for path in decided_paths(values))
+
+
+def time_warnings(profile: Profile, *, now: float) -> list[Diagnostic]:
+    """Warnings about a valid profile that depend on the time."""
+    if not decided_paths(profile.values):
+        return []
+    return [each for facet in WITH_REQUESTS for each in facet.warnings(profile, now=now)]
+
+
+def granted_by(request: Request) -> Iterable[FieldPath]:
+    """The fields that the profile owes to a request: they end once no file declares them."""
+    facet = facet_of_request(request)
+    return () if facet is None else facet.granted_by(request)
+
+
+def check_change(change: Change) -> None:
+    """Raises ValueError, LookupError or TypeError for a change of which a facet could not read its fields or
+    its own requests: a plan is a file, and may come from anywhere."""
+    for request in change.requests:
+        facet = facet_of_request(request)
+        if facet is not None:
+            dict(facet.written_by(request))
+    for field in change.fields:
+        if field.path.startswith(DECIDING):
+            normalise(field.path, field.before)
+            normalise(field.path, field.after)

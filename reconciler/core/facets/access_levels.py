@@ -1,0 +1,410 @@
+"""Access levels: granted and revoked by requests of their own, shown by every answer. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from reconciler.core.access import Access, AccessStep, access_of, declared_access, step
+from reconciler.core.contract import Contract
+from reconciler.core.facets.facet import Decision, Facet, FacetPlan, Need, Situation, ValueMask
+from reconciler.core.facets.parts import text_of
+from reconciler.core.instants import instant_of, instant_text
+from reconciler.core.lifetimes import seconds_of
+from reconciler.core.plan import Basis, FieldChange, Hazard, HazardKind, Op, Request
+from reconciler.core.profiles import Profile
+from reconciler.core.records import Fact, Known, Origin, Record
+from reconciler.errors import Diagnostic, StateRefused, error, warning
+from reconciler.values import FieldPath, Json, Scalar, same
+
+_GROUP = "access_levels"
+_BASE = "/api/v2/server-side-api/purchase/profile"
+GRANT = f"{_BASE}/grant/access-level/"
+REVOKE = f"{_BASE}/revoke/access-level/"
+_LEVEL, _STARTS_AT, _EXPIRES_AT, _REVOKE_AT = (
+    *("access_level_id", "starts_at", "expires_at"),
+    "revoke_at",
+)
+_OURS = "adapty"
+"""The store of access that was granted without a purchase (adapty-api 8.1)."""
+_APPLY_TIME = "<time of apply> + "
+"""Begins an end in a shown request that depends on when the request leaves."""
+
+
+class AccessLevels(Facet):
+    """The access levels of a profile. A value is the text of an `Access`; absent is *not active*."""
+
+    group = _GROUP
+    paths = frozenset({GRANT, REVOKE})
+    is_shown = True
+    keeps_undeclared = True
+    decides = True
+    converts_text = True
+    kind = "lifetime, an instant, or a map"
+
+    # --- values and contract ---
+
+    def normalise(self, value: Any) -> Scalar | None:
+        return None if value is None else declared_access(value).text
+
+    def declared(self, value: Scalar) -> Any:
+        access = access_of(str(value))
+        if access.span:
+            return {"for": access.span}
+        end = "lifetime" if access.end is None else instant_text(access.end)
+        if access.start is None:
+            return end
+        return {_STARTS_AT: instant_text(access.start), _EXPIRES_AT: end}
+
+    def properties(self, contract: Contract) -> dict[str, Any]:
+        facts = contract.groups[_GROUP].facts
+        instant = {
+            "description": "A time with a zone, such as 2027-01-31T00:00:00Z.",
+            "type": "string",
+            "minLength": 1,
+        }
+        end = {"description": "A time with a zone, or lifetime.", "type": "string", "minLength": 1}
+        schema = {
+            "description": facts["description"] + " Write lifetime, the time of the end, "
+            "{for: 30d}, {starts_at: …, expires_at: …}, or null to make sure that it is not active.",
+            "type": "object",
+            "propertyNames": {"type": "string", "minLength": 1},
+            "additionalProperties": {
+                "description": facts["level"]["description"],
+                "anyOf": [
+                    {"type": ["string", "null"], "minLength": 1},
+                    {
+                        "type": "object",
+                        "additionalProperties": False,
+                        "properties": {
+                            "starts_at": instant,
+                            "expires_at": end,
+                            "for": {
+                                "description": "How long access lasts from the apply that grants it: a "
+                                "number and s, m, h, d or w. It is granted again once it has run out.",
+                                "type": "string",
+                                "minLength": 1,
+                            },
+                        },
+                    },
+                ],
+                "examples": ["lifetime", "2027-01-31T00:00:00Z", {"for": "30d"}],
+            },
+            "x-reconcile": {
+                "clear": facts["clear"],
+                "personal": facts["personal"],
+                "source": facts["source"],
+                "assumed": facts["assumed"],
+            },
+        }
+        return {_GROUP: schema}
+
+    def can_clear(
+        self, path: FieldPath, values: Mapping[FieldPath, Scalar | None], *, contract: Contract
+    ) -> bool:
+        return True
+
+    def is_personal(self, path: FieldPath, *, contract: Contract, public: Sequence[str]) -> bool:
+        return False
+
+    def depends_on_time(self, value: Scalar | None) -> bool:
+        return value is not None and access_of(str(value)) != Access()
+
+    # --- deciding ---
+
+    def decide(
+        self,
+        path: FieldPath,
+        fact: Fact | None,
+        *,
+        profile: Profile,
+        record: Record | None,
+        now: float,
+    ) -> Decision:
+        """What happens to a level, by the table of adapty-api 8.3."""
+        declared = path in profile.values
+        wanted = profile.values.get(path)
+        if fact is None or fact.known in (Known.UNKNOWN, Known.UNCERTAIN):
+            return self._decide_unseen(path, fact, profile=profile, now=now)
+        present = _access(fact.value)
+        if not declared:
+            is_ours = record is not None and path in record.granted
+            lasts = present is not None and not present.is_over(now)
+            if not is_ours or not lasts or (present is not None and present.store):
+                return Decision()
+            return Decision(Op.CLEAR)
+        target = _access(wanted)
+        way = step(present, target, now=now)
+        if way is AccessStep.NOTHING:
+            return Decision()
+        if present is not None and present.store and way is not AccessStep.GRANT:
+            return Decision(problem=_bought(path, present, profile=profile))
+        return Decision(Op.CLEAR if way is AccessStep.REVOKE else Op.SET)
+
+    def _decide_unseen(
+        self, path: FieldPath, fact: Fact | None, *, profile: Profile, now: float
+    ) -> Decision:
+        """What happens to a level that no answer has shown: the applier reads first."""
+        if path not in profile.values:
+            was_granted = fact is not None and fact.attempt is not None
+            return Decision(Op.CLEAR) if was_granted else Decision()
+        target = _access(profile.values[path])
+        if target is None:
+            return Decision(Op.CLEAR)
+        return Decision() if target.is_over(now) else Decision(Op.SET)
+
+    def satisfies(self, fact: Fact, after: Scalar | None, *, now: float) -> bool:
+        if fact.known not in (Known.VALUE, Known.CLEARED):
+            return False
+        return step(_access(fact.value), _access(after), now=now) is AccessStep.NOTHING
+
+    def agrees(self, known: Scalar | None, shown: Scalar | None, *, at: float | None) -> bool:
+        if same(known, shown) or at is None:
+            return same(known, shown)
+        present, wanted = _access(shown), _access(known)
+        if wanted is not None and wanted.is_over(at):
+            wanted = None
+        return step(present, wanted, now=at) is AccessStep.NOTHING
+
+    def warnings(self, profile: Profile, *, now: float) -> Iterator[Diagnostic]:
+        for path, value in profile.values.items():
+            if not path.startswith(self.prefix) or value is None:
+                continue
+            access = access_of(str(value))
+            if access.end is not None and access.is_over(now):
+                yield warning(
+                    "access/ended",
+                    f"`{path}` of {profile.address} ended at {instant_text(access.end)}: it asks for "
+                    "nothing any more",
+                    source=_place(profile, path),
+                    hint="Write null to make sure that it is not active, or take it out.",
+                )
+
+    # --- requests ---
+
+    def plan(self, changes: Sequence[FieldChange], situation: Situation) -> FacetPlan:
+        """The hazards of the changes."""
+        if not changes:
+            return FacetPlan()
+        hazards: list[Hazard] = []
+        record, now = situation.record, situation.now
+        is_adopted = record is not None and record.origin is Origin.ADOPTED
+        for change in changes:
+            present, wanted = _access(change.before), _access(change.after)
+            name = self.keys_of([change.path])[0]
+            if change.op is Op.CLEAR or step(present, wanted, now=now) is AccessStep.SHORTEN:
+                if present is not None and present.is_active(now):
+                    what = "loses" if change.op is Op.CLEAR else "loses earlier"
+                    hazards.append(
+                        Hazard(HazardKind.ACCESS_REVOKED, f"the user {what} access to {name}")
+                    )
+                continue
+            if wanted is not None and wanted.end is None and not wanted.span:
+                hazards.append(
+                    Hazard(HazardKind.ACCESS_LIFETIME, f"grants access to {name} for ever")
+                )
+            if present is not None and present.store:
+                hazards.append(
+                    Hazard(
+                        HazardKind.ACCESS_BOUGHT,
+                        f"extends access to {name} that was bought in {present.store}; "
+                        "billing does not change",
+                    )
+                )
+            if is_adopted:
+                hazards.append(
+                    Hazard(
+                        HazardKind.ACCESS_ADOPTED,
+                        f"grants access to {name} to a profile that this tool did not create",
+                    )
+                )
+        return FacetPlan(hazards=hazards)
+
+    def requests(
+        self, changes: Sequence[FieldChange], situation: Situation, *, named: Mapping[str, str]
+    ) -> Iterator[Request]:
+        for change in changes:
+            level = self.keys_of([change.path])[0]
+            wanted = _access(change.after)
+            is_seen = change.basis in (Basis.OBSERVED, Basis.RECORDED)
+            way = AccessStep.REVOKE if change.op is Op.CLEAR else AccessStep.GRANT
+            if is_seen:
+                way = step(_access(change.before), wanted, now=situation.now)
+            yield from _requests(way, level, wanted=wanted, named=named, if_needed=not is_seen)
+
+    def written_by(self, request: Request) -> Iterator[tuple[FieldPath, Scalar | None]]:
+        body = request.body or {}
+        path = self.path(str(body[_LEVEL]))
+        if request.path == REVOKE:
+            at = body.get(_REVOKE_AT)
+            yield path, None if at is None else Access(end=instant_of(str(at))).text
+            return
+        start, end = body.get(_STARTS_AT), body.get(_EXPIRES_AT)
+        if isinstance(end, str) and end.startswith(_APPLY_TIME):
+            span = end.removeprefix(_APPLY_TIME)
+            seconds_of(span)
+            yield path, Access(span=span).text
+            return
+        yield (
+            path,
+            Access(
+                None if start is None else instant_of(str(start)),
+                None if end is None else instant_of(str(end)),
+            ).text,
+        )
+
+    def written_over(
+        self, request: Request, record: Record
+    ) -> Iterator[tuple[FieldPath, Scalar | None]]:
+        """A revoke at a time keeps the beginning."""
+        for path, value in self.written_by(request):
+            fact = self.last_shown(record, path)
+            yield path, _ending(request, value, present=fact.value if fact is not None else None)
+
+    def granted_by(self, request: Request) -> Iterable[FieldPath]:
+        if request.path == GRANT:
+            yield self.path(str((request.body or {})[_LEVEL]))
+
+    def masked_body(self, body: Mapping[str, Json], *, mask: ValueMask) -> Mapping[str, Json]:
+        return body
+
+    def need(self, request: Request, record: Record, *, now: float) -> Need:
+        """A grant that gives nothing is not sent, since each may emit an event (adapty-api 8.4); nor is a
+        revoke of a level that no answer has shown active."""
+        ((path, value),) = self.written_by(request)
+        fact = self.last_shown(record, path)
+        request = _timed(request, now=now)
+        if fact is None or fact.known not in (Known.VALUE, Known.CLEARED):
+            return Need(request if request.path == GRANT else None)
+        present, wanted = _access(fact.value), _access(_ending(request, value, present=fact.value))
+        way = step(present, wanted, now=now)
+        if way is AccessStep.NOTHING:
+            return Need(None)
+        if request.path == GRANT:
+            if way in (AccessStep.SHORTEN, AccessStep.REVOKE):
+                return Need(
+                    None,
+                    warnings=(
+                        f"{path}: the API shows {fact.value}, which a grant does not shorten: plan again",
+                    ),
+                )
+            return Need(request)
+        if present is not None and present.store:
+            return Need(None, refusal=f"{path} was bought in {present.store}: it is not revoked")
+        return Need(request if way in (AccessStep.SHORTEN, AccessStep.REVOKE) else None)
+
+    def is_settled(
+        self, request: Request, shown: Mapping[FieldPath, Scalar], *, now: float
+    ) -> bool:
+        ((path, value),) = self.written_by(request)
+        wanted = _access(_ending(request, value, present=shown.get(path)))
+        return step(_access(shown.get(path)), wanted, now=now) is AccessStep.NOTHING
+
+    # --- answers ---
+
+    def refusal_note(self, body: Mapping[str, Json], code: str) -> str:
+        hint = _REFUSALS.get(code)
+        return f" ({hint})" if hint else ""
+
+    def shown(self, data: Mapping[str, Any]) -> Mapping[FieldPath, Scalar]:
+        """The levels that an answer lists, those that are over included (adapty-api 5.2, 8.1). Null is an
+        empty list (adapty-api 7.23)."""
+        levels = data.get(_GROUP)
+        if levels is None:
+            return {}
+        if not isinstance(levels, list):
+            raise TypeError
+        out: dict[FieldPath, Scalar] = {}
+        for level in levels:
+            path = self.path(text_of(level[_LEVEL]))
+            if path in out:
+                raise ValueError
+            start, end = level.get(_STARTS_AT), level.get(_EXPIRES_AT)
+            store = level.get("store") or _OURS
+            out[path] = Access(
+                None if start is None else instant_of(text_of(start)),
+                None if end is None else instant_of(text_of(end)),
+                store="" if store == _OURS else text_of(store),
+            ).text
+        return out
+
+
+ACCESS_LEVELS = AccessLevels()
+
+_REFUSALS = {
+    "paid_access_level_does_not_exist": "the app has no such access level: correct its id, or create it in "
+    "the dashboard",
+    "profile_paid_access_level_does_not_exist": "the profile does not have the level any more: refresh, and "
+    "plan again",
+    "revocation_date_more_than_expiration_date": "access ends earlier than was known: "
+    "refresh, and plan again",
+    "value_error": "the end has passed since the plan was made: plan again",
+}
+"""What to do about the documented errors of grants and revokes (adapty-api 6.2)."""
+
+
+def _access(value: Scalar | None) -> Access | None:
+    """The access that a value stands for. Values come from files that were validated, from plans that were
+    checked, from answers that were read, and from the state."""
+    if value is None:
+        return None
+    try:
+        return access_of(str(value))
+    except ValueError:
+        raise StateRefused(
+            "the state holds access in a form that this program does not know",
+            hint="Upgrade reconcile, or restore a backup of the state.",
+        ) from None
+
+
+def _requests(
+    way: AccessStep, level: str, *, wanted: Access | None, named: Mapping[str, str], if_needed: bool
+) -> Iterator[Request]:
+    body: dict[str, Json] = {_LEVEL: level}
+    if way in (AccessStep.SHORTEN, AccessStep.SHORTEN_AND_GRANT) and wanted is not None:
+        assert wanted.end is not None
+        shorter: dict[str, Json] = {_LEVEL: level, _REVOKE_AT: instant_text(wanted.end)}
+        yield Request("POST", REVOKE, named, shorter, if_needed=if_needed)
+    if way in (AccessStep.GRANT, AccessStep.SHORTEN_AND_GRANT) and wanted is not None:
+        if wanted.start is not None:
+            body[_STARTS_AT] = instant_text(wanted.start)
+        if wanted.span:
+            body[_EXPIRES_AT] = _APPLY_TIME + wanted.span
+        elif wanted.end is not None:
+            body[_EXPIRES_AT] = instant_text(wanted.end)
+        yield Request("POST", GRANT, named, body, if_needed=if_needed)
+    if way is AccessStep.REVOKE:
+        yield Request("POST", REVOKE, named, body, if_needed=if_needed)
+
+
+def _ending(request: Request, value: Scalar | None, *, present: Scalar | None) -> Scalar | None:
+    """The access that a request gives where there is some at present: a revoke keeps the beginning."""
+    if request.path != REVOKE or value is None or present is None:
+        return value
+    return Access(access_of(str(present)).start, access_of(str(value)).end).text
+
+
+def _timed(request: Request, *, now: float) -> Request:
+    """A request with an instant in the place of a span."""
+    body = dict(request.body or {})
+    end = body.get(_EXPIRES_AT)
+    if not isinstance(end, str) or not end.startswith(_APPLY_TIME):
+        return request
+    body[_EXPIRES_AT] = instant_text(int(now) + seconds_of(end.removeprefix(_APPLY_TIME)))
+    return request._replace(body=body)
+
+
+def _place(profile: Profile, path: FieldPath) -> Any:
+    source = profile.source
+    file = profile.files.get(path, source.file)
+    return source._replace(file=file, line=profile.lines.get(path, source.line), column=1)
+
+
+def _bought(path: FieldPath, present: Access, *, profile: Profile) -> Diagnostic:
+    return error(
+        "access/bought",
+        f"`{path}` of {profile.address} was bought in {present.store}: this tool neither revokes nor "
+        "shortens it",
+        source=_place(profile, path),
+        hint=f"Take it out, and stop managing it: list `{path}` under meta.forget.",
+    )

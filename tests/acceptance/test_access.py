@@ -1,0 +1,381 @@
+"""Access levels through plan and apply: what is sent, what is never sent, and what happens when answers are
+lost. The transitions of adapty-api 8.3 are folders below tests/cases."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reconciler.core.contract_files import load_contract
+from reconciler.core.endpoints import PATH
+from reconciler.core.facets.registry import time_warnings
+from reconciler.core.instants import instant_text
+from reconciler.core.options import Options
+from reconciler.core.outcomes import Outcome
+from reconciler.core.plan import HazardKind, Op, Plan
+from reconciler.core.planner import make_plan
+from reconciler.core.records import by_address
+from reconciler.core.transitions import LookUp
+from reconciler.errors import Diagnostic
+from tests.support.clock import ManualClock
+from tests.support.worlds import (
+    Crash,
+    World,
+    crash_after,
+    crash_before,
+    lost_after,
+    lost_before,
+    profiles_of,
+)
+
+START = 1_800_000_000.0
+"""2027-01-15T08:00:00Z"""
+DAY = 86_400.0
+T1 = "2027-02-01T00:00:00Z"
+T2 = "2027-03-01T00:00:00Z"
+PROFILE = {"customer_user_id": "jane", "first_name": "Jane"}
+
+
+def jane(**levels: Any) -> dict[str, Any]:
+    """The document of Jane with some access levels."""
+    return {**PROFILE, "access_levels": levels}
+
+
+@pytest.fixture
+def world() -> World:
+    return World(clock=ManualClock(START))
+
+
+def sent(world: World, *values: dict[str, Any], **options: Any) -> list[tuple[str, Any]]:
+    """The requests that reaching some documents takes: the last part of the path, and the body."""
+    before = len(world.wire.sent)
+    world.reach(*values, **options)
+    return [(name_of(r.method, r.path), r.body) for r in world.wire.sent[before:]]
+
+
+def name_of(method: str, path: str) -> str:
+    return method if path == PATH else path.split("/")[-3]
+
+
+def access(world: World) -> dict[str, Any]:
+    (profile,) = world.emulator.content()
+    return dict(profile["access"])
+
+
+def problems(world: World, *values: dict[str, Any]) -> list[Diagnostic]:
+    """The errors that prevent a plan."""
+    outcome = make_plan(
+        profiles_of(values),
+        by_address(world.store.records()),
+        header=world.store.header(),
+        contract=load_contract(),
+        options=Options(now=world.clock.time),
+    )
+    assert not isinstance(outcome, Plan)
+    return outcome
+
+
+def bought(world: World, **access: Any) -> None:
+    """Jane buys premium in the App Store."""
+    world.reach(PROFILE)
+    purchase = {
+        "store": "app_store",
+        "store_product_id": "yearly",
+        "access_level": "premium",
+        **access,
+    }
+    world.emulator.plant({"profiles": [{"customer_user_id": "jane", "purchases": [purchase]}]})
+    world.reach({**PROFILE, "last_name": "Doe"})  # whose answer shows the purchase
+
+
+# --- what is sent ---------------------------------------------------------------------------------
+
+
+def test_a_profile_that_declares_no_access_costs_what_it_cost(world: World) -> None:
+    assert sent(world, PROFILE) == [
+        ("PATCH", {"first_name": "Jane"}),
+        ("POST", {"first_name": "Jane"}),
+    ]
+    (record,) = world.store.records()
+    assert (record.seen, record.granted) == ({}, frozenset())
+
+
+def test_the_profile_is_made_before_access_is_granted(world: World) -> None:
+    assert sent(world, jane(premium="lifetime", pro=T1)) == [
+        ("PATCH", {"first_name": "Jane"}),
+        ("POST", {"first_name": "Jane"}),
+        ("grant", {"access_level_id": "premium"}),
+        ("grant", {"access_level_id": "pro", "expires_at": T1}),
+    ]
+    assert world.plan(jane(premium="lifetime", pro=T1)).is_empty
+
+
+def test_a_profile_with_nothing_but_access_is_read_or_made_first(world: World) -> None:
+    only = {"customer_user_id": "jane", "access_levels": {"premium": "lifetime"}}
+    assert sent(world, only) == [
+        ("GET", None),
+        ("POST", {}),
+        ("grant", {"access_level_id": "premium"}),
+    ]
+
+
+def test_access_that_is_found_is_not_granted_again(world: World) -> None:
+    """Each grant may emit an event (adapty-api 8.4)."""
+    other = World(clock=world.clock)
+    other.emulator, other.wire = world.emulator, world.wire
+    other.reach(jane(premium=T1))
+    assert sent(world, jane(premium=T1)) == [("PATCH", {"first_name": "Jane"})]
+    assert len(world.emulator.access_events) == 1
+    assert world.plan(jane(premium=T1)).is_empty
+
+
+def test_a_grant_never_has_to_shorten_what_is_found(world: World) -> None:
+    other = World(clock=world.clock)
+    other.emulator, other.wire = world.emulator, world.wire
+    other.reach(jane(premium=T2))
+    done = world.reach(jane(premium=T1))
+    assert "a grant does not shorten" in " ".join(done.results[0].warnings)
+    assert sent(world, jane(premium=T1)) == [
+        ("revoke", {"access_level_id": "premium", "revoke_at": T1})
+    ]
+    assert world.plan(jane(premium=T1)).is_empty
+
+
+def test_reassert_grants_nothing_that_is_there(world: World) -> None:
+    world.reach(jane(premium=T1))
+    assert sent(world, jane(premium=T1), reassert=True) == [("PATCH", {"first_name": "Jane"})]
+
+
+def test_a_level_that_ran_out_by_the_clock_is_granted_again_for_a_span(world: World) -> None:
+    world.reach(jane(premium={"for": "30d"}))
+    world.clock.time += 29 * DAY
+    assert world.plan(jane(premium={"for": "30d"})).is_empty
+    world.clock.time += 2 * DAY
+    (change,) = world.plan(jane(premium={"for": "30d"})).changes
+    assert [field.after for field in change.fields] == ["for 30d"]
+    (grant,) = sent(world, jane(premium={"for": "30d"}))
+    expires = instant_text(int(START + 61 * DAY))
+    assert grant == ("grant", {"access_level_id": "premium", "expires_at": expires})
+
+
+def test_access_that_begins_later_than_before_is_granted_anew_and_ends_as_declared(
+    world: World,
+) -> None:
+    """A grant is never relied on to shorten, so a revoke at the new end goes first (adapty-api 8.3)."""
+    world.reach(jane(premium="lifetime"))
+    later = jane(premium={"starts_at": T1, "expires_at": T2})
+    done = world.reach(later)
+    assert done.results[0].warnings == ()
+    assert [(name_of(r.method, r.path), r.body) for r in world.wire.sent[-2:]] == [
+        ("revoke", {"access_level_id": "premium", "revoke_at": T2}),
+        ("grant", {"access_level_id": "premium", "starts_at": T1, "expires_at": T2}),
+    ]
+    assert world.plan(later).is_empty
+
+
+def test_time_alone_does_not_change_the_digest_of_a_plan(world: World) -> None:
+    world.reach(PROFILE)
+    before = world.plan(jane(premium={"for": "30d"})).digest
+    world.clock.time += DAY
+    assert world.plan(jane(premium={"for": "30d"})).digest == before
+
+
+def test_a_fixed_end_that_has_passed_is_only_a_warning(world: World) -> None:
+    world.reach(jane(premium=T1))
+    world.clock.time += 31 * DAY
+    assert world.plan(jane(premium=T1)).is_empty
+    (profile,) = profiles_of([jane(premium=T1)])
+    (finding,) = time_warnings(profile, now=world.clock.time)
+    assert (finding.rule, finding.is_error) == ("access/ended", False)
+    assert time_warnings(profile, now=START) == []
+
+
+def test_access_is_compared_whatever_the_spelling_of_its_end(world: World) -> None:
+    world.reach(jane(premium=T1))
+    assert world.plan(jane(premium="2027-02-01T01:00:00.4+01:00")).is_empty
+
+
+# --- what is left alone ---------------------------------------------------------------------------
+
+
+def test_nothing_is_revoked_that_no_answer_has_shown_active(world: World) -> None:
+    assert sent(world, jane(premium=None)) == [
+        ("PATCH", {"first_name": "Jane"}),
+        ("POST", {"first_name": "Jane"}),
+    ]
+    assert world.plan(jane(premium=None)).is_empty
+
+
+def test_a_level_that_this_tool_never_granted_is_left_alone_when_it_is_taken_out(
+    world: World,
+) -> None:
+    other = World(clock=world.clock)
+    other.emulator, other.wire = world.emulator, world.wire
+    other.reach(jane(premium="lifetime"))
+    world.reach(jane(premium="lifetime"))  # as it is
+    assert world.plan(PROFILE).is_empty
+
+
+def test_a_level_that_this_tool_granted_ends_when_it_is_taken_out(world: World) -> None:
+    world.reach(jane(premium="lifetime"))
+    (change,) = world.plan(PROFILE).changes
+    assert [(field.op, field.before) for field in change.fields] == [(Op.CLEAR, "lifetime")]
+    assert HazardKind.ACCESS_REVOKED in [hazard.kind for hazard in change.hazards]
+    assert sent(world, PROFILE) == [("revoke", {"access_level_id": "premium"})]
+    assert access(world) == {}
+
+
+def test_a_forgotten_level_stays(world: World) -> None:
+    world.reach(jane(premium="lifetime"))
+    forgetful = {**PROFILE, "meta": {"forget": ["access_levels.premium"]}}
+    assert sent(world, forgetful) == []
+    assert world.plan(PROFILE).is_empty
+    assert [*access(world)] == ["premium"]
+
+
+@pytest.mark.parametrize("wanted", [None, T1], ids=["ended", "shortened"])
+def test_bought_access_is_never_cut_off(world: World, wanted: str | None) -> None:
+    bought(world, expires_at=T2)
+    (problem,) = problems(world, jane(premium=wanted))
+    assert problem.rule == "access/bought"
+    assert "app_store" in problem.message
+    assert "meta.forget" in problem.hint
+    assert world.plan({**PROFILE, "last_name": "Doe"}).is_empty
+
+
+def test_bought_access_may_be_extended_with_a_hazard(world: World) -> None:
+    bought(world, expires_at=T1)
+    longer = {**jane(premium=T2), "last_name": "Doe"}
+    (change,) = world.plan(longer).changes
+    assert HazardKind.ACCESS_BOUGHT in [hazard.kind for hazard in change.hazards]
+    assert sent(world, longer) == [("grant", {"access_level_id": "premium", "expires_at": T2})]
+    assert world.plan(longer).is_empty
+
+
+def test_a_purchase_that_is_found_while_applying_is_not_revoked(world: World) -> None:
+    """The plan knew of no access; the answer to its first request shows a purchase."""
+    bought(world, expires_at=T2)
+    stranger = World(clock=world.clock)
+    stranger.emulator, stranger.wire = world.emulator, world.wire
+    done = stranger.reach(jane(premium=None))
+    assert done.results[0].outcome is Outcome.STALE
+    assert "was bought in app_store" in done.results[0].reason
+    assert done.results[0].reason.endswith("the requests before it took effect")
+    assert [*access(world)] == ["premium"]
+
+
+# --- lost answers and crashes ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fault", [lost_before, lost_after])
+def test_a_grant_of_unknown_outcome_is_settled_by_a_read(world: World, fault: Any) -> None:
+    world.reach(PROFILE)
+    world.wire.faults = {len(world.wire.sent): fault}
+    grant = ("grant", {"access_level_id": "premium", "expires_at": T1})
+    again = [grant] if fault is lost_before else []
+    assert sent(world, jane(premium=T1)) == [grant, ("GET", None), *again]
+    assert len(world.emulator.access_events) == 1
+    assert world.plan(jane(premium=T1)).is_empty
+
+
+def test_a_grant_whose_read_fails_too_stays_uncertain_and_is_read_first(world: World) -> None:
+    world.reach(PROFILE)
+    count = len(world.wire.sent)
+    world.wire.faults = {count: lost_after, count + 1: lost_before}
+    done = world.reach(jane(premium=T1))
+    assert done.results[0].outcome is Outcome.UNCERTAIN
+    assert sent(world, jane(premium=T1)) == [("GET", None)]
+    assert len(world.emulator.access_events) == 1
+    assert world.plan(jane(premium=T1)).is_empty
+
+
+@pytest.mark.parametrize("crash", [crash_before, crash_after])
+@pytest.mark.parametrize("call", range(4))
+def test_killed_between_the_requests_access_is_granted_once(
+    world: World, call: int, crash: Any
+) -> None:
+    document = jane(premium={"for": "30d"}, pro=T1)
+    world.wire.faults = {call: crash}
+    with pytest.raises(Crash):
+        world.reach(document)
+    world.wire.faults = {}
+    world.clock.time += 100  # the quiet period is over
+    world.reach(document)
+    assert world.plan(document).is_empty
+    assert len(world.emulator.access_events) == 2
+
+
+def test_a_failure_leaves_the_requests_before_it_applied_and_says_so(world: World) -> None:
+    done = world.reach(jane(nope="lifetime"))
+    (result,) = done.results
+    assert result.outcome is Outcome.FAILED
+    assert "the app has no such access level" in result.reason
+    assert result.reason.endswith("the requests before it took effect")
+    (record,) = world.store.records()
+    assert record.exists
+    assert record.facts["first_name"].value == "Jane"
+    assert "access_levels.nope" not in record.facts
+
+
+# --- look-ups -------------------------------------------------------------------------------------
+
+
+def test_a_plan_with_a_look_up_knows_what_is_there(world: World) -> None:
+    from reconciler.core.transitions import Observed
+
+    seen = Observed("p1", "jane", {"access_levels.premium": f"until {T2}"}, int(START * 1000))
+    plan = make_plan(
+        profiles_of([jane(premium=T1, pro=T1)]),
+        {},
+        header=world.store.header(),
+        contract=load_contract(),
+        options=Options(now=START),
+        look_ups={"jane": LookUp(seen)},
+    )
+    assert isinstance(plan, Plan)
+    (change,) = plan.changes
+    assert [name_of(r.method, r.path) for r in change.requests] == ["PATCH", "revoke", "grant"]
+    assert HazardKind.ACCESS_ADOPTED in [hazard.kind for hazard in change.hazards]
+
+
+# --- any edits ------------------------------------------------------------------------------------
+
+ENDS = st.sampled_from([0.5, 1.0, 5.0, 40.0]).map(
+    lambda days: instant_text(int(START + days * DAY))
+)
+STARTS = st.sampled_from([2.0, 3.0]).map(lambda days: instant_text(int(START + days * DAY)))
+LEVEL = st.one_of(
+    st.none(),
+    st.just("lifetime"),
+    ENDS,
+    st.just({"for": "1d"}),
+    st.fixed_dictionaries({"starts_at": STARTS, "expires_at": st.just(T2)}),
+)
+DOCUMENTS = st.dictionaries(st.sampled_from(["premium", "pro"]), LEVEL)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    edits=st.lists(st.tuples(DOCUMENTS, st.sampled_from([0.0, 0.3, 1.2])), min_size=1, max_size=5),
+    dialect=st.sampled_from(["guide", "openapi"]),
+)
+def test_after_any_edits_the_next_plan_is_empty_and_access_is_that_of_a_fresh_profile(
+    edits: list[tuple[dict[str, Any], float]], dialect: str
+) -> None:
+    world = World(dialect, clock=ManualClock(START))
+    for levels, days in edits:
+        world.clock.time += days * DAY
+        world.reach(jane(**levels))
+        assert world.plan(jane(**levels)).is_empty
+    final = {level: value for level, value in levels.items() if not isinstance(value, dict)}
+    fresh = World(dialect, clock=ManualClock(world.clock.time))
+    fresh.reach(jane(**levels))
+    over = {level for level in final if final[level] not in (None, "lifetime")}
+    for level in final:
+        if level in over and level not in access(fresh):
+            continue  # its end has passed: it asks for nothing
+        assert access(world).get(level) == access(fresh).get(level)
+    assert access(world).keys() <= levels.keys()
