@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import getpass
 import os
-import socket
 from collections.abc import Mapping
 
 from reconciler.config.buildinfo import build_info
 from reconciler.state.store import Holder
+from reconciler.systems import host_name
 
 
 def this_process(command: str, environ: Mapping[str, str]) -> Holder:
     """This process, with the command that it runs."""
     return Holder(
         user=_user(),
-        host=socket.gethostname(),
+        host=host_name() or environ.get("COMPUTERNAME", "unknown"),
         pid=os.getpid(),
         command=command,
         ci=build_info(environ).url,
