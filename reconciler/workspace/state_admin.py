@@ -23,9 +23,8 @@ from reconciler.state.side_files import SideFiles
 from reconciler.state.sqlite import SqliteStore
 from reconciler.state.sqlite_errors import StateDamaged
 from reconciler.state.sqlite_file import SQLITE_MAGIC
-from reconciler.state.store import Store, Writer, is_edited_copy, refuse_foreign
+from reconciler.state.store import Holder, Store, Writer, is_edited_copy, refuse_foreign
 from reconciler.values import shown
-from reconciler.workspace.holder import this_process
 from reconciler.workspace.sightings import Place, Sighting, Sightings
 from reconciler.workspace.tracked import refuse_tracked
 
@@ -251,10 +250,15 @@ class StateAdmin:
         """Holds the lock of the state in a file, wherever it lies."""
         store = self._store_at(path)
         try:
-            with store.lock(this_process("state move", self._environ), now=self._now):
+            with store.lock(self._holder("state move"), now=self._now):
                 yield
         finally:
             store.close()
+
+    def _holder(self, command: str) -> Holder:
+        from reconciler.workspace.holder import this_process  # no plan holds a lock
+
+        return this_process(command, self._environ)
 
     @contextmanager
     def _lock(self, command: str) -> Iterator[Writer]:
@@ -262,7 +266,7 @@ class StateAdmin:
         if not self._has_store and self._environment.state.parent == self._places.states:
             with suppress(OSError, ReconcileError):  # making the state fails for the same reason
                 self._places.record()
-        with store.lock(this_process(command, self._environ), now=self._now) as writer:
+        with store.lock(self._holder(command), now=self._now) as writer:
             yield writer
         with suppress(ReconcileError):
             self._note(store.header())
