@@ -17,7 +17,7 @@ from reconciler.core.instants import instant_of, instant_text
 from reconciler.core.lifetimes import seconds_of
 
 LIFETIME = "lifetime"
-_TOLERANCE = 1
+TOLERANCE = 1
 """Seconds within which two instants are the same (adapty-api 8.4)."""
 _FORM = re.compile(
     r"(?:for (?P<span>\w+)|(?:(?P<start>\S+) )?until (?P<end>\S+)"
@@ -151,9 +151,9 @@ def step(present: Access | None, wanted: Access | None, *, now: float) -> Access
 def _same(one: int | None, other: int | None) -> bool:
     if one is None or other is None:
         return one is other
-    return abs(one - other) <= _TOLERANCE
+    return abs(one - other) <= TOLERANCE
 
 
 def _is_before(end: int | None, other: int | None) -> bool:
     """Whether an end lies before another by more than the tolerance; ``None`` is no end."""
-    return end is not None and (other is None or end < other - _TOLERANCE)
+    return end is not None and (other is None or end < other - TOLERANCE)

@@ -228,6 +228,13 @@ def test_a_level_that_this_tool_granted_ends_when_it_is_taken_out(world: World) 
     assert access(world) == {}
 
 
+def test_an_end_that_the_answer_rounds_up_is_the_end_that_was_asked_for() -> None:
+    world = World(clock=ManualClock(START + 0.7))
+    world.reach(jane(premium="lifetime"))
+    applied = world.reach(PROFILE)
+    assert [result.warnings for result in applied.results] == [()]
+
+
 def test_a_forgotten_level_stays(world: World) -> None:
     world.reach(jane(premium="lifetime"))
     forgetful = {**PROFILE, "meta": {"forget": ["access_levels.premium"]}}

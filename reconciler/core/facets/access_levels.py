@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from reconciler.core.access import Access, AccessStep, access_of, declared_access, step
+from reconciler.core.access import (
+    TOLERANCE,
+    Access,
+    AccessStep,
+    access_of,
+    declared_access,
+    step,
+)
 from reconciler.core.contract import Contract
 from reconciler.core.facets.facet import Decision, Facet, FacetPlan, Need, Situation, ValueMask
 from reconciler.core.facets.parts import text_of
@@ -164,7 +171,8 @@ class AccessLevels(Facet):
         present, wanted = _access(shown), _access(known)
         if wanted is not None and wanted.is_over(at):
             wanted = None
-        return step(present, wanted, now=at) is AccessStep.NOTHING
+        # The answer to a revoke shows an end that is the time of the answer, rounded.
+        return step(present, wanted, now=at + TOLERANCE) is AccessStep.NOTHING
 
     def warnings(self, profile: Profile, *, now: float) -> Iterator[Diagnostic]:
         for path, value in profile.values.items():
