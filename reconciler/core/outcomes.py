@@ -169,6 +169,17 @@ class ApplyReport(NamedTuple):
         return sum(number for outcome, number in self.counts.items() if outcome.is_applied)
 
 
+def clock_text(answers: int) -> str:
+    """The clock of the API jumped, as so many answers show."""
+    subject = (
+        "1 answer of the API bears" if answers == 1 else f"{answers:,} answers of the API bear"
+    )
+    return (
+        f"{subject} a time from before that of an earlier answer: the API's clock jumped. "
+        "Nothing depends on it; every answer was compared as it came."
+    )
+
+
 class DriftKind(StrEnum):
     """How a profile at the API differs from its record."""
 

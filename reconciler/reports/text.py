@@ -19,6 +19,7 @@ from reconciler.core.outcomes import (
     Outcome,
     Progress,
     Result,
+    clock_text,
 )
 from reconciler.core.records import Fact, Known, Record
 from reconciler.errors import Diagnostic, Source
@@ -104,18 +105,9 @@ def apply_text(report: ApplyReport, *, color: bool, problems: bool = False) -> s
             "counted as uncertain."
         )
     if report.clock_jumps:
-        lines.append(_clock_text(report.clock_jumps))
+        lines.append(clock_text(report.clock_jumps))
     lines += _next_steps(report)
     return "\n".join(lines) + "\n"
-
-
-def _clock_text(answers: int) -> str:
-    """The clock of the API jumped, as so many answers show."""
-    verb = "bears" if answers == 1 else "bear"
-    return (
-        f"{count(answers, 'answer')} of the API {verb} a time from before that of an earlier answer: "
-        "the API's clock jumped. Nothing depends on it; every answer was compared as it came."
-    )
 
 
 def _problem_lines(report: ApplyReport, *, color: bool) -> Iterator[str]:
@@ -207,7 +199,7 @@ def drift_text(drifts: Sequence[Drift], *, color: bool) -> str:
     same = sum(1 for drift in drifts if drift.kind is DriftKind.SAME)
     lines.append(f"{count(len(drifts), 'profile')} read, {same} as recorded where it can be seen.")
     if jumps := sum(drift.clock_went_back for drift in drifts):
-        lines.append(_clock_text(jumps))
+        lines.append(clock_text(jumps))
     blind = sum(drift.unverifiable for drift in drifts)
     if blind:
         lines.append(

@@ -97,6 +97,7 @@ class Workspace:
         self._ask_host = ask_host
         self._stop = stop
         self._on_progress = on_progress
+        self._on_warning = on_warning
         self._clock = clock
         self._now = now
         self.sources = Sources(
@@ -201,6 +202,7 @@ class Workspace:
             now=self._now,
             stop=self._stop,
             on_progress=self._on_progress,
+            on_warning=self._on_warning,
         )
 
     @cached_property

@@ -8,13 +8,14 @@ from contextlib import ExitStack
 
 from reconciler.config.settings import Environment
 from reconciler.core.options import Selection
-from reconciler.core.outcomes import Drift, DriftKind
+from reconciler.core.outcomes import Drift, DriftKind, clock_text
 from reconciler.core.profiles import Profile
 from reconciler.core.records import Fact, Known, Presence, Record
 from reconciler.core.transitions import LookUp, Observed, without_expired_mark
 from reconciler.errors import (
     InputError,
     Interrupted,
+    Message,
     NotAuthorised,
     Refused,
     RemoteUnavailable,
@@ -39,6 +40,7 @@ class Refresh:
         now: Callable[[], float],
         stop: Callable[[], bool],
         on_progress: Callable[[ProgressEvent], None] = lambda event: None,
+        on_warning: Callable[[Message], None] = lambda message: None,
     ) -> None:
         self._environment = environment
         self._state = state
@@ -46,10 +48,12 @@ class Refresh:
         self._now = now
         self._stop = stop
         self._on_progress = on_progress
+        self._on_warning = on_warning
 
     def run(self, selection: Selection, *, record: bool, complete: bool) -> list[Drift]:
         """Reads the selected recorded profiles and returns the drift by address. The state records what
-        was read, if ``record``.
+        was read, if ``record``. A ``complete`` refresh comes before a plan, which shows no drift: a clock
+        of the API that jumped is told as a warning.
 
         Only identifiers and custom attributes can be read (adapty-api 5.3).
 
@@ -82,6 +86,7 @@ class Refresh:
         if self._stop():
             raise Interrupted("interrupted; what was read is recorded")
         if complete:
+            self._warn_of_clock(drifts)
             refuse_unread(drifts)
         return sorted(drifts, key=lambda drift: drift.address)
 
@@ -93,8 +98,14 @@ class Refresh:
         read = list(self.read_back(list(self._state.store.records()), selection))
         if self._stop():
             raise Interrupted("interrupted; nothing was planned")
-        refuse_unread([each.drift for each in read])
+        drifts = [each.drift for each in read]
+        self._warn_of_clock(drifts)
+        refuse_unread(drifts)
         return {each.after.address: each.after for each in read}
+
+    def _warn_of_clock(self, drifts: Iterable[Drift]) -> None:
+        if jumps := sum(drift.clock_went_back for drift in drifts):
+            self._on_warning(Message(clock_text(jumps)))
 
     def look_up(self, profiles: Iterable[Profile]) -> dict[str, LookUp]:
         """The answers of the API about profiles that the state does not record, by address. One that is

@@ -75,3 +75,19 @@ def test_an_apply_compares_its_own_answer_and_tells_of_the_clock(
     last = json.loads(shop.run("apply", "--auto-approve", "--json", **KEYS).splitlines()[-1])
     assert last["clock_jumps"] == 0
     assert last["outcomes"]["updated"] == 1
+
+
+@pytest.mark.parametrize(
+    "command", [["plan"], ["plan", "--format", "json"], ["apply", "--auto-approve", "--json"]]
+)
+def test_a_plan_that_reads_the_api_warns_of_its_clock_once(
+    shop: Project, command: list[str]
+) -> None:
+    shop.run(*command, "--refresh", **KEYS)
+    assert shop.err.count(JUMPED) == 1
+
+
+def test_what_an_apply_recorded_of_a_clock_is_not_told_again(shop: Project) -> None:
+    shop.run("apply", "--auto-approve", "--refresh", **KEYS)
+    shop.run("plan", "--refresh", **KEYS)
+    assert JUMPED not in shop.err
