@@ -50,9 +50,11 @@ def parse_profile(document: Document, contract: Contract) -> ParsedProfile:
     declared = [*value.values()]
     for rules in FACET_RULES:
         if (content := value.get(rules.group)) is not None:
-            by_key, places_of = rules.by_key(content)
-            if places_of:
-                place_of = {**place_of, **places_of}
+            by_key: Mapping[str, Any] = content
+            if content.__class__ is not dict:
+                by_key, places_of = rules.by_key(content)
+                if places_of:
+                    place_of = {**place_of, **places_of}
             keys.append((rules.group, tuple(by_key)))
             declared += by_key.values()
     layout = _layout(contract, tuple(value), keys=tuple(keys))

@@ -14,6 +14,8 @@ from reconciler.core.facets.registry import (
     ALONG,
     HAZARDOUS,
     PLANNING,
+    WITH_REQUESTS,
+    FacetFields,
     by_facet,
     facet_of_member,
     facet_of_request,
@@ -30,9 +32,10 @@ def body(
     *,
     contract: Contract,
     options: RequestOptions,
+    groups: Sequence[FacetFields] | None = None,
 ) -> dict[str, Json]:
     """The minimal body for some field changes of a profile that declares ``wanted``: the fields that change,
-    and those that a facet sends along."""
+    and those that a facet sends along. ``groups`` are the fields by their facets, if the caller knows."""
     changed = {field.path: field.after for field in fields if field.op is not Op.FORGET}
     named = len(changed)
     for facet in ALONG:
@@ -40,11 +43,11 @@ def body(
             changed.update(more)
     if len(changed) != named:  # the fields come in the order of a body
         changed = {path: changed[path] for path in contract.ordered(changed)}
+        groups = None
     out: dict[str, Json] = {}
     values = [*changed.values()]
-    for facet, indexes, keys in by_facet(tuple(changed)):
-        chosen = [values[index] for index in indexes]
-        out.update(facet.members(keys, chosen, contract=contract, options=options))
+    for group in by_facet(tuple(changed)) if groups is None else groups:
+        out |= group.facet.members(group.keys, group.of(values), contract=contract, options=options)
     return out
 
 
@@ -71,6 +74,9 @@ def values_over(request: Request, record: Record) -> dict[FieldPath, Scalar | No
     return values_of(request) if facet is None else dict(facet.written_over(request, record))
 
 
+_EXAMINED = frozenset({*PLANNING, *WITH_REQUESTS})
+
+
 class RequestBuilder:
     """The requests that carry the field changes of a profile, and their hazards."""
 
@@ -80,18 +86,18 @@ class RequestBuilder:
         self.profile = profile
         self.contract = contract
         self.profile_id = profile.profile_id or (record.profile_id if record else None)
-        changes = {
-            facet: [sent[index] for index in indexes]
-            for facet, indexes, _ in by_facet(tuple([change.path for change in sent]))
-        }
+        groups = by_facet(tuple([change.path for change in sent]))
+        changes = {group.facet: group.of(sent) for group in groups if group.facet in _EXAMINED}
         self.own = [(facet, of_facet) for facet, of_facet in changes.items() if facet.paths]
         """The changes that requests of their facets carry, in the order of these."""
         if self.own:
             apart = {change.path for _, of_facet in self.own for change in of_facet}
             sent = [change for change in sent if change.path not in apart]
+            groups = by_facet(tuple([change.path for change in sent]))
+        self.groups = groups
         self.sent = sent
         """The changes that the profile's requests carry."""
-        plans = [facet.plan(changes.get(facet, ()), situation) for facet in reversed(PLANNING)]
+        plans = [facet.plan(changes.get(facet, ()), situation) for facet in PLANNING]
         self.facet_hazards = [hazard for plan in plans for hazard in plan.hazards]
         self.first = [change for plan in plans for change in plan.first]
         """Changes that must have taken effect before the others are sent."""
@@ -137,7 +143,13 @@ class RequestBuilder:
         return (Request("PATCH", PATH, first, self._body(self.first, options)), last)
 
     def _body(self, fields: list[FieldChange], options: RequestOptions) -> dict[str, Json]:
-        return body(fields, self.profile.values, contract=self.contract, options=options)
+        return body(
+            fields,
+            self.profile.values,
+            contract=self.contract,
+            options=options,
+            groups=self.groups if fields is self.sent else None,
+        )
 
     def hazards(self, action: Action, requests: Sequence[Request]) -> Iterator[Hazard]:
         """The dangers of the requests of an action."""

@@ -10,16 +10,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reconciler.core.contract_files import load_contract
-from reconciler.core.endpoints import PATH
-from reconciler.core.facets.registry import time_warnings
+from reconciler.core.endpoints import PATH, read_recorded
+from reconciler.core.facets.access_levels import GRANT
+from reconciler.core.facets.registry import refusal_notes, time_warnings
 from reconciler.core.instants import instant_text
 from reconciler.core.options import Options
-from reconciler.core.outcomes import Outcome
-from reconciler.core.plan import HazardKind, Op, Plan
+from reconciler.core.outcomes import DriftKind, Outcome
+from reconciler.core.plan import HazardKind, Op, Plan, Request
 from reconciler.core.planner import make_plan
 from reconciler.core.records import by_address
-from reconciler.core.transitions import LookUp
+from reconciler.core.transitions import LookUp, Observed
 from reconciler.errors import Diagnostic
+from reconciler.remote.refresh import compare
+from reconciler.resources import load_schema
 from tests.support.clock import ManualClock
 from tests.support.worlds import (
     Crash,
@@ -331,8 +334,6 @@ def test_a_failure_leaves_the_requests_before_it_applied_and_says_so(world: Worl
 
 
 def test_a_plan_with_a_look_up_knows_what_is_there(world: World) -> None:
-    from reconciler.core.transitions import Observed
-
     seen = Observed("p1", "jane", {"access_levels.premium": f"until {T2}"}, int(START * 1000))
     plan = make_plan(
         profiles_of([jane(premium=T1, pro=T1)]),
@@ -386,3 +387,59 @@ def test_after_any_edits_the_next_plan_is_empty_and_access_is_that_of_a_fresh_pr
             continue  # its end has passed: it asks for nothing
         assert access(world).get(level) == access(fresh).get(level)
     assert access(world).keys() <= levels.keys()
+
+
+# --- what is read back ----------------------------------------------------------------------------
+
+
+def test_access_that_others_change_is_drift(world: World) -> None:
+    world.reach(jane(premium=T1))
+    other = World(clock=world.clock)
+    other.emulator, other.wire = world.emulator, world.wire
+    other.reach(jane(premium=T1))
+    other.reach(jane(premium=T2))
+    (record,) = world.store.records()
+    comparison = compare(record, world.wire.send(read_recorded(record)))
+    assert comparison.drift.kind is DriftKind.CHANGED
+    assert [(field.path, field.before, field.after) for field in comparison.drift.fields] == [
+        ("access_levels.premium", f"until {T1}", f"until {T2}")
+    ]
+
+
+def test_access_that_ran_out_is_no_drift(world: World) -> None:
+    world.reach(jane(premium=T1, pro=None))
+    world.clock.time += 31 * DAY
+    (record,) = world.store.records()
+    comparison = compare(record, world.wire.send(read_recorded(record)))
+    assert comparison.drift.kind is DriftKind.SAME
+
+
+# --- refusals -------------------------------------------------------------------------------------
+
+EXPLAINED_ELSEWHERE = {
+    "not_authenticated": "the run ends, and the error names the key",
+    "profile_does_not_exist": "the profile is recorded as gone",
+    "datetime": "no such request is planned: instants are parsed first",
+    "parse_error": "no such request is sent: bodies are JSON",
+}
+
+
+def test_each_documented_error_of_grant_and_revoke_is_explained() -> None:
+    errors = load_schema("contract")["facets"]["access_levels"]["errors"]
+    for code in {each["code"] for each in errors} - EXPLAINED_ELSEWHERE.keys():
+        request = Request("POST", GRANT, {}, {"access_level_id": "premium"})
+        assert "plan again" in (note := refusal_notes(request, code)) or "dashboard" in note, code
+
+
+def test_a_revoke_of_a_level_that_others_ended_says_what_to_do(world: World) -> None:
+    world.reach(jane(premium="lifetime"))
+    other = World(clock=world.clock)
+    other.emulator, other.wire = world.emulator, world.wire
+    other.reach(jane(premium="lifetime"))
+    other.reach(jane(premium=T1))
+    done = world.reach(jane(premium=T2))
+    assert done.results[0].outcome is Outcome.FAILED
+    assert "access ends earlier than was known: refresh, and plan again" in done.results[0].reason
+    assert world.plan(jane(premium=T2)).is_empty is False
+    assert world.reach(jane(premium=T2)).results[0].outcome is Outcome.UPDATED
+    assert world.plan(jane(premium=T2)).is_empty

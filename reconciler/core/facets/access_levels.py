@@ -14,7 +14,15 @@ from reconciler.core.access import (
     step,
 )
 from reconciler.core.contract import Contract
-from reconciler.core.facets.facet import Decision, Facet, FacetPlan, Need, Situation, ValueMask
+from reconciler.core.facets.facet import (
+    AS_IT_IS,
+    Decision,
+    Facet,
+    FacetPlan,
+    Need,
+    Situation,
+    ValueMask,
+)
 from reconciler.core.facets.parts import text_of
 from reconciler.core.instants import instant_of, instant_text
 from reconciler.core.lifetimes import seconds_of
@@ -193,7 +201,7 @@ class AccessLevels(Facet):
     def plan(self, changes: Sequence[FieldChange], situation: Situation) -> FacetPlan:
         """The hazards of the changes."""
         if not changes:
-            return FacetPlan()
+            return AS_IT_IS
         hazards: list[Hazard] = []
         record, now = situation.record, situation.now
         is_adopted = record is not None and record.origin is Origin.ADOPTED

@@ -8,7 +8,7 @@ from typing import Any
 
 from reconciler.core.contract import Clear, Contract
 from reconciler.core.endpoints import CUSTOMER_HEADER, without_profile_id
-from reconciler.core.facets.facet import Facet, FacetPlan, Situation, ValueMask
+from reconciler.core.facets.facet import AS_IT_IS, Facet, FacetPlan, Situation, ValueMask
 from reconciler.core.facets.parts import scalar, text_of
 from reconciler.core.facets.profile_fields import sent_country
 from reconciler.core.options import RequestOptions
@@ -95,7 +95,7 @@ class CustomAttributes(Facet):
     def plan(self, changes: Sequence[FieldChange], situation: Situation) -> FacetPlan:
         limit, record = situation.contract.max_attributes, situation.record
         if not changes and _most_existing(record) <= limit:
-            return FacetPlan()
+            return AS_IT_IS
         existing: Set[FieldPath] = frozenset()
         if _most_existing(record) + len(changes) > limit:  # only near the limit is it worth a count
             existing = _existing(record)

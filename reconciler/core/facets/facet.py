@@ -36,6 +36,10 @@ class FacetPlan(NamedTuple):
     hazards: Sequence[Hazard] = ()
 
 
+AS_IT_IS = FacetPlan()
+"""All changes at once, without a danger."""
+
+
 class ValueMask(Protocol):
     """Replaces a value of a field."""
 
@@ -194,7 +198,7 @@ class Facet:
     def plan(self, changes: Sequence[FieldChange], situation: Situation) -> FacetPlan:
         """How changes of the facet are sent. Called for each changed profile, also without a change of
         this facet."""
-        return _AS_IT_IS
+        return AS_IT_IS
 
     def hazards(self, requests: Sequence[Request]) -> Iterator[Hazard]:
         """The dangers of requests that carry changes of the facet, or could."""
@@ -308,6 +312,3 @@ class Facet:
     ) -> Change | None:
         """The change that has to follow an applied one, according to the ``record`` after it."""
         return None
-
-
-_AS_IT_IS = FacetPlan()

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
 from reconciler.core.contract import Contract
-from reconciler.core.facets.facet import Facet, FacetPlan, Situation, ValueMask
+from reconciler.core.facets.facet import AS_IT_IS, Facet, FacetPlan, Situation, ValueMask
 from reconciler.core.facets.parts import property_of, scalar
 from reconciler.core.options import RequestOptions
 from reconciler.core.plan import Basis, FieldChange, Hazard, HazardKind, Op
@@ -72,8 +72,8 @@ class Installation(Facet):
         for change in changes:
             if change.path == DEVICE_ID and change.op is Op.SET:
                 is_known = change.basis is not Basis.NONE and same(change.before, change.after)
-                return FacetPlan() if is_known else _WITH_NEW_DEVICE
-        return FacetPlan()
+                return AS_IT_IS if is_known else _WITH_NEW_DEVICE
+        return AS_IT_IS
 
     def along(
         self,

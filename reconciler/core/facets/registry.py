@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Set
 from functools import lru_cache
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 from reconciler.core.facets.access_levels import ACCESS_LEVELS
 from reconciler.core.facets.custom_attributes import CUSTOM_ATTRIBUTES
@@ -17,6 +17,8 @@ from reconciler.core.profiles import Profile
 from reconciler.core.records import Fact, Known, Record
 from reconciler.errors import Diagnostic
 from reconciler.values import FieldPath, Scalar
+
+T = TypeVar("T")
 
 FACETS: tuple[Facet, ...] = (PROFILE_FIELDS, CUSTOM_ATTRIBUTES, INSTALLATION, ACCESS_LEVELS)
 _BY_GROUP: Mapping[str, Facet] = {facet.group: facet for facet in FACETS}
@@ -37,7 +39,8 @@ def _overriding(method: str) -> tuple[Facet, ...]:
 
 
 ALONG = _overriding("along")
-PLANNING = _overriding("plan")
+PLANNING = _overriding("plan")[::-1]
+"""The last facet first: the dangers of what leaves last are the graver."""
 HAZARDOUS = _overriding("hazards")
 _UNCOMPARED = _overriding("uncompared")
 _DOUBTFUL = _overriding("doubtful")
@@ -93,6 +96,14 @@ class FacetFields(NamedTuple):
     """Their positions among all the fields."""
     keys: tuple[str, ...]
     """The last parts of their paths."""
+    span: slice | None
+    """The positions as one slice, where they follow each other; those of most profiles do."""
+
+    def of(self, items: list[T]) -> list[T]:
+        """Those of some items, one for each of all the fields, that are of these fields."""
+        if self.span is not None:
+            return items[self.span]
+        return [items[index] for index in self.indexes]
 
 
 @lru_cache(maxsize=4096)
@@ -109,6 +120,7 @@ def by_facet(paths: tuple[FieldPath, ...]) -> tuple[FacetFields, ...]:
             tuple(paths[place].removeprefix(facet.prefix) for place in places)
             if facet.group
             else tuple(paths[place] for place in places),
+            slice(places[0], places[-1] + 1) if places[-1] - places[0] + 1 == len(places) else None,
         )
         for facet, places in indexes.items()
     )
@@ -195,6 +207,8 @@ def readings(paths: Collection[FieldPath], named: Mapping[str, str]) -> list[tup
 def decided_paths(values: Mapping[FieldPath, Scalar | None]) -> list[FieldPath]:
     """Those of the fields of a profile whose facet decides about them. They are in the order of the
     contract, so a profile that has none is told by its last field."""
+    if not next(reversed(cast("dict[FieldPath, Scalar | None]", values)), "").startswith(APART):
+        return []
     paths: list[FieldPath] = []
     for path in reversed(cast("dict[FieldPath, Scalar | None]", values)):
         if not path.startswith(APART):
@@ -206,7 +220,8 @@ def decided_paths(values: Mapping[FieldPath, Scalar | None]) -> list[FieldPath]:
 
 def depends_on_time(values: Mapping[FieldPath, Scalar | None]) -> bool:
     """Whether time alone may make a profile need a change that declares such values."""
-    return any(facet_of(path).depends_on_time(values[path]) for path in decided_paths(values))
+    paths = decided_paths(values)
+    return bool(paths) and any(facet_of(path).depends_on_time(values[path]) for path in paths)
 
 
 def time_warnings(profile: Profile, *, now: float) -> list[Diagnostic]:
