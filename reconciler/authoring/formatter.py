@@ -9,7 +9,7 @@ and formatting it again changes nothing.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from io import StringIO
 from typing import Any
@@ -259,11 +259,14 @@ class _Formatter:
         elif path == ("meta",):
             known = [*_META]
         else:
-            rules = BY_GROUP.get(path[0]) if len(path) == 1 else None
-            ordered = rules and rules.ordered_keys(self.contract)
+            rules = BY_GROUP.get(path[0])
+            ordered: Sequence[str] | None = None
+            if rules is not None:
+                is_field = len(path) > 1
+                ordered = rules.parts if is_field else rules.ordered_keys(self.contract)
             if not ordered:
                 return (0, 0, key)
-            known = ordered
+            known = [*ordered]
         return (0, known.index(key), key) if key in known else (1, 0, key)
 
     def quote(self, node: Any) -> None:

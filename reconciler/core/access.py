@@ -8,9 +8,9 @@ Access that somebody bought ends with ``, bought in`` and the store.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import StrEnum
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 from reconciler.core.instants import instant_of, instant_text
@@ -19,12 +19,17 @@ from reconciler.core.lifetimes import seconds_of
 LIFETIME = "lifetime"
 TOLERANCE = 1
 """Seconds within which two instants are the same (adapty-api 8.4)."""
-_FORM = re.compile(
+_FORM = (
     r"(?:for (?P<span>\w+)|(?:(?P<start>\S+) )?until (?P<end>\S+)"
-    r"|lifetime(?: from (?P<lifetime_start>\S+))?)(?:, bought in (?P<store>.+))?",
-    re.DOTALL,
-).fullmatch
+    r"|lifetime(?: from (?P<lifetime_start>\S+))?)(?:, bought in (?P<store>.+))?"
+)
 STARTS_AT, EXPIRES_AT, FOR = "starts_at", "expires_at", "for"
+
+
+@cache
+def _form() -> Callable[[str], re.Match[str] | None]:
+    """Compiled on first use: most plans are about no access."""
+    return re.compile(_FORM, re.DOTALL).fullmatch
 
 
 class Access(NamedTuple):
@@ -74,7 +79,7 @@ def access_of(text: str) -> Access:
 
     Raises ValueError for another text.
     """
-    match = _FORM(text)
+    match = _form()(text)
     if match is None:
         raise ValueError(text)
     span = match["span"] or ""

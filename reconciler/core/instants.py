@@ -7,17 +7,25 @@ An instant is a number of whole seconds since 1970 in UTC: instants that differ 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import date
+from functools import cache
 
-_INSTANT = re.compile(
+_INSTANT = (
     r"(?P<day>[0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ](?P<hour>[0-9]{2}):(?P<minute>[0-9]{2})"
     r"(?::(?P<second>[0-9]{2})(?P<part>\.[0-9]{1,9})?)?"
     r"(?P<zone>[Zz]|[+-][0-9]{2}:?[0-9]{2})?"
-).fullmatch
+)
 _DAY = 86400
 _EPOCH = date(1970, 1, 1).toordinal()
 _LONGEST_OFFSET = 14 * 3600
 """Seconds; no zone is farther from UTC."""
+
+
+@cache
+def _instant() -> Callable[[str], re.Match[str] | None]:
+    """Compiled on first use: most plans name no instant."""
+    return re.compile(_INSTANT).fullmatch
 
 
 class NoZone(ValueError):
@@ -33,7 +41,7 @@ def instant_of(text: str) -> int:
 
     Raises NoZone and NoTime for a text that lacks just that, and ValueError for anything else.
     """
-    match = _INSTANT(text)
+    match = _instant()(text)
     if match is None:
         date.fromisoformat(text)
         raise NoTime(text)

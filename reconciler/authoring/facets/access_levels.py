@@ -26,6 +26,8 @@ _FORMS = (
 class AccessRules(FacetRules):
     """The rules of access levels."""
 
+    parts = (FOR, STARTS_AT, EXPIRES_AT)
+
     def explain(self, violation: SchemaViolation, contract: Contract) -> Explanation | None:
         message: str | Message
         path = violation.path

@@ -30,6 +30,8 @@ class Explanation(NamedTuple):
 class FacetRules:
     """What a profile file may say of the fields of a facet that has a member of its own."""
 
+    parts: tuple[str, ...] = ()
+    """The members of a value that is a map, in the order in which ``fmt`` writes them."""
     sole_key = ""
     """The key of the field whose value only one profile may have; empty if there is none."""
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from reconciler.authoring.documents import Document
 from reconciler.authoring.facets.registry import listed_findings
+from reconciler.authoring.formatter import format_text
 from reconciler.core.contract import Contract
 from reconciler.errors import Diagnostic, Source
 
@@ -33,3 +34,16 @@ def test_premium_need_not_be_listed(contract: Contract) -> None:
 
 def test_without_a_list_any_level_may_be_named(contract: Contract) -> None:
     assert findings(contract, {"zebra": "lifetime"}) == []
+
+
+def test_a_period_begins_with_its_beginning_once_it_is_formatted(contract: Contract) -> None:
+    text = (
+        "customer_user_id: jane\naccess_levels:\n"
+        '  pro: {expires_at: "2027-02-01T00:00:00Z", starts_at: "2027-01-01T00:00:00Z"}\n'
+        "  beta: {for: 30d}\n"
+    )
+    assert format_text(text, "jane.yaml", contract=contract) == (
+        "customer_user_id: jane\naccess_levels:\n"
+        "  beta: {for: 30d}\n"
+        '  pro: {starts_at: "2027-01-01T00:00:00Z", expires_at: "2027-02-01T00:00:00Z"}\n'
+    )
