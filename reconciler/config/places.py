@@ -84,7 +84,12 @@ class ProjectPlaces(NamedTuple):
         new = self.states / name
         if os.path.lexists(old):
             return KeptFile(old, other=new)
-        return KeptFile(new if os.path.lexists(new) or _can_be_made(self.states) else old)
+        return KeptFile(new if os.path.lexists(new) or self.can_keep_states else old)
+
+    @property
+    def can_keep_states(self) -> bool:
+        """Whether there is a home that takes states, as far as it can be told without making one."""
+        return self.states is not None and _can_be_made(self.states)
 
     @property
     def caches(self) -> Path | None:

@@ -18,11 +18,11 @@ from typing import NamedTuple
 from reconciler.atomicfile import new_file
 from reconciler.config.places import FOLDER, RECORD, ProjectPlaces
 from reconciler.config.settings import EMULATOR, Environment
-from reconciler.errors import ReconcileError, Refused, StateRefused
+from reconciler.errors import Refused, StateRefused
 from reconciler.homes import place_name
 from reconciler.state.backups import sync_folder
 from reconciler.state.side_files import SideFiles
-from reconciler.state.sqlite_errors import from_system
+from reconciler.state.sqlite_errors import from_sqlite, from_system
 from reconciler.state.sqlite_file import BUSY_SECONDS
 from reconciler.state.sqlite_format import connect, is_backup, mark_as_backup
 from reconciler.state.store import utc_text
@@ -130,9 +130,10 @@ class Relocation:
                 f"there is no state in {shown(str(old))}: it belongs in {shown(str(place))}",
                 hint="There is nothing to move.",
             )
-        with _translated(old):
+        with _translated(new):
             new.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._places.record()
+        with _translated(old):
             return [
                 self._one(source(name), target(name), now=now)
                 for name in self._names
@@ -149,7 +150,8 @@ class Relocation:
         lock = self._admin.locked_at(old) if must_lock else contextlib.nullcontext()
         with lock, self._side_files.noted(old):
             if not os.path.lexists(new):
-                self._copy(old, new)
+                with _translated(new):
+                    self._copy(old, new)
             elif _content(old) != _content(new):
                 raise Refused(
                     f"there is another file in {shown(str(new))} already; nothing was moved",
@@ -253,6 +255,11 @@ def _translated(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as problem:
-        raise ReconcileError(f"cannot move {shown(str(path))}: {problem}") from None
+        raise from_sqlite(
+            getattr(problem, "sqlite_errorcode", None),
+            state=shown(str(path)),
+            code_name=getattr(problem, "sqlite_errorname", ""),
+            busy_seconds=BUSY_SECONDS,
+        ) from None
     except OSError as problem:
         raise from_system(problem, state=shown(str(path))) from None

@@ -235,7 +235,7 @@ class StateAdmin:
                     ", which ends a move that was cut off, and changes nothing where the two differ.",
                 ),
             )
-        if not self._has_told_place:
+        if not self._has_told_place and self._places.can_keep_states:
             self._has_told_place = True
             self._on_warning(
                 Message.of(
