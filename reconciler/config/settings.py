@@ -69,6 +69,8 @@ class Environment(NamedTuple):
     """Seconds after which an attempt of a call is abandoned. ``None``: a third of ``timeout``, 10 at most."""
     patience: float = 300.0
     """Seconds for which a run waits while the API is away, or answers 429 to everything."""
+    refuse_existing: bool = False
+    """Whether profiles that exist and are not recorded are refused, rather than adopted."""
     proxy_env: str | None = None
     """The variable that holds the proxy's address with its login, instead of ``proxy``."""
     home_state: Path | None = None
@@ -305,6 +307,7 @@ class SettingsBuilder:
             max_delete=_cap(limits.get("max_delete", "25%")),
             max_changes=int(limits.get("max_changes", 1000)),
             confirm=values.get("confirm", False),
+            refuse_existing=values.get("on_existing") == "refuse",
             emulator_db=self.kept((*here, "api", "url"), "emulator.db").path
             if is_emulator
             else self.emulator_db,

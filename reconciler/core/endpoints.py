@@ -46,6 +46,23 @@ def read_recorded(record: Record) -> Request:
     return read(None if anonymous else record.customer_user_id, record.profile_id)
 
 
+def without_fallback(request: Request) -> Request:
+    """The request that is sent where the API knows no such profile."""
+    if request.fallback is None:
+        return request
+    return request._replace(method=request.fallback, body=request.body or {}, fallback=None)
+
+
+def with_fallback(request: Request) -> Request:
+    """The opposite for a request that would make a profile: it updates the one that is there. Without
+    anything to write it reads it."""
+    if request.method != "POST" or not is_about_profile(request):
+        return request
+    if not request.body:
+        return request._replace(method="GET", body=None, fallback="POST")
+    return request._replace(method="PATCH", fallback="POST")
+
+
 def without_profile_id(named: Mapping[str, str]) -> dict[str, str]:
     """Headers without the one that holds the profile id."""
     return {name: value for name, value in named.items() if name != PROFILE_HEADER}

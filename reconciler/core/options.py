@@ -17,6 +17,9 @@ class RequestOptions(NamedTuple):
     send_ip_country_always: bool = True
     """Whether a declared ip_country goes along in every PATCH and POST of its profile: the API may take the
     country from the sender's address where a request has none (adapty-api 3.2)."""
+    refuse_existing: bool = False
+    """Whether a profile that the state does not record is looked up before it is written, and refused if it
+    exists."""
 
 
 class Rate(NamedTuple):
@@ -135,6 +138,8 @@ class Target(NamedTuple):
     """The name of the variable that holds the proxy with its login."""
     ca_bundle: str | None = None
     """The file of trusted certificates, relative to the configuration."""
+    on_existing: str | None = None
+    """``refuse`` where profiles that exist and are not recorded are not adopted."""
 
 
 class Options(NamedTuple):

@@ -78,6 +78,8 @@ class Failure(StrEnum):
     APPLICATION = "other_application"
     """The answer came from another application than the one that the state is of."""
     STALE = "stale"
+    EXISTS = "exists"
+    """The profile exists and is not recorded, and existing ones are not to be adopted."""
     HALTED = "halted"
     """The run ended before it was this change's turn."""
 

@@ -110,6 +110,7 @@ class HazardKind(_Word):
         kind.scope = scope
         return kind
 
+    EXISTING = "existing", HazardSeverity.REFUSED, HazardScope.PLAN
     DELETE_EVERYTHING = "delete_everything", HazardSeverity.REFUSED, HazardScope.PLAN
     MAX_DELETE = "max_delete", HazardSeverity.REFUSED, HazardScope.PLAN
     MAX_CHANGES = "max_changes", HazardSeverity.REFUSED, HazardScope.PLAN
@@ -180,6 +181,9 @@ class Request(NamedTuple):
     fallback: str | None = None
     if_needed: bool = False
     """Whether it is sent only if what the answers before it show makes that necessary."""
+    expects_none: bool = False
+    """Whether it is a look at a profile that the state does not record: if the API has it, the change is
+    refused."""
 
 
 class Change(NamedTuple):
@@ -207,6 +211,11 @@ class Change(NamedTuple):
     """The fields whose values, in requests too, came from variables of the environment."""
     was_from_environment: tuple[FieldPath, ...] = ()
     """The fields whose values before came from there."""
+
+    @property
+    def refuses_existing(self) -> bool:
+        """Whether it is refused where the profile exists although the state does not record it."""
+        return any(request.expects_none for request in self.requests)
 
     @property
     def requests_least(self) -> int:

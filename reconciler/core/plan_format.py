@@ -466,6 +466,8 @@ def _encode_request(request: Request) -> dict[str, Json]:
         data["fallback"] = request.fallback
     if request.if_needed:
         data["if_needed"] = True
+    if request.expects_none:
+        data["expects_none"] = True
     return data
 
 
@@ -514,6 +516,7 @@ def _decode_change(data: dict[str, Any]) -> Change:
                 body=item.get("body"),
                 fallback=item.get("fallback"),
                 if_needed=item.get("if_needed", False),
+                expects_none=item.get("expects_none", False),
             )
             for item in data["requests"]
         ),

@@ -41,7 +41,7 @@ from reconciler.core.plan import (
 from reconciler.core.plan_format import assemble_plan
 from reconciler.core.profiles import Profile
 from reconciler.core.records import Fact, Header, Known, Origin, Presence, Record
-from reconciler.core.removal import kept_hazards, removal, shrunk_hazards
+from reconciler.core.removal import existing_hazards, kept_hazards, removal, shrunk_hazards
 from reconciler.core.requests import RequestBuilder
 from reconciler.core.transitions import LookUp
 from reconciler.errors import Diagnostic, Source, error
@@ -103,6 +103,7 @@ class PlanningTotals:
         "adopted",
         "deletes",
         "diagnostics",
+        "existing",
         "orphan_files",
         "orphans",
         "present",
@@ -124,6 +125,8 @@ class PlanningTotals:
         """The orphans that are kept when others are deleted."""
         self.adopted: list[str] = []
         """The orphans that are kept because this tool did not create them, or is not known to have."""
+        self.existing: list[str] = []
+        """Declared profiles that the API has and that the state does not record."""
         self.unchanged = 0
         self.recorded = 0
         self.present = 0
@@ -137,6 +140,7 @@ class PlanningTotals:
         self.orphan_files.update(more.orphan_files)
         self.protected += more.protected
         self.adopted += more.adopted
+        self.existing += more.existing
         self.unchanged += more.unchanged
         self.recorded += more.recorded
         self.present += more.present
@@ -197,6 +201,8 @@ class Planner:
             totals.unchanged += 1
             return None
         if isinstance(decision, Change):
+            if match is None and look_up is not None and look_up.observed is not None:
+                totals.existing.append(profile.address)
             return decision
         totals.diagnostics += decision
         return None
@@ -225,7 +231,9 @@ class Planner:
         """Dangers of the plan as a whole, which has so many changes, and of the profiles of a file.
         ``is_present`` tells whether a file that records come from still exists."""
         totals, options = self.totals, self._options
+        existing = totals.existing if options.requests.refuse_existing else ()
         return (
+            *existing_hazards(existing),
             *self._caps(changes),
             *kept_hazards(totals.protected, adopted=totals.adopted),
             *shrunk_hazards(
@@ -325,6 +333,8 @@ def _plan_profile(
     requests = () if action is Action.FORGET else builder.requests(action, options.requests)
     if look_up is not None and action is not Action.LINK:
         reason = _reason_after_look_up(record)
+    elif record is None and action is Action.CREATE and options.requests.refuse_existing:
+        reason = "not recorded: created, or refused if it exists"
     else:
         reason = _reason(action, profile, record=record, fields=fields, reassert=options.reassert)
     if profile.exclusive:

@@ -166,6 +166,18 @@ def kept_hazards(
         )
 
 
+def existing_hazards(existing: Sequence[str]) -> Iterator[Hazard]:
+    """Says which profiles exist that the state does not record, where none may be adopted."""
+    if existing:
+        noun = (
+            "a profile that exists and is" if len(existing) == 1 else "profiles that exist and are"
+        )
+        yield Hazard(
+            HazardKind.EXISTING,
+            f"writes {noun} not recorded, which `on_existing: refuse` forbids: {_named(existing)}",
+        )
+
+
 def shrunk_hazards(
     orphans: Mapping[str, int], is_present: Callable[[str], bool], *, committed_only: bool
 ) -> Iterator[Hazard]:

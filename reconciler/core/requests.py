@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from reconciler.core.contract import Contract
-from reconciler.core.endpoints import PATH, headers
+from reconciler.core.endpoints import PATH, headers, read, without_fallback
 from reconciler.core.facets.facet import Situation
 from reconciler.core.facets.registry import (
     ALONG,
@@ -123,6 +123,18 @@ class RequestBuilder:
         return (*requests, *own)
 
     def _of_profile(self, action: Action, options: RequestOptions) -> tuple[Request, ...]:
+        requests = self._writing(action, options)
+        record = self.situation.record
+        is_new = action is Action.CREATE or (
+            action is Action.LINK and (record is None or not record.exists)
+        )
+        if not (options.refuse_existing and is_new):
+            return requests
+        customer = None if action is Action.LINK else self.profile.customer_user_id
+        look = read(customer, self.profile_id)._replace(expects_none=True)
+        return (look, *map(without_fallback, requests))
+
+    def _writing(self, action: Action, options: RequestOptions) -> tuple[Request, ...]:
         profile = self.profile
         if action is Action.LINK:
             named = headers(profile.customer_user_id, self.profile_id, platform=profile.platform)

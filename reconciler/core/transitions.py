@@ -184,6 +184,20 @@ def after_look(record: Record, observation: Observed) -> Record:
     return record._replace(profile_id=observation.profile_id)
 
 
+def is_others(record: Record, observation: Observed) -> bool:
+    """Whether a profile cannot be the recorded one. One whose creation ended unknown counts as the recorded
+    one unless it has other custom attributes than our requests wrote."""
+    if record.profile_id is not None:
+        return record.profile_id != observation.profile_id
+    if record.presence is Presence.PRESENT:
+        return False
+    if record.presence is Presence.GONE or record.origin is not Origin.CREATED:
+        return True
+    attempts = _attempts(record)
+    is_same = all(same(value, observation.values.get(path)) for path, value in attempts.items())
+    return not is_same or _has_others(observation, attempts.keys() | record.unknown_write.keys())
+
+
 def put_back(record: Record) -> Record:
     """The record in a state that was put back from a backup.
 
@@ -480,16 +494,21 @@ def _is_ours(record: Record, observation: Observed) -> bool:
 def is_proven_ours(record: Record, observation: Observed) -> bool:
     """Whether a profile holds every custom attribute that a create of unknown outcome asked for, and it
     asked for one at least; and no attribute that we did not write."""
-    attempts = {
-        path: fact.attempt
-        for path, fact in record.facts.items()
-        if is_shown(path) and fact.known is Known.UNCERTAIN and fact.attempt is not None
-    }
+    attempts = _attempts(record)
     return (
         bool(attempts)
         and all(same(value, observation.values.get(path)) for path, value in attempts.items())
         and not _has_others(observation, attempts.keys() | record.unknown_write.keys())
     )
+
+
+def _attempts(record: Record) -> dict[FieldPath, Scalar]:
+    """The values that a write of unknown outcome asked for, of fields that answers show."""
+    return {
+        path: fact.attempt
+        for path, fact in record.facts.items()
+        if is_shown(path) and fact.known is Known.UNCERTAIN and fact.attempt is not None
+    }
 
 
 def _has_others(observation: Observed, written: Set[FieldPath]) -> bool:

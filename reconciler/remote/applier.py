@@ -66,13 +66,8 @@ def check_plan(
         and hazard.kind != HazardKind.MAX_CHANGES  # the limit of this apply counts, see below
     ]
     if refused:
-        everything = refused[0].kind == HazardKind.DELETE_EVERYTHING
-        raise Refused(
-            f"the plan {refused[0].message}",
-            hint="No setting allows that: keep a profile, or delete the last ones by other means."
-            if everything
-            else "Raise the limit in reconcile.yaml if this is meant, or plan a part with --select.",
-        )
+        hint = _WAYS_OUT.get(refused[0].kind, _RAISE_THE_LIMIT)
+        raise Refused(f"the plan {refused[0].message}", hint=hint)
     if plan.count > max_changes:
         raise Refused(
             f"the plan has {plan.count} changes, above the limit of {max_changes}",
@@ -80,12 +75,24 @@ def check_plan(
         )
 
 
+_RAISE_THE_LIMIT = (
+    "Raise the limit in reconcile.yaml if this is meant, or plan a part with --select."
+)
+_WAYS_OUT: dict[str, str] = {
+    HazardKind.DELETE_EVERYTHING: "No setting allows that: keep a profile, or delete the last ones by other "
+    "means.",
+    HazardKind.EXISTING: "Leave them out with --exclude, or write `on_existing: adopt` if they are to be "
+    "adopted.",
+}
+"""The advice about a hazard that apply refuses, where it is no limit."""
+
+
 def _other_target(planned: Target | None, target: Target) -> Refused:
     if planned is None:
         return Refused("the plan does not say where its requests go", hint="Plan again.")
-    settings = ("url", *Target._fields[1:])
+    settings = ["api.url", *(f"api.{name}" for name in Target._fields[1:-1]), "on_existing"]
     different = [
-        f"api.{setting}"
+        setting
         for setting, before, now in zip(settings, planned, target, strict=True)
         if before != now
     ]

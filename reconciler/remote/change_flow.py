@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from typing import assert_never
 
-from reconciler.core.endpoints import CUSTOMER_HEADER, PROFILE_HEADER, read_recorded
+from reconciler.core.endpoints import CUSTOMER_HEADER, PROFILE_HEADER, read_recorded, with_fallback
 from reconciler.core.facets.registry import follow_up, need_of
 from reconciler.core.outcomes import Failure, Halt, Outcome, Result
-from reconciler.core.plan import Action, Change
+from reconciler.core.plan import Action, Change, Request
 from reconciler.core.profiles import PROFILE_PREFIX
 from reconciler.core.records import JournalKind, Presence, Record
-from reconciler.core.transitions import Staleness, forgotten, staleness, with_shown
-from reconciler.remote.answers import CallResult
+from reconciler.core.transitions import (
+    Staleness,
+    after_look,
+    forgotten,
+    is_others,
+    staleness,
+    with_shown,
+)
+from reconciler.remote.answers import ApiAnswer, CallResult
 from reconciler.remote.engine import Flow, Step, Writes
-from reconciler.remote.refresh import compare
+from reconciler.remote.refresh import compare, observation
 from reconciler.remote.request_flow import RequestFlow
 from reconciler.remote.run import ApplyRun
 from reconciler.remote.settlement import PendingRequest, Settlement, with_declarations
@@ -66,9 +74,16 @@ class ChangeFlow:
         before = self._run.without_expired_mark(record) if record else _new_record(change)
         warnings: tuple[str, ...] = ()
         result = Result(change.address, change.action, Outcome.ALREADY, "nothing had to be sent")
-        is_sent = False
-        for request in change.requests:
-            is_last = request is change.requests[-1]
+        is_sent = is_looked = exists = False
+        for planned in change.requests:
+            if planned.expects_none:
+                look = yield from self._look(change, planned, record=before, is_new=record is None)
+                if isinstance(look, Result):
+                    return look
+                is_looked, (before, exists) = True, look
+                continue
+            is_last = planned is change.requests[-1]
+            request = with_fallback(planned) if exists else planned
             need = need_of(request, before, now=self._run.unix_time())
             warnings += need.warnings
             if need.refusal:
@@ -82,7 +97,7 @@ class ChangeFlow:
                     journal = (self._run.entry(change, JournalKind.APPLIED),)
                     yield Step(Writes(put=(before,), journal=journal))
                 continue
-            pending = PendingRequest(change, need.request, before, is_last)
+            pending = PendingRequest(change, need.request, before, is_last, is_looked)
             result, before = yield from self._requests.send(pending)
             if not result.outcome.is_applied:
                 return _after_others(result) if is_sent else result
@@ -96,6 +111,32 @@ class ChangeFlow:
             if not followed.outcome.is_applied:
                 result = followed
         return result._replace(action=change.action, warnings=warnings)
+
+    def _look(
+        self, change: Change, request: Request, *, record: Record, is_new: bool
+    ) -> Generator[Step, ApiAnswer | None, Result | tuple[Record, bool]]:
+        """Looks at a profile before it is written for the first time. Ends with the record and whether the
+        profile exists; or with the result of the change, which is refused if the profile is not the recorded
+        one. ``is_new`` says that the state has no record of it."""
+        run = self._run
+        if (halt := run.halt()) is not None:
+            return skipped(change, halt)
+        answer = yield from run.call(request)
+        if answer.is_missing:
+            return record, False
+        if answer.result is not CallResult.DONE or answer.data is None:
+            pending = PendingRequest(change, request, record, False)
+            result, _ = yield from self._settlement.settle_without_look_up(pending, answer)
+            return result
+        if answer.data.app_id and run.application not in (None, answer.data.app_id):
+            run.halted = Halt.APPLICATION
+            return skipped(change, Halt.APPLICATION)
+        profile = observation(answer.data)
+        if is_new or is_others(record, profile):
+            entry = run.entry(change, JournalKind.STALE, answer=answer)
+            yield Step(Writes(journal=(entry,)))
+            return _stale(change, _EXISTS)._replace(failure=Failure.EXISTS)
+        return after_look(record, profile), True
 
     def _refuse(
         self, change: Change, record: Record, *, reason: str, is_sent: bool
@@ -140,6 +181,12 @@ class ChangeFlow:
         pending = PendingRequest(change, request, record, True)
         result, _ = yield from self._settlement.settle_without_look_up(pending, answer)
         return result
+
+
+_EXISTS = (
+    "it exists and is not recorded, and `on_existing: refuse` keeps it as it is: "
+    "`reconcile plan --refresh` shows what is there"
+)
 
 
 def skipped(change: Change, halt: Halt) -> Result:

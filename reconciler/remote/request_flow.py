@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
-from reconciler.core.endpoints import is_about_profile
+from reconciler.core.endpoints import is_about_profile, without_fallback
 from reconciler.core.plan import Request
 from reconciler.core.records import JournalKind
 from reconciler.core.transitions import (
@@ -14,6 +14,7 @@ from reconciler.core.transitions import (
     contradicts,
     creates,
     is_link,
+    is_others,
     unproven_creation,
 )
 from reconciler.remote.answers import ApiAnswer, CallResult
@@ -48,7 +49,7 @@ class RequestFlow:
             if request is None:
                 return (yield from settlement.settle(pending, answer))
             pending = pending._replace(request=request)
-        is_of_profile = is_about_profile(pending.request)
+        is_of_profile = is_about_profile(pending.request) and not pending.is_looked
         is_unproven = is_of_profile and unproven_creation(pending.record, pending.change)
         if is_unproven and run.halt() is None:
             answer = yield from run.call(look_up(pending.request))
@@ -57,13 +58,13 @@ class RequestFlow:
                 pending = pending._replace(record=record)
             elif answer.is_missing:
                 # A PATCH would say no more, and could meet a profile that others make meanwhile.
-                pending = pending._replace(request=_fallback(pending.request))
+                pending = pending._replace(request=without_fallback(pending.request))
             else:
                 return (yield from settlement.settle_without_look_up(pending, answer))
         answer = yield from self._attempt(pending)
         if answer.is_missing and pending.request.fallback is not None:
             record = settlement.with_unknown_mark(pending, answer)
-            pending = pending._replace(request=_fallback(pending.request), record=record)
+            pending = pending._replace(request=without_fallback(pending.request), record=record)
             answer = yield from self._attempt(pending)
         if answer.result is CallResult.UNKNOWN and pending.request.method == "POST":
             pending, answer = yield from self._look_up_and_post(pending, answer)
@@ -112,7 +113,10 @@ class RequestFlow:
         request = after_look_up(pending.request, profile, now=run.unix_time())
         writes = Writes()
         if profile.data is not None and creates(pending.change, pending.request):
-            pending = self._after_creation(pending, observation(profile.data))
+            created = self._after_creation(pending, observation(profile.data))
+            if created is None:
+                return pending, unknown
+            pending = created
             writes = self._intent(pending)
         if request is None:
             return pending, profile._replace(unknown_before=True)
@@ -123,18 +127,13 @@ class RequestFlow:
             return pending, unknown
         return pending, answer._replace(unknown_before=True)
 
-    def _after_creation(self, pending: PendingRequest, profile: Observed) -> PendingRequest:
+    def _after_creation(self, pending: PendingRequest, profile: Observed) -> PendingRequest | None:
         """The request that makes a profile, once a look found one: whatever follows is an update of it, and
-        no proof that our POST made it."""
+        no proof that our POST made it. ``None`` if the profile is somebody else's and must not be written."""
         change, request = pending.change, pending.request
         intent = attempted(pending.record, change, request=request, at=self._run.unix_time())
+        if change.refuses_existing and is_others(intent, profile):
+            return None
         return pending._replace(
             request=request._replace(method="PATCH"), record=after_look(intent, profile)
         )
-
-
-def _fallback(request: Request) -> Request:
-    """The request to send where the API knows no such profile."""
-    if request.fallback is None:
-        return request
-    return request._replace(method=request.fallback, body=request.body or {}, fallback=None)

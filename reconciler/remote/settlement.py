@@ -49,6 +49,8 @@ class PendingRequest(NamedTuple):
     record: Record
     is_last: bool
     """Whether the change is complete after this request."""
+    is_looked: bool = False
+    """Whether the profile was read right before."""
 
 
 SettleSteps: TypeAlias = Generator[Step, ApiAnswer | None, tuple[Result, Record]]

@@ -513,7 +513,9 @@ def _reading(scope: Scope) -> str:
 
 
 def _target(target: Target | None) -> Iterator[str]:
-    """Says where the requests go, for any API but the built-in emulator."""
+    """Says where the requests go, for any API but the built-in emulator, and what is refused there."""
+    if target is not None and target.on_existing == "refuse":
+        yield "profiles that exist and are not recorded are refused"
     if target is None or target.key_env is None:
         return
     text = f"requests go to {target.address} (dialect {target.dialect}, key in {target.key_env})"

@@ -92,6 +92,8 @@ def request_lines(request: Request) -> Iterator[str]:
     if request.body is not None:
         for line in spelled(request.body, indent=2).splitlines():
             yield f"  {line}"
+    if request.expects_none:
+        yield "  if the profile exists: refused, nothing is sent"
     if request.fallback is not None:
         body = "the same" if request.body is not None else "{}"
         yield f"  if the profile does not exist: {shown(request.fallback)} with body {body}"

@@ -437,12 +437,17 @@ def target_of(environment: Environment, root: Path) -> Target:
         proxy=environment.proxy,
         proxy_env=environment.proxy_env,
         ca_bundle=None if bundle is None else Path(os.path.relpath(bundle, root)).as_posix(),
+        on_existing="refuse" if environment.refuse_existing else None,
     )
 
 
 def sending_of(environment: Environment) -> RequestOptions:
     """How requests are written for an environment."""
-    return RequestOptions(environment.delete_attribute_with, environment.send_ip_country_always)
+    return RequestOptions(
+        environment.delete_attribute_with,
+        environment.send_ip_country_always,
+        environment.refuse_existing,
+    )
 
 
 def _needs_every_profile(options: Options) -> bool:

@@ -13,6 +13,7 @@ import pytest
 from reconciler.core.endpoints import PATH
 from reconciler.core.records import Origin
 from reconciler.emulator import Emulator, EmulatorServer, parse_fault
+from reconciler.errors import ExitCode
 from reconciler.testing.clock import InstantClock
 from tests.support.projects import Project, remote
 from tests.support.wire import create
@@ -278,6 +279,113 @@ def test_a_program_is_told_of_the_backup(project: Project) -> None:
     events = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
     assert [each["type"] for each in events] == ["version", "start", "backup", "change", "summary"]
     assert Path(events[2]["path"]).is_file()
+
+
+# --- on_existing: refuse -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def careful(project: Project, api: EmulatorServer) -> Project:
+    """The same project, where nothing is adopted."""
+    settings = {"key_env": "KEY", "rate": "1000/s", "quiet_period": 0}
+    config = remote(api.url, name="qa", api=settings)
+    config["environments"]["qa"]["on_existing"] = "refuse"
+    project.configure(config)
+    return project
+
+
+def sent(api: EmulatorServer, customer: str) -> list[str]:
+    return [
+        each.method
+        for each in api.emulator.log
+        if each.headers.get("adapty-customer-user-id") == customer
+    ]
+
+
+def test_a_profile_that_exists_and_is_not_recorded_is_looked_at_and_refused(
+    careful: Project, api: EmulatorServer
+) -> None:
+    plan = json.loads(run(careful, "plan", "--format", "json")[1])
+    assert (plan["summary"]["requests"], plan["summary"]["requests_max"]) == (6, 6)
+    assert plan["target"]["on_existing"] == "refuse"
+
+    code, shown = apply(careful)
+
+    assert code == ExitCode.REFUSED
+    assert "it exists and is not recorded" in shown
+    assert "reconcile plan --refresh" in shown
+    assert origins(careful) == {"kept": Origin.CREATED, "ours": Origin.CREATED}
+    assert sent(api, "ours") == ["GET", "POST"]
+    assert sent(api, "theirs") == ["POST", "GET"]
+    assert apply(careful)[0] == ExitCode.REFUSED
+    assert run(careful, "plan", "--exclude", "theirs", "--detailed-exitcode")[0] == 0
+
+
+def test_what_a_plan_saw_to_exist_is_refused_before_anything_is_sent(
+    careful: Project, api: EmulatorServer
+) -> None:
+    file = str(careful.folder / "a.plan")
+    shown = run(careful, "plan", "--refresh", "--out", file)[1]
+    assert "exists and is not recorded, which `on_existing: refuse` forbids: theirs" in shown
+    before = len(api.emulator.log)
+
+    code, shown = run(careful, "apply", file, "--auto-approve")
+
+    assert (code, len(api.emulator.log)) == (ExitCode.REFUSED, before)
+    assert "--exclude" in shown
+    assert apply(careful, "--refresh", "--exclude", "theirs")[0] == 0
+
+
+def test_a_plan_from_before_existing_profiles_were_refused_is_not_applied(
+    project: Project, api: EmulatorServer, request: pytest.FixtureRequest
+) -> None:
+    file = str(project.folder / "a.plan")
+    run(project, "plan", "--out", file)
+    request.getfixturevalue("careful")
+
+    code, shown = run(project, "apply", file, "--auto-approve")
+
+    assert code == ExitCode.REFUSED
+    assert "on_existing changed since" in shown
+
+
+def interrupted(project: Project, api: EmulatorServer, *, fault: str) -> None:
+    """Has each creation of ours end in a fault."""
+    api.set_fault(parse_fault(fault))
+    environ = {**os.environ, "KEY": "k"}
+    with project.workspace(environ=environ, clock=InstantClock()) as workspace:
+        workspace.apply(workspace.plan(select=["ours"]))
+    api.faults.clear()
+
+
+@pytest.mark.parametrize("attributes", ["", "custom_attributes: {tier: gold}\n"])
+@pytest.mark.parametrize("fault", ["reset-before:method=POST", "reset-after:method=POST"])
+def test_our_own_creation_of_unknown_outcome_is_not_refused(
+    careful: Project, api: EmulatorServer, fault: str, attributes: str
+) -> None:
+    careful.profile("ours", OURS + attributes)
+    interrupted(careful, api, fault=fault)
+
+    code, shown = apply(careful, "--select", "ours")
+
+    assert code == 0, shown
+    assert "ours" in customers(api)
+    assert run(careful, "plan", "--select", "ours", "--detailed-exitcode")[0] == 0
+
+
+def test_a_profile_that_others_made_during_our_creation_is_refused(
+    careful: Project, api: EmulatorServer
+) -> None:
+    careful.profile("ours", OURS + "custom_attributes: {tier: gold}\n")
+    interrupted(careful, api, fault="reset-before:method=POST")
+    create(api.emulator, "ours", tier="tin")
+
+    code, shown = apply(careful, "--select", "ours")
+
+    assert code == ExitCode.REFUSED, shown
+    assert sent(api, "ours")[-1] == "GET"
+    (theirs,) = [each for each in api.emulator.profiles() if each["customer_user_id"] == "ours"]
+    assert theirs["custom_attributes"] == {"tier": "tin"}
 
 
 # --- looking up ----------------------------------------------------------------------------------

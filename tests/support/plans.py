@@ -273,6 +273,7 @@ EVERYTHING = plan_with(
         Hazard("max_changes", "5 changes, above max_changes 4"),
         Hazard("delete_everything", "deletes every recorded profile"),
         Hazard("max_delete", "1 deletions of 2 recorded, above max_delete"),
+        Hazard("existing", "writes a profile that exists and is not recorded: old-1"),
         Hazard("protected", "kept although in no file, because protected: left-1"),
         Hazard(
             "adopted",
