@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import unified_diff
+from itertools import chain, islice
 from json import dumps
 from typing import assert_never
 
@@ -31,11 +32,20 @@ from reconciler.values import Json, quoted, shown
 # --- findings ------------------------------------------------------------------------------------
 
 
+_MOST_FINDINGS = 1_000
+"""Findings that are listed. Errors come first where there are more."""
+
+
 def diagnostics_text(diagnostics: Sequence[Diagnostic], *, color: bool) -> str:
-    """Findings, one after the other, and their number."""
+    """Findings, one after the other, and their number. At most 1,000 are listed, errors first then."""
     pen = Pen(color)
     lines = []
-    for diagnostic in diagnostics:
+    listed = diagnostics
+    if len(diagnostics) > _MOST_FINDINGS:
+        grave = islice((each for each in diagnostics if each.is_error), _MOST_FINDINGS)
+        light = (each for each in diagnostics if not each.is_error)
+        listed = list(islice(chain(grave, light), _MOST_FINDINGS))
+    for diagnostic in listed:
         code = RED if diagnostic.is_error else YELLOW
         severity = pen(diagnostic.severity.value, BOLD, code)
         lines.append(
@@ -44,6 +54,8 @@ def diagnostics_text(diagnostics: Sequence[Diagnostic], *, color: bool) -> str:
         )
         if diagnostic.hint:
             lines.append(f"  {shown(diagnostic.hint)}")
+    if more := len(diagnostics) - len(listed):
+        lines.append(f"and {more:,} more")
     counts = count_by_severity(diagnostics)
     lines.append(f"{count(counts.errors, 'error')}, {count(counts.warnings, 'warning')}.")
     return "\n".join(lines) + "\n"

@@ -145,3 +145,23 @@ def test_a_profile_that_could_not_be_read_says_why() -> None:
     assert "~ jane  could not be read: the API is away\n" in drift_text(drifts, color=False)
     jane, joe = json.loads(drift_json(drifts))["profiles"]
     assert (jane["reason"], "reason" in joe) == ("the API is away", False)
+
+
+def test_of_very_many_findings_the_errors_are_listed_first_and_the_others_counted() -> None:
+    warnings = [warning("a/w", "odd", source=Source(f"a{n}.yaml", 1)) for n in range(2_000)]
+    errors = [error("a/e", "wrong", source=Source(f"b{n}.yaml", 1)) for n in range(600)]
+    lines = diagnostics_text([*warnings, *errors], color=False).splitlines()
+    assert len(lines) == 1_002
+    assert lines[0] == "b0.yaml:1: error: wrong [a/e]"
+    assert lines[999] == "a399.yaml:1: warning: odd [a/w]"
+    assert lines[1_000:] == [
+        "and 1,600 more",
+        "600 errors, 2,000 warnings.",
+    ]
+
+
+def test_a_thousand_findings_keep_their_order() -> None:
+    findings = [warning("a/w", "odd", source=Source("a.yaml", 1))] * 999
+    text = diagnostics_text([*findings, error("a/e", "bad", source=Source("b", 1))], color=False)
+    assert text.startswith("a.yaml:1: warning")
+    assert "more" not in text
