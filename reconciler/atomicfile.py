@@ -47,6 +47,31 @@ def write_whole(path: Path, parts: Iterable[str], *, mode: int = 0o600) -> None:
             partial.unlink(missing_ok=True)
 
 
+def write_new(path: Path, text: str, *, mode: int = 0o600) -> bool:
+    """Writes a file that is not there yet, all or nothing. Returns False, and changes nothing, if something
+    has its name.
+
+    Raises ReconcileError where it cannot be written.
+    """
+    partial = _partial_name(path)
+    try:
+        _write_partial(partial, [text], mode=mode)
+        try:
+            os.link(partial, path)
+        except FileExistsError:
+            return False
+        except OSError:  # a file system without links
+            if os.path.lexists(path):
+                return False
+            os.rename(partial, path)
+        return True
+    except OSError as problem:
+        raise ReconcileError(f"cannot write {path}: {problem.strerror}") from None
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
 def write_output(path: Path, parts: Iterable[str], *, mode: int = 0o600) -> None:
     """Writes a text where a user pointed; see `OutputFile`. A new file gets the ``mode``.
 

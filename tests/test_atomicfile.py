@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.atomicfile import write_output, write_whole
+from reconciler.atomicfile import write_new, write_output, write_whole
 from reconciler.errors import ReconcileError
 
 
@@ -195,3 +195,17 @@ def test_a_long_name_is_written(tmp_path: Path) -> None:
     file = tmp_path / ("n" * 255)
     write_output(file, ["new"])
     assert file.read_text() == "new"
+
+
+def test_a_new_file_is_written_whole_and_never_over_another(tmp_path: Path) -> None:
+    path = tmp_path / "new.yaml"
+    assert write_new(path, "a: 1\n")
+    assert not write_new(path, "a: 2\n")
+    assert path.read_text() == "a: 1\n"
+    link = tmp_path / "link.yaml"
+    link.symlink_to(tmp_path / "nowhere")
+    assert not write_new(link, "a: 1\n")
+    assert not (tmp_path / "nowhere").exists()
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["link.yaml", "new.yaml"]
+    with pytest.raises(ReconcileError, match="cannot write"):
+        write_new(tmp_path / "missing" / "x.yaml", "a: 1\n")

@@ -28,6 +28,11 @@ def profile_yaml(document: Document, shown: Callable[[Path, Json], Json] = lambd
     return "\n".join(lines) + "\n"
 
 
+def document_yaml(document: Document) -> str:
+    """A document as the text of a profile file, without any comment."""
+    return "\n".join([*_lines(document, document.value, path=(), shown=lambda _, x: x), ""])
+
+
 def _lines(
     document: Document,
     node: Mapping[str, Any],

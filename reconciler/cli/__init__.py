@@ -14,6 +14,7 @@ A module imports only from those above it.
     planning (edge)  plan, show
     applying (edge)  apply, sweep
     remote (edge)    refresh
+    importing (edge)  import
     state (edge)     state list, show, rm, pull, push, unlock
     emulator (edge)  emulator
     main (edge)      all commands with their arguments and options

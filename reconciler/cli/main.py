@@ -192,6 +192,42 @@ def refresh() -> None:
     """Read custom attributes, access and identifiers from the API, record them, report drift."""
 
 
+@main.command("import")
+@click.argument("ids", nargs=-1, metavar="[ID]...")
+@option(
+    "--ids",
+    "ids_file",
+    metavar="FILE",
+    type=click.Path(path_type=Path, allow_dash=True),
+    help="Also the ids in this file, one a line; # begins a comment, - is standard input.",
+)
+@option(
+    "--to",
+    "folder",
+    metavar="FOLDER",
+    type=click.Path(path_type=Path),
+    help="Where the files go, below the folder of profiles; by default that folder.",
+)
+@option(
+    "--with",
+    "groups",
+    multiple=True,
+    metavar="GROUP",
+    help="Also read this group of fields, by one more request for each profile. Can be repeated.",
+)
+@option("--dry-run", is_flag=True, help="Read the API, and write and record nothing.")
+@events_option
+@mask_option
+@implemented_in("importing")
+def import_profiles() -> None:
+    """Write files for profiles that exist at the API, and record them; an ID is a customer id or
+    profile:UUID.
+
+    The next plan is empty. Existing files stay as they are, so the command can be repeated. The files may
+    hold data of real people.
+    """
+
+
 @main.command()
 @auto_approve_option
 @option("--dry-run", is_flag=True, help="Show what would be deleted, and delete nothing.")

@@ -43,10 +43,12 @@ def read_back(
     stop: Callable[[], bool],
     in_flight: Callable[[], int],
     on_tick: Callable[[], None] = lambda: None,
+    to_record: Callable[[ReadBack], Record | None] | None = None,
 ) -> Iterator[ReadBack]:
     """Reads the profiles of records, in any order. With a ``writer`` it records the answers, except that
     a profile is gone: its absence may also mean that the key belongs to another application.
 
+    ``to_record`` gives the record that is written for an answer, ``None`` for none; by default what is new.
     ``without_expired_mark`` removes the mark of an earlier write that can no longer land late.
     ``on_tick`` is called about twice a second.
 
@@ -56,7 +58,7 @@ def read_back(
     is_key_refused = False
 
     def flow(record: Record) -> Flow[ReadBack]:
-        nonlocal is_key_refused
+        nonlocal is_key_refused, application
         # An earlier write may land between the read and its answer, so it is now that the mark must be over.
         unmarked = without_expired_mark(record)
         answer = yield Step(request=read_recorded(record))
@@ -75,9 +77,11 @@ def read_back(
                 assert more is not None
                 own.append((facet, more))
         comparison = compare(unmarked, answer, own=own)
-        is_new = differs(record, comparison.after) or comparison.drift.clock_went_back
-        if writer is not None and not answer.is_missing and is_new:
-            yield Step(Writes(put=(comparison.after,)))
+        after = _news(record, comparison) if to_record is None else to_record(comparison)
+        if writer is not None and after is not None:
+            learned = answered_by if application is None else None
+            application = application or answered_by
+            yield Step(Writes(put=(after,), application=learned))
         return comparison
 
     readable = (record for record in records if record.customer_user_id or record.profile_id)
@@ -89,6 +93,12 @@ def read_back(
         on_tick=on_tick,
     )
     return engine.run(map(flow, readable))
+
+
+def _news(record: Record, read: ReadBack) -> Record | None:
+    """What is recorded of a read: the record after it, if the answer tells something new."""
+    is_new = differs(record, read.after) or read.drift.clock_went_back
+    return read.after if is_new and not read.answer.is_missing else None
 
 
 def compare(

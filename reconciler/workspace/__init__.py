@@ -14,6 +14,8 @@ A module imports only from those above it.
     since (edge)        the profiles that changed since a revision of git
     refresh (edge)      reads recorded profiles back from the API
     uncommitted (edge)  files that a prune relies on and that git does not have committed
+    new_files (edge)    profile files that are made, and never written over others
+    importing (edge)    makes files and records of profiles that exist
     plans (edge)        makes plans of files, of one profile, of removals and sweeps
     applies (edge)      applies a plan
     facade (edge)       a configuration and one of its environments

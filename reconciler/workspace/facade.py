@@ -126,7 +126,7 @@ class Workspace:
             environment,
             sources=self.sources,
             state=self.state,
-            refresh=lambda: self._refresh,
+            refresh=lambda: self.reader,
             on_progress=on_progress,
             now=now,
             stop=stop,
@@ -192,7 +192,7 @@ class Workspace:
         )
 
     @cached_property
-    def _refresh(self) -> Refresh:
+    def reader(self) -> Refresh:
         from reconciler.workspace.refresh import Refresh
 
         return Refresh(
@@ -410,14 +410,14 @@ class Workspace:
 
         Raises ReconcileError where a profile could not be read and the refresh was to be ``complete``.
         """
-        return self._refresh.run(_selection(select, exclude), record=record, complete=complete)
+        return self.reader.run(_selection(select, exclude), record=record, complete=complete)
 
     def observe(self, profile: Profile) -> Observed | None:
         """The profile as the API returns it now; ``None`` if the API knows none. Records nothing.
 
         Raises ReconcileError where it cannot be read.
         """
-        return self._refresh.observe(profile)
+        return self.reader.observe(profile)
 
     def connection(self) -> AbstractContextManager[str]:
         """Until the block ends, one connection to the API serves every call, which speeds up many small

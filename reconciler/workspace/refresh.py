@@ -45,8 +45,8 @@ class Refresh:
         self._environment = environment
         self._state = state
         self._connection = connection
-        self._now = now
-        self._stop = stop
+        self.now = now
+        self.stop = stop
         self._on_progress = on_progress
         self._on_warning = on_warning
 
@@ -83,7 +83,7 @@ class Refresh:
             if gone and writer is not None and record:
                 writer.backup()
                 writer.write(put=gone)
-        if self._stop():
+        if self.stop():
             raise Interrupted("interrupted; what was read is recorded")
         if complete:
             self._warn_of_clock(drifts)
@@ -96,7 +96,7 @@ class Refresh:
         Raises Interrupted when asked to stop, and ReconcileError where a profile could not be read.
         """
         read = list(self.read_back(list(self._state.store.records()), selection))
-        if self._stop():
+        if self.stop():
             raise Interrupted("interrupted; nothing was planned")
         drifts = [each.drift for each in read]
         self._warn_of_clock(drifts)
@@ -127,7 +127,7 @@ class Refresh:
         for read in self.read_back(records, Selection(), all_may_be_gone=True):
             drifts.append(read.drift)
             look_ups[read.before.address] = LookUp(read.observed)
-        if self._stop():
+        if self.stop():
             raise Interrupted("interrupted; nothing was planned")
         refuse_unread(drifts)
         return look_ups
@@ -150,8 +150,10 @@ class Refresh:
         *,
         writer: Writer | None = None,
         all_may_be_gone: bool = False,
+        to_record: Callable[[ReadBack], Record | None] | None = None,
     ) -> Iterator[ReadBack]:
         """Reads the selected profiles of some records, and records what was read if there is a writer.
+        ``to_record`` gives the record to be written for a read, by default what is new.
 
         Raises NotAuthorised for a refused key, RemoteUnavailable where the API does not answer, and
         Refused where it knows none of several profiles, unless ``all_may_be_gone``. Ends early when asked to
@@ -170,7 +172,8 @@ class Refresh:
                 application=self._state.store.header().application,
                 writer=writer,
                 without_expired_mark=self._without_expired_mark(),
-                stop=lambda: self._stop() or api.pace.given_up,
+                to_record=to_record,
+                stop=lambda: self.stop() or api.pace.given_up,
                 in_flight=api.in_flight,
                 on_tick=lambda: self._on_progress(
                     ProgressEvent(
@@ -190,13 +193,13 @@ class Refresh:
                 if each.drift.kind is DriftKind.UNREAD and each.answer.attempts:
                     reason = f": {each.answer.message}"
                 yield each
-            if api.pace.given_up and not self._stop():
+            if api.pace.given_up and not self.stop():
                 limited = "the API answers 429 to every request"
                 message = limited if api.pace.is_limited else f"the API does not answer{reason}"
                 raise RemoteUnavailable(message, hint="Try again later.")
         gone = kinds[DriftKind.GONE]
         if not all_may_be_gone and gone == kinds.total() > 1:
-            if self._stop():
+            if self.stop():
                 raise Interrupted("interrupted; nothing was recorded")
             raise Refused(
                 f"the API knows none of the {gone} recorded profiles; nothing was recorded",
@@ -211,5 +214,5 @@ class Refresh:
         return lambda record: (
             record
             if record.address in interrupted
-            else without_expired_mark(record, now=self._now(), quiet_period=period)
+            else without_expired_mark(record, now=self.now(), quiet_period=period)
         )

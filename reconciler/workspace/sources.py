@@ -14,14 +14,17 @@ from reconciler.atomicfile import write_output
 from reconciler.authoring import fakedata
 from reconciler.authoring.claims import cross_file_findings
 from reconciler.authoring.declare import profile_of
+from reconciler.authoring.defaults import Defaults
 from reconciler.authoring.documents import Document
 from reconciler.authoring.facets.registry import listed_findings
 from reconciler.authoring.finding_limits import LimitedFindings
 from reconciler.authoring.folder_defaults import FolderDefaults
+from reconciler.authoring.loader import load_text
 from reconciler.authoring.placeholders import PlaceholderValues
 from reconciler.authoring.privacy import personal_data_findings
-from reconciler.authoring.render import rendered_documents
+from reconciler.authoring.render import expand_file, rendered_documents
 from reconciler.authoring.templates import expand
+from reconciler.authoring.transcript import TextReading
 from reconciler.authoring.validation import document_findings, validate_document
 from reconciler.authoring.walk import files_below
 from reconciler.config.buildinfo import build_info
@@ -317,6 +320,31 @@ class Sources:
             )
         return profile_of(rendered.documents[0], self.contract)
 
+    def defaults_of(self, folder: Path) -> Defaults | None:
+        """The defaults of a folder of profile files.
+
+        Raises InputError, with every finding, where one is an error.
+        """
+        top = self._config.profiles.absolute()
+        defaults = FolderDefaults(top, display=self.display, contract=self.contract)
+        own = defaults.of(str(folder.absolute()))
+        if any(finding.is_error for finding in defaults.findings):
+            raise invalid_files(defaults.findings)
+        return own
+
+    def read_text(self, text: str, path: Path, *, defaults: Defaults | None) -> TextReading:
+        """What would be read of a file with one document and such a text. It need not exist."""
+        data = text.encode("utf-8", "backslashreplace")
+        name = self.display(path)
+        expanded = expand_file(
+            data, load_text(data, name), defaults=defaults, values=self._placeholders
+        )
+        documents, findings = expanded.documents, [*expanded.findings]
+        findings += self._findings_of(documents)
+        if len(documents) != 1 or any(finding.is_error for finding in findings):
+            return TextReading(None, findings)
+        return TextReading(profile_of(documents[0], self.contract), findings)
+
     def _validate_paths(self, paths: Sequence[str | Path]) -> Checked:
         documents, diagnostics = self._documents(paths)
         if any(diagnostic.is_error for diagnostic in diagnostics):
@@ -339,14 +367,16 @@ class Sources:
             )
             documents += rendered
             findings.extend([*problems, *defaults.findings])
-        findings.extend(document_findings(documents, self.contract))
-        findings.extend(listed_findings(documents, self.contract, listed=self._config.listed))
+        findings.extend(self._findings_of(documents))
         findings.extend(cross_file_findings(documents))
-        for document in documents:
-            findings.extend(
-                personal_data_findings(document, self.contract, guard=self._config.guard)
-            )
         return documents, sorted(findings.listed(), key=Diagnostic.sort_key)
+
+    def _findings_of(self, documents: Sequence[Document]) -> Iterator[Diagnostic]:
+        """The findings about rendered documents, each by itself."""
+        yield from document_findings(documents, self.contract)
+        yield from listed_findings(documents, self.contract, listed=self._config.listed)
+        for document in documents:
+            yield from personal_data_findings(document, self.contract, guard=self._config.guard)
 
     # --- formatting --------------------------------------------------------------------------
 

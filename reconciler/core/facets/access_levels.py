@@ -71,6 +71,12 @@ class AccessLevels(Facet):
             return end
         return {_STARTS_AT: instant_text(access.start), _EXPIRES_AT: end}
 
+    def undeclarable(self, value: Scalar, *, now: float) -> str:
+        access = access_of(str(value))
+        if access.store:
+            return f"it was bought ({access.text})"
+        return f"it ended ({access.text})" if access.is_over(now) else ""
+
     def properties(self, contract: Contract) -> dict[str, Any]:
         facts = contract.groups[_GROUP].facts
         instant = {

@@ -120,6 +120,11 @@ class Facet:
         """A value as a file declares it."""
         return value
 
+    def undeclarable(self, value: Scalar, *, now: float) -> str:
+        """Why a file does not declare a value that an answer shows; empty if it can. ``now`` is Unix time in
+        seconds."""
+        return ""
+
     def depends_on_time(self, value: Scalar | None) -> bool:
         """Whether time alone may make a field that is declared so need a change."""
         return False

@@ -45,6 +45,8 @@ HAZARDOUS = _overriding("hazards")
 _UNCOMPARED = _overriding("uncompared")
 _DOUBTFUL = _overriding("doubtful")
 _UNDECLARED = _overriding("undeclared")
+READABLE = _overriding("reading")
+"""The facets that are read by a request of their own."""
 DECIDING = tuple(facet.prefix for facet in FACETS if facet.decides)
 """The beginnings of the paths of fields whose facet decides about them."""
 APART = tuple(facet.prefix for facet in FACETS if facet.paths)

@@ -1,0 +1,119 @@
+"""The command that makes profile files of what exists: import."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from reconciler.cli.app import App
+from reconciler.cli.render import warn
+from reconciler.cli.stopping import stopping_on_signals
+from reconciler.cli.streams import print_result, stderr_line
+from reconciler.errors import ExitCode, InputError, UsageError
+from reconciler.reports.wording import count
+from reconciler.values import shown, spelled
+from reconciler.workspace.importing import Importing, ImportOutcome, ImportRequest, ImportResult
+
+_PERSONAL = (
+    "note: custom attributes may be data of real people, and whoever can read the repository can read "
+    "the files; look at them before you commit them"
+)
+
+
+def import_profiles(
+    app: App,
+    *,
+    ids: Sequence[str],
+    ids_file: Path | None,
+    folder: Path | None,
+    groups: Sequence[str],
+    dry_run: bool,
+    json_: bool,
+    mask: bool | None,
+) -> int:
+    """Writes a file for each profile, and records it."""
+    addresses = [*ids, *(_listed(ids_file) if ids_file is not None else ())]
+    if not addresses:
+        raise UsageError(
+            "no profile is named", hint="Give customer ids, profile:UUID, or --ids FILE."
+        )
+    names = [each for group in groups for each in group.replace(",", " ").split()]
+    counts: Counter[ImportOutcome] = Counter()
+
+    def tell(result: ImportResult) -> None:
+        app.status.clear()
+        if not counts[ImportOutcome.IMPORTED] and result.outcome is ImportOutcome.IMPORTED:
+            stderr_line(_PERSONAL)
+        counts[result.outcome] += 1
+        print_result(_event(result, dry_run) if json_ else _line(result, dry_run))
+        if result.findings:
+            warn(app, result.findings)
+
+    with stopping_on_signals(app), app.workspace(mask=mask) as workspace:
+        if json_:
+            print_result(spelled({"type": "version", "format_version": 1}))
+        request = ImportRequest(addresses, folder, names, dry_run)
+        importing = Importing(
+            workspace.config,
+            sources=workspace.sources,
+            state=workspace.state,
+            refresh=workspace.reader,
+        )
+        importing.run(request, tell)
+    is_fine = all(outcome.is_fine for outcome in counts)
+    code = ExitCode.DONE if is_fine else ExitCode.FAILED
+    if json_:
+        outcomes = {outcome.value: counts[outcome] for outcome in ImportOutcome if counts[outcome]}
+        print_result(spelled({"type": "summary", "outcomes": outcomes, "exit_code": int(code)}))
+    else:
+        parts = [f"{counts[each]:,} {each}" for each in ImportOutcome if counts[each]]
+        print_result(f"{count(counts.total(), 'profile')}: {', '.join(parts)}.")
+    return code
+
+
+def _listed(path: Path) -> Iterator[str]:
+    """The ids of a file, one a line. ``#`` begins a comment at the beginning of a line and after a blank,
+    since a customer id may hold one.
+
+    Raises InputError for a file that cannot be read.
+    """
+    try:
+        data = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+        text = data.decode("utf-8-sig")
+    except OSError as problem:
+        raise InputError(f"cannot read {path}: {problem.strerror}") from None
+    except ValueError:
+        raise InputError(f"{path} is not UTF-8", hint="Save it as UTF-8.") from None
+    for line in text.split("\n"):
+        before, _, _ = f" {line}".replace("\t#", " #").partition(" #")
+        if before.strip():
+            yield before.strip()
+
+
+def _line(result: ImportResult, dry_run: bool) -> str:
+    would = "would be " if dry_run and result.outcome.is_fine else ""
+    would = "" if result.outcome is ImportOutcome.ALREADY else would
+    parts = [f"{shown(result.address)}: {would}{result.outcome}"]
+    if result.file:
+        parts.append(f"  {shown(result.file)}")
+    if result.reason:
+        parts.append(f"  ({shown(result.reason)})")
+    lines = ["".join(parts)]
+    lines += [f"  not declared: {shown(path)}" for path, _ in result.omitted]
+    return "\n".join(lines)
+
+
+def _event(result: ImportResult, dry_run: bool) -> str:
+    return spelled(
+        {
+            "type": "profile",
+            "address": result.address,
+            "outcome": result.outcome.value,
+            "file": result.file or None,
+            "reason": result.reason,
+            "omitted": [path for path, _ in result.omitted],
+            "dry_run": dry_run,
+        }
+    )
