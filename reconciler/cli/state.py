@@ -121,6 +121,10 @@ def state_move(app: App, *, to: str, former: Path | None) -> None:
             moved = workspace.relocation.to_home(now=time.time())
         else:
             moved = workspace.relocation.to_project(now=time.time())
+        if not moved:
+            print_result(
+                f"The state lies in {shown(str(workspace.environment.state.parent))} already."
+            )
     for each in moved:
         print_result(f"{shown(str(each.source))} is now {shown(str(each.target))}")
         if each.former is not None:

@@ -54,11 +54,13 @@ class Relocation:
         self._sightings = Sightings.of(places.homes)
 
     def to_home(self, *, now: float) -> list[Relocated]:
-        """From the project's folder into the home. Raises Refused where the state does not lie there."""
+        """From the project's folder into the home; nothing where it lies there already. Raises Refused where
+        there is no state."""
         return self._moved(self._in_project, self._in_home, now=now)
 
     def to_project(self, *, now: float) -> list[Relocated]:
-        """From the home into the project's folder. Raises Refused where the state does not lie there."""
+        """From the home into the project's folder; nothing where it lies there already. Raises Refused where
+        there is no state."""
         return self._moved(self._in_home, self._in_project, now=now)
 
     def along(self, root: Path) -> list[Relocated]:
@@ -126,6 +128,8 @@ class Relocation:
                 hint="Remove `state.url` from reconcile.yaml, and move the state then.",
             )
         if not os.path.lexists(old):
+            if os.path.lexists(new):
+                return []
             raise Refused(
                 f"there is no state in {shown(str(old))}: it belongs in {shown(str(place))}",
                 hint="There is nothing to move.",

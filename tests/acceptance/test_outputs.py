@@ -102,7 +102,7 @@ PROTECTED = [
     "{home}/reconcile/secret",
     "{home}/reconcile/states/new",
     "{cache}/reconcile/projects/new",
-    "link-to-the-state",
+    "{outside}/link-to-the-state",
     "hard-link-to-the-configuration",
     "profiles/..data/zoe.txt",
 ]
@@ -110,10 +110,11 @@ PROTECTED = [
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_nothing_is_written_over_configuration_profiles_or_state(
-    project: Project, option: str
+    project: Project, option: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
+    outside = tmp_path_factory.mktemp("outside")
     project.run("apply", "--auto-approve")
-    (project.folder / "link-to-the-state").symlink_to(state_of(project.folder))
+    (outside / "link-to-the-state").symlink_to(state_of(project.folder))
     os.link(project.folder / "reconcile.yaml", project.folder / "hard-link-to-the-configuration")
     project.write("profiles/..data/zoe.txt", "customer_user_id: zoe\n")
     (project.folder / "profiles" / "zoe.yaml").symlink_to("..data/zoe.txt")
@@ -126,6 +127,7 @@ def test_nothing_is_written_over_configuration_profiles_or_state(
             states=state_of(project.folder).parent,
             home=os.environ["XDG_STATE_HOME"],
             cache=os.environ["XDG_CACHE_HOME"],
+            outside=outside,
         )
         code, output = project.invoke("plan", option, str(project.folder / place))
         assert (code, "would be written over" in output) == (6, True), output

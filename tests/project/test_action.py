@@ -266,7 +266,7 @@ def test_drift_fails_the_job_and_shows_what_differs(runner: Runner) -> None:
     assert runner.run(mode="drift")[0] == 0
     from reconciler.emulator import Emulator
 
-    api = Emulator(db=state_of(runner.folder, "emulator.db"))
+    api = Emulator(db=state_of(runner.folder, "emulator.db", environ={"HOME": str(runner.temp)}))
     headers = {
         "adapty-customer-user-id": "qa-jane",
         "Authorization": "Api-Key k",

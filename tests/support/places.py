@@ -25,9 +25,11 @@ def places_of(folder: Path, environ: Mapping[str, str] | None = None) -> Project
     )
 
 
-def state_of(folder: Path, name: str = "local.db") -> Path:
+def state_of(
+    folder: Path, name: str = "local.db", *, environ: Mapping[str, str] | None = None
+) -> Path:
     """The state of an environment, or another file that is kept for a project."""
-    return places_of(folder).kept_file(name).path
+    return places_of(folder, environ).kept_file(name).path
 
 
 def index_of(folder: Path, env: str = "local") -> Path:
