@@ -16,6 +16,9 @@ A module imports only from those above it.
     facets.custom_attributes  the rules of custom attributes
     facets.installation  the rules of an installation
     facets.access_levels  the rules of access levels
+    facets.own_members  the rules of members with a path of their own
+    facets.integrations  the rules of integration identifiers
+    facets.refund_saver  the rules of refund preferences
     facets.registry     the rules of all facets, in their order
     claims              what only one profile may have, across files
     validation          the rules of profiles: documents → diagnostics

@@ -189,7 +189,7 @@ def apply() -> None:
 @mask_option
 @implemented_in("remote")
 def refresh() -> None:
-    """Read custom attributes, access and identifiers from the API, record them, report drift."""
+    """Read what the API shows of the recorded profiles, record it, and report drift."""
 
 
 @main.command("import")

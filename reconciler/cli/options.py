@@ -129,8 +129,8 @@ def plan_options(command: Command) -> Command:
         option(
             "--refresh",
             is_flag=True,
-            help="First read custom attributes, access and identifiers from the API, and look up "
-            "profiles that are not recorded.",
+            help="First read what the API shows of the recorded profiles, and look up profiles that are "
+            "not recorded.",
         ),
     )
 

@@ -17,6 +17,9 @@ A module imports only from those above it.
     facets.custom_attributes  the app's own keys, merged by key
     facets.installation    one installation of the app, sent whole
     facets.access_levels   access levels, granted and revoked by requests of their own
+    facets.own_members     named members with a path of their own
+    facets.integrations    integration identifiers
+    facets.refund_saver    refund preferences
     facets.registry        all facets in their order, and the questions that are asked of all
     profile_schema         the JSON Schema of a profile file
     contract_files (edge)  loads the contract; writes the files that are generated from it

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from reconciler.values import FieldPath
 
 _ATTRIBUTES = "custom_attributes"
-_GROUPS = (_ATTRIBUTES, "installation_meta", "access_levels")
+_GROUPS = (_ATTRIBUTES, "installation_meta", "access_levels", "integrations", "refund_saver")
 """The members of a profile that hold several fields, in the order of a request body."""
 
 

@@ -401,6 +401,7 @@ def observed(record: Record, observation: Observed) -> tuple[Record, list[FieldC
         prefixes=observation.prefixes,
         late=record.unknown_write,
         at=None if timestamp is None else timestamp / 1000,
+        is_same=record.profile_id in (None, observation.profile_id),
     )
     undeclared = {path: value for path, value in observation.values.items() if path not in facts}
     if not _is_ours(record, observation):
@@ -439,9 +440,11 @@ def _believe(
     prefixes: str | tuple[str, ...],
     late: Mapping[FieldPath, Scalar | None],
     at: float | None = None,
+    is_same: bool = True,
 ) -> list[FieldChange]:
     """Put what an answer shows into the facts, and return where it differs from them. ``late`` are the values
-    of a write that may still land, and ``at`` is the time of the answer by the clock of the API."""
+    of a write that may still land, and ``at`` is the time of the answer by the clock of the API. ``is_same``
+    tells whether the answer is about the profile that the facts are about."""
     differences = []
     for path, fact in sorted(facts.items()):
         if not path.startswith(prefixes):
@@ -456,7 +459,8 @@ def _believe(
         if path in late and not same(late[path], now):
             facts[path] = Fact(Known.UNCERTAIN, value=now, attempt=late[path])  # it may still land
         else:
-            facts[path] = Fact.of(now, observed=True)
+            known = facet_of(path).value_after(fact, now) if is_same else now
+            facts[path] = Fact.of(known, observed=True)
     return differences
 
 

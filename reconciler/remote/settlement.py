@@ -153,7 +153,7 @@ class Settlement:
         if answer.own:
             after, differences = observed_own(after, facet, values=answer.own)
         if pending.is_last:
-            after = with_declarations(forgotten(after, change), change)
+            after = with_declarations(forgotten(after, change), change)._replace(linking=False)
         if answer.unknown_before:
             marked = attempted(record, change, request=request, at=self._run.unix_time())
             after = after._replace(unknown_at=marked.unknown_at, unknown_write=marked.unknown_write)

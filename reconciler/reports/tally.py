@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple, TypeAlias
 
-from reconciler.core.facets.registry import is_shown
+from reconciler.core.facets.registry import is_readable
 from reconciler.core.plan import Action, Basis, Change, HazardKind, HazardSeverity, Op
 from reconciler.errors import Diagnostic, Severity, Source
 from reconciler.reports.wording import field_wording
@@ -138,7 +138,8 @@ class Tally:
         self.basis.update(bases)
         if bases.count(Basis.NONE) != len(bases):
             self.write_only += sum(
-                item.basis is not Basis.NONE and not is_shown(item.path) for item in change.fields
+                item.basis is not Basis.NONE and not is_readable(item.path)
+                for item in change.fields
             )
 
     def _add_hazards(self, change: Change) -> None:

@@ -39,6 +39,13 @@ def _profile(customer: str, dialect: str) -> st.SearchStrategy[dict[str, Any]]:
         "gender": st.sampled_from(["f", "m", None]),
         "custom_attributes": _attributes(nulls=True),
         "platform": st.sampled_from(["iOS", "web"]),
+        "integrations": st.dictionaries(
+            st.sampled_from(["amplitude_user_id", "branch_id"]), clearable, min_size=1
+        ),
+        "refund_saver": st.fixed_dictionaries(
+            {"consent": st.sampled_from([True, False, None])},
+            optional={"preference": st.sampled_from(["grant", "decline", None])},
+        ),
     }
     always: dict[str, Any] = {
         "customer_user_id": st.just(customer),

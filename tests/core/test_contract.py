@@ -154,7 +154,11 @@ def test_the_integration_identifiers_are_those_of_the_specification() -> None:
 
 
 def test_the_guide_has_the_fields_of_the_seed_and_no_other() -> None:
-    assert len(load_contract("guide").fields) == 10 + 12
+    groups = load_schema("contract")["facets"]
+    seeded = [
+        path for path in load_contract("guide").fields if path.partition(".")[0] not in groups
+    ]
+    assert len(seeded) == 10 + 12
 
 
 def test_the_later_dialect_adds_fields_and_loses_none() -> None:

@@ -571,8 +571,8 @@ def test_selection_takes_addresses_and_labels(selection: Selection, expected: li
 
 def test_every_field_of_the_contract_can_be_set_alone(contract: Contract) -> None:
     for path, field in contract.fields.items():
-        if path.startswith("installation_meta."):
-            continue
+        if "." in path:
+            continue  # a member of a group: see test_fields
         value = True if field.schema["type"] == "boolean" else "x"
         assert body_of(plan_of(profile(values={path: value}))) == {path: value}
 

@@ -11,7 +11,7 @@ from typing import Any
 from reconciler.authoring.declare import profile_of
 from reconciler.authoring.documents import Document
 from reconciler.core.contract_files import load_contract
-from reconciler.core.facets.registry import shown_values
+from reconciler.core.facets.registry import facet_of_request, shown_values
 from reconciler.core.options import Options
 from reconciler.core.outcomes import ApplyReport, Progress, Result
 from reconciler.core.plan import Plan, Request
@@ -68,7 +68,12 @@ class Wire:
         )
         if reply.status == 204:
             return answer(CallResult.DONE, status=204)
-        body = json.loads(reply.body)
+        body = json.loads(reply.body) if reply.body else None
+        facet = facet_of_request(request)
+        if reply.status == 200 and facet is not None:
+            own = facet.own_answer(request, body)
+            if own is not None:
+                return answer(CallResult.DONE, status=200)._replace(own=own)
         if reply.status == 200:
             data = body["data"]
             return answer(

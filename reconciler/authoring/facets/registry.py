@@ -8,11 +8,16 @@ from reconciler.authoring.documents import Document
 from reconciler.authoring.facets.access_levels import ACCESS_RULES
 from reconciler.authoring.facets.custom_attributes import ATTRIBUTE_RULES
 from reconciler.authoring.facets.installation import INSTALLATION_RULES
+from reconciler.authoring.facets.integrations import INTEGRATION_RULES
+from reconciler.authoring.facets.refund_saver import REFUND_RULES
 from reconciler.authoring.facets.rules import FacetRules
 from reconciler.core.contract import Contract
 from reconciler.errors import Diagnostic
 
-FACET_RULES: tuple[FacetRules, ...] = (ATTRIBUTE_RULES, INSTALLATION_RULES, ACCESS_RULES)
+FACET_RULES: tuple[FacetRules, ...] = (
+    *(ATTRIBUTE_RULES, INSTALLATION_RULES),
+    *(ACCESS_RULES, INTEGRATION_RULES, REFUND_RULES),
+)
 BY_GROUP: Mapping[str, FacetRules] = {rules.group: rules for rules in FACET_RULES}
 """The rules of each member of a profile file that holds several fields."""
 SOLE: FacetRules = next(rules for rules in FACET_RULES if rules.sole_key)

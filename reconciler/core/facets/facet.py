@@ -173,6 +173,11 @@ class Facet:
         clock of the API."""
         return same(known, shown)
 
+    def value_after(self, fact: Fact, shown: Scalar | None) -> Scalar | None:
+        """The value that is known of a field once an answer showed such a one of the profile; ``fact`` is
+        what was known before it."""
+        return shown
+
     def last_shown(self, record: Record, path: FieldPath) -> Fact | None:
         """What is known of a field: its fact, or what the last answer showed of it."""
         fact = record.facts.get(path)

@@ -10,7 +10,9 @@ from reconciler.core.facets.access_levels import ACCESS_LEVELS
 from reconciler.core.facets.custom_attributes import CUSTOM_ATTRIBUTES
 from reconciler.core.facets.facet import Facet, Need
 from reconciler.core.facets.installation import INSTALLATION
+from reconciler.core.facets.integrations import INTEGRATIONS
 from reconciler.core.facets.profile_fields import PROFILE_FIELDS
+from reconciler.core.facets.refund_saver import REFUND_SAVER
 from reconciler.core.options import RequestOptions
 from reconciler.core.plan import Change, Request
 from reconciler.core.profiles import Profile
@@ -20,7 +22,10 @@ from reconciler.values import FieldPath, Scalar
 
 T = TypeVar("T")
 
-FACETS: tuple[Facet, ...] = (PROFILE_FIELDS, CUSTOM_ATTRIBUTES, INSTALLATION, ACCESS_LEVELS)
+FACETS: tuple[Facet, ...] = (
+    *(PROFILE_FIELDS, CUSTOM_ATTRIBUTES, INSTALLATION),
+    *(ACCESS_LEVELS, INTEGRATIONS, REFUND_SAVER),
+)
 _BY_GROUP: Mapping[str, Facet] = {facet.group: facet for facet in FACETS}
 GROUPS = frozenset(_BY_GROUP) - {PROFILE_FIELDS.group}
 """The members of a profile file that hold several fields."""
@@ -47,6 +52,7 @@ _DOUBTFUL = _overriding("doubtful")
 _UNDECLARED = _overriding("undeclared")
 READABLE = _overriding("reading")
 """The facets that are read by a request of their own."""
+_READ = (*SHOWN, *(facet.prefix for facet in READABLE))
 DECIDING = tuple(facet.prefix for facet in FACETS if facet.decides)
 """The beginnings of the paths of fields whose facet decides about them."""
 APART = tuple(facet.prefix for facet in FACETS if facet.paths)
@@ -83,6 +89,11 @@ def facet_of_request(request: Request) -> Facet | None:
 def is_shown(path: FieldPath) -> bool:
     """Whether every answer about the profile shows a field."""
     return path.startswith(SHOWN)
+
+
+def is_readable(path: FieldPath) -> bool:
+    """Whether some request reads a field."""
+    return path.startswith(_READ)
 
 
 def normalise(path: FieldPath, value: Scalar | None) -> Scalar | None:
@@ -199,9 +210,8 @@ def need_of(request: Request, record: Record, *, now: float) -> Need:
 def readings(paths: Collection[FieldPath], named: Mapping[str, str]) -> list[tuple[Facet, Request]]:
     """The extra requests that read some fields of a profile, which is ``named`` by headers."""
     requests = []
-    for facet in WITH_REQUESTS:
-        request = facet.reading(named)
-        if request is not None and facet.keys_of(paths):
+    for facet in READABLE:
+        if facet.keys_of(paths) and (request := facet.reading(named)) is not None:
             requests.append((facet, request))
     return requests
 
