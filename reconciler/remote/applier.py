@@ -81,8 +81,8 @@ _RAISE_THE_LIMIT = (
 _WAYS_OUT: dict[str, str] = {
     HazardKind.DELETE_EVERYTHING: "No setting allows that: keep a profile, or delete the last ones by other "
     "means.",
-    HazardKind.EXISTING: "Leave them out with --exclude, or write `on_existing: adopt` if they are to be "
-    "adopted.",
+    HazardKind.EXISTING: "Record them with the command import, leave them out with --exclude, or write "
+    "`on_existing: adopt`.",
 }
 """The advice about a hazard that apply refuses, where it is no limit."""
 

@@ -184,8 +184,8 @@ class ChangeFlow:
 
 
 _EXISTS = (
-    "it exists and is not recorded, and `on_existing: refuse` keeps it as it is: "
-    "`reconcile plan --refresh` shows what is there"
+    "it exists and is not recorded, and `on_existing: refuse` keeps it as it is: the command import "
+    "records it, and a plan with --refresh shows what is there"
 )
 
 
