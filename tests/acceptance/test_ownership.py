@@ -313,7 +313,7 @@ def test_a_profile_that_exists_and_is_not_recorded_is_looked_at_and_refused(
 
     assert code == ExitCode.REFUSED
     assert "it exists and is not recorded" in shown
-    assert "reconcile plan --refresh" in shown
+    assert "the command import records it" in shown
     assert origins(careful) == {"kept": Origin.CREATED, "ours": Origin.CREATED}
     assert sent(api, "ours") == ["GET", "POST"]
     assert sent(api, "theirs") == ["POST", "GET"]
