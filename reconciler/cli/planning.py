@@ -102,10 +102,11 @@ def plan_files(
     capture: PlanCapture,
     out: Path | None = None,
     read: int | None = None,
+    read_apart: int = 0,
 ) -> tuple[Plan, PlanCapture]:
     """The plan of the profile files, and what a capture like the given one gathered; warnings go to stderr.
     ``read`` is the number of recorded profiles that were read and recorded right before; others are looked up
-    then.
+    then. ``read_apart`` is the number of requests beside those.
 
     Raises UsageError for options that contradict each other, Interrupted if a signal came meanwhile.
     """
@@ -120,6 +121,7 @@ def plan_files(
         refresh=options.refresh,
         look_up=read is not None,
         read=read or 0,
+        read_apart=read_apart,
         reassert=options.reassert,
         prune=options.prune,
         include_adopted=options.include_adopted,

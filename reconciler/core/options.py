@@ -160,6 +160,8 @@ class Options(NamedTuple):
     """Whether the API was read for this plan."""
     read: int = 0
     """Recorded profiles that were read."""
+    read_apart: int = 0
+    """Requests beside those, which read what no answer about a profile shows."""
     looked_up: int = 0
     """Declared profiles that the state does not record and that were looked up."""
     now: float = 0.0

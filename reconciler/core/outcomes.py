@@ -209,3 +209,5 @@ class Drift(NamedTuple):
     """Whether the answer bore a time from before that of an earlier one: the clock of the API jumped."""
     reason: str = ""
     """Why it could not be read. It may hold text of the server."""
+    read_apart: int = 0
+    """Requests beside that of the profile."""

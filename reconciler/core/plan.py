@@ -303,6 +303,8 @@ class Scope(NamedTuple):
     """Whether orphans are deleted that this tool did not create."""
     read: int = 0
     """Recorded profiles that were read at the API."""
+    read_apart: int = 0
+    """Requests beside those, which read what no answer about a profile shows."""
     looked_up: int = 0
     """Declared profiles that the state does not record and that were looked up at the API."""
 

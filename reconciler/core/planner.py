@@ -271,6 +271,7 @@ class Planner:
             include_adopted=options.prune and options.include_adopted,
             refresh=options.refreshed,
             read=options.read,
+            read_apart=options.read_apart,
             looked_up=options.looked_up,
         )
         return Head(

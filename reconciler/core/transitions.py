@@ -54,6 +54,11 @@ class Observed(NamedTuple):
         )
 
     @property
+    def read_apart(self) -> int:
+        """The answers to own requests of facets that it holds."""
+        return len(self.prefixes) - len(SHOWN)
+
+    @property
     def custom_attributes(self) -> Mapping[str, Scalar]:
         """All custom attributes by key."""
         return CUSTOM_ATTRIBUTES.by_key(self.values)

@@ -135,6 +135,7 @@ def compare(
         unverifiable=unverifiable,
         from_environment=record.from_environment,
         clock_went_back=is_dated_before(record, profile),
+        read_apart=profile.read_apart,
     )
     return ReadBack(record, after, drift, answer, profile)
 

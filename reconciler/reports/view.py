@@ -509,6 +509,8 @@ def _reading(scope: Scope) -> str:
         )
     if not parts:
         return "there was no profile to read at the API"
+    if scope.read_apart:
+        parts.append(f"{count(scope.read_apart, 'more request')} for what profiles do not show")
     return f"at the API {join_with_and(parts)}"
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from reconciler.authoring.walk import path_of_name
 from reconciler.config.protected import refuse_to_overwrite
 from reconciler.config.settings import Config, Environment
-from reconciler.core.facets.registry import time_warnings
+from reconciler.core.facets.registry import readings, time_warnings
 from reconciler.core.options import Options, RequestOptions, Selection, Target
 from reconciler.core.plan import Accumulator, Hazard, HazardKind, LineAuthor, Mode, Plan, Scope
 from reconciler.core.planner import Planner, make_plan
@@ -53,6 +53,8 @@ class PlanRequest(NamedTuple):
     """Look up declared profiles that the state does not record, as ``refresh`` does."""
     read: int = 0
     """Recorded profiles that were read and recorded right before this plan."""
+    read_apart: int = 0
+    """Requests beside those that read them."""
     reassert: bool = False
     """Send every declared value again."""
     prune: bool = False
@@ -115,7 +117,10 @@ class Plans:
             include_adopted=request.include_adopted,
             reassert=request.reassert,
             refreshed=request.refresh or request.look_up,
-        )._replace(read=request.read + len(refreshed))
+        )._replace(
+            read=request.read + len(refreshed),
+            read_apart=request.read_apart + sum(map(_reads_apart, refreshed.values())),
+        )
         header = self._state.store.header()
         if request.profiles is not None:
             return self._of_profiles(
@@ -158,7 +163,7 @@ class Plans:
                 records,
                 header=header,
                 contract=self._sources.contract,
-                options=options._replace(looked_up=len(look_ups)),
+                options=_with_look_ups(options, look_ups),
                 look_ups=look_ups,
                 is_present=self._is_present,
             )
@@ -192,7 +197,7 @@ class Plans:
         if findings := [*catalog.findings, *self._expiry_warnings(catalog)]:
             request.on_findings(findings)
         look_ups = self._look_ups(catalog.profiles(), options)
-        options = options._replace(looked_up=len(look_ups))
+        options = _with_look_ups(options, look_ups)
         planner = Planner(self._sources.contract, options)
         totals, sums = planner.totals, accumulator.empty()
         pipeline = PlanPipeline(
@@ -460,3 +465,14 @@ def _valid(plan: Plan | list[Diagnostic]) -> Plan:
     if isinstance(plan, list):
         raise invalid_files(plan)
     return plan
+
+
+def _reads_apart(record: Record) -> int:
+    """The requests beside that of its profile which a read of a record took."""
+    return len(readings(record.facts, {})) if record.exists else 0
+
+
+def _with_look_ups(options: Options, look_ups: Mapping[str, LookUp]) -> Options:
+    """The options with the numbers of the requests that looked profiles up."""
+    apart = sum(each.observed.read_apart for each in look_ups.values() if each.observed)
+    return options._replace(looked_up=len(look_ups), read_apart=options.read_apart + apart)
