@@ -111,10 +111,11 @@ def without_origins(export: Any) -> Any:
 
 
 def decisions(plan: Any) -> Any:
-    """The decisions of a plan in JSON: the removals, the changes of fields and the requests for them."""
+    """The decisions of a plan in JSON: the removals, the changes of fields and the requests for them. The
+    program of format 1 did not say what a removed profile held."""
     changes = [
         "removed"
-        if change["source"] and not change["fields"] and change["action"] in ("delete", "forget")
+        if change["source"] and change["action"] in ("delete", "forget")
         else [
             change["action"],
             change["fields"],
