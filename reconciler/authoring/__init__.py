@@ -31,6 +31,7 @@ A module imports only from those above it.
     render (edge)       files → the documents that they stand for
     declare             a valid document → its profile
     yaml_writer         a document → the text of a profile file
+    table               a table (CSV) → documents
     transcript          what the API tells of a profile → the text of a file
     privacy             the guard: what looks like a real person's data
     canonical_form      the order of keys and the spelling of scalars; a quick test for both

@@ -14,7 +14,13 @@ from reconciler.cli.streams import print_result, stderr_line
 from reconciler.errors import ExitCode, InputError, UsageError
 from reconciler.reports.wording import count
 from reconciler.values import shown, spelled
-from reconciler.workspace.importing import Importing, ImportOutcome, ImportRequest, ImportResult
+from reconciler.workspace.importing import (
+    Importing,
+    ImportOutcome,
+    ImportRequest,
+    ImportResult,
+    write_table,
+)
 
 _PERSONAL = (
     "note: custom attributes may be data of real people, and whoever can read the repository can read "
@@ -27,6 +33,7 @@ def import_profiles(
     *,
     ids: Sequence[str],
     ids_file: Path | None,
+    table: Path | None,
     folder: Path | None,
     groups: Sequence[str],
     dry_run: bool,
@@ -35,7 +42,11 @@ def import_profiles(
 ) -> int:
     """Writes a file for each profile, and records it."""
     addresses = [*ids, *(_listed(ids_file) if ids_file is not None else ())]
-    if not addresses:
+    if table is not None and (addresses or groups):
+        raise UsageError(
+            "--csv goes neither with ids nor with --with", hint="Leave one of them out."
+        )
+    if not addresses and table is None:
         raise UsageError(
             "no profile is named", hint="Give customer ids, profile:UUID, or --ids FILE."
         )
@@ -55,6 +66,16 @@ def import_profiles(
         if json_:
             print_result(spelled({"type": "version", "format_version": 1}))
         request = ImportRequest(addresses, folder, names, dry_run)
+        if table is not None:
+            write_table(
+                _text(table),
+                str(table),
+                request=request,
+                config=workspace.config,
+                sources=workspace.sources,
+                on_result=tell,
+            )
+            return _end(counts, json_)
         importing = Importing(
             workspace.config,
             sources=workspace.sources,
@@ -62,6 +83,11 @@ def import_profiles(
             refresh=workspace.reader,
         )
         importing.run(request, tell)
+    return _end(counts, json_)
+
+
+def _end(counts: Counter[ImportOutcome], json_: bool) -> ExitCode:
+    """Prints the sums, and returns the exit code."""
     is_fine = all(outcome.is_fine for outcome in counts)
     code = ExitCode.DONE if is_fine else ExitCode.FAILED
     if json_:
@@ -75,21 +101,25 @@ def import_profiles(
 
 def _listed(path: Path) -> Iterator[str]:
     """The ids of a file, one a line. ``#`` begins a comment at the beginning of a line and after a blank,
-    since a customer id may hold one.
+    since a customer id may hold one."""
+    for line in _text(path).split("\n"):
+        before, _, _ = f" {line}".replace("\t#", " #").partition(" #")
+        if before.strip():
+            yield before.strip()
+
+
+def _text(path: Path) -> str:
+    """The text of a file; ``-`` is standard input.
 
     Raises InputError for a file that cannot be read.
     """
     try:
         data = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
-        text = data.decode("utf-8-sig")
+        return data.decode("utf-8-sig")
     except OSError as problem:
         raise InputError(f"cannot read {path}: {problem.strerror}") from None
     except ValueError:
         raise InputError(f"{path} is not UTF-8", hint="Save it as UTF-8.") from None
-    for line in text.split("\n"):
-        before, _, _ = f" {line}".replace("\t#", " #").partition(" #")
-        if before.strip():
-            yield before.strip()
 
 
 def _line(result: ImportResult, dry_run: bool) -> str:

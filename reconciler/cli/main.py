@@ -202,6 +202,14 @@ def refresh() -> None:
     help="Also the ids in this file, one a line; # begins a comment, - is standard input.",
 )
 @option(
+    "--csv",
+    "table",
+    metavar="FILE",
+    type=click.Path(path_type=Path, allow_dash=True),
+    help="Write the profiles of this table instead, offline; the header names fields, such as "
+    "custom_attributes.tier.",
+)
+@option(
     "--to",
     "folder",
     metavar="FOLDER",

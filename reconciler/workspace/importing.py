@@ -7,14 +7,17 @@ the profile declared, and records it.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
 
+from reconciler.authoring.claims import cross_file_findings
+from reconciler.authoring.declare import profile_of
 from reconciler.authoring.documents import Document
-from reconciler.authoring.transcript import identifiers, transcribe
+from reconciler.authoring.table import read_table
+from reconciler.authoring.transcript import TextReading, identifiers, transcribe
 from reconciler.authoring.yaml_writer import document_yaml
 from reconciler.config.settings import Config
 from reconciler.core.facets.registry import READABLE
@@ -22,9 +25,9 @@ from reconciler.core.options import Selection
 from reconciler.core.profiles import PROFILE_PREFIX, Profile
 from reconciler.core.records import Fact, Known, Presence, Record
 from reconciler.core.transitions import LookUp, Observed
-from reconciler.errors import Diagnostic, Interrupted, Source, UsageError
+from reconciler.errors import Diagnostic, Interrupted, Source, UsageError, error
 from reconciler.remote.refresh import ReadBack
-from reconciler.values import FieldPath, shown
+from reconciler.values import FieldPath, same, shown
 from reconciler.workspace.new_files import NewFiles
 from reconciler.workspace.refresh import Refresh
 from reconciler.workspace.results import invalid_files
@@ -45,6 +48,8 @@ class ImportOutcome(StrEnum):
     """A file declared it already. It was recorded, and the file stayed as it was."""
     ALREADY = "already"
     """It is declared and recorded."""
+    WRITTEN = "written"
+    """Its file was written from a table; nothing was recorded."""
     MISSING = "missing"
     """The API knows no such profile."""
     SKIPPED = "skipped"
@@ -54,8 +59,11 @@ class ImportOutcome(StrEnum):
 
     @property
     def is_fine(self) -> bool:
-        """Whether the profile is declared and recorded now."""
-        return self in (ImportOutcome.IMPORTED, ImportOutcome.RECORDED, ImportOutcome.ALREADY)
+        """Whether nothing is left to do."""
+        return self in (
+            *(ImportOutcome.IMPORTED, ImportOutcome.RECORDED, ImportOutcome.ALREADY),
+            ImportOutcome.WRITTEN,
+        )
 
 
 class ImportResult(NamedTuple):
@@ -129,6 +137,70 @@ class Importing:
                 on_result(pending.result(read))
         if self._refresh.stop():
             raise Interrupted("interrupted; what was imported is kept")
+
+
+def write_table(
+    text: str,
+    name: str,
+    *,
+    request: ImportRequest,
+    config: Config,
+    sources: Sources,
+    on_result: Callable[[ImportResult], None],
+) -> None:
+    """Writes a file for each row of a table that is called ``name``, offline; nothing is recorded.
+
+    Raises InputError, with every finding, where the table or a profile file is invalid; then nothing is
+    written.
+    """
+    files = NewFiles(config, request.folder)
+    defaults = sources.defaults_of(files.folder)
+    documents, findings = read_table(text, name, contract=sources.contract)
+    findings += sources.findings_of(documents)
+    findings += cross_file_findings(documents)
+    if any(finding.is_error for finding in findings):
+        raise invalid_files(findings)
+    declared = {profile.address: profile.source.file for profile in _declared(sources)}
+    results: list[tuple[ImportResult, Path, str]] = []
+    for document in documents:
+        profile = profile_of(document, sources.contract)
+        path, content = files.path(profile.address), document_yaml(document)
+        file = sources.display(path)
+        if profile.address in declared:
+            result = ImportResult(profile.address, ImportOutcome.ALREADY, declared[profile.address])
+        elif files.holds(path):
+            reason = "a file of this name is there, and does not declare the profile"
+            result = ImportResult(profile.address, ImportOutcome.SKIPPED, file, reason)
+        else:
+            reading = sources.read_text(content, path, defaults=defaults)
+            findings += _unlike(profile, reading)
+            files.note(path)
+            warnings = tuple(reading.findings)
+            result = ImportResult(profile.address, ImportOutcome.WRITTEN, file, findings=warnings)
+        results.append((result, path, content))
+    if any(finding.is_error for finding in findings):
+        raise invalid_files(findings)
+    for result, path, content in results:
+        if result.outcome is ImportOutcome.WRITTEN and not request.dry_run:
+            files.write(path, content)
+        on_result(result)
+
+
+def _unlike(profile: Profile, reading: TextReading) -> Iterator[Diagnostic]:
+    """A finding at the row of a table if its file would not declare the same."""
+    again = reading.profile
+    if again is not None and all(
+        path in again.values and same(again.values[path], value)
+        for path, value in profile.values.items()
+    ):
+        return
+    problems = [finding for finding in reading.findings if finding.is_error]
+    yield error(
+        "table/row",
+        problems[0].message if problems else "no file declares just what this row does",
+        source=profile.source,
+        hint=problems[0].hint if problems else "Take out characters that do not show.",
+    )
 
 
 class _Pending:

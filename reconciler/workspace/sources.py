@@ -340,7 +340,7 @@ class Sources:
             data, load_text(data, name), defaults=defaults, values=self._placeholders
         )
         documents, findings = expanded.documents, [*expanded.findings]
-        findings += self._findings_of(documents)
+        findings += self.findings_of(documents)
         if len(documents) != 1 or any(finding.is_error for finding in findings):
             return TextReading(None, findings)
         return TextReading(profile_of(documents[0], self.contract), findings)
@@ -367,11 +367,11 @@ class Sources:
             )
             documents += rendered
             findings.extend([*problems, *defaults.findings])
-        findings.extend(self._findings_of(documents))
+        findings.extend(self.findings_of(documents))
         findings.extend(cross_file_findings(documents))
         return documents, sorted(findings.listed(), key=Diagnostic.sort_key)
 
-    def _findings_of(self, documents: Sequence[Document]) -> Iterator[Diagnostic]:
+    def findings_of(self, documents: Sequence[Document]) -> Iterator[Diagnostic]:
         """The findings about rendered documents, each by itself."""
         yield from document_findings(documents, self.contract)
         yield from listed_findings(documents, self.contract, listed=self._config.listed)

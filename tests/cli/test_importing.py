@@ -36,3 +36,31 @@ def test_what_is_wrong_with_the_command_is_told(project: Project) -> None:
     assert "nonsense" in project.err
     project.run("import", "--ids", "missing.txt", code=3)
     assert "missing.txt" in project.err
+
+
+def test_a_table_becomes_files(project: Project) -> None:
+    table = "customer_user_id,custom_attributes.tier,email\njane,x,\njoe,{index},joe@example.com\n"
+    project.write("t.csv", table)
+    assert "joe: would be written" in project.run("import", "--csv", "t.csv", "--dry-run")
+    assert not (project.folder / "profiles" / "joe.yaml").exists()
+    out = project.run("import", "--csv", "t.csv")
+    assert "jane: already" in out
+    assert (project.folder / "profiles" / "joe.yaml").read_text() == (
+        'customer_user_id: joe\nemail: "joe@example.com"\ncustom_attributes:\n  tier: "{{index}}"\n'
+    )
+    project.run("validate")
+    assert "joe: already" in project.run("import", "--csv", "t.csv")
+
+
+def test_a_bad_cell_is_told_with_its_line_and_column_and_nothing_is_written(
+    project: Project,
+) -> None:
+    project.write("t.csv", "customer_user_id,birthday\nann,1990-01-01\nbob,tomorrow\n")
+    project.run("import", "--csv", "t.csv", code=3)
+    assert "t.csv:3:5" in project.err
+    assert not (project.folder / "profiles" / "ann.yaml").exists()
+    project.run("import", "--csv", "t.csv", "jane", code=64)
+    project.write("t.csv", "customer_user_id,first_name\nann,A\nbob,a\0b\n")
+    project.run("import", "--csv", "t.csv", code=3)
+    assert "t.csv:3:" in project.err
+    assert not (project.folder / "profiles" / "ann.yaml").exists()

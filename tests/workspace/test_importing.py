@@ -87,8 +87,8 @@ def send(api: Emulator, customer: str, path: str, body: object) -> dict[str, Any
         "adapty-customer-user-id": customer,
     }
     answer = api.handle("POST", path, headers=headers, body=json.dumps(body).encode())
-    assert answer.status in (200, 201), answer.body
-    data: dict[str, Any] = json.loads(answer.body)["data"]
+    assert answer.status in (200, 201, 204), answer.body
+    data: dict[str, Any] = json.loads(answer.body or "{}").get("data", {})
     return data
 
 
@@ -335,3 +335,20 @@ def test_a_key_of_another_application_imports_nothing(api: Hostile, place: Works
     with pytest.raises(Refused, match="another application"):
         run(place, "joe")
     assert [*files(place)] == ["jane.yaml"]
+
+
+def test_groups_with_a_request_of_their_own_are_read_where_they_are_asked_for(
+    api: Hostile, place: Workspace
+) -> None:
+    make(api, "jane", tier="gold")
+    path = "/api/v2/server-side-api/integration/profile/set/integration-identifiers/"
+    send(api, "jane", path, {"amplitude_user_id": "u-17"})
+    make(api, "joe", tier="gold")
+    assert outcomes(run(place, "jane", groups=["integrations", "refund_saver"])) == {
+        "jane": "imported"
+    }
+    (profile,) = place.desired()
+    assert profile.values["integrations.amplitude_user_id"] == "u-17"
+    assert place.plan().is_empty
+    run(place, "joe")
+    assert "was not asked for integrations, refund_saver" in files(place)["joe.yaml"]
