@@ -71,4 +71,11 @@ run reconcile apply --auto-approve
 ends 0 reconcile plan --detailed-exitcode
 run reconcile state list
 
+step "a test user gets premium for an hour, by a grant"
+printf 'access_levels: {premium: {for: 1h}}\n' >> profiles/qa/sam.yaml
+ends 2 reconcile plan --detailed-exitcode --show-requests
+exactly '[{"access_level_id": "premium", "expires_at": "<time of apply> + 1h"}]'
+run reconcile apply --auto-approve
+ends 0 reconcile plan --detailed-exitcode
+
 printf '\nThe demo went as it should.\n'

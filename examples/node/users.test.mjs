@@ -35,6 +35,7 @@ environments:
     `for_each: 3
 customer_user_id: "user-{index}-{run}-{worker}"
 custom_attributes: {tier: gold}
+access_levels: {premium: {for: 2h}}
 meta: {labels: [qa], ttl: 2h, exclusive: [custom_attributes]}
 `,
   );
@@ -116,13 +117,17 @@ test("the user is as declared again", async () => {
   assert.deepEqual(await api("user-1-r1-0", "GET"), { tier: "gold" });
 });
 
+test("every user has premium", async () => {
+  assert.ok(await hasAccess("user-1-r1-0", "premium", new Date()));
+});
+
 test("the access of a purchase ends", async () => {
   const user = "user-3-r1-0";
-  const bought = { store: "app_store", store_product_id: "monthly", access_level: "premium" };
+  const bought = { store: "app_store", store_product_id: "monthly", access_level: "pro" };
   const purchases = [{ ...bought, expires_at: "now+30d" }];
-  await debug("seed", { profiles: [{ customer_user_id: user, purchases }] });
+  await debug("seed", { access_levels: ["pro"], profiles: [{ customer_user_id: user, purchases }] });
 
-  assert.ok(await hasAccess(user, "premium", new Date()));
+  assert.ok(await hasAccess(user, "pro", new Date()));
   const { now } = await debug("advance", { days: 31 });
-  assert.ok(!(await hasAccess(user, "premium", new Date(now))));
+  assert.ok(!(await hasAccess(user, "pro", new Date(now))));
 });

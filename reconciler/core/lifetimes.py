@@ -21,6 +21,11 @@ def is_time(text: str) -> bool:
     return match is not None and _days(match["day"]) is not None
 
 
+def is_span(text: str) -> bool:
+    """Whether a text is a span such as ``14d``."""
+    return _SPAN(text) is not None
+
+
 def seconds_of(span: str) -> int:
     """The seconds of a span such as ``14d``.
 

@@ -5,6 +5,7 @@ A module imports only from those above it.
     clock (edge)          a clock by which waiting takes no time
     documents             profiles as the documents that would declare them
     handles               the profiles that a sandbox hands out
+    restoration           what a profile was before a test, and how it becomes that again
     claims (edge)         keeps a profile for one test process at a time
     sandbox (edge)        a workspace for tests, with an emulator or a configured environment
     pytest_plugin (edge)  the fixtures, marker and reports of pytest

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from reconciler.authoring.placeholders import escaped
-from reconciler.core.facets.registry import EXCLUSIVE, facet_of
+from reconciler.core.facets.registry import EXCLUSIVE, facet_of, facet_of_member
 from reconciler.core.lifetimes import is_time
 from reconciler.core.profiles import Profile
 
@@ -44,6 +44,11 @@ def document_of(profile: Profile) -> dict[str, Any]:
         kind = "expires" if is_time(profile.lifetime) else "ttl"
         value["meta"][kind] = profile.lifetime
     return value
+
+
+def in_full(value: Mapping[str, Any]) -> dict[str, Any]:
+    """A document with the short forms of tests as a file would have them."""
+    return {name: facet_of_member(name).in_full(content) for name, content in value.items()}
 
 
 def overridden(value: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:

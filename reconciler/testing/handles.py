@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Protocol, TypeAlias
@@ -38,6 +38,9 @@ class PriorState:
     record: Record | None = None
     shown: Mapping[FieldPath, Scalar] | None = None
     """The values that the API returned of a profile that existed and was not recorded."""
+    decided: Mapping[FieldPath, Scalar | None] = field(default_factory=dict)
+    """The values that the API showed, before a test declared others, of fields whose facet decides what
+    happens to them."""
 
     @property
     def existed(self) -> bool:
@@ -103,16 +106,17 @@ class ProfileHandle:
     @property
     def access_levels(self) -> Mapping[str, str]:
         """The access that the profile has at present, by access level: ``lifetime``, or
-        ``until 2027-01-31T00:00:00Z``. A level that has ended or not begun is absent.
+        ``until 2027-01-31T00:00:00Z``. A level that has ended or not begun is absent. On the emulator this
+        takes no request, on another API one.
 
-        Raises UsageError where the API is not the emulator.
+        Raises ReconcileError where the profile cannot be read.
         """
         return self.owner.access_levels(self)
 
     def has_access(self, level: str = "premium") -> bool:
         """Whether the profile has an access level at present.
 
-        Raises UsageError where the API is not the emulator.
+        Raises ReconcileError where the profile cannot be read.
         """
         return level in self.access_levels
 
@@ -122,13 +126,14 @@ class ProfileHandle:
         return self.owner.text_of(self.plan) if self.plan is not None else ""
 
     def refresh(self) -> Observed | None:
-        """The profile as the API returns it now: identifiers and custom attributes; ``None`` if it is gone.
-        Every other field is write-only."""
+        """The profile as the API returns it now: identifiers, custom attributes and access levels;
+        ``None`` if it is gone. Every other field is write-only."""
         return self.owner.observe(self)
 
     def reset(self) -> None:
         """Sends every declared value again, whatever the app did meanwhile. That takes one request, and a
-        second one if the profile is exclusive and the app added attributes."""
+        second one if the profile is exclusive and the app added attributes. A profile with access levels is
+        read first, and gets again what it lacks."""
         self.owner.reset(self)
 
     def __repr__(self) -> str:

@@ -13,20 +13,20 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path, PurePath
 from typing import Any, Self, TypeVar
 
 from reconciler.config.reader import find_config, load_config, plain_config
 from reconciler.config.settings import Config, Environment
 from reconciler.config.trust_file import read_trust
-from reconciler.core.facets.registry import facet_of, is_shown
+from reconciler.core.access import Access
+from reconciler.core.facets.access_levels import ACCESS_LEVELS
 from reconciler.core.lifetimes import seconds_of
 from reconciler.core.options import Rate
 from reconciler.core.outcomes import Failure, Result
 from reconciler.core.plan import Plan
 from reconciler.core.profiles import Profile
-from reconciler.core.records import Known
+from reconciler.core.records import Record
 from reconciler.core.transitions import Observed
 from reconciler.emulator.api import Emulator
 from reconciler.emulator.server import EmulatorServer
@@ -38,14 +38,19 @@ from reconciler.state.memory import MemoryStore
 from reconciler.state.store import Locked
 from reconciler.testing.claims import claimed
 from reconciler.testing.clock import InstantClock
-from reconciler.testing.documents import document_of, overridden
+from reconciler.testing.documents import document_of, in_full, overridden
 from reconciler.testing.handles import (
     NotMade,
     PriorState,
     ProfileHandle,
     Teardown,
 )
-from reconciler.values import FieldPath, Scalar
+from reconciler.testing.restoration import (
+    decided_fields,
+    former_profile,
+    noted,
+    unmanaged_before,
+)
 from reconciler.workspace.facade import Workspace
 
 _KEY = "RECONCILE_EMULATOR_KEY"
@@ -211,7 +216,7 @@ class Sandbox:
             claim.enter_context(self._claimed(profile.address))
             prior = self._before(profile)
             handle = ProfileHandle(profile, self.url, teardown=teardown, owner=self, prior=prior)
-            self.reset(handle)
+            self._make(handle)
             self._out[profile.address] = handle
             self._claims[profile.address] = claim.pop_all()
         return handle
@@ -226,14 +231,20 @@ class Sandbox:
         profile = self.declared(wanted) if isinstance(wanted, str) else wanted
         if overrides or isinstance(profile, Mapping):
             value = profile if isinstance(profile, Mapping) else document_of(profile)
-            profile = self.workspace.profile_of(overridden(value, overrides), source)
+            value = overridden(in_full(value), in_full(overrides))
+            profile = self.workspace.profile_of(value, source)
         return profile._replace(lifetime=profile.lifetime or self.ttl)
 
     def reset(self, handle: ProfileHandle) -> None:
-        """Sends every declared value of a profile again.
+        """Sends every declared value of a profile again. Fields whose facet decides are read first.
 
         Raises NotMade where that fails.
         """
+        record = self._read(handle.profile)
+        handle.prior = noted(handle.prior, handle.profile, record=record)
+        self._make(handle)
+
+    def _make(self, handle: ProfileHandle) -> None:
         handle.plan = self._reach(handle.profile)
         record = self.workspace.store.record(handle.address)
         handle.profile_id = (record.profile_id if record else None) or ""
@@ -244,16 +255,18 @@ class Sandbox:
 
     def access_levels(self, handle: ProfileHandle) -> Mapping[str, str]:
         """The access that a profile has at present, by access level: ``lifetime``, or ``until`` an instant.
+        On an emulator of its own the sandbox sends no request for it.
 
-        Raises UsageError where the API is not the emulator of this sandbox.
+        Raises ReconcileError where the profile cannot be read.
         """
-        if self.server is None:
-            raise UsageError(
-                "access levels are read from the emulator, and this sandbox works on another API",
-                hint="Run the test without --adapty-env, or ask the app under test.",
-            )
-        active = self.server.emulator.active_levels(handle.profile_id)
-        return {level: _access_until(end) for level, end in active.items()}
+        if self.server is not None:
+            active = self.server.emulator.active_levels(handle.profile_id)
+            return {
+                level: Access(end=None if end is None else int(end)).text
+                for level, end in active.items()
+            }
+        observed = self.observe(handle)
+        return {} if observed is None else ACCESS_LEVELS.active(observed.values, now=self._now())
 
     def is_out(self, address: str) -> bool:
         """Whether a profile was handed out and not taken back yet."""
@@ -295,22 +308,39 @@ class Sandbox:
 
     # --- steps -------------------------------------------------------------------------------
 
-    def _before(self, profile: Profile) -> PriorState:
+    def _now(self) -> float:
+        return time.time() if self.server is None else self.server.emulator.time()
+
+    def _read(self, profile: Profile) -> Record | None:
+        """The record of a profile. It is read at the API first where a facet decides by what is there."""
         record = self.workspace.store.record(profile.address)
+        if record is None or not record.exists or not decided_fields(profile, record):
+            return record
+        self._patiently(
+            lambda: self.workspace.refresh(select=[f"id:{profile.address}"], complete=True)
+        )
+        return self.workspace.store.record(profile.address)
+
+    def _before(self, profile: Profile) -> PriorState:
+        record = self._read(profile)
         if record is not None and record.exists:
-            return PriorState(record)
+            return noted(PriorState(record), profile, record=record)
         if self.server is not None:  # nobody else makes profiles in it
             known = {each["customer_user_id"] for each in self.server.emulator.profiles()}
             if profile.customer_user_id is not None and profile.customer_user_id not in known:
                 return PriorState()
         observed = self.workspace.observe(profile)
-        return PriorState(record, None if observed is None else observed.values)
+        if observed is None:
+            return PriorState(record)
+        shown = observed.values
+        paths = decided_fields(profile, record)
+        return PriorState(record, shown, {path: shown.get(path) for path in paths})
 
-    def _reach(self, profile: Profile) -> Plan:
+    def _reach(self, profile: Profile, *, reassert: bool = True) -> Plan:
         """Plans and applies until the profile is as it is declared. If the app deleted the profile, the
         first attempt finds that out, and the second one creates it."""
         for attempt in (1, 2):
-            plan = self.workspace.plan_profile(profile)
+            plan = self.workspace.plan_profile(profile, reassert=reassert)
             problem = self._apply(plan, profile)
             if problem is None:
                 return plan
@@ -330,42 +360,30 @@ class Sandbox:
 
     def _bring_back(self, handle: ProfileHandle) -> None:
         prior, profile = handle.prior, handle.profile
-        record = self.workspace.store.record(profile.address)
-        known: dict[FieldPath, Scalar | None]
-        if prior.shown is not None:
-            # Nobody knows the values from before that the API does not return.
-            known = dict(prior.shown)
-            unknown = {path for path in profile.values if not is_shown(path)}
-        else:
-            assert prior.record is not None
-            known = {
-                path: fact.value
-                for path, fact in prior.record.facts.items()
-                if fact.known in (Known.VALUE, Known.CLEARED)
-            }
-            unknown = set()
-        contract = self.workspace.contract
-        never = {
-            path
-            for path in (record.facts if record else ())
-            if known.get(path) is None
-            and not facet_of(path).can_clear(path, known, contract=contract)
-        }
         before = prior.record
-        self._reach(
-            profile._replace(
-                values={path: known[path] for path in contract.ordered(known.keys() - never)},
-                forget=frozenset(unknown | never),
-                protect=before.protect if before else profile.protect,
-                labels=before.labels if before else profile.labels,
-                lifetime=before.lifetime if before else None,
-                platform=before.platform if before else profile.platform,
-                source=(before.source if before else None) or profile.source,
-                lines={},
-            )
+        record = (
+            self._read(profile) if prior.decided else self.workspace.store.record(profile.address)
         )
-        if before is None and self.workspace.store.record(profile.address) is not None:
-            self._patiently(lambda: self.workspace.forget([profile.address], backup=False))
+        former = former_profile(
+            profile, prior, record=record, contract=self.workspace.contract, now=self._now()
+        )
+        self._reach(former)
+        if before is None:
+            if self.workspace.store.record(profile.address) is not None:
+                self._patiently(lambda: self.workspace.forget([profile.address], backup=False))
+        elif unmanaged := unmanaged_before(prior):
+            # Nobody managed them: a later plan must not end what is there.
+            self._reach(
+                former._replace(
+                    values={
+                        path: value
+                        for path, value in former.values.items()
+                        if path not in unmanaged
+                    },
+                    forget=former.forget | unmanaged,
+                ),
+                reassert=False,
+            )
 
     def _apply(self, plan: Plan, profile: Profile | None) -> Result | None:
         """The result that is not a success, if there is one."""
@@ -399,13 +417,6 @@ class Sandbox:
         if self.server is not None:
             return nullcontext()
         return claimed(address, self.workspace.environment.state, patience=self.patience)
-
-
-def _access_until(end: float | None) -> str:
-    """The text of an access until ``end``, in seconds since the epoch; None is no end."""
-    if end is None:
-        return "lifetime"
-    return f"until {datetime.fromtimestamp(end, UTC).isoformat().replace('+00:00', 'Z')}"
 
 
 def _loaded(path: Path | None, start: Path) -> Config:

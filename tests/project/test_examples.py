@@ -36,7 +36,7 @@ def test_the_suite_in_javascript_passes() -> None:
     )
 
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "# pass 4" in done.stdout
+    assert "# pass 5" in done.stdout
 
 
 def test_the_first_test_of_the_page_passes(tmp_path: Path) -> None:

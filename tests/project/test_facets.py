@@ -25,6 +25,7 @@ ALLOWED = {
     "core/profile_schema.py": "a text for editors gives an example of a path",
     "core/transitions.py": "`Observed.custom_attributes` is a name for test authors",
     "testing/handles.py": "`ProfileHandle.custom_attributes` is a name for test authors",
+    "testing/sandbox.py": "`Sandbox.access_levels` is a name for test authors",
     "cli/files.py": "`init` writes a first profile",
 }
 """Modules that may name a facet, with the reason."""

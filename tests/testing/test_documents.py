@@ -10,7 +10,7 @@ from reconciler.authoring.declare import profile_of
 from reconciler.authoring.documents import Document
 from reconciler.core.contract_files import load_contract
 from reconciler.errors import Source
-from reconciler.testing.documents import document_of, overridden
+from reconciler.testing.documents import document_of, in_full, overridden
 
 
 @pytest.mark.parametrize(
@@ -55,3 +55,14 @@ def test_placeholders_in_a_value_stay_text() -> None:
     value = {"customer_user_id": "jane", "first_name": "{run}"}
     profile = profile_of(Document(value, source, {}), contract)
     assert document_of(profile)["first_name"] != "{run}"
+
+
+def test_short_forms_are_as_in_files() -> None:
+    levels = {"a": "1h", "b": "lifetime", "c": None, "d": {"for": "2d"}, "e": "1 h", "f": 5}
+    document = {"customer_user_id": "1h", "access_levels": levels, "custom_attributes": {"a": "1h"}}
+
+    full = in_full(document)
+
+    assert full["access_levels"] == {**levels, "a": {"for": "1h"}}
+    assert {**full, "access_levels": levels} == document
+    assert in_full({"access_levels": "1h"}) == {"access_levels": "1h"}

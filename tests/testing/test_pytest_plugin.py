@@ -278,20 +278,6 @@ def test_it(adapty_emulator, adapty_profile):
     assert outcomes(run(tmp_path)) == "1 passed"
 
 
-def test_on_another_api_a_handle_does_not_know_the_access(
-    tmp_path: Path, api: EmulatorServer
-) -> None:
-    tests = (
-        "def test_it(adapty_profile):\n"
-        "    jane = adapty_profile('jane')\n"
-        "    with pytest.raises(Exception, match='read from the emulator') as caught:\n"
-        "        jane.has_access()\n"
-        "    assert '--adapty-env' in caught.value.hint\n"
-    )
-    suite(tmp_path, tests, config=of(api))
-    assert outcomes(run(tmp_path, "--adapty-env", "sandbox", SECRET="k")) == "1 passed"
-
-
 def test_the_emulator_of_the_tests_has_the_access_levels_of_the_configuration(
     tmp_path: Path,
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import requests
@@ -21,6 +22,17 @@ class App:
         answer = requests.get(self._url, headers=self._headers, timeout=5)
         answer.raise_for_status()
         return {item["key"]: item["value"] for item in answer.json()["data"]["custom_attributes"]}
+
+    def levels(self) -> set[str]:
+        """The access levels that have not ended (by the clock of this machine)."""
+        answer = requests.get(self._url, headers=self._headers, timeout=5)
+        answer.raise_for_status()
+        now = datetime.now(UTC)
+        return {
+            level["access_level_id"]
+            for level in answer.json()["data"]["access_levels"]
+            if level["expires_at"] is None or datetime.fromisoformat(level["expires_at"]) > now
+        }
 
     def set(self, **attributes: Any) -> None:
         items = [{"key": key, "value": value} for key, value in attributes.items()]

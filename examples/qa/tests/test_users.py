@@ -9,6 +9,25 @@ from reconciler import EmulatorServer
 from reconciler.testing import MakeProfile
 
 
+def test_a_user_has_premium(adapty_profile: MakeProfile) -> None:
+    jane = adapty_profile("jane", access_levels={"premium": "1h"})
+
+    assert App(jane.url, jane.headers).levels() == {"premium"}
+
+
+def test_premium_ends_and_is_granted_again(
+    adapty_emulator: EmulatorServer, adapty_profile: MakeProfile
+) -> None:
+    jane = adapty_profile("jane", access_levels={"premium": "30d"})
+    assert jane.has_access("premium")
+
+    adapty_emulator.advance(days=31)
+    assert not jane.has_access("premium")
+
+    jane.reset()
+    assert jane.has_access("premium")
+
+
 def test_a_declared_user_is_as_declared(adapty_profile: MakeProfile) -> None:
     jane = adapty_profile("jane")
 

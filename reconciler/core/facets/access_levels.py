@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from reconciler.core.access import (
+    FOR,
     TOLERANCE,
     Access,
     AccessStep,
@@ -25,7 +26,7 @@ from reconciler.core.facets.facet import (
 )
 from reconciler.core.facets.parts import text_of
 from reconciler.core.instants import instant_of, instant_text
-from reconciler.core.lifetimes import seconds_of
+from reconciler.core.lifetimes import is_span, seconds_of
 from reconciler.core.plan import Basis, FieldChange, Hazard, HazardKind, Op, Request
 from reconciler.core.profiles import Profile
 from reconciler.core.records import Fact, Known, Origin, Record
@@ -76,6 +77,34 @@ class AccessLevels(Facet):
         if access.store:
             return f"it was bought ({access.text})"
         return f"it ended ({access.text})" if access.is_over(now) else ""
+
+    def in_full(self, content: Any) -> Any:
+        """In tests a span of time such as ``1h`` stands for ``{for: 1h}``."""
+        if not isinstance(content, Mapping):
+            return content
+        return {
+            level: {FOR: value} if isinstance(value, str) and is_span(value) else value
+            for level, value in content.items()
+        }
+
+    def active(self, values: Mapping[FieldPath, Scalar], *, now: float) -> dict[str, str]:
+        """The access at a time by level, ``lifetime`` or ``until`` an instant, that answers show. Access that
+        begins or ends at that very time has begun, or ended: instants are rounded."""
+        levels = {level: _access(value) for level, value in self.by_key(values).items()}
+        return {
+            level: Access(end=access.end).text
+            for level, access in levels.items()
+            if access is not None and access.is_active(now + TOLERANCE)
+        }
+
+    def taken_back(
+        self, before: Scalar | None, present: Scalar | None, *, now: float
+    ) -> Iterable[Scalar | None]:
+        """Bought access is left alone. Access that is over is none."""
+        was, is_now = _access(before), _access(present)
+        if any(access is not None and access.store for access in (was, is_now)):
+            return ()
+        return (None if was is None or was.is_over(now) else was.text,)
 
     def properties(self, contract: Contract) -> dict[str, Any]:
         facts = contract.groups[_GROUP].facts

@@ -178,6 +178,16 @@ class Facet:
         what was known before it."""
         return shown
 
+    def in_full(self, content: Any) -> Any:
+        """The member of a file that the short form of a test stands for."""
+        return content
+
+    def taken_back(
+        self, before: Scalar | None, present: Scalar | None, *, now: float
+    ) -> Iterable[Scalar | None]:
+        """The value, if any, by which a field is as it was ``before`` a test."""
+        return (before,)
+
     def last_shown(self, record: Record, path: FieldPath) -> Fact | None:
         """What is known of a field: its fact, or what the last answer showed of it."""
         fact = record.facts.get(path)
