@@ -19,6 +19,8 @@ from reconciler.core.lifetimes import seconds_of
 LIFETIME = "lifetime"
 TOLERANCE = 1
 """Seconds within which two instants are the same (adapty-api 8.4)."""
+_ROUNDING = 0.5
+"""The most seconds by which an instant of an answer may be known to be later than it is."""
 _FORM = (
     r"(?:for (?P<span>\w+)|(?:(?P<start>\S+) )?until (?P<end>\S+)"
     r"|lifetime(?: from (?P<lifetime_start>\S+))?)(?:, bought in (?P<store>.+))?"
@@ -136,14 +138,16 @@ def step(present: Access | None, wanted: Access | None, *, now: float) -> Access
 
     Access that is wanted until a time which has passed asks for nothing: a file must not break overnight.
     """
-    lasts = present is not None and not present.is_over(now)
+    # Access that was ended just now may be known to end a moment later, since instants are rounded.
+    lasts = present is not None and not present.is_over(now + _ROUNDING)
     if wanted is None:
         return AccessStep.REVOKE if lasts else AccessStep.NOTHING
     if wanted.span:
-        return AccessStep.NOTHING if lasts and present.is_active(now) else AccessStep.GRANT  # type: ignore[union-attr]
+        is_active = lasts and present is not None and present.is_active(now)
+        return AccessStep.NOTHING if is_active else AccessStep.GRANT
     if wanted.is_over(now):
         return AccessStep.NOTHING
-    if present is None or not lasts:
+    if present is None or present.is_over(now):
         return AccessStep.GRANT
     is_shorter = _is_before(wanted.end, present.end)
     if not _same(present.begins_later(now), wanted.begins_later(now)):

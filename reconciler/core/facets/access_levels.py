@@ -179,7 +179,7 @@ class AccessLevels(Facet):
         present = _access(fact.value)
         if not declared:
             is_ours = record is not None and path in record.granted
-            lasts = present is not None and not present.is_over(now)
+            lasts = step(present, None, now=now) is AccessStep.REVOKE
             if not is_ours or not lasts or (present is not None and present.store):
                 return Decision()
             return Decision(Op.CLEAR)
