@@ -76,7 +76,7 @@ def _header_findings(header: Sequence[Cell], paths: Sequence[Path]) -> Iterator[
             message: str | Message = "the column has no name"
             yield error("table/header", message, source=cell.source, hint="Name a field.")
         elif path in seen:
-            message = Message.of("there are two columns ", quote(cell.text, is_name=True))
+            message = Message.of("there are two columns ", quote(cell.text))
             yield error("table/header", message, source=cell.source, hint="Remove one.")
         seen.add(path)
     if not any((name,) in seen for name in IDENTIFIERS):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,7 @@ def test_refresh_and_sweep_go_to_allowed_hosts_only(
     project.configure(remote(serve().server.url))
     project.run("apply", "--auto-approve", SECRET_KEY=KEY)
     project_of(tmp_path, thief)
+    time.sleep(1.1)  # until the profile has expired
     for command in (("refresh",), ("sweep", "--auto-approve")):
         project.run(*command, code=6, SECRET_KEY=KEY)
         assert "not allowed outside of the checkout" in project.err

@@ -15,6 +15,7 @@ from reconciler.authoring import fakedata
 from reconciler.authoring.loader import load_text
 from reconciler.authoring.placeholders import PlaceholderValues
 from reconciler.authoring.privacy import Guard, personal_data_findings
+from reconciler.authoring.table import read_table
 from reconciler.authoring.templates import expand
 from reconciler.authoring.validation import validate_defaults, validate_documents
 from reconciler.core.contract import Dialect
@@ -176,6 +177,12 @@ FILES: dict[str, list[str]] = {
     "yaml/too-deep": [f"a: {'[' * 20}TEXT{']' * 20}"],
     "yaml/too-many-nodes": [f"a: [{'TEXT, ' * 20_001}]"],
     "yaml/undefined-alias": ["a: *CORE"],
+    "table/cells": ["customer_user_id,email\na,TEXT,CORE"],
+    "table/header": [
+        "customer_user_id,custom_attributes.CORE,custom_attributes.CORE\na,1,2",
+        "email,TEXT\na,b",
+    ],
+    "table/quotes": ["customer_user_id,email\na,CORE TEXT"],
 }
 """Files that break each rule, with personal values everywhere."""
 
@@ -210,6 +217,8 @@ def rules_of_authoring() -> set[str]:
 
 def findings_about(text: str, *, rule: str) -> list[Diagnostic]:
     """All findings about a file in both dialects, as they come back from the index."""
+    if rule.startswith("table/"):
+        return read_table(text, "a.csv", contract=CONTRACTS[-1])[1]
     documents, findings = load_text(text.encode("utf-8", "surrogatepass"), "a.yaml")
     for contract in CONTRACTS:
         if rule.startswith("defaults/"):

@@ -198,8 +198,8 @@ def _other_marks_lost(record: Any, change: Any, request: Any, *, at: float) -> A
     return attempted(record._replace(unknown_write={}), change, request=request, at=at)
 
 
-def _never_stale(change: Any, record: Any) -> Any:
-    stand, why = staleness(change, record)
+def _never_stale(change: Any, record: Any, *, now: float) -> Any:
+    stand, why = staleness(change, record, now=now)
     return (Staleness.CURRENT, "") if stand is Staleness.STALE else (stand, why)
 
 
