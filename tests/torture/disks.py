@@ -20,6 +20,7 @@ from reconciler.errors import ReconcileError
 from reconciler.state.memory import MemoryStore
 from reconciler.state.sqlite import SqliteStore
 from reconciler.state.store import Writer
+from tests.support.places import homes_below, state_of
 from tests.support.projects import KEYS, ProjectFolder
 from tests.support.projects import remote as remote_config
 from tests.support.worlds import World
@@ -167,9 +168,11 @@ def _in_an_emergency(seed: int, place: Path, fault: Fault, tally: Tally) -> Iter
     remote = Remote()
     with EmulatorServer(remote) as server:
         project.configure(remote_config(server.url, name="e"))
-        inner = SqliteStore(place / ".reconcile" / "e.db", environment="e")
+        environ = {**homes_below(f"{place}-homes"), **KEYS}
+        state = state_of(place, "e.db", environ=environ)
+        inner = SqliteStore(state, environment="e")
         failing: Any = FailingStore(inner, fault)
-        with project.workspace(environ=KEYS, store=failing) as workspace:
+        with project.workspace(environ=environ, store=failing) as workspace:
             plan = workspace.plan()
             message = ""
             try:
@@ -186,7 +189,7 @@ def _in_an_emergency(seed: int, place: Path, fault: Fault, tally: Tally) -> Iter
         return
     if not message:
         yield "it was not reported"
-    kept = list((place / ".reconcile").glob("e-outcomes-*"))
+    kept = list(state.parent.glob("e-outcomes-*"))
     if not lost:
         return
     if len(kept) != 1:
