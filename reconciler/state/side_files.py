@@ -6,6 +6,10 @@ user where it works, before its first write, and removes the note at its end. A 
 the file of such a note: then a run was killed there. In the home itself nobody else writes, so nothing is
 noted.
 
+A writer whose home is another one leaves its notes where nobody else sees them, and writers come and go
+between a look at a journal and a look at the notes. The journal of a writer at work is gone or changes
+within moments, and what a checkout brought lies still: so only what lies still is refused.
+
 https://www.sqlite.org/tempfiles.html lists these files; ``-mj`` files matter only where a journal names one.
 """
 
@@ -14,6 +18,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -29,6 +34,12 @@ from reconciler.systems import host_name, open_flags
 from reconciler.values import shown
 
 _LARGEST_NOTE = 4096
+_PATIENCE = 1.0
+"""For how many seconds a journal that has no note has to lie still before it counts as foreign."""
+_LONGEST_PATIENCE = 10
+"""After how many times that long a journal counts as foreign although it changes."""
+_LOOKS = 50
+"""How many looks there are in that time."""
 
 
 class _WriterNote(NamedTuple):
@@ -61,12 +72,24 @@ class _WriterNote(NamedTuple):
         return is_dead(self.pid, self.process)
 
 
+class _Foreign(NamedTuple):
+    """A file beside a database that has no note."""
+
+    name: str
+    may_be_at_work: bool
+    """Whether its writer may be at work, and have no note that can be seen."""
+    version: tuple[int, ...]
+    """Differs when the file was replaced or written to."""
+
+
 class SideFiles:
     """What counts beside databases that this program writes. Methods raise StateRefused and OSError."""
 
-    def __init__(self, home: Path | None) -> None:
-        """``home`` is the state home of the user; without one, nothing beside a database counts."""
+    def __init__(self, home: Path | None, *, patience: float = _PATIENCE) -> None:
+        """``home`` is the state home of the user; without one, nothing beside a database counts.
+        ``patience``: for how many seconds a journal without a note has to lie still to be refused."""
         self._home = home
+        self._patience = patience
         self._vouched: set[str] = set()
 
     def vouch(self, path: Path) -> None:
@@ -81,22 +104,42 @@ class SideFiles:
                 f"{shown(str(path))} is a link, and the state is a file",
                 hint="Name the file itself in `state.url`.",
             )
-        beside = [f"{path}{suffix}" for suffix in ("-journal", "-wal", "-shm")]
-        present = [name for name in beside if os.path.lexists(name)]
-        if not present:
-            self._forget_the_dead(path)
-            return
-        for name in present:
-            never = name != beside[0] and not uses_log
-            try:
-                is_file = stat.S_ISREG(os.lstat(name).st_mode)
-            except FileNotFoundError:  # its writer is done with it
-                continue
-            is_foreign = never or not is_file or not self._counts(path)
-            if is_foreign and os.path.lexists(name):  # a writer that was at work may have ended
-                raise _foreign(name, path, uses_log=uses_log)
+        began = still_since = time.monotonic()
+        before = None
+        while (foreign := self._foreign(path, uses_log=uses_log)) is not None:
+            look = time.monotonic()
+            if foreign != before:
+                before, still_since = foreign, look
+            lies_still = look - still_since >= self._patience
+            is_late = look - began >= self._patience * _LONGEST_PATIENCE
+            if not foreign.may_be_at_work or lies_still or is_late:
+                raise _refusal(foreign.name, path, uses_log=uses_log)
+            time.sleep(self._patience / _LOOKS)
         if names_another_file(path):
-            raise _foreign(beside[0], path, uses_log=uses_log)
+            raise _refusal(f"{path}-journal", path, uses_log=uses_log)
+
+    def _foreign(self, path: Path, *, uses_log: bool) -> _Foreign | None:
+        """What lies beside a database and does not count, as one look shows it."""
+        is_alone = True
+        for suffix in ("-journal", "-wal", "-shm"):
+            name = f"{path}{suffix}"
+            try:
+                status = os.lstat(name)
+            except FileNotFoundError:
+                continue
+            is_alone = False
+            never = suffix != "-journal" and not uses_log
+            if never or not stat.S_ISREG(status.st_mode):
+                if os.path.lexists(name):
+                    return _Foreign(name, may_be_at_work=False, version=())
+            elif not self._counts(path):
+                version: tuple[int, ...] = (status.st_dev, status.st_ino)
+                if suffix == "-journal":  # a log stays and changes as long as it is in use
+                    version += (status.st_size, status.st_mtime_ns)
+                return _Foreign(name, may_be_at_work=True, version=version)
+        if is_alone:
+            self._forget_the_dead(path)
+        return None
 
     @contextmanager
     def used_with_log(self, path: Path) -> Iterator[None]:
@@ -198,7 +241,7 @@ def _has_company(path: Path) -> bool:
     return any(os.path.lexists(f"{path}{suffix}") for suffix in ("-journal", "-wal"))
 
 
-def _foreign(name: str, path: Path, *, uses_log: bool) -> StateRefused:
+def _refusal(name: str, path: Path, *, uses_log: bool) -> StateRefused:
     return StateRefused(
         f"{shown(name)} was not left there by this program for this user: SQLite would take it into "
         f"{shown(str(path))}",
