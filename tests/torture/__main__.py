@@ -158,8 +158,10 @@ def _restores(options: argparse.Namespace) -> Tally:
 
 
 def _schedules(options: argparse.Namespace) -> Tally:
+    """From the batch that holds the first seed."""
+    first = options.seed // simulation.BATCH
     batches = -(-options.seeds // simulation.BATCH)
-    return spread(simulation.unit, range(batches), options.jobs)
+    return spread(simulation.unit, range(first, first + batches), options.jobs)
 
 
 def _planted(options: argparse.Namespace) -> Tally:
