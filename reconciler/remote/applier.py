@@ -87,6 +87,12 @@ _WAYS_OUT: dict[str, str] = {
 """The advice about a hazard that apply refuses, where it is no limit."""
 
 
+def _linked(change: Change) -> str:
+    """The profile id that a link names. Later requests, of other groups of fields, name the customer id."""
+    named = (request.headers.get(PROFILE_HEADER) for request in change.requests)
+    return next(profile_id for profile_id in named if profile_id)
+
+
 def _other_target(planned: Target | None, target: Target) -> Refused:
     if planned is None:
         return Refused("the plan does not say where its requests go", hint="Plan again.")
@@ -205,8 +211,7 @@ class Applier:
             for change in batch:
                 record = records.get(change.address)
                 if record is None and change.action is Action.LINK:
-                    profile_id = change.requests[-1].headers[PROFILE_HEADER]
-                    record = self._store.record(f"{PROFILE_PREFIX}{profile_id}")
+                    record = self._store.record(f"{PROFILE_PREFIX}{_linked(change)}")
                 if record is not None and record.address in self._revisions_before_recovery:
                     revision = self._revisions_before_recovery[record.address]
                     record = record._replace(revision=revision)

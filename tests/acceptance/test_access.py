@@ -443,3 +443,30 @@ def test_a_revoke_of_a_level_that_others_ended_says_what_to_do(world: World) -> 
     assert world.plan(jane(premium=T2)).is_empty is False
     assert world.reach(jane(premium=T2)).results[0].outcome is Outcome.UPDATED
     assert world.plan(jane(premium=T2)).is_empty
+
+
+# --- beside other requests of a change ------------------------------------------------------------
+
+
+def test_a_profile_is_linked_and_granted_access_in_one_change(world: World) -> None:
+    profile_id = "11111111-2222-4333-8444-555555555555"
+    world.emulator.plant({"profiles": [{"profile_id": profile_id}]})
+    world.reach({"profile_id": profile_id, "first_name": "Jane"})
+    linked = {**jane(premium="lifetime"), "profile_id": profile_id}
+    assert [name for name, _ in sent(world, linked)] == ["POST", "grant"]
+    assert list(access(world)) == ["premium"]
+    assert sent(world, linked) == []
+
+
+def test_attributes_of_others_are_removed_at_the_profile_after_a_grant(world: World) -> None:
+    world.emulator.plant(
+        {"profiles": [{"customer_user_id": "jane", "custom_attributes": {"theirs": "x"}}]}
+    )
+    document = {
+        **jane(premium="lifetime"),
+        "custom_attributes": {"ours": "y"},
+        "meta": {"exclusive": ["custom_attributes"]},
+    }
+    names = [name for name, _ in sent(world, document)]
+    assert names == ["PATCH", "grant", "PATCH"]
+    assert sent(world, document) == []

@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from reconciler.core.contract import Clear, Contract
-from reconciler.core.endpoints import CUSTOMER_HEADER, without_profile_id
+from reconciler.core.endpoints import CUSTOMER_HEADER, PATH, without_profile_id
 from reconciler.core.facets.facet import AS_IT_IS, Facet, FacetPlan, Situation, ValueMask
 from reconciler.core.facets.parts import scalar, text_of
 from reconciler.core.facets.profile_fields import sent_country
@@ -177,14 +177,14 @@ class CustomAttributes(Facet):
         keys = [key for key in record.unmanaged if key not in change.exclusive]
         if not keys:
             return None
-        last = change.requests[-1]
-        named = last.headers
+        of_profile = [request for request in change.requests if request.path == PATH]
+        named = change.requests[-1].headers
         request = Request(
             "PATCH",
-            last.path,
+            PATH,
             without_profile_id(named) if CUSTOMER_HEADER in named else named,
             {
-                **sent_country(last),
+                **(sent_country(of_profile[-1]) if of_profile else {}),
                 _GROUP: [{"key": key, "value": _empty(options)} for key in keys],
             },
         )
