@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from reconciler.errors import ReconcileError, Refused, UsageError
+from reconciler.homes import work_tree
 from reconciler.systems import open_flags, trail
 
 _NO_GIT_HINT = "--since and --blame ask git; leave them out."
@@ -101,7 +102,7 @@ class Repository:
 
         Raises ReconcileError where there is none, or no git.
         """
-        root = _work_tree(folder)
+        root = work_tree(folder)
         program = _program(outside=root)
         if root is None:
             raise _no_repository(folder, "not a git repository (or any of the parent directories)")
@@ -316,15 +317,6 @@ class Repository:
             return self.output("cat-file", "blob", f"{commit}:{path}")
         except GitFailed:
             return None
-
-
-def _work_tree(folder: Path) -> Path | None:
-    """The nearest folder with a ``.git``. git would take a bare repository on the way for one as well."""
-    here = Path(os.path.realpath(folder))
-    for candidate in (here, *here.parents):
-        if os.path.lexists(candidate / ".git"):
-            return candidate
-    return None
 
 
 def _git_folder(root: Path) -> str:
