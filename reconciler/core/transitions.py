@@ -537,6 +537,19 @@ def _of_another(path: FieldPath, fact: Fact, *, record: Record) -> Fact:
     return Fact(Known.UNKNOWN)
 
 
+def declared_by(record: Record, profile: Profile) -> Record:
+    """The record with what the document of its profile says beside the fields: labels, protection, platform,
+    lifetime, place, and the fields whose values come from the environment."""
+    return record._replace(
+        labels=profile.labels,
+        protect=profile.protect,
+        platform=profile.platform,
+        lifetime=profile.lifetime,
+        from_environment=tuple(sorted(profile.from_environment)),
+        source=profile.source._replace(column=0),
+    )
+
+
 def gone(record: Record) -> Record:
     """The record once the API said that the profile does not exist.
 

@@ -20,6 +20,7 @@ from reconciler.core.outcomes import ApplyReport, Halt, Outcome, Progress, Resul
 from reconciler.core.plan import Action, Change, HazardKind, HazardSeverity, Plan
 from reconciler.core.profiles import PROFILE_PREFIX, Profile
 from reconciler.core.records import Header, JournalEntry, JournalKind, Record, Run, differs
+from reconciler.core.transitions import declared_by
 from reconciler.errors import Refused
 from reconciler.remote.change_flow import ChangeFlow, skipped
 from reconciler.remote.context import ApplyContext
@@ -224,14 +225,7 @@ class Applier:
             record = self._store.record(profile.address)
             if record is None:
                 continue
-            after = record._replace(
-                labels=profile.labels,
-                protect=profile.protect,
-                platform=profile.platform,
-                lifetime=profile.lifetime,
-                from_environment=tuple(sorted(profile.from_environment)),
-                source=profile.source._replace(column=0),
-            )
+            after = declared_by(record, profile)
             if differs(record, after):
                 changed.append(after)
         if changed:

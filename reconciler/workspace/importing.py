@@ -24,7 +24,7 @@ from reconciler.core.facets.registry import READABLE
 from reconciler.core.options import Selection
 from reconciler.core.profiles import PROFILE_PREFIX, Profile
 from reconciler.core.records import Fact, Known, Presence, Record
-from reconciler.core.transitions import LookUp, Observed
+from reconciler.core.transitions import LookUp, Observed, declared_by
 from reconciler.errors import Diagnostic, Interrupted, Source, UsageError, error
 from reconciler.remote.refresh import ReadBack
 from reconciler.values import FieldPath, same, shown
@@ -387,13 +387,4 @@ def _owned(address: str, owner: str) -> ImportResult:
 def _recorded(profile: Profile, observed: Observed) -> Record | None:
     """The record of a profile that exists and that a file declares."""
     record = LookUp(observed).record(profile)
-    if record is None:
-        return None
-    return record._replace(
-        labels=profile.labels,
-        protect=profile.protect,
-        platform=profile.platform,
-        lifetime=profile.lifetime,
-        from_environment=tuple(sorted(profile.from_environment)),
-        source=profile.source._replace(column=0),
-    )
+    return None if record is None else declared_by(record, profile)
