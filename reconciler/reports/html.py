@@ -19,7 +19,7 @@ from jinja2 import Environment, StrictUndefined, Template
 
 from reconciler import __version__
 from reconciler.core.plan import Action, Change, HazardSeverity
-from reconciler.reports.view import ChangeView, PlanView, severity_rank
+from reconciler.reports.view import ACTIONS_BY_SEVERITY, ChangeView, PlanView, severity_rank
 from reconciler.reports.wording import count
 from reconciler.values import shown
 
@@ -52,7 +52,7 @@ def plan_html(view: PlanView) -> str:
         ),
         style=style,
         script=script,
-        tiles=[(action.value, summary[action]) for action in _TILES],
+        tiles=[(action.value, summary[action]) for action in ACTIONS_BY_SEVERITY],
         grave=grave,
         summed=[hazard for hazard in view.hazards if hazard.is_summed],
         few=_FEW,
@@ -77,16 +77,6 @@ def _gravest(view: PlanView) -> list[Change]:
     return [
         change for _, _, change in nsmallest(_MOST_ADDRESSES, ranked, key=lambda item: item[:2])
     ]
-
-
-_TILES = (
-    Action.DELETE,
-    Action.LINK,
-    Action.UPDATE,
-    Action.ADOPT,
-    Action.CREATE,
-    Action.FORGET,
-)
 
 
 def _data(change: ChangeView, rank: int) -> dict[str, Any]:

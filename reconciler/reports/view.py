@@ -54,7 +54,7 @@ SYMBOLS = {
 
 _MOST_AUTHORS = 3
 """Authors of one change that its heading names; each field names its own."""
-_ACTIONS_BY_SEVERITY = (
+ACTIONS_BY_SEVERITY = (
     Action.DELETE,
     Action.LINK,
     Action.UPDATE,
@@ -62,6 +62,7 @@ _ACTIONS_BY_SEVERITY = (
     Action.CREATE,
     Action.FORGET,
 )
+"""The worst first."""
 
 
 class Links(NamedTuple):
@@ -411,12 +412,12 @@ class PlanView(NamedTuple):
 def severity_rank(change: Change) -> int:
     """How soon a reviewer must see a change: 0 first."""
     if change.action in (Action.DELETE, Action.LINK):
-        return _ACTIONS_BY_SEVERITY.index(change.action)
+        return ACTIONS_BY_SEVERITY.index(change.action)
     if any(hazard.severity is HazardSeverity.NAMED for hazard in change.hazards):
         return 2
     if any(item.op is Op.CLEAR for item in change.fields):
         return 3
-    return 2 + _ACTIONS_BY_SEVERITY.index(change.action)
+    return 2 + ACTIONS_BY_SEVERITY.index(change.action)
 
 
 def _hazard_views(plan: Plan, tally: Tally) -> Iterator[HazardView]:
