@@ -12,4 +12,5 @@ A module imports only from those above it.
     side_files (edge)        what SQLite keeps beside a state, as far as this program left it there
     sqlite_file (edge)       one state file: created, checked, read and written in transactions
     sqlite (edge)            a store in one SQLite file
+    objects.protocol         what the log of the state asks of a bucket and of a sealer
 """
