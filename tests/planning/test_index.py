@@ -562,6 +562,31 @@ def sign(path: Path, secret: bytes) -> None:
     checksum.close()
 
 
+@pytest.mark.parametrize("threads", [True, False])
+def test_a_changed_byte_in_any_block_of_a_large_file_is_noticed(
+    tmp_path: Path, threads: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    block = 1 << 20
+    path = tmp_path / "large"
+    path.write_bytes(bytes(10 * block + 100))
+    sign(path, b"secret")
+    monkeypatch.setattr(index_sum, "CAN_READ_IN_THREADS", threads)
+    checksum = FileSum(path, b"secret")
+    assert checksum.is_right()
+    for at in (*range(0, 10 * block, block), 10 * block + 99):
+        with path.open("r+b") as file:
+            file.seek(at)
+            file.write(b"x")
+        assert not checksum.is_right()
+        with path.open("r+b") as file:
+            file.seek(at)
+            file.write(b"\0")
+    assert checksum.is_right()
+    path.write_bytes(bytes(9 * block))
+    assert not checksum.is_right()
+    checksum.close()
+
+
 def test_an_index_counts_only_with_the_secret_of_its_user(tmp_path: Path, trusting: None) -> None:
     make(tmp_path, jane=JANE)
     first = outcome(tmp_path, cache=True)
