@@ -13,4 +13,8 @@ A module imports only from those above it.
     sqlite_file (edge)       one state file: created, checked, read and written in transactions
     sqlite (edge)            a store in one SQLite file
     objects.protocol         what the log of the state asks of a bucket and of a sealer
+    objects.sealing (edge)   objects compressed, and encrypted under a key
+    objects.credentials (edge)  where the credentials of a bucket are
+    objects.google_tokens (edge)  tokens of Google for what google-auth knows
+    objects.bucket (edge)    a bucket of S3, Google Cloud Storage or Azure Blob
 """

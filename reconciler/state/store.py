@@ -100,6 +100,15 @@ class LockLost(Refused):
         )
 
 
+class StateUnreachable(ReconcileError):
+    """The state could not be reached. Nothing of this write or read counts."""
+
+
+class CommitUnknown(ReconcileError):
+    """The answer to the last write was lost, so it may have been made or not. Its writer finds out before it
+    writes anything else; the next run finds the truth in the state."""
+
+
 class Stored(NamedTuple):
     """A record as it is kept: its revision, and the canonical form of the JSON that `encode_record` gives,
     without the revision."""

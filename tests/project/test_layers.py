@@ -123,7 +123,7 @@ def read_table(text: str) -> list[Row]:
                 module.strip(): frozenset(re.findall(r"\w+", names))
                 for module, _, names in (part.partition(":") for part in special)
             }
-            libraries = dict(re.findall(r"(\w+) \((\w+)\)", cells[2]))
+            libraries = dict(re.findall(r"(\w+) \(([\w.]+)\)", cells[2]))
             rows.append(Row(cells[0], frozenset(re.findall(r"\w+", common)), also, libraries))
     return rows
 
@@ -311,7 +311,7 @@ def test_the_libraries_of_the_table_are_the_declared_dependencies() -> None:
     ]
     declared = {re.match(r"[\w-]+", text)[0] for text in [*project["dependencies"], *extras]}  # type: ignore[index]
     imported = {
-        {"pyyaml": "yaml", "ruamel": "ruamel"}.get(name, name.replace("-", "_"))
+        {"pyyaml": "yaml", "google-auth": "google"}.get(name, name.replace("-", "_"))
         for name in declared
     }
     assert imported == {library for row in TABLE.values() for library in row.libraries}

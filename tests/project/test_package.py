@@ -147,3 +147,5 @@ def test_hints_install_what_the_extras_would() -> None:
     (placeholders,) = advice()[ROOT / "reconciler" / "authoring" / "placeholders.py"]
     assert formatter.startswith(f"'{extras['fmt'][0]}'")
     assert placeholders.startswith(f"'{extras['fake'][0]}'")
+    *_, federated = advice()[ROOT / "reconciler" / "state" / "objects" / "credentials.py"]
+    assert federated.startswith(f"'{extras['gcs'][0]}'")

@@ -71,7 +71,7 @@ class Bucket(Protocol):
         ...
 
     def list(self, prefix: str) -> Sequence[str]:
-        """The names that begin with ``prefix``, sorted. Slow and dear."""
+        """The names below a folder, all of them for "", sorted. Slow and dear."""
         ...
 
     def store_time(self) -> float:
@@ -82,6 +82,10 @@ class Bucket(Protocol):
         """Try on an object of its own whether the store keeps to conditions, where that is not known of the
         service: a server at an address that the configuration names. Raises StateRefused where it creates
         what exists, replaces what changed, or does not replace what did not change."""
+        ...
+
+    def close(self) -> None:
+        """Ends threads. The bucket may be used again."""
         ...
 
 
