@@ -63,22 +63,14 @@ def apply(
             plan = read_plan_file(file)
         else:
             workspace.state.take_up("apply")
-            read, read_apart = None, 0
-            if plan_options.refresh:
-                drifts = workspace.refresh(
-                    select=plan_options.select, exclude=plan_options.exclude, complete=True
-                )
-                read, read_apart = len(drifts), sum(drift.read_apart for drift in drifts)
-            options = plan_options._replace(refresh=False)  # the state is fresh now
             plan, capture = plan_files(
                 app,
                 workspace,
-                options=options,
+                options=plan_options,
                 capture=capture_for(
                     app, workspace, stream=sys.stdout, with_text=not (json_ or show_requests)
                 ),
-                read=read,
-                read_apart=read_apart,
+                record=True,
             )
             profiles = workspace.declared
         workspace.check(plan, max_changes=max_changes)

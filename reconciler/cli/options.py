@@ -9,6 +9,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import click
 
+from reconciler.core.options import ReadScope
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -79,10 +81,31 @@ def selection_options(command: Command) -> Command:
     )
 
 
+class _ReadScopeType(click.ParamType["ReadScope | None"]):
+    """The value of ``--refresh``: none stands for ``all``. A variable may say yes or no as for a flag."""
+
+    name = "scope"
+
+    def convert(
+        self, value: Any, parameter: click.Parameter | None, context: click.Context | None
+    ) -> ReadScope | None:
+        word = str(value).strip().lower()
+        if word in (*ReadScope,):
+            return ReadScope(word)
+        try:
+            return ReadScope.ALL if click.BOOL.convert(word, parameter, context) else None
+        except click.BadParameter:
+            self.fail(
+                f"{value!r} is neither all nor changed; write --refresh or --refresh=changed",
+                parameter,
+                context,
+            )
+
+
 class PlanOptions(NamedTuple):
     """The options that decide which changes a plan has; the names are those of `Workspace.plan`."""
 
-    refresh: bool
+    refresh: ReadScope | None
     reassert: bool
     prune: bool
     include_adopted: bool
@@ -128,9 +151,12 @@ def plan_options(command: Command) -> Command:
         ),
         option(
             "--refresh",
-            is_flag=True,
+            is_flag=False,
+            flag_value=ReadScope.ALL.value,
+            type=_ReadScopeType(),
+            metavar="[=changed]",
             help="First read what the API shows of the recorded profiles, and look up profiles that are "
-            "not recorded.",
+            "not recorded. With =changed, read only the recorded profiles that the plan would write.",
         ),
     )
 

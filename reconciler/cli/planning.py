@@ -101,12 +101,10 @@ def plan_files(
     options: PlanOptions,
     capture: PlanCapture,
     out: Path | None = None,
-    read: int | None = None,
-    read_apart: int = 0,
+    record: bool = False,
 ) -> tuple[Plan, PlanCapture]:
     """The plan of the profile files, and what a capture like the given one gathered; warnings go to stderr.
-    ``read`` is the number of recorded profiles that were read and recorded right before; others are looked up
-    then. ``read_apart`` is the number of requests beside those.
+    With ``record``, the state records what is read of recorded profiles.
 
     Raises UsageError for options that contradict each other, Interrupted if a signal came meanwhile.
     """
@@ -119,9 +117,7 @@ def plan_files(
 
     request = PlanRequest(
         refresh=options.refresh,
-        look_up=read is not None,
-        read=read or 0,
-        read_apart=read_apart,
+        record=record,
         reassert=options.reassert,
         prune=options.prune,
         include_adopted=options.include_adopted,

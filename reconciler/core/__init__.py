@@ -31,5 +31,6 @@ A module imports only from those above it.
     identity               which record a profile is, by any of its identifiers
     transitions            what an attempt and an answer do to a record; stale or already there
     outcomes               outcomes of the changes of a plan, progress and drift
+    written                the profiles that a plan would write
     planner                desired and recorded → plan: the decision table, hazards, caps
 """

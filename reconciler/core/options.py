@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import NamedTuple, TypeAlias
 
 from reconciler.core.contract import Clear
+
+
+class ReadScope(StrEnum):
+    """The recorded profiles that are read at the API before a plan. Profiles that are declared and not
+    recorded are looked up as well."""
+
+    ALL = "all"
+    """All that are selected."""
+    CHANGED = "changed"
+    """Those that the plan would write."""
 
 
 class RequestOptions(NamedTuple):
@@ -156,8 +167,8 @@ class Options(NamedTuple):
     requests: RequestOptions = RequestOptions()
     since: str | None = None
     """The commit behind ``selection.within``, to be named in the plan."""
-    refreshed: bool = False
-    """Whether the API was read for this plan."""
+    refreshed: ReadScope | None = None
+    """Which recorded profiles were read at the API for this plan; ``None`` if it was not read."""
     read: int = 0
     """Recorded profiles that were read."""
     read_apart: int = 0

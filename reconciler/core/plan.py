@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple, Protocol, Self
 
-from reconciler.core.options import Target
+from reconciler.core.options import ReadScope, Target
 from reconciler.errors import Source
 from reconciler.values import FieldPath, Json, Scalar
 
@@ -297,8 +297,8 @@ class Scope(NamedTuple):
     since: str | None = None
     """A commit: only profiles whose files changed since then were looked at."""
     reassert: bool = False
-    refresh: bool = False
-    """Whether the API was read first; what it said is not in the recorded state."""
+    refresh: ReadScope | None = None
+    """Which recorded profiles were read at the API first; what it said is not in the recorded state."""
     include_adopted: bool = False
     """Whether orphans are deleted that this tool did not create."""
     read: int = 0
@@ -307,6 +307,11 @@ class Scope(NamedTuple):
     """Requests beside those, which read what no answer about a profile shows."""
     looked_up: int = 0
     """Declared profiles that the state does not record and that were looked up at the API."""
+
+    @property
+    def reads(self) -> int:
+        """The requests that read the API for the plan, retries aside. Those of an apply come on top."""
+        return self.read + self.read_apart + self.looked_up
 
 
 class Head(NamedTuple):

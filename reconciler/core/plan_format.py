@@ -16,7 +16,7 @@ from itertools import chain, islice
 from typing import Any, NamedTuple, TypeAlias
 
 from reconciler.core.facets.registry import check_change
-from reconciler.core.options import Target
+from reconciler.core.options import ReadScope, Target
 from reconciler.core.plan import (
     Action,
     Basis,
@@ -53,6 +53,7 @@ class PlanEncoder:
     def __init__(self, head: Head) -> None:
         self._actions = dict.fromkeys((action.value for action in Action), 0)
         self._requests = self._requests_max = 0
+        self._reads = head.scope.reads
         self.header = _line(_encode_head(head))
         self._sha = sha256(self.header.encode("ascii"))
 
@@ -84,6 +85,8 @@ class PlanEncoder:
             "requests": self._requests,
             "requests_max": self._requests_max,
         }
+        if self._reads:
+            summary["reads"] = self._reads
         footer: dict[str, Json] = {
             "orphans": named,
             "hazards": [_encode_hazard(hazard) for hazard in hazards],
@@ -387,6 +390,8 @@ def _line(data: Json) -> str:
 
 def _encode_head(head: Head) -> dict[str, Json]:
     scope = {name: value for name, value in head.scope._asdict().items() if value}
+    if head.scope.refresh is ReadScope.ALL:
+        scope["refresh"] = True
     target = head.target._asdict() if head.target is not None else {}
     target = {name: value for name, value in target.items() if value is not None}
     return {
@@ -405,6 +410,9 @@ def _encode_head(head: Head) -> dict[str, Json]:
 
 def _decode_head(data: dict[str, Any]) -> Head:
     state, scope = data["state"], dict(data.get("scope", {}))
+    if "refresh" in scope:
+        is_all = scope["refresh"] is True
+        scope["refresh"] = ReadScope.ALL if is_all else ReadScope(scope["refresh"])
     return Head(
         data["environment"],
         Mode(data["mode"]),

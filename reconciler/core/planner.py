@@ -44,6 +44,7 @@ from reconciler.core.records import Fact, Header, Known, Origin, Presence, Recor
 from reconciler.core.removal import existing_hazards, kept_hazards, removal, shrunk_hazards
 from reconciler.core.requests import RequestBuilder
 from reconciler.core.transitions import LookUp
+from reconciler.core.written import WrittenProfiles
 from reconciler.errors import Diagnostic, Source, error
 from reconciler.values import FieldPath, Scalar, same
 
@@ -65,6 +66,45 @@ def make_plan(
     ``options.prune``. ``is_present`` tells whether a file that records come from still exists. `Planner`
     does the same without holding everything in memory.
     """
+    planner, changes = _planned(
+        desired, recorded, contract=contract, options=options, look_ups=look_ups
+    )
+    if diagnostics := planner.totals.diagnostics:
+        return sorted(diagnostics, key=Diagnostic.sort_key)
+    return assemble_plan(
+        planner.head(header),
+        changes=tuple(changes),
+        orphans=tuple(planner.totals.orphans),
+        unchanged=planner.totals.unchanged,
+        hazards=planner.hazards(len(changes), is_present=is_present),
+    )
+
+
+def written_profiles(
+    desired: Iterable[Profile],
+    recorded: Mapping[str, Record],
+    *,
+    contract: Contract,
+    options: Options,
+) -> WrittenProfiles:
+    """The profiles that such a plan would write, and those whose change an error prevents."""
+    planner, changes = _planned(desired, recorded, contract=contract, options=options)
+    written = WrittenProfiles()
+    for change in changes:
+        written.add(change)
+    written.add_blocked(planner.totals.blocked)
+    return written
+
+
+def _planned(
+    desired: Iterable[Profile],
+    recorded: Mapping[str, Record],
+    *,
+    contract: Contract,
+    options: Options,
+    look_ups: Mapping[str, LookUp] | None = None,
+) -> tuple[Planner, list[Change]]:
+    """The changes, and the planner with its totals."""
     profiles = {profile.address: profile for profile in desired}
     identities = IdentityIndex.of(recorded.values())
     identities.claim(
@@ -84,15 +124,7 @@ def make_plan(
             )
         )
     ]
-    if diagnostics := planner.totals.diagnostics:
-        return sorted(diagnostics, key=Diagnostic.sort_key)
-    return assemble_plan(
-        planner.head(header),
-        changes=tuple(changes),
-        orphans=tuple(planner.totals.orphans),
-        unchanged=planner.totals.unchanged,
-        hazards=planner.hazards(len(changes), is_present=is_present),
-    )
+    return planner, changes
 
 
 class PlanningTotals:
@@ -101,6 +133,7 @@ class PlanningTotals:
 
     __slots__ = (
         "adopted",
+        "blocked",
         "deletes",
         "diagnostics",
         "existing",
@@ -116,6 +149,8 @@ class PlanningTotals:
     def __init__(self) -> None:
         self.diagnostics: list[Diagnostic] = []
         """Errors that prevent the plan. With any of them its changes do not count."""
+        self.blocked: list[str] = []
+        """The profiles whose change such an error prevents, by the addresses of their records."""
         self.warnings: list[Diagnostic] = []
         """Warnings that depend on the time."""
         self.orphans: list[str] = []
@@ -135,6 +170,7 @@ class PlanningTotals:
 
     def add(self, more: PlanningTotals) -> None:
         self.diagnostics += more.diagnostics
+        self.blocked += more.blocked
         self.warnings += more.warnings
         self.orphans += more.orphans
         self.orphan_files.update(more.orphan_files)
@@ -205,6 +241,7 @@ class Planner:
                 totals.existing.append(profile.address)
             return decision
         totals.diagnostics += decision
+        totals.blocked.append(profile.address if match is None else match.address)
         return None
 
     def _plan_orphan(self, record: Record) -> Change | None:
@@ -217,7 +254,7 @@ class Planner:
         if record.source is not None:
             totals.orphan_files[record.source.file] += 1
         if options.prune and not record.protect:
-            change = removal(record, is_read=options.refreshed)
+            change = removal(record, is_read=options.refreshed is not None)
             is_ours = record.origin is Origin.CREATED or options.include_adopted
             if change.action is Action.FORGET or is_ours:
                 totals.deletes += change.action is Action.DELETE
@@ -391,7 +428,7 @@ def _fields(
     if record is None:
         return _fields_of_new(profile)
     facts = believed(record.facts)
-    values, forget = profile.values, profile.forget
+    values, forget, seen = profile.values, profile.forget, record.seen
     passed_over = frozenset() if resend else uncompared(values)
     removed = undeclared(profile, record)
     paths: Iterable[FieldPath] = values
@@ -400,6 +437,9 @@ def _fields(
     changes = []
     for path in paths:
         fact, after = facts.get(path), values.get(path)
+        last = fact
+        if seen and fact is None and path in seen:
+            last = Fact.of(seen[path], observed=True)
         if forget and path in forget:
             if fact is not None:
                 changes.append(_field_change(profile, path, op=Op.FORGET, fact=fact))
@@ -408,12 +448,12 @@ def _fields(
         elif after is not None:
             is_known = fact is not None and fact.known is Known.VALUE and same(fact.value, after)
             if resend or not is_known:
-                changes.append(_field_change(profile, path, op=Op.SET, after=after, fact=fact))
+                changes.append(_field_change(profile, path, op=Op.SET, after=after, fact=last))
         elif fact is not None and fact.known is Known.CLEARED:
             if resend and facet_of(path).can_clear(path, values, contract=contract):
                 changes.append(_field_change(profile, path, op=Op.CLEAR, fact=fact))
         elif path in values or path in removed or (fact and fact.known is not Known.UNKNOWN):
-            changes.append(_field_change(profile, path, op=Op.CLEAR, fact=fact))
+            changes.append(_field_change(profile, path, op=Op.CLEAR, fact=last))
     return changes
 
 

@@ -76,8 +76,9 @@ class Record(NamedTuple):
     forgotten: frozenset[FieldPath] = frozenset()
     unmanaged: tuple[str, ...] = ()
     """Keys of custom attributes last seen at the remote that nobody declared, sorted; never values."""
-    seen: Mapping[FieldPath, Scalar] = {}
-    """Values last seen at the remote of fields that nobody declared, of those facets that keep them."""
+    seen: Mapping[FieldPath, Scalar | None] = {}
+    """Values last seen at the remote of fields that are not managed, of those facets that keep them; ``None``
+    where there was none. See `reconciler.core.transitions.with_seen` for what a plan adds."""
     granted: frozenset[FieldPath] = frozenset()
     """Fields that the profile owes to a request of this tool, or may: they end once no file declares them."""
     protect: bool = False

@@ -61,7 +61,9 @@ def _lost(record: Record) -> Iterator[FieldChange]:
         for path, fact in record.facts.items()
         if fact.known in (Known.VALUE, Known.UNCERTAIN)
     }
-    seen = {path: (value, Basis.OBSERVED) for path, value in record.seen.items()}
+    seen = {
+        path: (value, Basis.OBSERVED) for path, value in record.seen.items() if value is not None
+    }
     for path, (value, basis) in sorted({**seen, **values}.items()):
         yield FieldChange(path, Op.CLEAR, before=value, after=None, basis=basis)
 

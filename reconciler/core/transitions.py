@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Mapping, Set
 from enum import StrEnum
 from typing import NamedTuple, assert_never
 
@@ -17,6 +17,7 @@ from reconciler.core.facets.registry import (
     doubtful_fields,
     facet_of,
     granted_by,
+    is_readable,
     is_shown,
     last_shown,
 )
@@ -290,7 +291,10 @@ def staleness(change: Change, record: Record | None, *, now: float = 0.0) -> tup
     if record is None:
         return Staleness.CURRENT, ""
     for field in change.fields:
-        if not _unmoved(field, last_shown(record, field.path), moved=moved, now=now):
+        fact = last_shown(record, field.path)
+        if fact is None and _is_read_apart(field) and field.path not in record.forgotten:
+            continue  # only the plan knows what was there
+        if not _unmoved(field, fact, moved=moved, now=now):
             return Staleness.STALE, f"{field.path} moved since the plan was made"
     changed = {field.path for field in change.fields}
     changed |= doubtful_fields(facts, changed=changed)  # they may go along, and are not compared
@@ -340,6 +344,12 @@ def _unmoved(field: FieldChange, fact: Fact | None, *, moved: bool, now: float) 
     if _satisfied(field, fact, now=now):
         return True
     return field.basis in (Basis.RECORDED, Basis.OBSERVED) and same(fact.value, field.before)
+
+
+def _is_read_apart(field: FieldChange) -> bool:
+    """Whether a plan read a field that no answer about its profile shows."""
+    path = field.path
+    return field.basis is Basis.OBSERVED and is_readable(path) and not is_shown(path)
 
 
 def _known_value(fact: Fact | None) -> Scalar | None:
@@ -477,6 +487,17 @@ def with_shown(record: Record, request: Request) -> Record:
         if (fact := last_shown(record, path)) is not None:
             facts[path] = fact
     return record._replace(facts=facts)
+
+
+def with_seen(record: Record, observation: Observed, *, paths: Iterable[FieldPath]) -> Record:
+    """The record with what an answer shows of some fields that the files declare and that it does not hold
+    yet. It serves a plan, and is not recorded: to record them would be to manage them."""
+    more = {
+        path: observation.values.get(path)
+        for path in paths
+        if path not in record.facts and observation.shows(path)
+    }
+    return record._replace(seen={**record.seen, **more}) if more else record
 
 
 def is_dated_before(record: Record, observation: Observed) -> bool:

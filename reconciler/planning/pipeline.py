@@ -59,6 +59,7 @@ class PlanPipeline:
         options: Options,
         dialect: str,
         plan_all: bool = False,
+        is_trial: bool = False,
         observed: Mapping[str, Record] | None = None,
         look_ups: Mapping[str, LookUp] | None = None,
         workers: WorkerPool | None = None,
@@ -67,14 +68,16 @@ class PlanPipeline:
         stop: Callable[[], bool] = lambda: False,
     ) -> None:
         """With ``plan_all``, profiles that are in sync are planned too. Records that were ``observed`` at
-        the API count instead of those of the store."""
+        the API count instead of those of the store; the index learns nothing from a plan with some, nor
+        from a trial."""
         self._index = index
         self._store = store
         self._options = options
         self._dialect = dialect
         self._observed = observed or {}
         self._look_ups = look_ups or {}
-        self._plan_all = plan_all or bool(observed) or bool(look_ups)
+        self._plan_all = plan_all
+        self._learns = not (is_trial or observed or look_ups)
         self._workers = workers or WorkerPool()
         self._limits = limits or Limits()
         self._on_progress = on_progress
@@ -100,9 +103,12 @@ class PlanPipeline:
             yield from self._run_pending(state, accumulator)
             return
         index = self._index
-        index.begin_pending(anew=True)
         identities = self._identities(pending_only=False)
         pairs = _pairs(index, self._store, in_sync_too=False)
+        if not self._learns:
+            yield from self._run(pairs, identities, accumulator=accumulator, notes=None)
+            return
+        index.begin_pending(anew=True)
         yield from self._run(pairs, identities, accumulator=accumulator, notes=self._note_pending)
         is_trusted = stamp is not None and max(stamp[1], stamp[2]) < index.trusted_before()
         index.end_pending(state if is_trusted and self._store.stamp() == stamp else "")
@@ -115,9 +121,12 @@ class PlanPipeline:
         self._done += self._documents - declared
         if not addresses:
             return
-        index.begin_pending(anew=False)
         identities = self._identities(pending_only=True)
         pairs = self._pending_pairs()
+        if not self._learns:
+            yield from self._run(pairs, identities, accumulator=accumulator, notes=None)
+            return
+        index.begin_pending(anew=False)
         yield from self._run(pairs, identities, accumulator=accumulator, notes=self._note_in_sync)
         index.end_pending(state if str(self._store.stamp()) == state else "")
 
@@ -214,9 +223,9 @@ class PlanPipeline:
         named = [*_unrecorded(index.identifiers(with_profile_id=True, pending=pending_only), store)]
         if not anonymous and not named:
             return None
-        identities = IdentityIndex.of(
-            store.records() if named else store.records_of(anonymous).values()
-        )
+        records = store.records() if named else store.records_of(anonymous).values()
+        observed = self._observed
+        identities = IdentityIndex.of(observed.get(record.address, record) for record in records)
         identities.claim(
             (None if address.startswith(PROFILE_PREFIX) else address, profile_id)
             for address, profile_id in _unrecorded(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from reconciler.core.endpoints import read_recorded
@@ -15,6 +15,10 @@ from reconciler.errors import Refused
 from reconciler.remote.answers import ApiAnswer, CallResult, ProfileData
 from reconciler.remote.engine import Calls, Engine, Flow, Step, Writes
 from reconciler.state.store import Writer
+from reconciler.values import FieldPath
+
+NO_MORE: Mapping[str, Collection[FieldPath]] = {}
+"""No fields beside those of the records."""
 
 
 class ReadBack(NamedTuple):
@@ -44,13 +48,15 @@ def read_back(
     in_flight: Callable[[], int],
     on_tick: Callable[[], None] = lambda: None,
     to_record: Callable[[ReadBack], Record | None] | None = None,
+    also: Mapping[str, Collection[FieldPath]] = NO_MORE,
 ) -> Iterator[ReadBack]:
     """Reads the profiles of records, in any order. With a ``writer`` it records the answers, except that
     a profile is gone: its absence may also mean that the key belongs to another application.
 
     ``to_record`` gives the record that is written for an answer, ``None`` for none; by default what is new.
     ``without_expired_mark`` removes the mark of an earlier write that can no longer land late.
-    ``on_tick`` is called about twice a second.
+    ``on_tick`` is called about twice a second. ``also`` names, by address, fields that are read beside those
+    of the record.
 
     Ends when the API refuses the key. Raises Refused if an answer names another application than
     ``application``.
@@ -72,7 +78,8 @@ def read_back(
             )
         own: list[tuple[Facet, ApiAnswer]] = []
         if answer.data is not None:
-            for facet, request in readings(record.facts, read_recorded(record).headers):
+            paths = {*record.facts, *also.get(record.address, ())}
+            for facet, request in readings(paths, read_recorded(record).headers):
                 more = yield Step(request=request)
                 assert more is not None
                 own.append((facet, more))

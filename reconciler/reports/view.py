@@ -13,7 +13,7 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from reconciler.commands import Command, Invocation, file_argument
-from reconciler.core.options import Rate, Target
+from reconciler.core.options import Rate, ReadScope, Target
 from reconciler.core.plan import (
     Action,
     Basis,
@@ -230,8 +230,10 @@ class PlanView(NamedTuple):
 
     @property
     def requests(self) -> str:
-        """How many requests are sent, retries aside."""
-        return request_count(self.summary["requests"], self.summary["requests_max"])
+        """How many requests an apply sends, and how many read the API for the plan; retries aside."""
+        sent = request_count(self.summary["requests"], self.summary["requests_max"])
+        reads = self.plan.scope.reads
+        return f"{sent} after {count(reads, 'read')} at the API" if reads else sent
 
     @property
     def is_empty(self) -> bool:
@@ -503,7 +505,8 @@ def _reading(scope: Scope) -> str:
     """Which profiles were read at the API for a plan."""
     parts = []
     if scope.read:
-        parts.append(f"{count(scope.read, 'recorded profile')} read")
+        which = " (those to be written)" if scope.refresh is ReadScope.CHANGED else ""
+        parts.append(f"{count(scope.read, 'recorded profile')} read{which}")
     if scope.looked_up:
         parts.append(
             f"{count(scope.looked_up, 'profile')} looked up that the state does not record"
@@ -554,8 +557,8 @@ def _plan_command(plan: Plan) -> Command:
 
 
 def _mode(plan: Plan) -> Iterator[str]:
-    if plan.scope.refresh:
-        yield "--refresh"
+    if plan.scope.refresh is not None:
+        yield "--refresh" if plan.scope.refresh is ReadScope.ALL else "--refresh=changed"
     if plan.mode is Mode.PRUNE:
         yield "--prune"
     if plan.scope.include_adopted:

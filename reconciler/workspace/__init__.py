@@ -16,6 +16,7 @@ A module imports only from those above it.
     uncommitted (edge)  files that a prune relies on and that git does not have committed
     new_files (edge)    profile files that are made, and never written over others
     importing (edge)    makes files and records of profiles that exist
+    plan_reading (edge)  reads what a plan with --refresh needs
     plans (edge)        makes plans of files, of one profile, of removals and sweeps
     applies (edge)      applies a plan
     facade (edge)       a configuration and one of its environments

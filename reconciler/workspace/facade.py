@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from reconciler.authoring.documents import Document
 from reconciler.commands import Permissions
@@ -31,7 +31,7 @@ from reconciler.planning.catalog import DeclaredProfiles
 from reconciler.planning.limits import Limits, ProgressEvent
 from reconciler.state.store import Store
 from reconciler.values import FieldPath
-from reconciler.workspace.plans import PlanRequest, Plans
+from reconciler.workspace.plans import PlanRequest, Plans, read_scope
 from reconciler.workspace.results import Checked, Formatted
 from reconciler.workspace.sources import Sources, placeholder_values
 from reconciler.workspace.state_admin import StateAdmin
@@ -289,7 +289,7 @@ class Workspace:
     def plan(
         self,
         *,
-        refresh: bool = False,
+        refresh: bool | Literal["all", "changed"] = False,
         reassert: bool = False,
         prune: bool = False,
         include_adopted: bool = False,
@@ -302,8 +302,8 @@ class Workspace:
     ) -> Plan:
         """The plan that takes the recorded state to the files; saved to ``out`` on the way.
 
-        Touches neither state nor files, and makes no network call unless ``refresh``, which reads the
-        recorded profiles first and records nothing. ``prune`` deletes orphans that this tool created, and
+        Touches neither state nor files, and makes no network call unless ``refresh``, which reads recorded
+        profiles (``changed``: those to be written) and records nothing. ``prune`` deletes our orphans, and
         with ``include_adopted`` the others as well. ``since`` is a git revision: only profiles whose
         files changed since then are planned. With ``profiles`` the files are not read; otherwise
         ``on_findings`` is given the warnings about valid files.
@@ -312,7 +312,7 @@ class Workspace:
         that git does not know, ReconcileError where a profile could not be read.
         """
         request = PlanRequest(
-            refresh=refresh,
+            refresh=read_scope(refresh),
             reassert=reassert,
             prune=prune,
             include_adopted=include_adopted,

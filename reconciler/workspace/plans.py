@@ -5,21 +5,21 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from reconciler.authoring.walk import path_of_name
 from reconciler.config.protected import refuse_to_overwrite
 from reconciler.config.settings import Config, Environment
-from reconciler.core.facets.registry import readings, time_warnings
-from reconciler.core.options import Options, RequestOptions, Selection, Target
+from reconciler.core.facets.registry import time_warnings
+from reconciler.core.options import Options, ReadScope, RequestOptions, Selection, Target
 from reconciler.core.plan import Accumulator, Hazard, HazardKind, LineAuthor, Mode, Plan, Scope
-from reconciler.core.planner import Planner, make_plan
+from reconciler.core.planner import Planner, make_plan, written_profiles
 from reconciler.core.profiles import Profile, address_of
-from reconciler.core.records import Header, Record, by_address
+from reconciler.core.records import Record, by_address
 from reconciler.core.removal import expired, make_removal
-from reconciler.core.transitions import LookUp
+from reconciler.core.written import WrittenProfiles
 from reconciler.errors import Diagnostic, Interrupted
 from reconciler.planning.catalog import Catalog
 from reconciler.planning.index import Index
@@ -29,6 +29,7 @@ from reconciler.planning.planfile import PlanWriter, write_plan
 from reconciler.planning.workers import WorkerPool
 from reconciler.values import FieldPath
 from reconciler.workspace.expiry import expiry_warnings
+from reconciler.workspace.plan_reading import PlanReads, read_for_plan
 from reconciler.workspace.results import invalid_files, refuse_unread
 from reconciler.workspace.sources import Sources
 from reconciler.workspace.state_admin import StateAdmin
@@ -41,20 +42,13 @@ _MOST_ORPHANS = 200
 """Orphans whose remover is looked for: reports name fewer."""
 
 
-_PROFILES_AT_ONCE = 500
-
-
 class PlanRequest(NamedTuple):
     """The options of a plan."""
 
-    refresh: bool = False
-    """Read the selected profiles at the API first, recorded or not."""
-    look_up: bool = False
-    """Look up declared profiles that the state does not record, as ``refresh`` does."""
-    read: int = 0
-    """Recorded profiles that were read and recorded right before this plan."""
-    read_apart: int = 0
-    """Requests beside those that read them."""
+    refresh: ReadScope | None = None
+    """Which recorded profiles are read at the API first. Those that are not recorded are looked up then."""
+    record: bool = False
+    """Record what is read of recorded profiles."""
     reassert: bool = False
     """Send every declared value again."""
     prune: bool = False
@@ -110,36 +104,37 @@ class Plans:
         """
         if request.out is not None:
             refuse_to_overwrite(request.out, self._config)
-        refreshed = self._refresh().recorded(request.selection) if request.refresh else {}
         options = self._options(
             request.selection,
             prune=request.prune,
             include_adopted=request.include_adopted,
             reassert=request.reassert,
-            refreshed=request.refresh or request.look_up,
-        )._replace(
-            read=request.read + len(refreshed),
-            read_apart=request.read_apart + sum(map(_reads_apart, refreshed.values())),
         )
-        header = self._state.store.header()
         if request.profiles is not None:
             return self._of_profiles(
-                request.profiles,
-                options,
-                request=request,
-                header=header,
-                refreshed=refreshed,
-                accumulator=accumulator,
+                request.profiles, options, request=request, accumulator=accumulator
             )
         return self._sources.with_catalog(
-            partial(
-                self._of_catalog,
-                request=request,
-                options=options,
-                header=header,
-                refreshed=refreshed,
-                accumulator=accumulator,
-            )
+            partial(self._of_catalog, request=request, options=options, accumulator=accumulator)
+        )
+
+    def _read(
+        self,
+        request: PlanRequest,
+        options: Options,
+        *,
+        profiles: Callable[[], Iterable[Profile]],
+        written: Callable[[Options], WrittenProfiles],
+    ) -> PlanReads:
+        """Reads the API as far as the request asks for it."""
+        return read_for_plan(
+            request.refresh,
+            options,
+            store=self._state.store,
+            refresh=self._refresh,
+            profiles=profiles,
+            written=written,
+            record=request.record,
         )
 
     def _of_profiles(
@@ -148,23 +143,28 @@ class Plans:
         options: Options,
         *,
         request: PlanRequest,
-        header: Header,
-        refreshed: Mapping[str, Record],
         accumulator: _A,
     ) -> tuple[Plan, _A]:
         addresses = {profile.address for profile in profiles}
         options = self._exact(options, addresses.intersection)
         options = self._limited(options, request.since, profiles=profiles)
-        records = {**by_address(self._state.store.records()), **refreshed}
-        look_ups = self._look_ups(profiles, options)
+        store, contract = self._state.store, self._sources.contract
+        reads = self._read(
+            request,
+            options,
+            profiles=lambda: profiles,
+            written=lambda options: written_profiles(
+                profiles, by_address(store.records()), contract=contract, options=options
+            ),
+        )
         plan = _valid(
             make_plan(
                 profiles,
-                records,
-                header=header,
-                contract=self._sources.contract,
-                options=_with_look_ups(options, look_ups),
-                look_ups=look_ups,
+                {**by_address(store.records()), **reads.observed},
+                header=store.header(),
+                contract=contract,
+                options=reads.options,
+                look_ups=reads.look_ups,
                 is_present=self._is_present,
             )
         )
@@ -186,8 +186,6 @@ class Plans:
         *,
         request: PlanRequest,
         options: Options,
-        header: Header,
-        refreshed: Mapping[str, Record],
         accumulator: _A,
     ) -> tuple[Plan, _A]:
         options = self._exact(options, catalog.index.declared)
@@ -196,28 +194,18 @@ class Plans:
         )
         if findings := [*catalog.findings, *self._expiry_warnings(catalog)]:
             request.on_findings(findings)
-        look_ups = self._look_ups(catalog.profiles(), options)
-        options = _with_look_ups(options, look_ups)
-        planner = Planner(self._sources.contract, options)
-        totals, sums = planner.totals, accumulator.empty()
-        pipeline = PlanPipeline(
-            catalog.index,
-            self._state.store,
-            options=options,
-            dialect=self._environment.dialect.value,
-            plan_all=_needs_every_profile(options),
-            observed=refreshed,
-            look_ups=look_ups,
-            workers=workers,
-            limits=self._limits,
-            on_progress=self._on_progress,
-            stop=self._stop,
+        pipeline = partial(self._pipeline, catalog, workers=workers)
+        reads = self._read(
+            request, options, profiles=catalog.profiles, written=partial(_written, pipeline)
         )
+        header = self._state.store.header()
+        planner = Planner(self._sources.contract, reads.options)
+        totals, sums = planner.totals, accumulator.empty()
         folder = self._environment.state.parent
         with PlanWriter(
             planner.head(header), request.out, folder=folder, limits=self._limits
         ) as writer:
-            for batch in pipeline.run(accumulator):
+            for batch in pipeline(reads).run(accumulator):
                 totals.add(batch.totals)
                 if not totals.diagnostics:
                     writer.add(batch.lines, batch.changes)
@@ -232,29 +220,28 @@ class Plans:
             )
         return planner.finish(header, changes, hazards=hazards, totals=plan_totals), sums
 
+    def _pipeline(
+        self, catalog: Catalog, reads: PlanReads, *, workers: WorkerPool, is_trial: bool = False
+    ) -> PlanPipeline:
+        options = reads.options
+        return PlanPipeline(
+            catalog.index,
+            self._state.store,
+            options=options,
+            dialect=self._environment.dialect.value,
+            plan_all=_needs_every_profile(options),
+            is_trial=is_trial,
+            observed=reads.observed,
+            look_ups=reads.look_ups,
+            workers=workers,
+            limits=self._limits,
+            on_progress=self._on_progress,
+            stop=self._stop,
+        )
+
     def _is_present(self, file: str) -> bool:
         """Whether a file that records come from, named as in messages, still exists."""
         return os.path.lexists(path_of_name(self._config.root, file))
-
-    def _look_ups(self, profiles: Iterable[Profile], options: Options) -> dict[str, LookUp]:
-        """The answers of the API about the selected profiles that the state does not record; none unless the
-        API is to be read.
-
-        Raises ReconcileError where a profile could not be read.
-        """
-        if not options.refreshed:
-            return {}
-        unrecorded = []
-        source = iter(profiles)
-        while chunk := [*islice(source, _PROFILES_AT_ONCE)]:
-            recorded = self._state.store.known_digests_of([profile.address for profile in chunk])
-            unrecorded += [
-                profile
-                for profile in chunk
-                if profile.address not in recorded
-                and options.selection.takes(profile.address, profile.labels)
-            ]
-        return self._refresh().look_up(unrecorded) if unrecorded else {}
 
     def _exact(self, options: Options, declared: Callable[[Collection[str]], set[str]]) -> Options:
         """The options with the exact selection. ``declared`` gives those of some addresses that the files
@@ -413,7 +400,6 @@ class Plans:
         prune: bool = False,
         include_adopted: bool = False,
         reassert: bool = False,
-        refreshed: bool = False,
     ) -> Options:
         environment = self._environment
         return Options(
@@ -422,7 +408,6 @@ class Plans:
             prune=prune,
             include_adopted=include_adopted,
             reassert=reassert,
-            refreshed=refreshed,
             selection=selection,
             requests=sending_of(environment),
             now=self._now(),
@@ -430,6 +415,13 @@ class Plans:
             max_delete=environment.max_delete,
             committed_only=environment.confirm,
         )
+
+
+def read_scope(refresh: bool | str) -> ReadScope | None:
+    """The scope that a caller names: true is ``all``, false is none. Raises ValueError for other texts."""
+    if isinstance(refresh, str):
+        return ReadScope(refresh)
+    return ReadScope.ALL if refresh else None
 
 
 def target_of(environment: Environment, root: Path) -> Target:
@@ -457,7 +449,20 @@ def sending_of(environment: Environment) -> RequestOptions:
 
 def _needs_every_profile(options: Options) -> bool:
     """Whether profiles that match the recorded state have to be planned as well."""
-    return options.reassert or options.selection != Selection()
+    return (
+        options.reassert
+        or options.selection != Selection()
+        or options.refreshed is ReadScope.ALL  # an answer may show drift
+    )
+
+
+def _written(pipeline: Callable[..., PlanPipeline], options: Options) -> WrittenProfiles:
+    """The profiles that a plan would write, and those whose change an error prevents."""
+    written = WrittenProfiles()
+    for batch in pipeline(PlanReads(options=options), is_trial=True).run(written):
+        written.merge(batch.accumulator)
+        written.add_blocked(batch.totals.blocked)
+    return written
 
 
 def _valid(plan: Plan | list[Diagnostic]) -> Plan:
@@ -465,14 +470,3 @@ def _valid(plan: Plan | list[Diagnostic]) -> Plan:
     if isinstance(plan, list):
         raise invalid_files(plan)
     return plan
-
-
-def _reads_apart(record: Record) -> int:
-    """The requests beside that of its profile which a read of a record took."""
-    return len(readings(record.facts, {})) if record.exists else 0
-
-
-def _with_look_ups(options: Options, look_ups: Mapping[str, LookUp]) -> Options:
-    """The options with the numbers of the requests that looked profiles up."""
-    apart = sum(each.observed.read_apart for each in look_ups.values() if each.observed)
-    return options._replace(looked_up=len(look_ups), read_apart=options.read_apart + apart)

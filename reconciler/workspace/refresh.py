@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack
+from typing import NamedTuple
 
 from reconciler.config.settings import Environment
 from reconciler.core.options import Selection
 from reconciler.core.outcomes import Drift, DriftKind, clock_text
 from reconciler.core.profiles import Profile
 from reconciler.core.records import Fact, Known, Presence, Record
-from reconciler.core.transitions import LookUp, Observed, without_expired_mark
+from reconciler.core.transitions import LookUp, Observed, with_seen, without_expired_mark
 from reconciler.errors import (
     InputError,
     Interrupted,
@@ -21,11 +22,23 @@ from reconciler.errors import (
     RemoteUnavailable,
 )
 from reconciler.planning.limits import ProgressEvent, ProgressPhase
-from reconciler.remote.refresh import ReadBack, read_back
+from reconciler.remote.refresh import NO_MORE, ReadBack, read_back
 from reconciler.state.store import Writer
+from reconciler.values import FieldPath
 from reconciler.workspace.connection import Connection
 from reconciler.workspace.results import refuse_unread
 from reconciler.workspace.state_admin import StateAdmin
+
+
+class RecordReads(NamedTuple):
+    """The recorded profiles that were read for a plan."""
+
+    observed: Mapping[str, Record]
+    """By address: the records with what the API says, where the state does not record that."""
+    read: int
+    """How many profiles were read."""
+    read_apart: int
+    """The requests beside those, which read what no answer about a profile shows."""
 
 
 class Refresh:
@@ -61,6 +74,51 @@ class Refresh:
         although the refresh was to be ``complete``. InputError where the key is missing, and where there is
         no state, unless the refresh comes before a first apply and is to be ``complete``.
         """
+        reads = self._read_all(selection, record=record, complete=complete)
+        return sorted((each.drift for each in reads), key=lambda drift: drift.address)
+
+    def before_plan(
+        self, selection: Selection, *, also: Mapping[str, Collection[FieldPath]], record: bool
+    ) -> RecordReads:
+        """Reads the selected recorded profiles for a plan. ``also`` names, by address, fields that are read
+        although the records do not hold them; they never are recorded. The state records the rest if
+        ``record``.
+
+        Raises Interrupted when asked to stop, and ReconcileError where a profile could not be read.
+        """
+        store = self._state.store
+        if record:
+            reads = self._read_all(selection, record=True, complete=True, also=also)
+            after = store.records_of([*also])
+        else:
+            reads = list(self.read_back(list(store.records()), selection, also=also))
+            if self.stop():
+                raise Interrupted("interrupted; nothing was planned")
+            drifts = [each.drift for each in reads]
+            self._warn_of_clock(drifts)
+            refuse_unread(drifts)
+            after = {each.after.address: each.after for each in reads}
+        observed = {
+            read.before.address: with_seen(
+                after[read.before.address],
+                read.observed,
+                paths=also.get(read.before.address, ()),
+            )
+            if read.observed is not None
+            else after[read.before.address]
+            for read in reads
+            if read.before.address in after
+        }
+        return RecordReads(observed, len(reads), sum(each.drift.read_apart for each in reads))
+
+    def _read_all(
+        self,
+        selection: Selection,
+        *,
+        record: bool,
+        complete: bool,
+        also: Mapping[str, Collection[FieldPath]] = NO_MORE,
+    ) -> list[ReadBack]:
         if self._state.exists:
             self._connection.require_key()
         elif not complete:
@@ -72,12 +130,14 @@ class Refresh:
             writer = (
                 stack.enter_context(self._state.locked("refresh")) if self._state.exists else None
             )
-            drifts = []
-            gone = []
+            reads, gone = [], []
             for each in self.read_back(
-                list(self._state.store.records()), selection, writer=writer if record else None
+                list(self._state.store.records()),
+                selection,
+                writer=writer if record else None,
+                also=also,
             ):
-                drifts.append(each.drift)
+                reads.append(each)
                 if each.drift.kind is DriftKind.GONE:
                     gone.append(each.after)
             if gone and writer is not None and record:
@@ -86,22 +146,10 @@ class Refresh:
         if self.stop():
             raise Interrupted("interrupted; what was read is recorded")
         if complete:
+            drifts = [each.drift for each in reads]
             self._warn_of_clock(drifts)
             refuse_unread(drifts)
-        return sorted(drifts, key=lambda drift: drift.address)
-
-    def recorded(self, selection: Selection) -> dict[str, Record]:
-        """The selected records, by address, with what the API says of them now. Records nothing.
-
-        Raises Interrupted when asked to stop, and ReconcileError where a profile could not be read.
-        """
-        read = list(self.read_back(list(self._state.store.records()), selection))
-        if self.stop():
-            raise Interrupted("interrupted; nothing was planned")
-        drifts = [each.drift for each in read]
-        self._warn_of_clock(drifts)
-        refuse_unread(drifts)
-        return {each.after.address: each.after for each in read}
+        return reads
 
     def _warn_of_clock(self, drifts: Iterable[Drift]) -> None:
         if jumps := sum(drift.clock_went_back for drift in drifts):
@@ -151,9 +199,11 @@ class Refresh:
         writer: Writer | None = None,
         all_may_be_gone: bool = False,
         to_record: Callable[[ReadBack], Record | None] | None = None,
+        also: Mapping[str, Collection[FieldPath]] = NO_MORE,
     ) -> Iterator[ReadBack]:
         """Reads the selected profiles of some records, and records what was read if there is a writer.
-        ``to_record`` gives the record to be written for a read, by default what is new.
+        ``to_record`` gives the record to be written for a read, by default what is new. ``also`` names, by
+        address, fields that are read beside those of the records.
 
         Raises NotAuthorised for a refused key, RemoteUnavailable where the API does not answer, and
         Refused where it knows none of several profiles, unless ``all_may_be_gone``. Ends early when asked to
@@ -173,6 +223,7 @@ class Refresh:
                 writer=writer,
                 without_expired_mark=self._without_expired_mark(),
                 to_record=to_record,
+                also=also,
                 stop=lambda: self.stop() or api.pace.given_up,
                 in_flight=api.in_flight,
                 on_tick=lambda: self._on_progress(

@@ -43,3 +43,17 @@ def test_each_read_of_a_group_is_counted_in_the_plan(project: Project) -> None:
     project.write("profiles/jane.yaml", PROFILE.replace("u-17", "u-18"))
     text = project.run("apply", "--refresh", "--auto-approve")
     assert "2 more requests for what profiles do not show" in text
+
+
+def test_refresh_names_its_scope_by_the_option_or_the_variable(project: Project) -> None:
+    project.write("profiles/jane.yaml", PROFILE)
+    project.run("apply", "--auto-approve")
+    text = project.run("plan", "--refresh=changed")
+    assert "there was no profile to read at the API" in text
+    project.write("profiles/jane.yaml", PROFILE.replace("u-17", "u-18"))
+    text = project.run("apply", "--auto-approve", RECONCILE_REFRESH="changed")
+    assert "1 recorded profile read (those to be written)" in text
+    assert "1 request after 3 reads at the API" in text
+    assert "1 recorded profile read and" in project.run("plan", RECONCILE_REFRESH="true")
+    project.run("plan", "--refresh=some", code=64)
+    assert "write --refresh or --refresh=changed" in project.err

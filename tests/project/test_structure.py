@@ -30,6 +30,7 @@ DICTATED = {
     "authoring.json_schema:any_of": "jsonschema calls it",
     "authoring.json_schema:pattern": "jsonschema calls it",
     "authoring.json_schema:unique": "jsonschema calls it",
+    "cli.options:convert": "click calls it",
     "cli.main:main": "click gives it every option by name",
     "core.plan:__new__": "enum calls it with the members of the tuple",
     "exports:find_spec": "the import system calls it",

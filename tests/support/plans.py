@@ -7,7 +7,9 @@ from collections.abc import Iterable
 from hypothesis import strategies as st
 
 from reconciler.core.facets.access_levels import GRANT, REVOKE
-from reconciler.core.options import Target
+from reconciler.core.facets.integrations import INTEGRATIONS
+from reconciler.core.facets.refund_saver import REFUND_SAVER
+from reconciler.core.options import ReadScope, Target
 from reconciler.core.plan import (
     Action,
     Basis,
@@ -195,7 +197,7 @@ EVERYTHING = plan_with(
         Change(
             "qa-jane",
             Action.UPDATE,
-            "4 to set, 2 to clear, 1 to forget (1 uncertain after an unknown outcome)",
+            "6 to set, 3 to clear, 1 to forget (1 uncertain after an unknown outcome)",
             (
                 FieldChange("first_name", Op.SET, "Jane", "Janet", Basis.RECORDED, 3),
                 FieldChange("email", Op.CLEAR, "jane@example.com", None, Basis.RECORDED),
@@ -212,6 +214,11 @@ EVERYTHING = plan_with(
                     None,
                     Basis.OBSERVED,
                 ),
+                FieldChange(
+                    "integrations.amplitude_user_id", Op.SET, "u-16", "u-17", Basis.OBSERVED, 13
+                ),
+                FieldChange("integrations.branch_id", Op.CLEAR, "b-1", None, Basis.RECORDED),
+                FieldChange("refund_saver.preference", Op.SET, None, "decline", Basis.NONE, 15),
             ),
             (
                 patch("qa-jane", {"custom_attributes": [{"key": "old", "value": None}]}),
@@ -236,6 +243,18 @@ EVERYTHING = plan_with(
                     REVOKE,
                     {"adapty-customer-user-id": "qa-jane"},
                     {"access_level_id": "pro"},
+                ),
+                Request(
+                    "POST",
+                    INTEGRATIONS.address,
+                    {"adapty-customer-user-id": "qa-jane"},
+                    {"amplitude_user_id": "u-17", "branch_id": None},
+                ),
+                Request(
+                    "POST",
+                    REFUND_SAVER.address,
+                    {"adapty-customer-user-id": "qa-jane"},
+                    {"custom_preference": "decline"},
                 ),
             ),
             (
@@ -293,8 +312,9 @@ EVERYTHING = plan_with(
         ("qa-x",),
         "0123456789abcdef0123456789abcdef01234567",
         True,
-        True,
+        ReadScope.ALL,
         read=99,
+        read_apart=3,
         looked_up=2,
     ),
 )

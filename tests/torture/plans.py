@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from reconciler.core.identity import IdentityIndex
-from reconciler.core.options import Count, Options
+from reconciler.core.options import Count, Options, ReadScope
 from reconciler.core.outcomes import DriftKind
 from reconciler.core.plan import Action, Change, Hazard, Mode
 from reconciler.core.planner import Planner, PlanningTotals
@@ -69,7 +69,10 @@ def plan_of(
     if read is None:
         return None
     options = Options(
-        prune=prune, include_adopted=include_adopted, reassert=reassert, refreshed=refresh
+        prune=prune,
+        include_adopted=include_adopted,
+        reassert=reassert,
+        refreshed=ReadScope.ALL if refresh else None,
     )
     totals, changes, ids = PlanningTotals(), [], {}
     for slot in range(world.slots):
