@@ -38,8 +38,16 @@ UNLIMITED_WINDOW = 16
 compete for the interpreter."""
 _PER_SECOND = 2_000
 """Roughly the calls that one process can make in a second."""
-MOST_IN_FLIGHT = 128
-"""Calls."""
+USUAL_IN_FLIGHT = 128
+"""Calls at most, where a write of the state takes no longer than `QUICK_WRITE`."""
+MOST_IN_FLIGHT = 512
+"""Calls at most, however long a write takes. Each has a thread and a connection, and each is uncertain after a
+crash."""
+QUICK_WRITE = 0.005
+"""Seconds; a file on a local disk is written in half of that."""
+_PER_SLOW_SECOND = 16_000
+"""Calls more for each second that a write takes longer: at 30 ms, `MOST_IN_FLIGHT` is reached. A rate of
+40,000 a minute needs 350 at 100 ms (state-backends 4)."""
 _CATCH_UP = 0.05
 """Seconds of delay, such as by waking late, that later requests may make up for."""
 _SOON = 0.005
@@ -66,6 +74,16 @@ _FAILURES = 5
 """Attempts in a row without an answer of the API that open the breaker."""
 _PROBE = 1.0
 """Seconds between two requests while the breaker is open."""
+
+
+def most_in_flight(write_seconds: float) -> int:
+    """The most calls that are worth having under way, where a write of the state takes so long.
+
+    A call waits for two writes, its intent's and its outcome's. While one of them is under way no call
+    begins, and none that ended makes room for another.
+    """
+    slower = max(0.0, write_seconds - QUICK_WRITE)
+    return min(MOST_IN_FLIGHT, USUAL_IN_FLIGHT + int(slower * _PER_SLOW_SECOND))
 
 
 class Clock(Protocol):
@@ -143,7 +161,8 @@ class Pace:
         self._is_bottleneck = False
         """Whether a request waited for our own rate since the last answer."""
         self._mean_latency: float | None = None
-        self._write_seconds = 0.0
+        self._write_seconds: float | None = None
+        """Seconds that a write of the state takes; ``None`` before the first one."""
         self.given_up = False
         """Whether the API was away, or limited us, for longer than ``patience``. Nothing leaves any more."""
         self._set_rate(rate.per_second)
@@ -195,17 +214,19 @@ class Pace:
         """
         if not self._has_answered or self.is_open:
             return 1
+        write_seconds = self._write_seconds or 0.0
         if self._rate is None:
             # While the state takes some outcomes, as many other calls are under way.
-            needed = UNLIMITED_WINDOW + int(2 * _PER_SECOND * self._write_seconds)
+            needed = UNLIMITED_WINDOW + int(2 * _PER_SECOND * write_seconds)
         else:
-            seconds = (self._mean_latency or 0.0) + 2 * self._write_seconds
+            seconds = (self._mean_latency or 0.0) + 2 * write_seconds
             needed = math.ceil(self._rate * seconds * 1.5) + 2
-        return max(1, min(needed, most or MOST_IN_FLIGHT))
+        return max(1, min(needed, most or most_in_flight(write_seconds)))
 
     def learn_write_time(self, seconds: float) -> None:
         """Takes account of the seconds that a write of the state took."""
-        self._write_seconds += (seconds - self._write_seconds) / 16
+        mean = self._write_seconds
+        self._write_seconds = seconds if mean is None else mean + (seconds - mean) / 16
 
     # --- before an attempt -------------------------------------------------------------------
 

@@ -15,7 +15,17 @@ from xml.etree import ElementTree
 
 import pytest
 
-from benchmarks import apply, growth, identical, measuring, planning, reports, rivals, startup
+from benchmarks import (
+    apply,
+    growth,
+    identical,
+    measuring,
+    planning,
+    reports,
+    rivals,
+    slow_state,
+    startup,
+)
 from benchmarks.corpora import LAYOUTS, Corpus, document
 from benchmarks.plot import svg
 from reconciler import Workspace
@@ -248,3 +258,13 @@ def test_apply(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     apply.at_once(tmp_path, 20, 1)
     apply.memory(tmp_path, 20)
     assert "memory, 20 changes" in capsys.readouterr().out
+
+
+# --- a distant state -----------------------------------------------------------------------------
+
+
+def test_an_apply_beside_a_distant_state_is_measured() -> None:
+    table = slow_state.table([0], seconds=0.05)
+    ((name, usual, chosen, *_),) = table.rows
+    assert name == "0 ms"
+    assert all(0 < float(share.rstrip("%")) for share in (usual, chosen))

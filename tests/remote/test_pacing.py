@@ -10,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.core.options import Rate
-from reconciler.remote.pacing import FASTEST, MARGIN, UNLIMITED_WINDOW, Pace, Verdict
+from reconciler.remote.pacing import (
+    FASTEST,
+    MARGIN,
+    MOST_IN_FLIGHT,
+    UNLIMITED_WINDOW,
+    Pace,
+    Verdict,
+    most_in_flight,
+)
 from tests.support.clock import ManualClock
 
 
@@ -265,8 +273,28 @@ def test_slow_writes_of_the_state_raise_the_number_of_calls_under_way(clock: Man
         for _ in range(200):
             each.learn_write_time(0.02)
     assert pace.in_flight(None) == 23
-    assert free.in_flight(None) == UNLIMITED_WINDOW + 79
+    assert free.in_flight(None) == UNLIMITED_WINDOW + 80
     assert free.in_flight(8) == 8
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "calls"),
+    [(0, 128), (2, 128), (5, 128), (10, 208), (20, 368), (29, 512), (100, 512), (60_000, 512)],
+)
+def test_the_most_calls_follow_the_time_of_a_write(milliseconds: int, calls: int) -> None:
+    assert most_in_flight(milliseconds / 1000) == calls
+    assert MOST_IN_FLIGHT == 512
+
+
+@pytest.mark.parametrize(("milliseconds", "calls"), [(2, 128), (30, 213), (60, 273), (100, 353)])
+def test_calls_under_way_follow_the_first_write_of_a_distant_state(
+    clock: ManualClock, milliseconds: int, calls: int
+) -> None:
+    """At 40,000 requests a minute and 150 ms an answer."""
+    pace = Pace(Rate(40_000 / 60), clock=clock)
+    answer(pace, clock, number=1, latency=0.15)
+    pace.learn_write_time(milliseconds / 1000)
+    assert pace.in_flight(None) == calls
 
 
 # --- outages -------------------------------------------------------------------------------------
