@@ -10,7 +10,7 @@ SIGNALS ?= 200
 SEEDS ?= 1000000
 RENDERINGS ?= 50000
 
-.PHONY: help demo test check lint types schemas docs golden requirements browser bench torture hostile clean
+.PHONY: help demo test check lint types schemas docs site golden requirements release browser bench torture hostile clean
 
 help: ## Show what there is to make
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -41,8 +41,12 @@ types: $(READY) ## Types
 schemas: $(READY) ## Write the generated schemas and reference anew
 	@$(BIN)/python -m reconciler.core.contract_files
 
-docs: $(READY) ## Write the help texts in docs/cli.md anew
-	@$(BIN)/python -m tests.support.update_help
+docs: $(READY) ## Write the generated pages of docs/ anew
+	@$(BIN)/python -m tests.support.generated_pages
+
+site: $(READY) ## Build the documentation as a site, into build/site
+	@$(BIN)/sphinx-build -q -W --keep-going -b dirhtml -d $(VENV)/doctrees -c docs/site . build/site
+	@echo "build/site/index.html"
 
 golden: $(READY) ## Write what the formats are expected to be anew
 	@$(BIN)/python -m tests.support.golden
@@ -55,6 +59,9 @@ requirements: $(READY) ## Write requirements-ci.txt anew: what CI installs, with
 		--no-annotate --no-emit-options --constraint constraints.txt --output-file $(PINS)/requirements.txt pyproject.toml
 	@{ echo '# Written by `make requirements`: what the Action installs. Versions come from constraints.txt.'; \
 		cat $(PINS)/requirements.txt; } > requirements-ci.txt
+
+release: ## Build the distributions into dist, and try them in fresh environments
+	@PYTHON="$(PYTHON)" .ci/release
 
 browser: ## Install a Chromium for the tests of the HTML report (Debian, as root)
 	@command -v chromium >/dev/null || { apt-get -qq update && \

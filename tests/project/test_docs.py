@@ -19,9 +19,8 @@ from reconciler.errors import ExitCode
 from reconciler.homes import CACHE_VARIABLE, STATE_VARIABLE
 from reconciler.reports.plan_text import plan_text
 from reconciler.reports.view import PlanView
-from reconciler.resources import load_schema
+from tests.support.generated_pages import PAGES
 from tests.support.projects import Project
-from tests.support.update_help import TARGET, content
 
 ROOT = Path(__file__).parent.parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
@@ -54,8 +53,32 @@ def test_the_exit_codes_are_those_of_the_program() -> None:
     assert told == {int(code) for code in ExitCode}
 
 
-def test_the_help_texts_are_current() -> None:
-    assert TARGET.read_text("utf-8") == content(), "run `make docs`"
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_pages_that_are_made_from_the_program_are_current(page: Path) -> None:
+    assert page.read_text("utf-8") == PAGES[page](), "run `make docs`"
+
+
+def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "dirhtml"),
+            *("-c", "docs/site", "-d", tmp_path / "doctrees", ".", tmp_path / "site"),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    for page in ("index.html", "docs/index.html", "docs/cli/index.html", "searchindex.js"):
+        assert (tmp_path / "site" / page).is_file(), page
+
+
+def test_every_page_is_in_the_menu_of_the_site() -> None:
+    menu = re.findall(
+        r"^([\w./-]+\.md)$", (ROOT / "docs/index.md").read_text("utf-8"), re.MULTILINE
+    )
+    listed = {(ROOT / "docs" / name).resolve() for name in menu}
+    assert {*ROOT.glob("docs/*.md")} - listed == {ROOT / "docs" / "index.md"}
 
 
 @pytest.mark.parametrize("name", sorted(generated()))
@@ -87,7 +110,8 @@ def puzzling_sentences(text: str) -> list[str]:
     return re.findall(start + r"((?:What|Who|Whoever|Of)\b.{0,60})", prose, re.MULTILINE)
 
 
-PROSE = [path for path in DOCUMENTS if path.name not in {"profile-reference.md", "cli.md"}]
+GENERATED = {"profile-reference.md", *(page.name for page in PAGES)}
+PROSE = [path for path in DOCUMENTS if path.name not in GENERATED]
 
 
 @pytest.mark.parametrize("document", PROSE, ids=lambda path: path.name)
@@ -171,16 +195,6 @@ def test_the_fields_that_the_readme_calls_unclearable_are_those_of_the_contract(
     contract = load_contract("guide")
     never = {path for path in contract.fields if contract.field(path).clear is Clear.NEVER}
     assert set(re.findall(r"`([a-z_.]+)`", sentence[1])) == never
-
-
-def test_the_settings_of_the_readme_are_those_of_the_schema() -> None:
-    definitions = load_schema("config.schema")["$defs"]
-    settings = {f"api.{name}" for name in definitions["api"]["properties"]} | {"confirm"}
-    for group in ("state", "limits"):
-        members = definitions["environment"]["properties"][group]["properties"]
-        settings |= {f"{group}.{name}" for name in members}
-    told = re.findall(r"^\| `((?:api|state|limits)\.\w+|confirm)` \|", README, re.MULTILINE)
-    assert sorted(told) == sorted(settings)
 
 
 def test_every_make_target_that_the_documents_name_exists() -> None:
