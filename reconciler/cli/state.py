@@ -174,6 +174,6 @@ def _report_replaced(app: App, before: Export, *, after: Export) -> None:
     print_result(difference_text(encode_export(before), encode_export(after)))
 
 
-def _report_backup(backup: Path | None) -> None:
+def _report_backup(backup: str | None) -> None:
     if backup is not None:
-        stderr_line(backup_text(str(backup)))
+        stderr_line(backup_text(backup))

@@ -92,8 +92,7 @@ class PlanPipeline:
 
         Raises Interrupted when asked to stop.
         """
-        stamp = self._store.stamp()
-        state = "" if stamp is None else str(stamp)
+        state = self._store.stamp() or ""
         if self._plan_all:
             identities = self._identities(pending_only=False)
             pairs = _pairs(self._index, self._store, in_sync_too=True)
@@ -110,8 +109,7 @@ class PlanPipeline:
             return
         index.begin_pending(anew=True)
         yield from self._run(pairs, identities, accumulator=accumulator, notes=self._note_pending)
-        is_trusted = stamp is not None and max(stamp[1], stamp[2]) < index.trusted_before()
-        index.end_pending(state if is_trusted and self._store.stamp() == stamp else "")
+        index.end_pending(state if self._store.stamp() == state else "")
 
     def _run_pending(self, state: str, accumulator: _A) -> Iterator[PlannedBatch[_A]]:
         """Neither files nor state changed elsewhere, so the other addresses are in sync."""
@@ -128,7 +126,7 @@ class PlanPipeline:
             return
         index.begin_pending(anew=False)
         yield from self._run(pairs, identities, accumulator=accumulator, notes=self._note_in_sync)
-        index.end_pending(state if str(self._store.stamp()) == state else "")
+        index.end_pending(state if self._store.stamp() == state else "")
 
     def _run(
         self,

@@ -30,6 +30,7 @@ from reconciler.state.store import Store, Writer
 from reconciler.values import shown
 
 _RECORDS_AT_ONCE = 64
+_DECLARATIONS_AT_ONCE = 1_000
 MOST_PROBLEMS = 1_000
 """Results that need a look and that a report keeps. The listener takes all of them."""
 
@@ -220,14 +221,17 @@ class Applier:
 
     def _record_declarations(self, desired: Iterable[Profile]) -> None:
         """Records labels, protection, platform, lifetime and places that changed although no field did."""
+        source = iter(desired)
         changed = []
-        for profile in desired:
-            record = self._store.record(profile.address)
-            if record is None:
-                continue
-            after = declared_by(record, profile)
-            if differs(record, after):
-                changed.append(after)
+        while batch := list(islice(source, _DECLARATIONS_AT_ONCE)):
+            records = self._store.records_of([profile.address for profile in batch])
+            for profile in batch:
+                record = records.get(profile.address)
+                if record is None:
+                    continue
+                after = declared_by(record, profile)
+                if differs(record, after):
+                    changed.append(after)
         if changed:
             self._writer.write(put=changed)
 

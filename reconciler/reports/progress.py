@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 from reconciler.core.outcomes import ApplyReport, Outcome, Progress, Result
@@ -47,8 +46,8 @@ class ApplyReporter(Protocol):
 
     def result(self, result: Result) -> None: ...
 
-    def backup(self, path: Path) -> None:
-        """A backup of the state was made before the first change."""
+    def backup(self, words: str) -> None:
+        """A backup of the state was made before the first change; ``words`` say where it is."""
         ...
 
     def progress(self, progress: Progress) -> None: ...
@@ -117,8 +116,8 @@ class LineReporter:
         elif result.needs_a_look:
             self._bar.print_above(line)
 
-    def backup(self, path: Path) -> None:
-        self._err.write(backup_text(str(path)))
+    def backup(self, words: str) -> None:
+        self._err.write(backup_text(words))
 
     def progress(self, progress: Progress) -> None:
         now = self._clock()
@@ -174,8 +173,8 @@ class EventReporter:
         self._counts[result.outcome] += 1
         self._out.write(change_event(result))
 
-    def backup(self, path: Path) -> None:
-        self._out.write(backup_event(str(path)))
+    def backup(self, words: str) -> None:
+        self._out.write(backup_event(words))
 
     def progress(self, progress: Progress) -> None:
         now = self._clock()

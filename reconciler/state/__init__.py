@@ -4,6 +4,7 @@ A module imports only from those above it.
 
     liveness (edge)          is a process alive, and is it still the same one
     store (edge)             what every store offers; what all stores decide alike: lock, headers, revisions
+    waiting (edge)           waiting for a lock that somebody else holds
     memory (edge)            a store in memory
     sqlite_errors            errors of SQLite and of the system → messages
     sqlite_format (edge)     the format of a state file: tables, upgrades, connections

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import NamedTuple
 
 from reconciler.core.records import Export, Header, JournalEntry, JournalKind, Record, Run
+from reconciler.errors import Message
 from reconciler.state.liveness import process_identity
 from reconciler.state.store import (
     LAST,
     LEASE,
+    RESTORE_HINT,
     RUNS,
+    Backup,
     Clock,
     EncodedRecord,
     Holder,
@@ -22,6 +25,8 @@ from reconciler.state.store import (
     Locked,
     LockLost,
     NewId,
+    OnWait,
+    StateMoved,
     Stored,
     Writer,
     decode_body,
@@ -31,15 +36,26 @@ from reconciler.state.store import (
     is_abandoned,
     is_edited_copy,
     new_id,
+    no_backup,
     not_locked,
     other_lock,
+    put_back_from,
     restored_serial,
 )
+from reconciler.state.waiting import acquired
+
+_BACKUPS = 10
+"""How many backups are kept."""
 
 
 class _Row(NamedTuple):
     content: EncodedRecord
     revision: int
+
+
+class _Copy(NamedTuple):
+    backup: Backup
+    export: Export
 
 
 class MemoryStore:
@@ -70,6 +86,9 @@ class MemoryStore:
         self._lock: Lock | None = None
         self._process: str | None = None
         self._token = 0
+        self._content = _new_content()
+        self._moved: str | None = None
+        self._backups: list[_Copy] = []
 
     # Reading
 
@@ -102,8 +121,18 @@ class MemoryStore:
     def known_digests_of(self, addresses: Collection[str]) -> dict[str, bytes | None]:
         return {address: row.content.known for address, row in self._rows_of(addresses)}
 
-    def stamp(self) -> tuple[int, int, int, int] | None:
-        return None
+    def stamp(self) -> str | None:
+        return self._content
+
+    def backups(self) -> Sequence[Backup]:
+        with self._guard:
+            return [kept.backup for kept in reversed(self._backups)]
+
+    def restore_hint(self) -> Message:
+        return RESTORE_HINT
+
+    def moved_to(self) -> str | None:
+        return self._moved
 
     def journal(self, *, run: str | None = None) -> Iterator[JournalEntry]:
         with self._guard:
@@ -127,22 +156,38 @@ class MemoryStore:
     # Writing
 
     @contextmanager
-    def lock(self, holder: Holder, *, now: Clock | None = None) -> Iterator[Writer]:
-        clock = now or self._clock
-        with self._guard:
-            held, at = self._lock, clock()
-            if held and not is_abandoned(held, self._process, seeker=holder, now=at):
-                raise Locked(held)
-            self._token += 1
-            self._process = process_identity(holder.pid)
-            self._lock = Lock(self._new_id(), holder, since=at, expires=at + self._lease)
-            writer = _MemoryWriter(self, self._token, clock=clock)
+    def lock(
+        self,
+        holder: Holder,
+        *,
+        now: Clock | None = None,
+        wait: float = 0.0,
+        on_wait: OnWait | None = None,
+        even_moved: bool = False,
+    ) -> Iterator[Writer]:
+        writer = acquired(
+            lambda: self._take(holder, clock=now or self._clock, even_moved=even_moved),
+            wait=wait,
+            on_wait=on_wait,
+        )
         try:
             yield writer
         finally:
             with self._guard:
                 if self._token == writer.token:
                     self._lock = None
+
+    def _take(self, holder: Holder, *, clock: Clock, even_moved: bool) -> _MemoryWriter:
+        with self._guard:
+            held, at = self._lock, clock()
+            if held and not is_abandoned(held, self._process, seeker=holder, now=at):
+                raise Locked(held)
+            if self._moved is not None and not even_moved:
+                raise StateMoved(self._moved)
+            self._token += 1
+            self._process = process_identity(holder.pid)
+            self._lock = Lock(self._new_id(), holder, since=at, expires=at + self._lease)
+            return _MemoryWriter(self, self._token, clock=clock)
 
     def unlock(self, lock_id: str) -> None:
         with self._guard:
@@ -152,12 +197,6 @@ class MemoryStore:
                 raise other_lock(self._lock)
             self._lock = None
             self._token += 1
-
-    def is_copy(self) -> bool:
-        return False
-
-    def set_aside(self) -> Sequence[Path]:
-        return []
 
     def close(self) -> None:
         pass
@@ -215,6 +254,8 @@ class _MemoryWriter:
                     kept[address] = _Row(content, header.serial)
                 elif old.content.body != content.body:
                     kept[address] = _Row(content, old.revision + 1)
+            if kept != store._rows:
+                store._content = _new_content()
             store._rows = kept
             store._journal.extend(entries)
             store._header = header
@@ -248,6 +289,8 @@ class _MemoryWriter:
                 rows[address] = (
                     stored if stored is not None and is_same else _Row(content, header.serial)
                 )
+            if rows != store._rows:
+                store._content = _new_content()
             store._rows = rows
             store._header = header
             return header
@@ -257,15 +300,41 @@ class _MemoryWriter:
             serial = restored_serial(store._header.serial, above, now=self._clock())
             store._rows = {a: row._replace(revision=serial) for a, row in store._rows.items()}
             store._header = store._header._replace(serial=serial)
+            store._content = _new_content()
             return store._header
 
-    def backup(self) -> Path | None:
-        with self._writing():
-            return None
+    def backup(self) -> str | None:
+        with self._writing() as store:
+            if store._header.lineage is None:
+                return None
+            backup = Backup(
+                f"backup-{store._header.serial}-{len(store._backups)}",
+                self._clock(),
+                serial=store._header.serial,
+                size=None,
+            )
+            export = Export(store._header, tuple(store.records()))
+            store._backups.append(_Copy(backup, export))
+            del store._backups[:-_BACKUPS]
+            return f"backup {backup.id} in memory"
+
+    def restore(self, backup_id: str, *, above: int = 0) -> Header:
+        for kept in self._store._backups:
+            if kept.backup.id == backup_id:
+                return put_back_from(self, kept.export, above=above)
+        raise no_backup(backup_id)
+
+    def mark_moved(self, address: str | None) -> None:
+        with self._writing() as store:
+            store._moved = address
 
     def renew(self) -> None:
         with self._writing():
             pass
+
+
+def _new_content() -> str:
+    return os.urandom(8).hex()
 
 
 def _decoded(row: _Row) -> Record:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import sqlite3
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -15,13 +14,15 @@ from typing import Any, Protocol, TypeVar
 
 from reconciler.core.digests import SIZE
 from reconciler.core.records import Export, Header, JournalEntry, JournalKind, Record, Run
-from reconciler.errors import ReconcileError
-from reconciler.state.backups import BACKUPS, set_aside
+from reconciler.errors import Message, ReconcileError
+from reconciler.state.backups import BACKUPS, kept_backups, set_aside
 from reconciler.state.liveness import process_identity
 from reconciler.state.side_files import SideFiles
-from reconciler.state.sqlite_errors import damaged
+from reconciler.state.sqlite_errors import RESTORE_HINT, damaged
 from reconciler.state.sqlite_file import BUSY_SECONDS, SqliteFile
 from reconciler.state.sqlite_format import (
+    FIRST_WITH_DIGESTS,
+    NEW_CONTENT,
     NUMBER,
     STATE_FORMAT_VERSION,
     TEXT,
@@ -43,6 +44,7 @@ from reconciler.state.store import (
     RUNS,
     SAFE_SHARE_OF_LEASE,
     UNREADABLE,
+    Backup,
     Clock,
     EncodedRecord,
     Holder,
@@ -50,6 +52,8 @@ from reconciler.state.store import (
     Locked,
     LockLost,
     NewId,
+    OnWait,
+    StateMoved,
     Stored,
     Writer,
     checksum,
@@ -60,10 +64,13 @@ from reconciler.state.store import (
     is_abandoned,
     is_edited_copy,
     new_id,
+    no_backup,
     not_locked,
     other_lock,
+    put_back_from,
     restored_serial,
 )
+from reconciler.state.waiting import acquired
 from reconciler.values import canonical
 
 PAGE_SIZE = 10_000
@@ -169,11 +176,24 @@ class SqliteStore:
                 return {}
             return dict(known_digests_where(db, _AMONG, parameters=(json.dumps(list(addresses)),)))
 
-    def stamp(self) -> tuple[int, int, int, int] | None:
-        status = self._file.status()
-        if status is None or os.path.lexists(f"{self.path}-journal"):
-            return None  # of a write that is not complete
-        return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+    def stamp(self) -> str | None:
+        with self._file.reading() as db:
+            if db is None or version_of(db) < FIRST_WITH_DIGESTS:
+                return None
+            (content,) = db.execute("SELECT content FROM meta").fetchone()
+            require_types((content,), TEXT_OR_NULL)
+        return None if content is None else str(content)
+
+    def backups(self) -> Sequence[Backup]:
+        with self._file.translated():
+            return [kept.backup for kept in kept_backups(self.path)]
+
+    def restore_hint(self) -> Message:
+        return RESTORE_HINT
+
+    def moved_to(self) -> str | None:
+        with self._file.reading() as db:
+            return _moved(db) if db else None
 
     def journal(self, *, run: str | None = None) -> Iterator[JournalEntry]:
         # A condition of its own for one run, so that its index is used.
@@ -228,18 +248,37 @@ class SqliteStore:
     # Writing
 
     @contextmanager
-    def lock(self, holder: Holder, *, now: Clock | None = None) -> Iterator[Writer]:
+    def lock(
+        self,
+        holder: Holder,
+        *,
+        now: Clock | None = None,
+        wait: float = 0.0,
+        on_wait: OnWait | None = None,
+        even_moved: bool = False,
+    ) -> Iterator[Writer]:
         clock, lock_id = now or self._clock, self._new_id()
         self._file.create()
-        with self._file.noted(), self._locked_by(holder, lock_id, clock=clock) as writer:
-            yield writer
+        with self._file.noted():
+            writer = acquired(
+                lambda: self._take(holder, lock_id, clock=clock, even_moved=even_moved),
+                wait=wait,
+                on_wait=on_wait,
+            )
+            try:
+                yield writer
+            finally:
+                writer.release()
 
-    @contextmanager
-    def _locked_by(self, holder: Holder, lock_id: str, *, clock: Clock) -> Iterator[Writer]:
+    def _take(
+        self, holder: Holder, lock_id: str, *, clock: Clock, even_moved: bool
+    ) -> _SqliteWriter:
         with self._file.transaction() as db:
             held, at = _recorded_lock(db), clock()
             if held and not is_abandoned(held[0], held[1], seeker=holder, now=at):
                 raise Locked(held[0])
+            if not even_moved and (address := _moved(db)) is not None:
+                raise StateMoved(address)
             if db.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
                 raise damaged(self._file.name)
             if version_of(db) < self._file.version:
@@ -250,15 +289,7 @@ class SqliteStore:
             if is_backup(db):
                 make_state(db)
                 _renumber(db, restored_serial(_header(db).serial, now=at))
-        try:
-            yield _SqliteWriter(self, lock_id, token=token, clock=clock)
-        finally:
-            # Everything that was acknowledged is durable; a lock that cannot be released ends with its lease.
-            with contextlib.suppress(ReconcileError), self._file.transaction() as db:
-                db.execute(
-                    "DELETE FROM lock WHERE id = ? AND ? = (SELECT token FROM meta)",
-                    (lock_id, token),
-                )
+        return _SqliteWriter(self, lock_id, token=token, clock=clock)
 
     def unlock(self, lock_id: str) -> None:
         if self._file.status() is None:
@@ -342,6 +373,15 @@ class _SqliteWriter:
         self._header: Header | None = None
         """As this writer left it. Nobody else can have written while its token is the newest."""
 
+    def release(self) -> None:
+        """Gives the lock back. Everything that was acknowledged is durable; a lock that cannot be released
+        ends with its lease."""
+        with contextlib.suppress(ReconcileError), self._store._file.transaction() as db:
+            db.execute(
+                "DELETE FROM lock WHERE id = ? AND ? = (SELECT token FROM meta)",
+                (self._lock_id, self._token),
+            )
+
     @contextmanager
     def _writing(self) -> Iterator[tuple[sqlite3.Connection, Header]]:
         """A transaction that only the holder of the newest token gets into, and the header so far.
@@ -392,10 +432,15 @@ class _SqliteWriter:
                 application=application,
                 new_id=store._new_id,
             )
+            changed = 0
             if removed:
-                db.execute(f"DELETE FROM record {_AMONG}", (json.dumps(removed),))
+                changed += db.execute(
+                    f"DELETE FROM record {_AMONG}", (json.dumps(removed),)
+                ).rowcount
             if contents:
-                _put(db, contents, serial=header.serial)
+                changed += _put(db, contents, serial=header.serial)
+            if changed:
+                db.execute(f"UPDATE meta SET {NEW_CONTENT}")
             if entries:
                 db.execute(_JOURNAL, (json.dumps([_row(entry) for entry in entries]),))
             _put_header(db, header)
@@ -438,6 +483,8 @@ class _SqliteWriter:
             )
             changed = {a: content for a, content in contents.items() if a not in kept}
             _put(db, changed, serial=header.serial)
+            if changed or stored.keys() - kept:
+                db.execute(f"UPDATE meta SET {NEW_CONTENT}")
             _put_header(db, header)
         self._header = header
         return header
@@ -449,12 +496,30 @@ class _SqliteWriter:
         self._header = header = old._replace(serial=serial)
         return header
 
-    def backup(self) -> Path | None:
+    def backup(self) -> str | None:
         store = self._store
         with self._writing() as (db, header):
             if header.lineage is None:
                 return None
-            return store._file.back_up(db, now=self._clock(), kept=store._kept_backups)
+            path = store._file.back_up(db, now=self._clock(), kept=store._kept_backups)
+        return str(path)
+
+    def restore(self, backup_id: str, *, above: int = 0) -> Header:
+        store = self._store
+        path = next(
+            (kept.path for kept in kept_backups(store.path) if kept.backup.id == backup_id), None
+        )
+        if path is None:
+            raise no_backup(backup_id)
+        # A backup has no company: what lies beside it is somebody else's.
+        copy = SqliteStore(path, environment=store._environment, side_files=SideFiles(None))
+        with contextlib.closing(copy):
+            export = Export(copy.header(), tuple(copy.records()))
+        return put_back_from(self, export, above=above)
+
+    def mark_moved(self, address: str | None) -> None:
+        with self._writing() as (db, _):
+            db.execute("UPDATE meta SET moved = ?", (address,))
 
     def renew(self) -> None:
         with self._writing():
@@ -497,24 +562,25 @@ def _record_rows(
     ).fetchall()
 
 
-def _put(db: sqlite3.Connection, contents: Mapping[str, EncodedRecord], *, serial: int) -> None:
-    """Adds or replaces records. The serial is above every revision so far, so a new row repeats none."""
+def _put(db: sqlite3.Connection, contents: Mapping[str, EncodedRecord], *, serial: int) -> int:
+    """Adds or replaces records, and returns how many changed. The serial is above every revision so far,
+    so a new row repeats none."""
     rows: list[tuple[str, str, int, int | None]] = []
     digests = bytearray()
     for address, content in contents.items():
         start = None if content.known is None else len(digests) + 1
         digests += content.known or b""
         rows.append((address, content.body, checksum(address, content.body), start))
-    db.execute(
+    return db.execute(
         _PUT,
         {"serial": serial, "rows": json.dumps(rows), "digests": bytes(digests), "size": SIZE},
-    )
+    ).rowcount
 
 
 def _renumber(db: sqlite3.Connection, serial: int) -> None:
     """Gives the state a serial, and every record that serial as its revision."""
     db.execute("UPDATE record SET checksum = checksum - revision + ?1, revision = ?1", (serial,))
-    db.execute("UPDATE meta SET serial = ?", (serial,))
+    db.execute(f"UPDATE meta SET serial = ?, {NEW_CONTENT}", (serial,))
 
 
 def _row(entry: JournalEntry) -> tuple[str | float, ...]:
@@ -527,6 +593,15 @@ def _row(entry: JournalEntry) -> tuple[str | float, ...]:
         entry.request,
         entry.detail,
     )
+
+
+def _moved(db: sqlite3.Connection) -> str | None:
+    """The address to which the state was moved."""
+    if version_of(db) < FIRST_WITH_DIGESTS:
+        return None
+    (address,) = db.execute("SELECT moved FROM meta").fetchone()
+    require_types((address,), TEXT_OR_NULL)
+    return None if address is None else str(address)
 
 
 def _header(db: sqlite3.Connection) -> Header:

@@ -2,7 +2,9 @@
 to it is set up.
 
 Format 2 added ``record.known``, the digest of what a record knows (`reconciler.core.digests`). It is
-computed from the body, so exports do not hold it and keep their own format.
+computed from the body, so exports do not hold it and keep their own format. It added to ``meta``
+``content``, a random text that is new after each write that changed records, and ``moved``, the address
+to which the state was moved.
 """
 
 from __future__ import annotations
@@ -20,7 +22,10 @@ BACKUP_APPLICATION_ID = 0x52636E62
 """The same of a backup ("Rcnb"), so that one that was copied into the place of a state is noticed."""
 STATE_FORMAT_VERSION = 2
 """The format of a state file, in its ``PRAGMA user_version``. Newer ones are refused."""
-_FIRST_WITH_DIGESTS = 2
+FIRST_WITH_DIGESTS = 2
+"""The first format with digests, content stamps and marks of having been moved."""
+NEW_CONTENT = "content = hex(randomblob(8))"
+"""The assignment in ``meta`` that belongs to each change of records."""
 _ROWS_AT_ONCE = 1_000
 
 Upgrade = Callable[[sqlite3.Connection], None]
@@ -31,7 +36,7 @@ SCHEMA = """
 CREATE TABLE meta (
     one INTEGER PRIMARY KEY CHECK (one = 1),
     environment TEXT NOT NULL, lineage TEXT, serial INTEGER NOT NULL, application TEXT,
-    token INTEGER NOT NULL);
+    token INTEGER NOT NULL, content TEXT, moved TEXT);
 CREATE TABLE lock (
     one INTEGER PRIMARY KEY CHECK (one = 1),
     id TEXT NOT NULL, user TEXT NOT NULL, host TEXT NOT NULL, pid INTEGER NOT NULL, process TEXT,
@@ -133,7 +138,7 @@ def known_digests_where(
 ) -> list[tuple[str, bytes | None]]:
     """Address and known digest of the records that fulfil a condition. In a file of format 1, which plans
     read and do not write, the digests are computed from the bodies."""
-    if version_of(db) >= _FIRST_WITH_DIGESTS:
+    if version_of(db) >= FIRST_WITH_DIGESTS:
         return db.execute(f"SELECT address, known FROM record {condition}", parameters).fetchall()
     rows = db.execute(
         f"SELECT address, revision, body, checksum FROM record {condition}", parameters
@@ -146,8 +151,11 @@ def _known_digest(row: RecordRow) -> bytes | None:
     return known_digest_of_body(row[2]) if is_whole(row) else None
 
 
-def _add_known_digests(db: sqlite3.Connection) -> None:
+def _to_format_2(db: sqlite3.Connection) -> None:
     db.execute("ALTER TABLE record ADD COLUMN known BLOB")
+    db.execute("ALTER TABLE meta ADD COLUMN content TEXT")
+    db.execute("ALTER TABLE meta ADD COLUMN moved TEXT")
+    db.execute(f"UPDATE meta SET {NEW_CONTENT}")
     last = ""
     condition = ">="
     while True:
@@ -165,6 +173,6 @@ def _add_known_digests(db: sqlite3.Connection) -> None:
         last, condition = rows[-1][0], ">"
 
 
-UPGRADES: Mapping[int, Upgrade] = {1: _add_known_digests}
+UPGRADES: Mapping[int, Upgrade] = {1: _to_format_2}
 """From format version N to N+1, by N. Each runs inside the transaction that also takes the lock, so
 the tables ``meta`` and ``lock`` must keep the columns they have."""

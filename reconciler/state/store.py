@@ -1,14 +1,24 @@
 """The state of one environment: what every store offers, and what all stores decide alike.
 
-Anybody may read. Writing takes the *lock*, which gives a *writer*. Three rules hold for every store:
+Anybody may read. Writing takes the *lock*, which gives a *writer*. A *lease* says when a lock may be taken
+over. The *fencing token* says who may write: each taking of the lock raises the token, and each write
+compares it inside its own transaction. Every store has these obligations:
 
-- One write is one durable transaction.
-- A *lease* says when a lock may be taken over. The *fencing token* says who may write: each taking of the
-  lock raises the token, and each write compares it inside its own transaction. So a holder that was
-  paused and overtaken cannot write, whatever the clocks say.
-- Reading neither creates nor changes what is stored.
+- C1: A write is durable, and visible to every later reader, when it returns. Or it raises; then it is there
+  as a whole or not at all.
+- C2: Writes have one total order. Those of a writer follow its lock, and nothing of another writer lies
+  between them and the loss of that lock.
+- C3: A writer that was overtaken or unlocked never gets a success, whatever clocks, pauses and networks do.
+  (A request that is on the wire by then may still arrive at the API.)
+- C4: A write whose answer was lost is applied once, however often it is repeated.
+- C5: A read sees at least all that was confirmed before it began. A store that keeps a copy brings it up to
+  date at its first use, at `Store.lock` and at `Store.stamp`.
+- C6: Reading needs no right to write, and neither creates nor changes what is stored.
+- C7: No message quotes a stored value, a credential, or the text of a server or of its library. Stores raise
+  nothing but `ReconcileError`.
+- C8: A store that cannot keep C1 to C4 is refused before anything is sent.
 
-Stores raise nothing but `ReconcileError`. No message quotes a stored value.
+`tests/state/test_store.py` holds every store to them.
 """
 
 from __future__ import annotations
@@ -19,13 +29,13 @@ import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from reconciler.commands import Command
 from reconciler.core.digests import known_digest
 from reconciler.core.record_codec import decode_record, encode_record
 from reconciler.core.records import Export, Header, JournalEntry, Record, Run
+from reconciler.core.transitions import put_back
 from reconciler.errors import Message, ReconcileError, Refused, StateRefused
 from reconciler.jsontext import unpacked
 from reconciler.state.liveness import is_dead
@@ -49,6 +59,15 @@ _COMPARE = Message.of(
 Clock = Callable[[], float]
 """Unix time in seconds. Wall-clock time, since leases are compared between machines."""
 NewId = Callable[[], str]
+RESTORE_HINT = Message.of(
+    Command.of("state", "backups"),
+    " lists the backups, and ",
+    Command.of("state", "restore", "ID"),
+    " puts one back. It takes the output of ",
+    Command.of("state", "pull"),
+    " too.",
+)
+"""How a backup is put back, wherever the state is."""
 
 
 class Holder(NamedTuple):
@@ -69,6 +88,10 @@ class Lock(NamedTuple):
     holder: Holder
     since: float
     expires: float
+
+
+OnWait = Callable[[Lock], None]
+"""Is given the lock that somebody waits for. It may raise, which ends the wait."""
 
 
 class Locked(Refused):
@@ -109,6 +132,33 @@ class CommitUnknown(ReconcileError):
     writes anything else; the next run finds the truth in the state."""
 
 
+class StateMoved(Refused):
+    """The state was taken to another place, and nobody writes here any more."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(
+            f"this state was moved to {shown(address)}; it is not written here any more",
+            hint=Message.of(
+                "Name the new place in `state` of reconcile.yaml. To take the state back: ",
+                Command.of("state", "migrate", "--to", "URL"),
+                ", run with the new place configured.",
+            ),
+        )
+        self.address = address
+
+
+class Backup(NamedTuple):
+    """A copy of a state that its store keeps."""
+
+    id: str
+    made: float
+    """Unix time in seconds."""
+    serial: int
+    """The serial that the state had."""
+    size: int | None
+    """In bytes, where the store knows it."""
+
+
 class Stored(NamedTuple):
     """A record as it is kept: its revision, and the canonical form of the JSON that `encode_record` gives,
     without the revision."""
@@ -123,7 +173,7 @@ class Stored(NamedTuple):
         except UNREADABLE:
             raise StateRefused(
                 "a record in the state is not readable",
-                hint="Restore a backup from beside the state file.",
+                hint=RESTORE_HINT,
             ) from None
 
 
@@ -176,12 +226,25 @@ class Writer(Protocol):
         """
         ...
 
-    def backup(self) -> Path | None:
-        """Make a consistent copy beside the state; ``None`` where there is nothing to copy.
+    def backup(self) -> str | None:
+        """Make a consistent copy of the state. Returns words that tell a person where it is; ``None`` where
+        there is nothing to copy.
 
         The copy holds what was recorded at that time, so values removed later remain in it until ten
         newer backups have pushed it out.
         """
+        ...
+
+    def restore(self, backup_id: str, *, above: int = 0) -> Header:
+        """Replace all records by those of a backup, as `replace` does with ``force``: see `put_back_from`.
+
+        Raises Refused where there is no such backup.
+        """
+        ...
+
+    def mark_moved(self, address: str | None) -> None:
+        """Mark the state as moved to an address, or no longer. Once this lock is released, nobody gets
+        another one, except with ``even_moved``."""
         ...
 
     def renew(self) -> None:
@@ -190,7 +253,10 @@ class Writer(Protocol):
 
 
 class Store(Protocol):
-    """One environment's state. Methods may be called from any thread."""
+    """One environment's state. Methods may be called from any thread.
+
+    Each read may be a round trip to another machine, so callers read many records at once.
+    """
 
     def header(self) -> Header:
         """``Header()`` when nothing was written yet."""
@@ -225,10 +291,23 @@ class Store(Protocol):
         """The digests of some addresses, read at once. Addresses without a record are left out."""
         ...
 
-    def stamp(self) -> tuple[int, int, int, int] | None:
-        """Size, time of change and of status change in nanoseconds, and inode of the file that holds the
-        state. While the stamp is the same, and not younger than a tick of the clock, nothing was written.
-        ``None`` where the store has no such file, or its last write is not complete."""
+    def stamp(self) -> str | None:
+        """A text that changes if and only if records change: not with the lock, its renewal and its release,
+        nor with the journal. No stamp comes a second time for other records, not even after a restore.
+        ``None`` where the store cannot tell.
+        """
+        ...
+
+    def backups(self) -> Sequence[Backup]:
+        """The copies that the store keeps, newest first."""
+        ...
+
+    def restore_hint(self) -> Message:
+        """How a person puts a backup back."""
+        ...
+
+    def moved_to(self) -> str | None:
+        """The address to which the state was moved; see `Writer.mark_moved`."""
         ...
 
     def journal(self, *, run: str | None = None) -> Iterator[JournalEntry]:
@@ -243,10 +322,20 @@ class Store(Protocol):
         """The history, oldest first."""
         ...
 
-    def lock(self, holder: Holder, *, now: Clock | None = None) -> AbstractContextManager[Writer]:
-        """The lock, from entering to leaving. Raises `Locked` at once if somebody has it.
+    def lock(
+        self,
+        holder: Holder,
+        *,
+        now: Clock | None = None,
+        wait: float = 0.0,
+        on_wait: OnWait | None = None,
+        even_moved: bool = False,
+    ) -> AbstractContextManager[Writer]:
+        """The lock, from entering to leaving. Raises `Locked` if somebody still has it after ``wait``
+        seconds. Meanwhile ``on_wait`` is given the lock that is held, before each pause; it may raise.
 
         A lock whose lease ran out, or whose process on the same host is dead, is taken over.
+        Raises `StateMoved` for a state that was moved, unless ``even_moved``.
         """
         ...
 
@@ -259,15 +348,6 @@ class Store(Protocol):
 
         Raises Refused unless ``lock_id`` is the id of the lock that is held.
         """
-        ...
-
-    def is_copy(self) -> bool:
-        """Whether the state is a backup that was copied into its place. The next lock makes it a state
-        with new numbers."""
-        ...
-
-    def set_aside(self) -> Sequence[Path]:
-        """Move a damaged state away, with the journal beside it; returns the new names of its files."""
         ...
 
     def close(self) -> None:
@@ -447,6 +527,21 @@ def is_abandoned(lock: Lock, process: str | None, *, seeker: Holder, now: float)
     it was when the holder took the lock."""
     return lock.expires <= now or (
         lock.holder.host == seeker.host and is_dead(lock.holder.pid, process)
+    )
+
+
+def put_back_from(writer: Writer, backup: Export, *, above: int) -> Header:
+    """Replaces all records of a state by those of a backup. Fields that may have been changed at the API
+    since are marked (see `put_back`)."""
+    records = tuple(map(put_back, backup.records))
+    return writer.replace(backup._replace(records=records), force=True, above=above)
+
+
+def no_backup(backup_id: str) -> Refused:
+    """The error of `Writer.restore` for an id that no backup has."""
+    return Refused(
+        f"there is no backup {shown(backup_id)}",
+        hint=Message.of("See ", Command.of("state", "backups"), "."),
     )
 
 

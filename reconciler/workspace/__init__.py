@@ -9,6 +9,7 @@ A module imports only from those above it.
     connection (edge)   the key, the client and the threads by which the API is called
     holder (edge)       who this process is, for the lock of a state
     sightings (edge)    what was last seen of each state, noted outside of the checkout
+    state_file (edge)   a state in a SQLite file: where it may lie, and how it came there
     state_admin (edge)  the state: opens, locks, exports, replaces and restores it
     relocation (edge)   takes a state out of the checkout, back, or along with a folder that moved
     since (edge)        the profiles that changed since a revision of git

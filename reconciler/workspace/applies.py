@@ -74,7 +74,7 @@ class Applies:
         profiles: Iterable[Profile] | None,
         on_result: Callable[[Result], None],
         on_progress: Callable[[Progress], None],
-        on_backup: Callable[[Path], None] | None = None,
+        on_backup: Callable[[str], None] | None = None,
     ) -> ApplyReport:
         """Applies a plan. `Workspace.apply` says what the arguments are, and what is raised."""
         self.check(plan, max_changes=max_changes)

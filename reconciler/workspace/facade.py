@@ -371,11 +371,11 @@ class Workspace:
         profiles: Iterable[Profile] | None = None,
         on_result: Callable[[Result], None] = lambda result: None,
         on_progress: Callable[[Progress], None] = lambda progress: None,
-        on_backup: Callable[[Path], None] | None = lambda path: None,
+        on_backup: Callable[[str], None] | None = lambda backup: None,
     ) -> ApplyReport:
         """Applies a plan. ``on_result`` is given the outcome of every change once it is durable, in the
-        calling thread; ``on_progress`` is given the progress about twice a second. ``on_backup`` is given the
-        backup of the state that is made before a plan with deletions begins; with ``None`` none is made.
+        calling thread; ``on_progress`` is given the progress about twice a second. ``on_backup`` is told
+        where the backup is that is made before a plan with deletions begins; with ``None`` none is made.
 
         ``rate`` overrides the configured one. ``parallelism`` is the most profiles under way at a time;
         by default as many as keep up the rate, given how long answers take. ``profiles`` are those of the
@@ -429,8 +429,8 @@ class Workspace:
 
     # --- the state by hand -------------------------------------------------------------------
 
-    def forget(self, addresses: Iterable[str], *, backup: bool = True) -> Path | None:
-        """Removes records from the state, nothing at the API; returns the backup made before, if any.
+    def forget(self, addresses: Iterable[str], *, backup: bool = True) -> str | None:
+        """Removes records from the state, nothing at the API; returns where the backup of it is.
 
         Raises Refused for an address that the state does not know.
         """
@@ -440,8 +440,8 @@ class Workspace:
         """The whole state as one value."""
         return self.state.export()
 
-    def import_state(self, data: Any, *, force: bool = False) -> tuple[Export, Path | None]:
-        """Replaces the state by an export (JSON); returns the state before, and the backup made of it.
+    def import_state(self, data: Any, *, force: bool = False) -> tuple[Export, str | None]:
+        """Replaces the state by an export (JSON); returns the state before, and where the backup of it is.
 
         Raises StateRefused for anything that is not an export of this lineage and environment.
         """

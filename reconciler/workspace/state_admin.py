@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any, NamedTuple
 from reconciler.authoring.documents import Document
 from reconciler.authoring.json_schema import validate_value
 from reconciler.commands import Command
-from reconciler.config.places import FOLDER, ProjectPlaces
+from reconciler.config.places import ProjectPlaces
 from reconciler.config.settings import Environment
 from reconciler.core.record_codec import EXPORT_FORMAT_VERSION, decode_export
 from reconciler.core.records import Export, Header
@@ -26,7 +25,7 @@ from reconciler.state.sqlite_file import SQLITE_MAGIC
 from reconciler.state.store import Holder, Store, Writer, is_edited_copy, refuse_foreign
 from reconciler.values import shown
 from reconciler.workspace.sightings import Place, Sighting, Sightings
-from reconciler.workspace.tracked import refuse_tracked
+from reconciler.workspace.state_file import StateFile
 
 MISSING_CHANGES = Message.of(
     "It does not know what was changed after it was saved: ",
@@ -43,8 +42,8 @@ class Restored(NamedTuple):
 
     before: Export | None = None
     """The state before; ``None`` where it was put back by hand and only got new numbers."""
-    backup: Path | None = None
-    """The backup that was made of the state before."""
+    backup: str | None = None
+    """Where the backup is that was made of the state before."""
     set_aside: tuple[Path, ...] = ()
     """The files of a damaged state, by their new names."""
 
@@ -69,10 +68,11 @@ class StateAdmin:
         """Without a ``store``, the SQLite file of the environment is opened on first use. ``places`` are
         those of the project. ``now`` gives Unix seconds."""
         self._environment = environment
-        self._places = places
-        self._side_files = SideFiles(places.homes.state)
-        self._has_store = store is not None
-        self._has_told_place = False
+        self._file = (
+            None
+            if store is not None
+            else StateFile(environment.state, environment, places=places, on_warning=on_warning)
+        )
         self._environ = environ
         self._now = now
         self._opened = store
@@ -138,12 +138,12 @@ class StateAdmin:
         header = store.header()
         if sighting is not None and header.lineage != sighting.lineage:
             sighting = self._sightings.last(self._place)  # somebody may have replaced it just now
-        if header.lineage is None and not self._has_store:
-            self._refuse_elsewhere()
+        if header.lineage is None and self._file is not None and self._file.is_in_home:
+            self._refuse_elsewhere(self._file)
         if sighting is not None and header.lineage != sighting.lineage:
             raise self._missing(sighting) if header.lineage is None else self._replaced(sighting)
         went_back = sighting is not None and header.serial < sighting.serial
-        if went_back or store.is_copy():
+        if went_back or (self._file is not None and self._file.is_copy()):
             if not self._is_put_back:
                 self._on_warning(self._put_back_warning(header, sighting))
             self._is_put_back = True
@@ -156,25 +156,13 @@ class StateAdmin:
         if header.lineage is not None:
             self._sightings.note(self._place, Sighting(header.lineage, header.serial))
 
-    def _refuse_elsewhere(self) -> None:
+    def _refuse_elsewhere(self, file: StateFile) -> None:
         """Raises Refused where there is no state because the folder was moved, or because it lay in the
         project's folder before: that is no first run."""
-        if self._places.states is None or self._environment.state.parent != self._places.states:
-            return
-        if (former := self._places.former()) is not None:
-            raise Refused(
-                f"this folder has no state, but it looks like {shown(former)}, which was moved and had one",
-                hint=Message.of(
-                    "To take the states along: ",
-                    Command.of("state", "move", "--from", former),
-                    ". To begin anew on purpose: ",
-                    Command.of("state", "new"),
-                    ".",
-                ),
-            )
-        old = Path(self._places.root, FOLDER, self._environment.state.name)
-        if (sighting := self._sightings.last(Place.of(old, self._environment.name))) is not None:
-            raise self._missing(sighting, shown(str(old)))
+        file.refuse_moved_folder()
+        former = file.former_place
+        if (sighting := self._sightings.last(former)) is not None:
+            raise self._missing(sighting, shown(former.address))
 
     def _missing(self, sighting: Sighting, path: str = "") -> Refused:
         return Refused(
@@ -211,49 +199,16 @@ class StateAdmin:
 
     def _unchecked(self) -> Store:
         if self._opened is None:
-            self._refuse_place()
-            self._opened = self._store_at(self._environment.state)
+            assert self._file is not None
+            self._opened = self._file.open()
         return self._opened
-
-    def _store_at(self, path: Path) -> Store:
-        return SqliteStore(path, environment=self._environment.name, side_files=self._side_files)
-
-    def _refuse_place(self) -> None:
-        """Raises Refused where a checkout can have brought the state: git tracks it, or there are two."""
-        environment, home = self._environment, self._environment.home_state
-        refuse_tracked(environment.state)
-        if home is None:
-            return
-        move = Command.of("state", "move")
-        if os.path.lexists(home):
-            raise Refused(
-                f"there are two states of {environment.name}: {self._path} in the project, and "
-                f"{shown(str(home))} in the home of the user",
-                hint=Message.of(
-                    "If the one in the project came with a checkout, remove it. If it is yours: ",
-                    move,
-                    ", which ends a move that was cut off, and changes nothing where the two differ.",
-                ),
-            )
-        if not self._has_told_place and self._places.can_keep_states:
-            self._has_told_place = True
-            self._on_warning(
-                Message.of(
-                    f"the state lies in the project, where a checkout can replace it: {self._path}. ",
-                    move,
-                    " takes it out.",
-                )
-            )
 
     @contextmanager
     def locked_at(self, path: Path) -> Iterator[None]:
-        """Holds the lock of the state in a file, wherever it lies."""
-        store = self._store_at(path)
-        try:
-            with store.lock(self._holder("state move"), now=self._now):
-                yield
-        finally:
-            store.close()
+        """Holds the lock of a state of the environment, wherever its file lies."""
+        assert self._file is not None
+        with self._file.locked_at(path, self._holder("state move"), now=self._now):
+            yield
 
     def _holder(self, command: str) -> Holder:
         from reconciler.workspace.holder import this_process  # no plan holds a lock
@@ -263,9 +218,8 @@ class StateAdmin:
     @contextmanager
     def _lock(self, command: str) -> Iterator[Writer]:
         store = self._unchecked()
-        if not self._has_store and self._environment.state.parent == self._places.states:
-            with suppress(OSError, ReconcileError):  # making the state fails for the same reason
-                self._places.record()
+        if self._file is not None:
+            self._file.note_project()
         with store.lock(self._holder(command), now=self._now) as writer:
             yield writer
         with suppress(ReconcileError):
@@ -273,13 +227,14 @@ class StateAdmin:
 
     # By hand
 
-    def forget(self, addresses: Iterable[str], *, backup: bool) -> Path | None:
-        """Removes records from the state, nothing at the API; returns the backup made before, if any.
+    def forget(self, addresses: Iterable[str], *, backup: bool) -> str | None:
+        """Removes records from the state, nothing at the API; returns where the backup of it is.
 
         Raises Refused for an address that the state does not know.
         """
         addresses = list(addresses)
-        unknown = [address for address in addresses if self.store.record(address) is None]
+        recorded = self.store.known_digests_of(addresses)
+        unknown = [address for address in addresses if address not in recorded]
         if unknown:
             raise Refused(
                 f"the state does not know {', '.join(unknown)}",
@@ -294,8 +249,8 @@ class StateAdmin:
         """The whole state as one value."""
         return _export_of(self.store)
 
-    def replace(self, data: Any, *, force: bool) -> tuple[Export, Path | None]:
-        """Replaces the state by an export (JSON); returns the state before, and the backup made of it.
+    def replace(self, data: Any, *, force: bool) -> tuple[Export, str | None]:
+        """Replaces the state by an export (JSON); returns the state before, and where the backup of it is.
 
         Raises StateRefused for anything that is not an export of this lineage and environment, and for one
         that is older than the state is, or was when it was last seen.
@@ -322,8 +277,8 @@ class StateAdmin:
         Raises InputError for a file that cannot be read, StateRefused for what is no state of this
         environment.
         """
-        if _is_same(file, self._environment.state):
-            self._side_files.vouch(self._environment.state)
+        if self._file is not None and self._file.is_at(file):
+            self._file.vouch()
             with self._lock("state restore") as writer:
                 self._renumber(writer, above=self._last_serial())
             return Restored()
@@ -331,8 +286,10 @@ class StateAdmin:
         try:
             return self._restored(export)
         except StateDamaged:
-            set_aside = self._unchecked().set_aside()
-        return self._restored(export)._replace(set_aside=tuple(set_aside))
+            if self._file is None:
+                raise
+            set_aside = self._file.set_aside()
+        return self._restored(export)._replace(set_aside=set_aside)
 
     def begin(self) -> Header:
         """Begins a state where there is none, whatever was seen at its place; returns its header.
@@ -346,8 +303,8 @@ class StateAdmin:
                 hint="If all that it knows is to be forgotten, move it away first.",
             )
         self._sightings.forget(self._place)
-        old = Path(self._places.root, FOLDER, self._environment.state.name)
-        self._sightings.forget(Place.of(old, self._environment.name))
+        if self._file is not None:
+            self._sightings.forget(self._file.former_place)
         with self._lock("state new") as writer:
             return writer.write()
 
@@ -408,13 +365,6 @@ class StateAdmin:
 
 def _export_of(store: Store) -> Export:
     return Export(store.header(), tuple(store.records()))
-
-
-def _is_same(file: Path, other: Path) -> bool:
-    try:
-        return os.path.samefile(file, other)
-    except OSError:
-        return False
 
 
 _OTHER_ENCODINGS = {

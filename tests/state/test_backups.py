@@ -23,8 +23,10 @@ def test_a_backup_is_a_state_of_its_own_named_by_time_and_serial(
     with store.lock(US) as writer:
         copy = writer.backup()
         writer.write(remove=["qa-jane"])
-    assert copy == path.with_name("test.db.backup-20231114T221320Z-1")
-    assert list(SqliteStore(copy, environment="test").records()) == [JANE._replace(revision=1)]
+    assert copy == f"{path}.backup-20231114T221320Z-1"
+    assert list(SqliteStore(Path(copy), environment="test").records()) == [
+        JANE._replace(revision=1)
+    ]
 
 
 def test_a_backup_copied_into_the_place_of_its_state_is_noticed_and_numbered_anew(
@@ -37,7 +39,7 @@ def test_a_backup_copied_into_the_place_of_its_state_is_noticed_and_numbered_ane
     assert backup is not None
     before = put(store, JANE._replace(protect=True))
     store.close()
-    path.write_bytes(backup.read_bytes())
+    path.write_bytes(Path(backup).read_bytes())
     assert store.is_copy()
     assert store.header().serial < before.serial
     with store.lock(US):
@@ -80,7 +82,7 @@ def test_only_the_newest_backups_are_kept_and_other_files_are_left_alone(
         clock.time += 1
         with store.lock(US) as writer:
             created.append(writer.backup())
-    assert sorted(path.parent.glob("test.db.backup-2*")) == created[3:]
+    assert sorted(map(str, path.parent.glob("test.db.backup-2*"))) == created[3:]
     assert other.exists()
 
 
@@ -94,4 +96,4 @@ def test_a_backup_just_made_survives_rotation_though_the_clock_went_back(
         with store.lock(US) as writer:
             copy = writer.backup()
         assert copy is not None
-        assert copy.exists()
+        assert os.path.exists(copy)

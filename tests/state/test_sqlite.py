@@ -61,7 +61,7 @@ def test_file_and_folder_are_for_the_owner_alone_under_an_open_umask(path: Path)
     finally:
         os.umask(old)
     assert copy is not None
-    modes = [stat.S_IMODE(item.stat().st_mode) for item in (path.parent, path, copy)]
+    modes = [stat.S_IMODE(item.stat().st_mode) for item in (path.parent, path, Path(copy))]
     assert modes == [0o700, 0o600, 0o600]
 
 

@@ -428,5 +428,10 @@ def _downgrade(store: SqliteStore) -> None:
     """Gives the file format 1, as the program of that format would have written it."""
     store.close()
     with contextlib.closing(sqlite3.connect(store.path)) as db, db:
-        db.execute("ALTER TABLE record DROP COLUMN known")
+        for column in (
+            "record DROP COLUMN known",
+            "meta DROP COLUMN content",
+            "meta DROP COLUMN moved",
+        ):
+            db.execute(f"ALTER TABLE {column}")
         db.execute("PRAGMA user_version = 1")

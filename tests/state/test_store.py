@@ -23,7 +23,7 @@ from reconciler.core.records import (
 )
 from reconciler.errors import Refused, Source, StateRefused
 from reconciler.state.memory import MemoryStore
-from reconciler.state.store import LEASE, Locked, LockLost, Store
+from reconciler.state.store import LEASE, Lock, Locked, LockLost, StateMoved, Store
 from tests.support.clock import ManualClock
 from tests.support.states import (
     JANE,
@@ -361,6 +361,7 @@ def test_a_lock_whose_lease_ran_out_is_taken_over_and_its_holder_cannot_write(
                 lambda: paused.write(put=[ZOE]),
                 lambda: paused.finish(Run("r", 0, 0, "", {})),
                 lambda: paused.replace(Export(Header(), ())),
+                lambda: paused.mark_moved("sqlite:///elsewhere"),
                 paused.backup,
                 paused.renew,
             ):
@@ -536,10 +537,134 @@ def test_renumbering_raises_the_serial_and_every_revision_above_all_before(store
     assert put(store, ZOE._replace(protect=True)).serial == header.serial + 1
 
 
-def test_a_state_that_nobody_copied_is_no_copy(store: Store) -> None:
-    assert not store.is_copy()
+# Stamps
+
+
+def test_the_stamp_stays_with_everything_that_changes_no_record(store: Store) -> None:
     put(store, JANE)
-    assert not store.is_copy()
+    stamp = store.stamp()
+    assert stamp is not None
+    with store.lock(US) as writer:
+        assert store.stamp() == stamp
+        writer.renew()
+        writer.write(put=[JANE], remove=["never-was"], journal=[entry("one")], application="app-1")
+        writer.finish(Run("one", 1.0, 2.0, "sha256:0", {}))
+        writer.backup()
+    with store.lock(US):
+        lock = store.locked()
+        assert lock is not None
+        store.unlock(lock.id)
+    assert store.stamp() == stamp
+
+
+def test_each_change_of_records_gives_a_stamp_that_was_never_there(store: Store) -> None:
+    stamps = [store.stamp()]
+    changed = JANE._replace(protect=True)
+
+    def note() -> None:
+        stamps.append(store.stamp())
+
+    with store.lock(US) as writer:
+        for write in (
+            lambda: writer.write(put=[JANE]),
+            lambda: writer.write(put=[changed]),
+            lambda: writer.write(put=[JANE]),  # the same content as before, with another revision
+            lambda: writer.write(remove=["qa-jane"]),
+            lambda: writer.replace(Export(store.header(), (JANE, ZOE))),
+            lambda: writer.renumber(above=0),
+        ):
+            write()
+            note()
+    assert len(set(stamps)) == len(stamps)
+
+
+# Backups
+
+
+def test_a_store_without_backups_lists_none(store: Store) -> None:
+    with store.lock(US) as writer:
+        assert writer.backup() is None
+    assert list(store.backups()) == []
+
+
+def test_a_backup_is_listed_and_can_be_put_back(store: Store, clock: ManualClock) -> None:
+    put(store, JANE, ZOE)
+    with store.lock(US) as writer:
+        assert writer.backup()
+    clock.time += 1
+    put(store, JANE._replace(protect=True))
+    with store.lock(US) as writer:
+        writer.write(remove=["qa-zoe"])
+        writer.backup()
+    before = store.header()
+    newest, first = store.backups()
+    assert (newest.serial, first.serial) == (3, 1)
+    assert (newest.made, first.made) == (clock.time, clock.time - 1)
+    clock.time += 1
+    with store.lock(US) as writer:
+        header = writer.restore(first.id)
+    assert [record.address for record in store.records()] == ["qa-jane", "qa-zoe"]
+    assert [record.protect for record in store.records()] == [False, False]
+    assert header == store.header()
+    assert header.lineage == before.lineage
+    assert header.serial > before.serial
+
+
+def test_a_backup_that_there_is_not_is_refused_and_nothing_changes(store: Store) -> None:
+    put(store, JANE)
+    with store.lock(US) as writer, pytest.raises(Refused, match="there is no backup"):
+        writer.restore("20231114T221320Z-7")
+    assert store.header().serial == 1
+
+
+# A state that was moved
+
+
+def test_a_state_that_was_moved_is_locked_by_nobody_and_says_where_it_is(store: Store) -> None:
+    put(store, JANE)
+    assert store.moved_to() is None
+    with store.lock(US) as writer:
+        writer.mark_moved("s3://bucket/there")
+        writer.renew()
+    assert store.moved_to() == "s3://bucket/there"
+    with pytest.raises(StateMoved, match="s3://bucket/there"), store.lock(US):
+        pass
+    with store.lock(US, even_moved=True) as writer:
+        writer.mark_moved(None)
+    assert store.moved_to() is None
+    put(store, ZOE)
+
+
+# Waiting
+
+
+def test_the_lock_is_waited_for_until_it_is_free(open_store: OpenStore) -> None:
+    store, other = open_store(), open_store()
+    held = store.lock(US)
+    held.__enter__()
+    waits = []
+
+    def release(lock: Lock) -> None:
+        waits.append(lock.holder)
+        held.__exit__(None, None, None)
+
+    with other.lock(OTHER_HOST, wait=30.0, on_wait=release) as writer:
+        writer.write(put=[JANE])
+    assert waits == [US]
+
+
+def test_the_wait_for_a_lock_ends(store: Store) -> None:
+    waits = []
+    with store.lock(US):
+        with pytest.raises(Locked), store.lock(OTHER_HOST, wait=0.01, on_wait=waits.append):
+            pass
+        with pytest.raises(KeyError), store.lock(OTHER_HOST, wait=30.0, on_wait=_interrupted):
+            pass
+    assert len(waits) >= 1
+
+
+def _interrupted(lock: Lock) -> None:
+    raise KeyError
 
 
 def test_a_push_of_what_is_there_changes_only_the_serial(store: Store) -> None:

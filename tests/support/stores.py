@@ -1,0 +1,71 @@
+"""One registry of stores, so that every test of the contract runs over each kind.
+
+A kind is a context manager. It is given a folder of its own and a clock, and yields a function that opens
+stores of one state, of environment ``test``. Options that a kind does not have (a page size in memory) are
+left out. Another kind is added with `store_kind`, in this module, so that every suite meets it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from reconciler.state.memory import MemoryStore
+from reconciler.state.sqlite import SqliteStore
+from reconciler.state.store import Store
+from tests.support.clock import ManualClock
+from tests.support.states import OpenStore
+
+Kind = Callable[[Path, ManualClock], AbstractContextManager[OpenStore]]
+
+STORES: dict[str, Kind] = {}
+"""Every kind by its name."""
+
+
+def store_kind(name: str) -> Callable[[Kind], Kind]:
+    """Adds a kind to the registry."""
+
+    def added(kind: Kind) -> Kind:
+        STORES[name] = kind
+        return kind
+
+    return added
+
+
+def common_options(clock: ManualClock) -> Mapping[str, Any]:
+    """The options of all stores of a state in a test: ids that repeat in no two of them."""
+    ids = (f"id-{number}" for number in itertools.count(1))
+    return {"environment": "test", "new_id": lambda: next(ids), "clock": clock}
+
+
+@store_kind("sqlite")
+@contextmanager
+def sqlite_stores(folder: Path, clock: ManualClock) -> Iterator[OpenStore]:
+    common = common_options(clock)
+    with ExitStack() as stack:
+
+        def open_(*, page_size: int | None = None, **options: Any) -> Store:
+            paged = {} if page_size is None else {"page_size": page_size}
+            store = SqliteStore(folder / "state" / "test.db", **common, **options, **paged)
+            stack.callback(store.close)
+            return store
+
+        yield open_
+
+
+@store_kind("memory")
+@contextmanager
+def memory_stores(folder: Path, clock: ManualClock) -> Iterator[OpenStore]:
+    common = common_options(clock)
+    opened: list[MemoryStore] = []
+
+    def open_(*, page_size: int | None = None, **options: Any) -> Store:
+        """The one store that there is: its state ends with it."""
+        if not opened:
+            opened.append(MemoryStore(**common, **options))
+        return opened[0]
+
+    yield open_
