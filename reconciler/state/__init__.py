@@ -2,6 +2,7 @@
 
 A module imports only from those above it.
 
+    location (edge)          the addresses of states; opens nothing
     liveness (edge)          is a process alive, and is it still the same one
     store (edge)             what every store offers; what all stores decide alike: lock, headers, revisions
     waiting (edge)           waiting for a lock that somebody else holds
@@ -18,4 +19,5 @@ A module imports only from those above it.
     objects.credentials (edge)  where the credentials of a bucket are
     objects.google_tokens (edge)  tokens of Google for what google-auth knows
     objects.bucket (edge)    a bucket of S3, Google Cloud Storage or Azure Blob
+    opening (edge)           the store of a location; loads what its kind needs
 """
