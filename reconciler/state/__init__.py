@@ -9,6 +9,7 @@ A module imports only from those above it.
     memory (edge)            a store in memory
     sqlite_errors            errors of SQLite and of the system → messages
     sqlite_format (edge)     the format of a state file: tables, upgrades, connections
+    sqlite_records (edge)    reading a database with these tables: records in pages, journal, header, lock
     rollback_journal (edge)  is the journal beside a state file its own
     backups (edge)           copies of a state file, and how many are kept
     side_files (edge)        what SQLite keeps beside a state, as far as this program left it there

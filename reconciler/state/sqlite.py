@@ -6,14 +6,12 @@ import contextlib
 import json
 import sqlite3
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import UnionType
-from typing import Any, Protocol, TypeVar
 
 from reconciler.core.digests import SIZE
-from reconciler.core.records import Export, Header, JournalEntry, JournalKind, Record, Run
+from reconciler.core.records import Export, Header, JournalEntry, Record, Run
 from reconciler.errors import Message, ReconcileError
 from reconciler.state.backups import BACKUPS, kept_backups, set_aside
 from reconciler.state.liveness import process_identity
@@ -23,27 +21,30 @@ from reconciler.state.sqlite_file import BUSY_SECONDS, SqliteFile
 from reconciler.state.sqlite_format import (
     FIRST_WITH_DIGESTS,
     NEW_CONTENT,
-    NUMBER,
     STATE_FORMAT_VERSION,
-    TEXT,
     TEXT_OR_NULL,
     UPGRADES,
-    WHOLE,
-    RecordRow,
     Upgrade,
     is_backup,
-    is_whole,
-    known_digests_where,
     make_state,
     require_types,
     version_of,
 )
+from reconciler.state.sqlite_records import (
+    AMONG,
+    PAGE_SIZE,
+    SqliteReader,
+    header_in,
+    journal_row,
+    moved_address,
+    put_header,
+    put_lock,
+    recorded_lock,
+)
 from reconciler.state.store import (
-    LAST,
     LEASE,
     RUNS,
     SAFE_SHARE_OF_LEASE,
-    UNREADABLE,
     Backup,
     Clock,
     EncodedRecord,
@@ -54,10 +55,8 @@ from reconciler.state.store import (
     NewId,
     OnWait,
     StateMoved,
-    Stored,
     Writer,
     checksum,
-    decode_body,
     encode,
     header_after_replace,
     header_after_write,
@@ -73,22 +72,8 @@ from reconciler.state.store import (
 from reconciler.state.waiting import acquired
 from reconciler.values import canonical
 
-PAGE_SIZE = 10_000
-"""Rows that one statement reads, so that memory does not grow with the state."""
 
-R = TypeVar("R", bound=tuple[Any, ...])
-R_co = TypeVar("R_co", bound=tuple[Any, ...], covariant=True)
-
-
-class _ReadRows(Protocol[R_co]):
-    """Reads rows; ``condition`` is the end of the statement."""
-
-    def __call__(
-        self, db: sqlite3.Connection, condition: str, *, parameters: Sequence[object]
-    ) -> Sequence[R_co]: ...
-
-
-class SqliteStore:
+class SqliteStore(SqliteReader):
     """A `reconciler.state.store.Store` in one file.
 
     ``version`` is the format to have, and ``upgrades`` lead to it from older ones. ``lease`` and
@@ -121,11 +106,13 @@ class SqliteStore:
             busy_seconds=busy_seconds,
             side_files=side_files,
         )
+        super().__init__(
+            self._file.reading, damaged=lambda: damaged(self._file.name), page_size=page_size
+        )
         self._environment = environment
         self._new_id = new_id
         self._clock = clock
         self._lease = lease
-        self._page_size = page_size
         self._kept_runs = kept_runs
         self._kept_backups = kept_backups
 
@@ -135,46 +122,6 @@ class SqliteStore:
         return self._file.path
 
     # Reading
-
-    def header(self) -> Header:
-        with self._file.reading() as db:
-            return _header(db) if db else Header()
-
-    def records(self) -> Iterator[Record]:
-        return map(self._decoded, self._by_address(_record_rows, since="", until=None))
-
-    def record(self, address: str) -> Record | None:
-        return self.records_of([address]).get(address)
-
-    def records_of(self, addresses: Collection[str]) -> dict[str, Record]:
-        with self._file.reading() as db:
-            if db is None:
-                return {}
-            (rows,) = db.execute(_RECORDS, (json.dumps(list(addresses)),)).fetchone()
-        try:
-            return {row[0]: self._decoded(row) for row in json.loads(rows)}
-        except ValueError:  # numbers that JSON does not have
-            raise damaged(self._file.name) from None
-
-    def stored(self, addresses: Collection[str]) -> dict[str, Stored]:
-        with self._file.reading() as db:
-            if db is None:
-                return {}
-            rows = _record_rows(db, _AMONG, parameters=(json.dumps(list(addresses)),))
-        if not all(map(is_whole, rows)):
-            raise damaged(self._file.name)
-        return {address: Stored(revision, body) for address, revision, body, _ in rows}
-
-    def known_digests(
-        self, since: str = "", until: str = LAST
-    ) -> Iterator[tuple[str, bytes | None]]:
-        return self._by_address(known_digests_where, since=since, until=until)
-
-    def known_digests_of(self, addresses: Collection[str]) -> dict[str, bytes | None]:
-        with self._file.reading() as db:
-            if db is None:
-                return {}
-            return dict(known_digests_where(db, _AMONG, parameters=(json.dumps(list(addresses)),)))
 
     def stamp(self) -> str | None:
         with self._file.reading() as db:
@@ -190,60 +137,6 @@ class SqliteStore:
 
     def restore_hint(self) -> Message:
         return RESTORE_HINT
-
-    def moved_to(self) -> str | None:
-        with self._file.reading() as db:
-            return _moved(db) if db else None
-
-    def journal(self, *, run: str | None = None) -> Iterator[JournalEntry]:
-        # A condition of its own for one run, so that its index is used.
-        of_run = "AND run = ?2" if run is not None else "AND ?2 IS NULL"
-        for _, run_, address, kind, at, action, request, detail in self._by_id(
-            "SELECT id, run, address, kind, at, action, request, detail FROM journal "
-            f"WHERE id > ?1 {of_run} ORDER BY id LIMIT ?3",
-            run,
-            types=(WHOLE, TEXT, TEXT, TEXT, NUMBER, TEXT, TEXT, TEXT),
-        ):
-            if kind not in _JOURNAL_KINDS:
-                raise damaged(self._file.name)
-            yield JournalEntry(
-                run=run_,
-                address=address,
-                kind=_JOURNAL_KINDS[kind],
-                at=at,
-                action=action,
-                request=request,
-                detail=detail,
-            )
-
-    def interrupted_addresses(self) -> Sequence[str]:
-        with self._file.reading() as db:
-            if db is None:
-                return []
-            rows = db.execute(
-                "SELECT address, kind, max(id) FROM journal "
-                "WHERE run = (SELECT run FROM journal ORDER BY id DESC LIMIT 1) "
-                "AND run NOT IN (SELECT run FROM history) GROUP BY address ORDER BY address"
-            ).fetchall()
-        return [address for address, kind, _ in rows if kind == JournalKind.INTENT]
-
-    def runs(self) -> Iterator[Run]:
-        for _, run, started, finished, digest, outcomes in self._by_id(
-            "SELECT id, run, started, finished, digest, outcomes FROM history "
-            "WHERE id > ?1 AND ?2 IS NULL ORDER BY id LIMIT ?3",
-            None,
-            types=(WHOLE, TEXT, NUMBER, NUMBER, TEXT, TEXT),
-        ):
-            try:
-                counts = {str(key): int(value) for key, value in json.loads(outcomes).items()}
-            except (ValueError, TypeError, AttributeError):
-                raise damaged(self._file.name) from None
-            yield Run(run, started, finished=finished, digest=digest, outcomes=counts)
-
-    def locked(self) -> Lock | None:
-        with self._file.reading() as db:
-            held = _recorded_lock(db) if db else None
-        return held[0] if held else None
 
     # Writing
 
@@ -274,10 +167,10 @@ class SqliteStore:
         self, holder: Holder, lock_id: str, *, clock: Clock, even_moved: bool
     ) -> _SqliteWriter:
         with self._file.transaction() as db:
-            held, at = _recorded_lock(db), clock()
+            held, at = recorded_lock(db), clock()
             if held and not is_abandoned(held[0], held[1], seeker=holder, now=at):
                 raise Locked(held[0])
-            if not even_moved and (address := _moved(db)) is not None:
+            if not even_moved and (address := moved_address(db)) is not None:
                 raise StateMoved(address)
             if db.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
                 raise damaged(self._file.name)
@@ -288,14 +181,14 @@ class SqliteStore:
             token = _take_lock(db, lock)
             if is_backup(db):
                 make_state(db)
-                _renumber(db, restored_serial(_header(db).serial, now=at))
+                _renumber(db, restored_serial(header_in(db).serial, now=at))
         return _SqliteWriter(self, lock_id, token=token, clock=clock)
 
     def unlock(self, lock_id: str) -> None:
         if self._file.status() is None:
             raise not_locked()
         with self._file.noted(), self._file.transaction() as db:
-            held = _recorded_lock(db)
+            held = recorded_lock(db)
             if held is None:
                 raise not_locked()
             if held[0].id != lock_id:
@@ -315,50 +208,6 @@ class SqliteStore:
         self._file.close()
         with self._file.translated():
             return set_aside(self.path, now=self._clock())
-
-    # Pages and rows
-
-    def _by_address(self, read: _ReadRows[R], *, since: str, until: str | None) -> Iterator[R]:
-        """Rows that begin with their address, page by page."""
-        last, comparison = since, ">="
-        end, bounds = ("", ()) if until is None else ("AND address < ?", (until,))
-        while True:
-            condition = f"WHERE address {comparison} ? {end} ORDER BY address LIMIT ?"
-            with self._file.reading() as db:
-                if db is None:
-                    return
-                rows = read(db, condition, parameters=(last, *bounds, self._page_size))
-            yield from rows
-            if len(rows) < self._page_size:
-                return
-            last, comparison = rows[-1][0], ">"
-
-    def _by_id(
-        self, query: str, argument: str | None, *, types: Sequence[type | UnionType]
-    ) -> Iterator[tuple[Any, ...]]:
-        """Rows that begin with their id, page by page. The query takes the last id, ``argument`` and the
-        number of rows."""
-        last = 0
-        while True:
-            with self._file.reading() as db:
-                if db is None:
-                    return
-                rows = db.execute(query, (last, argument, self._page_size)).fetchall()
-                for row in rows:
-                    require_types(row, *types)
-            yield from rows
-            if len(rows) < self._page_size:
-                return
-            last = rows[-1][0]
-
-    def _decoded(self, row: RecordRow) -> Record:
-        if not is_whole(row):
-            raise damaged(self._file.name)
-        _, revision, body, _ = row
-        try:
-            return decode_body(body, revision)
-        except UNREADABLE:
-            raise damaged(self._file.name) from None
 
 
 class _SqliteWriter:
@@ -392,7 +241,7 @@ class _SqliteWriter:
         file = self._store._file
         with file.transaction(trusted=True) as db:
             if self._header is None:
-                self._header = _header(db)
+                self._header = header_in(db)
             now, safe_until = self._clock(), self._lease_from_now()
             held = db.execute(
                 "UPDATE lock SET expires = ? WHERE id = ? AND ? = (SELECT token FROM meta) "
@@ -435,15 +284,15 @@ class _SqliteWriter:
             changed = 0
             if removed:
                 changed += db.execute(
-                    f"DELETE FROM record {_AMONG}", (json.dumps(removed),)
+                    f"DELETE FROM record {AMONG}", (json.dumps(removed),)
                 ).rowcount
             if contents:
                 changed += _put(db, contents, serial=header.serial)
             if changed:
                 db.execute(f"UPDATE meta SET {NEW_CONTENT}")
             if entries:
-                db.execute(_JOURNAL, (json.dumps([_row(entry) for entry in entries]),))
-            _put_header(db, header)
+                db.execute(_JOURNAL, (json.dumps([journal_row(entry) for entry in entries]),))
+            put_header(db, header)
         self._header = header
         return header
 
@@ -485,7 +334,7 @@ class _SqliteWriter:
             _put(db, changed, serial=header.serial)
             if changed or stored.keys() - kept:
                 db.execute(f"UPDATE meta SET {NEW_CONTENT}")
-            _put_header(db, header)
+            put_header(db, header)
         self._header = header
         return header
 
@@ -528,12 +377,6 @@ class _SqliteWriter:
 
 # --- statements ----------------------------------------------------------------------------------
 
-_JOURNAL_KINDS = {kind.value: kind for kind in JournalKind}
-
-_AMONG = "WHERE address IN (SELECT value FROM json_each(?))"
-_RECORDS = (
-    f"SELECT json_group_array(json_array(address, revision, body, checksum)) FROM record {_AMONG}"
-)
 _PUT = """
 INSERT INTO record (address, revision, body, checksum, known)
 SELECT json_extract(value, '$[0]'), :serial, json_extract(value, '$[1]'),
@@ -552,14 +395,6 @@ SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(va
     json_extract(value, '$[6]')
 FROM json_each(?)
 """
-
-
-def _record_rows(
-    db: sqlite3.Connection, condition: str, *, parameters: Sequence[object]
-) -> list[RecordRow]:
-    return db.execute(
-        f"SELECT address, revision, body, checksum FROM record {condition}", parameters
-    ).fetchall()
 
 
 def _put(db: sqlite3.Connection, contents: Mapping[str, EncodedRecord], *, serial: int) -> int:
@@ -583,77 +418,9 @@ def _renumber(db: sqlite3.Connection, serial: int) -> None:
     db.execute(f"UPDATE meta SET serial = ?, {NEW_CONTENT}", (serial,))
 
 
-def _row(entry: JournalEntry) -> tuple[str | float, ...]:
-    return (
-        entry.run,
-        entry.address,
-        entry.kind,
-        entry.at,
-        entry.action,
-        entry.request,
-        entry.detail,
-    )
-
-
-def _moved(db: sqlite3.Connection) -> str | None:
-    """The address to which the state was moved."""
-    if version_of(db) < FIRST_WITH_DIGESTS:
-        return None
-    (address,) = db.execute("SELECT moved FROM meta").fetchone()
-    require_types((address,), TEXT_OR_NULL)
-    return None if address is None else str(address)
-
-
-def _header(db: sqlite3.Connection) -> Header:
-    lineage, serial, environment, application = db.execute(
-        "SELECT lineage, serial, environment, application FROM meta"
-    ).fetchone()
-    require_types((lineage, serial, application), TEXT_OR_NULL, WHOLE, TEXT_OR_NULL)
-    if lineage is None:
-        return Header()
-    return Header(lineage, serial, environment=environment, application=application)
-
-
-def _put_header(db: sqlite3.Connection, header: Header) -> None:
-    db.execute(
-        "UPDATE meta SET lineage = ?, serial = ?, application = ?",
-        (header.lineage, header.serial, header.application),
-    )
-
-
-def _recorded_lock(db: sqlite3.Connection) -> tuple[Lock, str | None] | None:
-    """The lock in the file, and the `process_identity` that its holder had when it took the lock."""
-    row = db.execute(
-        "SELECT id, user, host, pid, command, ci, since, expires, process FROM lock"
-    ).fetchone()
-    if row is None:
-        return None
-    texts = (TEXT, TEXT, TEXT)
-    require_types(row, *texts, WHOLE, TEXT, TEXT_OR_NULL, NUMBER, NUMBER, TEXT_OR_NULL)
-    lock_id, user, host, pid, command, ci, since, expires, process = row
-    holder = Holder(user, host, pid=pid, command=command, ci=ci)
-    return Lock(lock_id, holder, since=since, expires=expires), process
-
-
 def _take_lock(db: sqlite3.Connection, lock: Lock) -> int:
     """Puts a lock in the place of any other; returns its fencing token."""
     db.execute("UPDATE meta SET token = token + 1")
     token = int(db.execute("SELECT token FROM meta").fetchone()[0])
-    holder = lock.holder
-    db.execute(
-        "INSERT OR REPLACE INTO lock "
-        "(one, id, user, host, pid, process, command, ci, since, expires) "
-        "VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            lock.id,
-            holder.user,
-            holder.host,
-            holder.pid,
-            process_identity(holder.pid),
-            holder.command,
-            holder.ci,
-            lock.since,
-            lock.expires,
-        ),
-    )
+    put_lock(db, lock, process=process_identity(lock.holder.pid))
     return token
