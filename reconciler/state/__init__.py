@@ -20,5 +20,17 @@ A module imports only from those above it.
     objects.credentials (edge)  where the credentials of a bucket are
     objects.google_tokens (edge)  tokens of Google for what google-auth knows
     objects.bucket (edge)    a bucket of S3, Google Cloud Storage or Azure Blob
+    objects.names            the names of the objects of a state
+    objects.segments         the entries of the log, and their JSON
+    objects.head             the one object that changes: where snapshots and backups are
+    objects.refusals         the errors of a state in a bucket
+    objects.parts            rows in objects of a bounded size
+    objects.cache (edge)     the state at one position of the log, in a database
+    objects.cache_file (edge)  where that database lies, and who owns it
+    objects.snapshots        the state at a position of the log, as objects
+    objects.log (edge)       the log: read into the cache, and continued
+    objects.compaction       snapshots in the place of segments; backups; what nobody needs any more
+    objects.writer (edge)    the writer of a state in a bucket
+    objects.store (edge)     a store in a bucket
     opening (edge)           the store of a location; loads what its kind needs
 """

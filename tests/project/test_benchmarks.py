@@ -267,4 +267,4 @@ def test_an_apply_beside_a_distant_state_is_measured() -> None:
     table = slow_state.table([0], seconds=0.05)
     ((name, usual, chosen, *_),) = table.rows
     assert name == "0 ms"
-    assert all(0 < float(share.rstrip("%")) for share in (usual, chosen))
+    assert all(float(share.rstrip("%")) > 0 for share in (usual, chosen))

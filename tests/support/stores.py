@@ -17,6 +17,7 @@ from reconciler.state.memory import MemoryStore
 from reconciler.state.sqlite import SqliteStore
 from reconciler.state.store import Store
 from tests.support.clock import ManualClock
+from tests.support.memory_bucket import Objects, memory_store
 from tests.support.states import OpenStore
 
 Kind = Callable[[Path, ManualClock], AbstractContextManager[OpenStore]]
@@ -69,3 +70,19 @@ def memory_stores(folder: Path, clock: ManualClock) -> Iterator[OpenStore]:
         return opened[0]
 
     yield open_
+
+
+@store_kind("objects")
+@contextmanager
+def object_stores(folder: Path, clock: ManualClock) -> Iterator[OpenStore]:
+    """Of those that are opened, the first one has the file of the cache."""
+    common = common_options(clock)
+    objects = Objects(clock)
+    with ExitStack() as stack:
+
+        def open_(**options: Any) -> Store:
+            store = memory_store(objects, **common, cache=folder / "objects.db", **options)
+            stack.callback(store.close)
+            return store
+
+        yield open_
