@@ -109,16 +109,19 @@ class MemoryBucket:
         raise CommitUnknown("nobody knows")
 
     def replace(self, name: str, data: bytes, *, tag: str | None) -> str | None:
+        is_lost = False
         for _ in range(_ATTEMPTS):
             try:
                 if self._ask("replace", name, lambda: self.objects.replace(name, data, tag)):
                     return str(zlib.crc32(data))
             except Lost:
-                pass
+                is_lost = True
             there = self.get(name)
             if there is not None and there.data == data:
                 return there.tag
             if (None if there is None else there.tag) != tag:
+                if is_lost:
+                    break  # ours may have been there, and have been replaced itself
                 return None
         raise CommitUnknown("nobody knows")
 

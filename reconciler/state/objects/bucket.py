@@ -515,7 +515,7 @@ def _azure(
 
 
 def _unencrypted(endpoint: str | None, *, allowed: str | None) -> Any:
-    """The client option that lets a client speak plain HTTP: on this machine, or where a variable allows it."""
+    """The client option for plain HTTP, where it is allowed: on this machine, or by a variable."""
     if endpoint is None or not endpoint.lower().startswith("http://"):
         return {}
     with contextlib.suppress(ValueError):

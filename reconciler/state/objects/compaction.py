@@ -81,11 +81,11 @@ def compact(log: Log, limits: CompactionLimits, *, force: bool = False) -> bool:
     if not log.replace_head(changed, tag=at.tag):
         log.bucket.delete(written.names)
         return False
-    log.bucket.delete(_replaced(log, head, changed))
+    log.bucket.delete(_replaced(log, head, after=changed))
     return True
 
 
-def _replaced(log: Log, before: StateHead, after: StateHead) -> list[str]:
+def _replaced(log: Log, before: StateHead, *, after: StateHead) -> list[str]:
     """The objects that no reader needs once one head has taken the place of another. Not fences (O4)."""
     cache, fences = log.cache, set(log.cache.fences())
     positions = range(before.first, after.first)
@@ -104,7 +104,7 @@ def _names(log: Log, manifests: Sequence[Part]) -> list[str]:
     names = []
     for manifest in manifests:
         try:
-            names += names_of(log.bucket, log.sealer, manifest)
+            names += names_of(log.bucket, log.sealer, manifest=manifest)
         except (PartGone, ValueError, NewerFormat, ReconcileError):
             names.append(manifest.name)
     return names
@@ -162,7 +162,7 @@ def remove_litter(log: Log) -> int:
     manifests = [each.manifest for each in head.snapshots]
     manifests += [each.manifest for each in head.backups]
     for manifest in manifests:
-        needed.update(names_of(log.bucket, log.sealer, manifest))
+        needed.update(names_of(log.bucket, log.sealer, manifest=manifest))
     needed.update(log.cache.parts_between(head.first, place.position + 1))
     fences, segments = set(log.cache.fences()), segments_prefix(place.incarnation)
     litter = []

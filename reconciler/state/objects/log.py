@@ -278,7 +278,7 @@ class Log:
             raise refusals.unreadable(f"segment {position}") from None
 
     def _read_parts(self, parts: Sequence[Part]) -> Iterator[RecordAt]:
-        return map(record_of, read_parts(self.bucket, self.sealer, parts))
+        return map(record_of, read_parts(self.bucket, self.sealer, parts=parts))
 
     # Writing
 

@@ -29,7 +29,7 @@ def write_object(bucket: Bucket, sealer: Sealer, *, name: str, content: bytes) -
     return Part(name, sha256(data).hexdigest(), size=len(data))
 
 
-def read_object(bucket: Bucket, sealer: Sealer, part: Part) -> bytes:
+def read_object(bucket: Bucket, sealer: Sealer, *, part: Part) -> bytes:
     """The content of an object. Raises PartGone, StateUnreachable, or StateRefused where it cannot be
     opened."""
     blob = bucket.get(part.name)
@@ -67,7 +67,7 @@ def write_parts(
     return parts
 
 
-def read_parts(bucket: Bucket, sealer: Sealer, parts: Sequence[Part]) -> Iterator[Any]:
+def read_parts(bucket: Bucket, sealer: Sealer, *, parts: Sequence[Part]) -> Iterator[Any]:
     """The rows in some parts. Raises what `read_object` raises, and ValueError for what is no JSON."""
     for start in range(0, len(parts), _READ_AT_ONCE):
         some = parts[start : start + _READ_AT_ONCE]

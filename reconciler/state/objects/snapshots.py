@@ -87,10 +87,10 @@ def write_snapshot(
 def load_snapshot(bucket: Bucket, sealer: Sealer, *, manifest: Part, cache: Cache) -> None:
     """Makes a cache the state of a snapshot. Raises PartGone, ValueError or NewerFormat where it cannot be
     read; then the cache is as before."""
-    members = _members(bucket, sealer, manifest)
+    members = _members(bucket, sealer, manifest=manifest)
 
     def rows(kind: str) -> Iterator[Any]:
-        return read_parts(bucket, sealer, parts_of(members[kind]))
+        return read_parts(bucket, sealer, parts=parts_of(members[kind]))
 
     try:
         held = members["lock"]
@@ -112,23 +112,23 @@ def load_snapshot(bucket: Bucket, sealer: Sealer, *, manifest: Part, cache: Cach
 
 
 def read_backup(
-    bucket: Bucket, sealer: Sealer, manifest: Part
+    bucket: Bucket, sealer: Sealer, *, manifest: Part
 ) -> tuple[Header, Iterator[RecordAt]]:
     """Header and records of a backup. Raises what `load_snapshot` raises, the iterator too."""
-    members = _members(bucket, sealer, manifest)
+    members = _members(bucket, sealer, manifest=manifest)
     try:
         parts = parts_of(members["records"])
-        return header_of(members["header"]), map(record_of, read_parts(bucket, sealer, parts))
+        return header_of(members["header"]), map(record_of, read_parts(bucket, sealer, parts=parts))
     except (KeyError, TypeError) as problem:
         raise ValueError("no backup") from problem
 
 
-def names_of(bucket: Bucket, sealer: Sealer, manifest: Part) -> list[str]:
+def names_of(bucket: Bucket, sealer: Sealer, *, manifest: Part) -> list[str]:
     """The names of all objects of a snapshot or backup, as far as its manifest can be read."""
-    members = _members(bucket, sealer, manifest)
+    members = _members(bucket, sealer, manifest=manifest)
     some = [members.get(kind, ()) for kind in ("records", "journal", "history")]
     return [manifest.name, *(part.name for rows in some for part in parts_of(rows))]
 
 
-def _members(bucket: Bucket, sealer: Sealer, manifest: Part) -> Mapping[str, Any]:
-    return members_of(read_object(bucket, sealer, manifest))
+def _members(bucket: Bucket, sealer: Sealer, *, manifest: Part) -> Mapping[str, Any]:
+    return members_of(read_object(bucket, sealer, part=manifest))

@@ -297,7 +297,9 @@ class ObjectWriter:
         for kept in at.head.backups if at is not None else ():
             if kept.backup.id == backup_id:
                 try:
-                    header, rows = read_backup(self._log.bucket, self._log.sealer, kept.manifest)
+                    header, rows = read_backup(
+                        self._log.bucket, self._log.sealer, manifest=kept.manifest
+                    )
                     records = tuple(decode_body(row.body, row.revision) for row in rows)
                 except NewerFormat:
                     raise refusals.newer_format() from None
