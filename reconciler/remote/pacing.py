@@ -41,8 +41,8 @@ _PER_SECOND = 2_000
 USUAL_IN_FLIGHT = 128
 """Calls at most, where a write of the state takes no longer than `QUICK_WRITE`."""
 MOST_IN_FLIGHT = 512
-"""Calls at most, however long a write takes. Each has a thread and a connection, and each is uncertain after
-a crash."""
+"""Calls at most, however long a write takes. Each has a thread and a connection, and after a crash each is
+uncertain."""
 QUICK_WRITE = 0.005
 """Seconds; a file on a local disk is written in half of that."""
 _PER_SLOW_SECOND = 16_000

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from reconciler.state.objects.bucket import ObjectBucket
 from tests.torture import (
+    buckets,
     disks,
     kills,
     locks,
@@ -109,3 +111,21 @@ def test_a_restore_that_is_killed_leaves_the_old_state_or_the_restored_one() -> 
 
 def test_a_restore_on_a_full_disk_leaves_the_old_state_or_the_restored_one() -> None:
     passes(restores.small_disk(1, sizes=3))
+
+
+@pytest.mark.parametrize("kind", buckets.KINDS)
+def test_writers_of_a_lossy_bucket_agree_with_what_they_were_told(kind: str) -> None:
+    passes(buckets.lossy(1, kind=kind, writes=30))
+
+
+@pytest.mark.parametrize("variant", buckets.PLANTED)
+def test_a_bucket_that_believes_what_it_is_told_is_found_out(variant: type[ObjectBucket]) -> None:
+    assert buckets.lossy(1, writes=40, variant=variant).violations
+
+
+@pytest.mark.parametrize("name", buckets.SERVERS)
+def test_a_server_keeps_to_conditions_as_it_did(name: str) -> None:
+    """Races of many are for ``make torture``: SeaweedFS takes seconds for each."""
+    if not buckets.SERVERS[name].is_installed:
+        pytest.skip("not installed")
+    passes(buckets.conformance(name, races=1))

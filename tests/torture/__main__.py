@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from tests.torture import (
+    buckets,
     disks,
     kills,
     locks,
@@ -41,6 +42,7 @@ def main() -> int:
     parser.add_argument("--pauses", type=int, default=50, help="holders stopped past their lease")
     parser.add_argument("--disks", type=int, default=100, help="sizes of a small disk")
     parser.add_argument("--restores", type=int, default=200, help="kill -9 points of restores")
+    parser.add_argument("--appends", type=int, default=6000, help="writes to a lossy bucket")
     parser.add_argument("--parallelism", type=int, default=4, help="workers of an apply")
     parser.add_argument("--seed", type=int, default=1, help="where seeds begin")
     parser.add_argument("--jobs", type=int, default=2, help="processes of ours at a time")
@@ -168,6 +170,18 @@ def _planted(options: argparse.Namespace) -> Tally:
     return spread(simulation.planted, range(len(planted.FAULTS)), options.jobs)
 
 
+def _buckets(options: argparse.Namespace) -> Tally:
+    """Losses in processes, and every server that is installed."""
+    runs = -(-options.appends // buckets.WRITES)
+    total = spread(buckets.unit, _seeds(options, runs), options.jobs)
+    for variant in buckets.PLANTED:
+        if not buckets.lossy(options.seed, variant=variant).violations:
+            total.violations.append(f"{variant.__name__} was not noticed")
+    for name in buckets.SERVERS:
+        total.add(buckets.conformance(name, races=20 if name == "SeaweedFS" else 150))
+    return total
+
+
 CAMPAIGNS: dict[str, Campaign] = {
     "schedules": _schedules,
     "planted": _planted,
@@ -181,6 +195,7 @@ CAMPAIGNS: dict[str, Campaign] = {
     "pauses": _pauses,
     "disks": _disks,
     "restores": _restores,
+    "buckets": _buckets,
 }
 
 if __name__ == "__main__":

@@ -200,14 +200,16 @@ class ObjectBucket:
     # --- writing -----------------------------------------------------------------------------
 
     def create(self, name: str, data: bytes) -> Created:
-        return Created.CONFLICT if self._write(name, data, tag=None) is None else Created.DONE
+        tag = self._write(name, data, tag=None, is_final=True)
+        return Created.CONFLICT if tag is None else Created.DONE
 
     def replace(self, name: str, data: bytes, *, tag: str | None) -> str | None:
-        return self._write(name, data, tag=tag)
+        return self._write(name, data, tag=tag, is_final=False)
 
-    def _write(self, name: str, data: bytes, *, tag: str | None) -> str | None:
+    def _write(self, name: str, data: bytes, *, tag: str | None, is_final: bool) -> str | None:
         """Writes under a condition: that ``tag`` is there, or nothing where it is ``None``. Gives the tag of
-        what we wrote, or ``None`` where another content is there."""
+        what we wrote, or ``None`` where another content is there. ``is_final`` says that nobody replaces
+        what stands under this name, so another content there proves that ours never was."""
         is_unclear = False
         mismatches = 0
         for _ in self._tries():
@@ -230,6 +232,8 @@ class ObjectBucket:
             if there is not None and there.data == data:
                 return there.tag
             if (there.tag if there else None) != tag:
+                if is_unclear and not is_final:  # ours may have stood there in between
+                    raise _unknown()
                 return None
             if tag is not None and mismatches == _MISMATCHES:
                 raise _no_conditions("does not replace an object that did not change")
@@ -267,7 +271,7 @@ class ObjectBucket:
 
     def store_time(self) -> float:
         name = _probe_name()
-        self._write(name, _unique(), tag=None)
+        self._write(name, _unique(), tag=None, is_final=True)
         try:
             probe = self.get(name)
         finally:
@@ -280,13 +284,13 @@ class ObjectBucket:
         if not self._is_tried:
             return
         name = _probe_name()
-        tag = self._write(name, _unique(), tag=None)
+        tag = self._write(name, _unique(), tag=None, is_final=True)
         try:
             if tag is None or self._is_written(name, tag=None):
                 raise _no_conditions("creates objects that exist already")
             if self._is_written(name, tag=_wrong(tag)):
                 raise _no_conditions("replaces objects that have changed")
-            if self._write(name, _unique(), tag=tag) is None:
+            if self._write(name, _unique(), tag=tag, is_final=True) is None:
                 raise _no_conditions("does not replace an object that did not change")
         finally:
             self.delete([name])
@@ -515,7 +519,7 @@ def _azure(
 
 
 def _unencrypted(endpoint: str | None, *, allowed: str | None) -> Any:
-    """The client option for plain HTTP, where it is allowed: on this machine, or by a variable."""
+    """The option of a client to speak plain HTTP: on this machine, or where a variable allows it."""
     if endpoint is None or not endpoint.lower().startswith("http://"):
         return {}
     with contextlib.suppress(ValueError):

@@ -57,8 +57,12 @@ class Bucket(Protocol):
 
     def replace(self, name: str, data: bytes, *, tag: str | None) -> str | None:
         """Write an object if what is there still has this tag (``None``: if there is none); the new tag, or
-        ``None`` where something else is there. ``data`` holds a random id, as for `create`. Raises
-        CommitUnknown."""
+        ``None`` where something else is there and ours never was. ``data`` holds a random id, as for
+        `create`.
+
+        Raises CommitUnknown where that is not certain: an answer was lost, and what stands there now may
+        have replaced ours. Nothing that ours names may be cleaned up then.
+        """
         ...
 
     def put(self, name: str, data: bytes) -> None:

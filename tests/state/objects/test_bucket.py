@@ -13,10 +13,10 @@ import pytest
 
 from reconciler.errors import ReconcileError, StateRefused, UsageError
 from reconciler.state.objects.bucket import BucketPlace, ObjectBucket, open_bucket
-from reconciler.state.objects.protocol import Created
+from reconciler.state.objects.protocol import Blob, Created
 from reconciler.state.store import CommitUnknown, StateUnreachable
 from tests.state.objects.conftest import Opener
-from tests.support.object_server import AZURE_KEY, ObjectServer
+from tests.support.object_server import AZURE_KEY, Faults, ObjectServer
 
 KINDS = ("s3", "gs", "az")
 each_kind = pytest.mark.parametrize("kind", KINDS)
@@ -178,6 +178,29 @@ def test_a_write_that_nobody_can_read_back_is_unknown(opened: Opener, server: Ob
     bucket.create("log/1", content())
     with server.faults(unavailable=1, only="GET"), pytest.raises(CommitUnknown):
         bucket.create("log/1", content())
+
+
+@each_kind
+def test_a_replacement_that_may_have_been_replaced_itself_is_unknown(
+    opened: Opener, server: ObjectServer, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer is lost, and the next one replaces ours before we look. To call that a conflict would be
+    wrong: whoever cleans up after a conflict would remove what the winner builds on."""
+    bucket, other = opened(kind, "shared"), opened(kind, "shared")
+    name = uuid4().hex
+    tag = bucket.replace(name, content(), tag=None)
+    read = bucket._read
+
+    def overtaken(name: str, *, purpose: str) -> Blob | None:
+        server.cloud.set_faults(Faults())
+        there = other.get(name)
+        assert there is not None
+        assert other.replace(name, content("later"), tag=there.tag) is not None
+        return read(name, purpose=purpose)
+
+    monkeypatch.setattr(bucket, "_read", overtaken)
+    with server.faults(lost_answers=1, only="PUT"), pytest.raises(CommitUnknown):
+        bucket.replace(name, content("ours"), tag=tag)
 
 
 REFUSALS: dict[str, str] = {
