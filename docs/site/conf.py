@@ -27,6 +27,7 @@ myst_heading_anchors = 4
 myst_enable_extensions = ["strikethrough"]
 myst_links_external_new_tab = False
 nitpicky = True
+smartquotes = False  # `--option` is not a dash
 
 html_theme = "furo"
 html_title = f"reconcile {release}"

@@ -143,9 +143,16 @@ def _code(value: Any) -> str:
     return f"`{value if isinstance(value, str) else json.dumps(value)}`"
 
 
+_WORDS_OF_CODE = re.compile(
+    r"(?<![\w`])(--[a-z][\w-]*|[A-Z]+_[A-Z_]*[A-Z]|\*\.\w+|\$?\{[\w.]+\}|[a-z]+_[a-z_]+)(?![\w`])"
+)
+
+
 def _cell(text: str) -> str:
-    """Text of a schema as a cell: braces, stars and what stands in capitals with dots is left as text."""
+    """Text of a schema as a cell. Options, variables, patterns and names of fields are set as code."""
     parts = re.split(r"(`[^`]*`)", text.replace("\n", " "))
+    parts = [part if part.startswith("`") else _WORDS_OF_CODE.sub(r"`\1`", part) for part in parts]
+    parts = re.split(r"(`[^`]*`)", "".join(parts))
     return "".join(
         part if part.startswith("`") else re.sub(r"([|*<>_\[\]$])", r"\\\1", part) for part in parts
     )
