@@ -5,6 +5,7 @@ A module imports only from those above it.
     error_text        the reason that the body of an error gives
     encodings         bodies that came compressed
     answers           what a response says, and how a call ended
+    turns             the moments at which requests may leave, by the rate
     pacing (edge)     when a request may leave: rate, waits, outages
     causes (edge)     why the API was not reached, and the setting that mends it
     transport (edge)  one attempt over HTTP: sockets, TLS, pools, the watchdog over deadlines

@@ -2,8 +2,7 @@
 
 All threads of a client share one `Pace`. Its rules (reliability 2, P19 and P20):
 
-- No second holds more requests than the rate allows, retries included. A request counts from the moment
-  when it is written, not when it may leave: the system may pause a thread in between.
+- No second holds more requests than the rate allows, retries included: see `reconciler.remote.turns`.
 - ``Retry-After`` holds all requests back, since the API limits the key (adapty-api 6.3).
 - A 429 halves the rate, whether it is fixed, learning or unlimited, and holds all requests back for a while.
   A slower rate grows again while it is the bottleneck and the API agrees: up to the configured one, or
@@ -17,20 +16,13 @@ import math
 import random as random_module
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from enum import StrEnum
 from typing import Protocol
 
 from reconciler.core.options import Rate
+from reconciler.remote.turns import OwnTurns, Turns
 
-MARGIN = 1.015
-"""Our second is longer by this factor. The time between departure and arrival differs from one request to
-the next, and the API counts arrivals."""
-FASTEST = 40_000 / 60
-"""Requests per second beyond which a learning rate does not grow (adapty-api 6.3)."""
-SLOWEST = 1.0
-"""Requests per second below which a 429 does not slow down a rate. From there on, longer waits do."""
 RETRY_AFTER_CAP = 60.0
 """Seconds; the longest wait that an answer can ask for."""
 UNLIMITED_WINDOW = 16
@@ -48,10 +40,6 @@ QUICK_WRITE = 0.005
 _PER_SLOW_SECOND = 16_000
 """Calls more for each second that a write takes longer: at 30 ms, `MOST_IN_FLIGHT` is reached. A rate of
 40,000 a minute needs 350 at 100 ms (state-backends 4)."""
-_CATCH_UP = 0.05
-"""Seconds of delay, such as by waking late, that later requests may make up for."""
-_SOON = 0.005
-"""Seconds until another look, if the requests that fill the window are not written yet."""
 _STOP_CHECK = 0.2
 """Seconds of waiting after which a thread asks again whether the user wants to stop."""
 _HOLD_BASE = 0.5
@@ -60,16 +48,6 @@ _HOLD_CAP = 30.0
 """Seconds."""
 _IDLE = 2 * RETRY_AFTER_CAP
 """Seconds between two 429s after which they do not belong together: no wait after a 429 takes as long."""
-_FIRST_GUESS = 10.0
-"""Requests per second; the least that a 429 takes for the rate at which it came, if no rate is configured.
-One that comes after two requests says little."""
-_NEAR_LIMIT = 0.8
-"""The share of the rate at which the last 429 came up to which a rate grows fast again."""
-_FAST_GROWTH = 0.5
-"""Requests per second by which an answer raises a rate far below a limit: it doubles in under two seconds."""
-_SLOW_GROWTH = 0.02
-"""The same near a limit: 2 % a second. It doubles every `_GROWTH_DOUBLES` seconds without a 429."""
-_GROWTH_DOUBLES = 10.0
 _FAILURES = 5
 """Attempts in a row without an answer of the API that open the breaker."""
 _PROBE = 1.0
@@ -119,6 +97,9 @@ class Pace:
     """Lets requests leave. A thread calls `enter` before an attempt, `sent` when the first byte leaves or
     `not_sent` if none does, and `learn` after the attempt.
 
+    ``turns`` are those of a rate that other processes share; by default, this process keeps to ``rate`` by
+    itself.
+
     After an outage of ``patience`` seconds, or as long a time in which the API answered 429 and nothing else,
     nothing leaves any more. If the API has never answered, this is so as soon as the breaker opens.
     ``random`` spreads the waits after a 429 over time.
@@ -132,28 +113,24 @@ class Pace:
         stop: Callable[[], bool] = lambda: False,
         patience: float = 300.0,
         random: Callable[[], float] = random_module.random,
+        turns: Turns | None = None,
     ) -> None:
         self._clock = clock
         self._random = random
         self._stop = stop
         self._patience = patience
-        self._auto = rate.auto
-        self._configured = rate.per_second
+        self._turns = turns or OwnTurns(rate, now=clock.now())
         self._queue_lock = threading.Lock()
         self._lock = threading.Lock()
-        self._earliest = clock.now()
+        self._waiting = 0
+        self._next_probe = clock.now()
         self._hold_until = clock.now()
         self._asked_to_wait = False
         """Whether the API asked for the present wait, rather than that we chose it."""
-        self._departures: deque[float] = deque()
-        self._last_second: deque[float] = deque()
-        self._leaving = 0
         self._failures = 0
         self._outage_since: float | None = None
         self._has_answered = False
         self._limit_time = -math.inf
-        self._limit: float | None = None
-        """Requests per second at which a 429 came last; ``None`` before the first one."""
         self._limited_since: float | None = None
         """The time of the first 429 since the last answer of another kind."""
         self._refusals = 0
@@ -165,23 +142,11 @@ class Pace:
         """Seconds that a write of the state takes; ``None`` before the first one."""
         self.given_up = False
         """Whether the API was away, or limited us, for longer than ``patience``. Nothing leaves any more."""
-        self._set_rate(rate.per_second)
-
-    def _set_rate(self, per_second: float | None) -> None:
-        self._rate = per_second
-        if per_second is None:
-            return
-        # A window of a second holds a whole number of requests. Below 50 a second, rounding down
-        # would cost more than the few percent that a rate may be missed by.
-        whole = math.floor(per_second) if per_second >= 50 else math.ceil(per_second)
-        self._window_size = max(1, whole)
-        self._window = MARGIN * max(1.0, self._window_size / per_second if per_second < 50 else 1.0)
-        self._gap = MARGIN / per_second
 
     @property
     def rate(self) -> float | None:
         """Requests per second that may leave at present; ``None`` for no limit."""
-        return self._rate
+        return self._turns.rate
 
     @property
     def is_open(self) -> bool:
@@ -203,8 +168,8 @@ class Pace:
                 "the API asked to wait" if self._asked_to_wait else "the API answered 429: waiting"
             )
             return f"{who} {seconds:.0f} s"
-        slower = self._limit is not None and self._rate != self._configured and not self._auto
-        return "slowed down, since the API answered 429" if slower or self.is_limited else ""
+        is_slower = self._turns.is_slowed_down or self.is_limited
+        return "slowed down, since the API answered 429" if is_slower else ""
 
     def in_flight(self, most: int | None) -> int:
         """The number of calls that are worth having under way, ``most`` at most. It follows from the rate,
@@ -215,12 +180,12 @@ class Pace:
         if not self._has_answered or self.is_open:
             return 1
         write_seconds = self._write_seconds or 0.0
-        if self._rate is None:
+        if self.rate is None:
             # While the state takes some outcomes, as many other calls are under way.
             needed = UNLIMITED_WINDOW + int(2 * _PER_SECOND * write_seconds)
         else:
             seconds = (self._mean_latency or 0.0) + 2 * write_seconds
-            needed = math.ceil(self._rate * seconds * 1.5) + 2
+            needed = math.ceil(self.rate * seconds * 1.5) + 2
         return max(1, min(needed, most or most_in_flight(write_seconds)))
 
     def learn_write_time(self, seconds: float) -> None:
@@ -235,16 +200,22 @@ class Pace:
 
         One thread waits for the rate, the others wait for that thread.
         """
-        with self._queue_lock:
-            while not (self._stop() or self.given_up):
-                with self._lock:
-                    wait, is_paced = self._wait()
-                    if wait <= 0:
-                        self._let_leave()
-                        return True
-                if is_paced:
-                    self._is_bottleneck = True
-                self._clock.sleep(min(wait, _STOP_CHECK))
+        with self._lock:
+            self._waiting += 1
+        try:
+            with self._queue_lock:
+                while not (self._stop() or self.given_up):
+                    with self._lock:
+                        wait, is_paced = self._wait()
+                        if wait <= 0:
+                            self._let_leave()
+                            return True
+                    if is_paced:
+                        self._is_bottleneck = True
+                    self._clock.sleep(min(wait, _STOP_CHECK))
+        finally:
+            with self._lock:
+                self._waiting -= 1
         return False
 
     def _wait(self) -> tuple[float, bool]:
@@ -254,43 +225,29 @@ class Pace:
         if self._outage_since is not None:
             if now - self._outage_since > self._patience:
                 self.given_up = True
-            return self._earliest - now, False
+            return self._next_probe - now, False
         if self._hold_until > now:
             return self._hold_until - now, False
-        if self._rate is None:
-            return 0.0, False
-        while self._departures and self._departures[0] + self._window <= now:
-            self._departures.popleft()
-        if len(self._departures) + self._leaving >= self._window_size:
-            # A request that is not written yet counts from the moment when it will be.
-            return (self._departures[0] + self._window - now if self._departures else _SOON), True
-        return self._earliest - now, True
+        wait = self._turns.wait(now, waiting=self._waiting)
+        return (0.0, False) if wait is None else (wait, True)
 
     def _let_leave(self) -> None:
         now = self._clock.now()
-        self._leaving += 1
+        self._turns.take(now)
         if self._outage_since is not None:
-            self._earliest = now + _PROBE
-        elif self._rate is not None:
-            self._earliest = max(self._earliest, now - _CATCH_UP) + self._gap
+            self._next_probe = now + _PROBE
 
     # --- after it ----------------------------------------------------------------------------
 
     def sent(self) -> None:
         """The first byte of the request left."""
         with self._lock:
-            self._leaving -= 1
-            now = self._clock.now()
-            if self._rate is not None:
-                self._departures.append(now)
-            self._last_second.append(now)
-            while self._last_second[0] < now - 1.0:
-                self._last_second.popleft()
+            self._turns.sent(self._clock.now())
 
     def not_sent(self) -> None:
         """No byte of the request left."""
         with self._lock:
-            self._leaving -= 1
+            self._turns.not_sent()
 
     def learn(self, verdict: Verdict, *, began: float, retry_after: float | None = None) -> None:
         """Takes account of an attempt that ended. ``began`` is its start by the clock."""
@@ -311,6 +268,7 @@ class Pace:
         if now + seconds > self._hold_until:
             self._hold_until = now + seconds
             self._asked_to_wait = asked
+            self._turns.hold(seconds)
 
     def _up(self, now: float, *, latency: float) -> None:
         self._has_answered = True
@@ -321,22 +279,7 @@ class Pace:
         self._mean_latency = latency if mean is None else mean + (latency - mean) / 16
         if self._is_bottleneck:
             self._is_bottleneck = False
-            self._grow(now)
-
-    def _grow(self, now: float) -> None:
-        """Raises a rate that is below what it may come to."""
-        rate, most = self._rate, FASTEST if self._auto else self._configured
-        if rate is None or (most is not None and rate >= most):
-            return
-        if self._limit is None or rate < _NEAR_LIMIT * self._limit:
-            step = _FAST_GROWTH
-        else:
-            quiet = (now - self._limit_time) / _GROWTH_DOUBLES
-            step = min(_FAST_GROWTH, _SLOW_GROWTH * 2 ** min(quiet, 16.0))
-        if most is None and rate + step >= FASTEST:
-            self._set_rate(None)
-        else:
-            self._set_rate(min(FASTEST if most is None else most, rate + step))
+            self._turns.grow(now)
 
     def _limited(self, now: float, *, began: float, chooses_wait: bool) -> None:
         """Slows down after a 429. It says that the API is there, so it is no failure for the breaker.
@@ -353,22 +296,16 @@ class Pace:
             longest = min(_HOLD_CAP, _HOLD_BASE * 2**self._refusals)
             self._hold(now, longest * self._random(), asked=False)
         self._refusals = min(self._refusals + 1, 16)
-        rate = math.inf if self._rate is None else self._rate
-        if rate == math.inf:
-            rate = max(_FIRST_GUESS, len(self._last_second))
-        if self._refusals == 1:
-            self._limit = rate
-        self._set_rate(max(min(SLOWEST, rate), rate / 2))
+        self._turns.slow_down(now, began=began, is_first=self._refusals == 1)
 
     def _close_breaker(self, now: float) -> None:
         if self._outage_since is not None:
             self._outage_since = None
-            self._earliest = now
 
     def _down(self, now: float) -> None:
         self._failures += 1
         if self._failures < _FAILURES or self._outage_since is not None:
             return
         self._outage_since = now
-        self._earliest = now + _PROBE
+        self._next_probe = now + _PROBE
         self.given_up = self.given_up or not self._has_answered

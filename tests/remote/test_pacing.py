@@ -11,14 +11,13 @@ from hypothesis import strategies as st
 
 from reconciler.core.options import Rate
 from reconciler.remote.pacing import (
-    FASTEST,
-    MARGIN,
     MOST_IN_FLIGHT,
     UNLIMITED_WINDOW,
     Pace,
     Verdict,
     most_in_flight,
 )
+from reconciler.remote.turns import FASTEST, MARGIN
 from tests.support.clock import ManualClock
 
 
