@@ -15,6 +15,18 @@ A module imports only from those above it.
     side_files (edge)        what SQLite keeps beside a state, as far as this program left it there
     sqlite_file (edge)       one state file: created, checked, read and written in transactions
     sqlite (edge)            a store in one SQLite file
+    secret_command (edge)    a secret that a command prints
+    postgres.failures        failed statements → whether to try again, and messages
+    postgres.layout          the layout of a schema, and who may do what
+    postgres.statements      the statements on a state: each write is one
+    postgres.tls             how a connection is secured
+    postgres.rows            rows → values
+    postgres.link (edge)     one connection, by psycopg
+    postgres.session (edge)  statements that outlive a connection
+    postgres.reading (edge)  the head of a schema, and pages of rows
+    postgres.writer (edge)   the right to write, and its writes
+    postgres.store (edge)    a store in one schema
+    postgres.opening (edge)  the store of a location
     objects.protocol         what the log of the state asks of a bucket and of a sealer
     objects.sealing (edge)   objects compressed, and encrypted under a key
     objects.credentials (edge)  where the credentials of a bucket are

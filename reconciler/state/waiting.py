@@ -35,11 +35,13 @@ def acquired(
 
     Raises the last `Locked`, and whatever ``on_wait`` raises.
     """
-    until, pause = monotonic() + wait, _FIRST_PAUSE
+    until, pause = None, _FIRST_PAUSE
     while True:
         try:
             return take()
         except Locked as locked:
+            if until is None:  # a look may take long, and does not count as waiting
+                until = monotonic() + wait
             left = until - monotonic()
             if left <= 0:
                 raise

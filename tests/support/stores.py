@@ -13,11 +13,15 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from reconciler.state.location import PostgresAddress
 from reconciler.state.memory import MemoryStore
+from reconciler.state.postgres.link import Link, connected
 from reconciler.state.sqlite import SqliteStore
 from reconciler.state.store import Store
 from tests.support.clock import ManualClock
 from tests.support.memory_bucket import Objects, memory_store
+from tests.support.postgres_server import new_schema, server
+from tests.support.postgres_stores import pooled, postgres_store
 from tests.support.states import OpenStore
 
 Kind = Callable[[Path, ManualClock], AbstractContextManager[OpenStore]]
@@ -86,3 +90,25 @@ def object_stores(folder: Path, clock: ManualClock) -> Iterator[OpenStore]:
             return store
 
         yield open_
+
+
+def _postgres_kind(connect: Callable[[PostgresAddress], Link]) -> Kind:
+    @contextmanager
+    def stores(folder: Path, clock: ManualClock) -> Iterator[OpenStore]:
+        url = server().url(new_schema())
+        common = common_options(clock)
+        with ExitStack() as stack:
+
+            def open_(**options: Any) -> Store:
+                given = {name: value for name, value in options.items() if value is not None}
+                store = postgres_store(url, connect=connect, **common, **given)
+                stack.callback(store.close)
+                return store
+
+            yield open_
+
+    return stores
+
+
+STORES["postgres"] = _postgres_kind(connected)
+STORES["postgres through a pool"] = _postgres_kind(pooled)

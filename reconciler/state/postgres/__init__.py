@@ -1,0 +1,1 @@
+"""A state in PostgreSQL: one schema is one state. `reconciler.state` lists the modules."""
