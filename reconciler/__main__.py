@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+from contextlib import suppress
 from types import FrameType
 from typing import NoReturn
 
@@ -23,7 +24,7 @@ def main() -> NoReturn:
     given up, and fail on streams that are closed.
     """
     for number in STOP_SIGNALS:
-        signal.signal(number, _interrupted)
+        signal.signal(number, _interrupted_early)
     # Starting creates many objects and no garbage. The default threshold costs a twentieth of the
     # time of a small plan.
     gc.set_threshold(_OBJECTS_PER_COLLECTION, *gc.get_threshold()[1:])
@@ -33,8 +34,16 @@ def main() -> NoReturn:
     try:
         command()
     except SystemExit as ended:
+        for number in STOP_SIGNALS:
+            signal.signal(number, _interrupted)
         code = ended.code
     os._exit(code if isinstance(code, int) else 1)
+
+
+def _interrupted_early(number: int, frame: FrameType | None) -> NoReturn:
+    with suppress(OSError):
+        os.write(2, b"\ninterrupted; nothing was done\n")
+    os._exit(_INTERRUPTED)
 
 
 def _interrupted(number: int, frame: FrameType | None) -> NoReturn:

@@ -15,7 +15,9 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from reconciler.cli.grammar import ProgramCommand, ProgramGroup, write_examples
 from reconciler.cli.questions import ask
+from reconciler.cli.stopping import ending_on_signals
 from reconciler.cli.streams import (
     StatusLine,
     exit_with,
@@ -24,6 +26,7 @@ from reconciler.cli.streams import (
     print_error,
     stderr_line,
 )
+from reconciler.cli.tracing import print_exchange
 from reconciler.commands import CONFIG_NAME, Invocation, Permissions
 from reconciler.errors import HIDDEN, ExitCode, ReconcileError
 from reconciler.values import shown
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from reconciler.core.contract import Contract
     from reconciler.core.outcomes import Result
     from reconciler.errors import Diagnostic, Message
+    from reconciler.remote.client import Exchange
     from reconciler.reports.masking import Mask
     from reconciler.workspace.connection import HostQuestion
     from reconciler.workspace.facade import Workspace
@@ -51,6 +55,8 @@ class App:
     run: str | None = None
     worker: str | None = None
     permissions: Permissions = field(default_factory=Permissions)
+    quiet: bool = False
+    verbose: bool = False
     signals: list[int] = field(default_factory=list)
     """Signals that asked the program to stop."""
 
@@ -64,6 +70,14 @@ class App:
     """The environment of the workspace, where the configuration has several."""
 
     status: StatusLine = field(default_factory=lambda: StatusLine(sys.stderr))
+
+    def set_option(self, name: str, value: Any) -> None:
+        """Takes the value of an option of the program."""
+        if name in Permissions._fields:
+            self.permissions = self.permissions._replace(**{name: value})
+        else:
+            setattr(self, name, value)
+        self.status.is_quiet = self.quiet or self.verbose  # requests are shown one by one
 
     @property
     def is_stopping(self) -> bool:
@@ -108,6 +122,7 @@ class App:
             stop=lambda: self.is_stopping,
             on_progress=self.status.update,
             on_warning=self.warn,
+            on_exchange=self.print_exchange if self.verbose else lambda exchange: None,
             pool=processes,
             cache=cache,
             run=self.run,
@@ -132,6 +147,16 @@ class App:
         """Prints a warning to stderr."""
         self.status.clear()
         stderr_line(f"warning: {shown(message.for_invocation(self.invocation).text)}")
+
+    def print_exchange(self, exchange: Exchange) -> None:
+        """Prints a request and its answer to stderr, in any thread."""
+        self.status.clear()
+        print_exchange(exchange)
+
+    def note(self, text: str) -> None:
+        """Prints a note to stderr: what a user may want to know, and ``--quiet`` leaves out."""
+        if not self.quiet:
+            stderr_line(text)
 
     def mask_values(self, contract: Contract, public_attributes: tuple[str, ...]) -> None:
         """Masks personal values from here on; ``public_attributes`` are patterns of keys that are shown."""
@@ -210,9 +235,20 @@ class App:
 class ErrorHandlingGroup(click.Group):
     """The group of all commands: every run of the program ends in its `main`."""
 
+    command_class = ProgramCommand
+    group_class = ProgramGroup
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        write_examples(ctx, formatter)
+
     def main(self, *args: Any, **extra: Any) -> NoReturn:
         """Runs a command, prints the error that it raised, and ends with its exit code."""
         extra["standalone_mode"] = False
+        given = args[0] if args else extra.get("args")
+        words = sys.argv[1:] if given is None else given
+        if "_RECONCILE_COMPLETE" in os.environ:
+            import_module("reconciler.cli.completion").answer(self)
+            exit_with(ExitCode.DONE)
         open_closed_streams()
         try:
             code = super().main(*args, **extra)
@@ -220,7 +256,7 @@ class ErrorHandlingGroup(click.Group):
             click.echo(problem.format_message(), err=True)
             code = ExitCode.USAGE
         except click.UsageError as problem:
-            _show(problem)
+            _show_with_advice(problem, words)
             code = ExitCode.USAGE
         except click.Abort:
             stderr_line("interrupted")
@@ -270,12 +306,26 @@ def _show(problem: click.ClickException) -> None:
         stderr_line(shown(line.expandtabs(4)))
 
 
-def implemented_in(module: str) -> Callable[[Callable[..., None]], Callable[..., Any]]:
+def _show_with_advice(problem: click.UsageError, words: Sequence[str]) -> None:
+    """Prints an error about the words of a command line, and what to write instead, where that is known."""
+    app = problem.ctx.obj if problem.ctx is not None else None
+    invocation = app.invocation if isinstance(app, App) else Invocation()
+    line = import_module("reconciler.cli.advice").advice_on(problem, words, invocation=invocation)
+    # Advice is better than words that look alike, which are no part of the message itself.
+    _show(problem if line is None else click.UsageError(problem.message, problem.ctx))
+    if line is not None:
+        stderr_line(f"  {shown(line)}")
+
+
+def implemented_in(
+    module: str, *, interrupted: str = "nothing was changed"
+) -> Callable[[Callable[..., None]], Callable[..., Any]]:
     """Makes a declaration of a command run the function of its name in ``reconciler.cli.<module>``.
 
     That module, and everything that it needs, is imported when the command runs. So ``--version``,
     ``--help`` and completion import only the declarations. The function gets the `App`, then the
-    options by their names.
+    options by their names. ``interrupted`` says what a signal leaves undone that comes while the command
+    does not watch for signals itself: such a command ends at once.
     """
 
     def decorate(declaration: Callable[..., None]) -> Callable[..., Any]:
@@ -283,7 +333,8 @@ def implemented_in(module: str) -> Callable[[Callable[..., None]], Callable[...,
         @wraps(declaration)
         def run(app: App, /, **options: Any) -> Any:
             try:
-                return implementation(run)(app, **options)
+                with ending_on_signals(interrupted):
+                    return implementation(run)(app, **options)
             except ReconcileError as problem:
                 problem.repeat(app.invocation)
                 raise

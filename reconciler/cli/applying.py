@@ -5,16 +5,23 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from reconciler.cli.app import App
-from reconciler.cli.options import PlanOptions
-from reconciler.cli.outputs import read_plan_file
-from reconciler.cli.planning import plan_files
+from reconciler.cli.options import OutputOptions, PlanOptions
+from reconciler.cli.outputs import (
+    check_outputs,
+    events_stream,
+    open_events,
+    read_plan_file,
+    text_stream,
+)
+from reconciler.cli.planning import plan as show_plan
+from reconciler.cli.planning import plan_files, show
 from reconciler.cli.questions import ask
-from reconciler.cli.render import capture_for, print_plan, view_of
+from reconciler.cli.render import capture_for, deliver_plan, print_plan, view_of
 from reconciler.cli.stopping import stopping_on_signals
 from reconciler.cli.streams import is_smart_terminal
 from reconciler.config.settings import parse_rate
@@ -22,7 +29,7 @@ from reconciler.core.outcomes import ApplyReport, Halt, Outcome
 from reconciler.core.plan import HazardKind, Plan
 from reconciler.core.profiles import Profile
 from reconciler.errors import ExitCode, ReconcileError, Refused, UsageError
-from reconciler.reports.progress import ApplyReporter, EventReporter, LineReporter
+from reconciler.reports.progress import ApplyReporter, EventReporter, LineReporter, TeeReporter
 from reconciler.values import shown
 from reconciler.workspace.facade import Workspace
 
@@ -43,7 +50,9 @@ def apply(
     rate: str | None,
     max_changes: int | None,
     digest: str | None,
+    dry_run: bool,
     json_: bool,
+    json_out: Path | None,
     no_progress: bool,
     mask: bool | None,
 ) -> int:
@@ -51,12 +60,33 @@ def apply(
     rate_option = parse_rate(rate) if rate is not None else None
     if file is not None and not plan_options.is_default:
         raise UsageError("a saved plan is applied as it is: plan options do not go with it")
-    reporter = _reporter(app, json_=json_, bar=not no_progress)
+    if dry_run:
+        output = OutputOptions.of(
+            "json" if json_ else "text", json_out, show_requests=show_requests
+        )
+        if file is not None:
+            show(app, file=file, output=output, mask=mask)
+            return ExitCode.DONE
+        return show_plan(
+            app,
+            paths=(),
+            out=None,
+            output=output,
+            plan_options=plan_options,
+            mask=mask,
+            blame=False,
+            no_cache=False,
+            detailed_exitcode=False,
+        )
+    stream = events_stream(json_out, json_=json_)
+    reporter = _reporter(app, stream=stream, json_=json_, bar=not no_progress)
     with (
+        ExitStack() as stack,
         stopping_on_signals(app),
         _reporting_errors(reporter),
         app.workspace(mask=mask) as workspace,
     ):
+        _add_event_file(reporter, json_out, workspace=workspace, stack=stack)
         profiles: Iterable[Profile] | None = None
         capture = None
         if file is not None:
@@ -68,7 +98,7 @@ def apply(
                 workspace,
                 options=plan_options,
                 capture=capture_for(
-                    app, workspace, stream=sys.stdout, with_text=not (json_ or show_requests)
+                    app, workspace, stream=stream, with_text=not (json_ or show_requests)
                 ),
                 record=True,
             )
@@ -78,7 +108,7 @@ def apply(
         tally = None if capture is None else capture.tally
         view = view_of(app, plan, tally=tally, rate=shown_rate)
         if not json_:
-            print_plan(app, view, show_requests=show_requests, capture=capture)
+            print_plan(app, view, show_requests=show_requests, stream=stream, capture=capture)
         _approve(app, workspace, plan=plan, auto_approve=auto_approve, digest=digest)
         code = _carry_out(
             app,
@@ -103,17 +133,30 @@ def sweep(
     max_changes: int | None,
     digest: str | None,
     json_: bool,
+    json_out: Path | None,
 ) -> int:
     """Deletes expired profiles that this tool created."""
-    reporter = _reporter(app, json_=json_, bar=True)
-    with stopping_on_signals(app), _reporting_errors(reporter), app.workspace() as workspace:
-        if not dry_run:
-            workspace.state.take_up("sweep")
+    if dry_run:
+        output = OutputOptions.of("json" if json_ else "text", json_out)
+        with stopping_on_signals(app), app.workspace() as workspace:
+            check_outputs(output.paths(), workspace.config)
+            plan = workspace.plan_sweep(select=select, exclude=exclude)
+            view = view_of(app, plan, rate=workspace.environment.rate)
+            deliver_plan(app, view, output=output, stream=text_stream(output.paths()))
+        return ExitCode.DONE
+    stream = events_stream(json_out, json_=json_)
+    reporter = _reporter(app, stream=stream, json_=json_, bar=True)
+    with (
+        ExitStack() as stack,
+        stopping_on_signals(app),
+        _reporting_errors(reporter),
+        app.workspace() as workspace,
+    ):
+        _add_event_file(reporter, json_out, workspace=workspace, stack=stack)
+        workspace.state.take_up("sweep")
         plan = workspace.plan_sweep(select=select, exclude=exclude)
         if not json_:
-            print_plan(app, view_of(app, plan, rate=workspace.environment.rate))
-        if dry_run:
-            return ExitCode.DONE
+            print_plan(app, view_of(app, plan, rate=workspace.environment.rate), stream=stream)
         workspace.check(plan, max_changes=max_changes)
         _approve(app, workspace, plan=plan, auto_approve=auto_approve, digest=digest)
         code = _carry_out(
@@ -141,15 +184,21 @@ def _carry_out(
     return code
 
 
-def _reporter(app: App, *, json_: bool, bar: bool) -> ApplyReporter:
+def _reporter(app: App, *, stream: TextIO, json_: bool, bar: bool) -> TeeReporter:
     if json_:
-        return EventReporter(sys.stdout)
-    return LineReporter(
-        sys.stdout,
-        sys.stderr,
-        color=app.uses_color(sys.stdout),
-        bar=bar and is_smart_terminal(sys.stderr) and not os.environ.get("CI"),
+        return TeeReporter(EventReporter(stream))
+    has_bar = bar and is_smart_terminal(sys.stderr) and not (os.environ.get("CI") or app.verbose)
+    return TeeReporter(
+        LineReporter(stream, sys.stderr, color=app.uses_color(stream), bar=has_bar, quiet=app.quiet)
     )
+
+
+def _add_event_file(
+    reporter: TeeReporter, path: Path | None, *, workspace: Workspace, stack: ExitStack
+) -> None:
+    """Has the events written into a file too, as they come, until the stack ends."""
+    if path is not None:
+        reporter.add(EventReporter(open_events(path, workspace.config, stack=stack)))
 
 
 @contextmanager

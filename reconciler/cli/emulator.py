@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -112,7 +113,7 @@ def _read_seed(path: Path) -> Document:
     """The document in a file of seeds. Raises InputError with findings for an unreadable or malformed one."""
     name = str(path)
     try:
-        data = path.read_bytes()
+        data = sys.stdin.buffer.read() if name == "-" else path.read_bytes()
     except (OSError, ValueError) as problem:
         reason = getattr(problem, "strerror", None) or "that is not a path"
         raise InputError(

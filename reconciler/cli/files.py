@@ -9,16 +9,20 @@ from pathlib import Path
 
 from reconciler.authoring.yaml_writer import profile_yaml
 from reconciler.cli.app import App
+from reconciler.cli.outputs import is_standard_input, read_input, result_stream, write_file
 from reconciler.cli.render import findings_text, links_for, warn
-from reconciler.cli.streams import print_document, print_json, print_result, stderr_line
+from reconciler.cli.streams import print_document, print_result, write
 from reconciler.commands import CONFIG_NAME, Command, file_argument, quoted
 from reconciler.config.protected import refuse_link_out
 from reconciler.config.template import TEMPLATE
 from reconciler.errors import ExitCode, Refused
 from reconciler.reports.text import diagnostics_text, difference_of_texts
 from reconciler.reports.wording import count
-from reconciler.values import shown
+from reconciler.values import shown, spelled
+from reconciler.workspace.results import Formatted
 
+_STANDARD_INPUT = "-"
+"""The name of a text from standard input in findings."""
 _EXAMPLE = """\
 customer_user_id: qa-jane
 first_name: Jane
@@ -60,29 +64,42 @@ def init(app: App, *, folder: Path) -> None:
 
 
 def validate(
-    app: App, *, paths: Sequence[Path], format_: str, links: str | None, mask: bool | None
+    app: App,
+    *,
+    paths: Sequence[Path],
+    format_: str,
+    json_out: Path | None,
+    links: str | None,
+    mask: bool | None,
 ) -> int:
     """Prints the findings of profile files."""
     with app.workspace(mask=mask) as workspace:
-        checked = workspace.validate(paths)
+        stream = result_stream(json_out, workspace.config, format_=format_)
+        if is_standard_input(paths):
+            checked = workspace.sources.validate_text(read_input(paths[0]), _STANDARD_INPUT)
+        else:
+            checked = workspace.validate(paths)
         file_links = links_for([format_], workspace.config.root, base=links)
         environment = workspace.environment.name
     findings = app.findings(checked.diagnostics)
-    if format_ == "text":
-        if findings:
-            print_result(diagnostics_text(findings, color=app.uses_color(sys.stdout)))
-        if checked.valid:
-            noun = "profile" if checked.documents == 1 else "profiles"
-            print_result(f"{checked.documents} {noun} valid.")
-    else:
-        text = findings_text(
+
+    def in_format(format_: str) -> str:
+        return findings_text(
             format_,
             findings,
             links=file_links,
             environment=environment,
             documents=checked.documents,
         )
-        print_document([text])
+
+    if json_out is not None:
+        write_file(json_out, [in_format("json")])
+    if format_ != "text":
+        print_document([in_format(format_)], stream=stream)
+    elif findings:
+        write(stream, diagnostics_text(findings, color=app.uses_color(stream)).rstrip("\n") + "\n")
+    if format_ == "text" and checked.valid:
+        write(stream, f"{count(checked.documents, 'profile')} valid.\n")
     return ExitCode.DONE if checked.valid else ExitCode.INVALID
 
 
@@ -93,36 +110,54 @@ def render(
     select: Sequence[str],
     exclude: Sequence[str],
     format_: str,
+    json_out: Path | None,
     mask: bool | None,
 ) -> None:
     """Prints profile files with their defaults, templates and placeholders filled in."""
     with app.workspace(mask=mask) as workspace:
+        stream = result_stream(json_out, workspace.config, format_=format_)
         documents = list(workspace.render(paths, select=select, exclude=exclude))
-    if format_ == "yaml":
-        print_document(
+
+    def data() -> str:
+        return spelled(
             [
-                f"---\n{profile_yaml(document, partial(app.member, hidden=document.environment))}"
-                for _, document in documents
-            ]
+                {
+                    "address": profile.address,
+                    "source": {"file": profile.source.file, "line": profile.source.line},
+                    "template": profile.template or None,
+                    "document": app.document(document.value, hidden=document.environment),
+                }
+                for profile, document in documents
+            ],
+            indent=2,
         )
+
+    if json_out is not None:
+        write_file(json_out, [data() + "\n"])
+    if format_ == "json":
+        print_result(data())
         return
-    print_json(
+    print_document(
         [
-            {
-                "address": profile.address,
-                "source": {"file": profile.source.file, "line": profile.source.line},
-                "template": profile.template or None,
-                "document": app.document(document.value, hidden=document.environment),
-            }
-            for profile, document in documents
-        ]
+            f"---\n{profile_yaml(document, partial(app.member, hidden=document.environment))}"
+            for _, document in documents
+        ],
+        stream=stream,
     )
 
 
 def fmt(app: App, *, paths: Sequence[Path], check: bool, diff: bool) -> int:
     """Puts profile files in canonical form, or prints what would change."""
     with app.workspace() as workspace:
-        formatted = workspace.format(paths, write=not (check or diff))
+        if is_standard_input(paths):
+            before, after = workspace.sources.format_text(read_input(paths[0]), _STANDARD_INPUT)
+            changes = [(_STANDARD_INPUT, before, after)] if before != after else []
+            formatted = Formatted(tuple(changes), (), 1)
+            if not (check or diff):
+                print_document([after])
+                return ExitCode.DONE
+        else:
+            formatted = workspace.format(paths, write=not (check or diff))
     verb = "would format" if check or diff else "formatted"
     for name, before, after in formatted.changed:
         if diff and app.mask is None:
@@ -135,7 +170,7 @@ def fmt(app: App, *, paths: Sequence[Path], check: bool, diff: bool) -> int:
     rest = formatted.files - len(formatted.changed)
     participle = "to format" if check or diff else "formatted"
     changed = count(len(formatted.changed), "file")
-    stderr_line(f"{changed} {participle}, {rest:,} left as they are.")
+    app.note(f"{changed} {participle}, {rest:,} left as they are.")
     if formatted.diagnostics:
         return ExitCode.INVALID
     return ExitCode.FAILED if check and formatted.changed else ExitCode.DONE

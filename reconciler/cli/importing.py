@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from reconciler.cli.app import App
+from reconciler.cli.outputs import events_stream, open_events, read_input
 from reconciler.cli.render import warn
 from reconciler.cli.stopping import stopping_on_signals
-from reconciler.cli.streams import print_result, stderr_line
+from reconciler.cli.streams import write
 from reconciler.errors import ExitCode, InputError, UsageError
 from reconciler.reports.wording import count
 from reconciler.values import shown, spelled
@@ -38,6 +40,7 @@ def import_profiles(
     groups: Sequence[str],
     dry_run: bool,
     json_: bool,
+    json_out: Path | None,
     mask: bool | None,
 ) -> int:
     """Writes a file for each profile, and records it."""
@@ -52,19 +55,28 @@ def import_profiles(
         )
     names = [each for group in groups for each in group.replace(",", " ").split()]
     counts: Counter[ImportOutcome] = Counter()
+    stream = events_stream(json_out, json_=json_)
+    event_streams = [stream] if json_ else []
+
+    def tell_programs(event: dict[str, Any]) -> None:
+        for each in event_streams:
+            write(each, spelled(event) + "\n")
 
     def tell(result: ImportResult) -> None:
         app.status.clear()
         if not counts[ImportOutcome.IMPORTED] and result.outcome is ImportOutcome.IMPORTED:
-            stderr_line(_PERSONAL)
+            app.note(_PERSONAL)
         counts[result.outcome] += 1
-        print_result(_event(result, dry_run) if json_ else _line(result, dry_run))
+        tell_programs(_event(result, dry_run))
+        if not json_:
+            write(stream, _line(result, dry_run) + "\n")
         if result.findings:
             warn(app, result.findings)
 
-    with stopping_on_signals(app), app.workspace(mask=mask) as workspace:
-        if json_:
-            print_result(spelled({"type": "version", "format_version": 1}))
+    with ExitStack() as stack, stopping_on_signals(app), app.workspace(mask=mask) as workspace:
+        if json_out is not None:
+            event_streams.append(open_events(json_out, workspace.config, stack=stack))
+        tell_programs({"type": "version", "format_version": 1})
         request = ImportRequest(addresses, folder, names, dry_run)
         if table is not None:
             write_table(
@@ -75,27 +87,21 @@ def import_profiles(
                 sources=workspace.sources,
                 on_result=tell,
             )
-            return _end(counts, json_)
-        importing = Importing(
-            workspace.config,
-            sources=workspace.sources,
-            state=workspace.state,
-            refresh=workspace.reader,
-        )
-        importing.run(request, tell)
-    return _end(counts, json_)
-
-
-def _end(counts: Counter[ImportOutcome], json_: bool) -> ExitCode:
-    """Prints the sums, and returns the exit code."""
-    is_fine = all(outcome.is_fine for outcome in counts)
-    code = ExitCode.DONE if is_fine else ExitCode.FAILED
-    if json_:
-        outcomes = {outcome.value: counts[outcome] for outcome in ImportOutcome if counts[outcome]}
-        print_result(spelled({"type": "summary", "outcomes": outcomes, "exit_code": int(code)}))
-    else:
-        parts = [f"{counts[each]:,} {each}" for each in ImportOutcome if counts[each]]
-        print_result(f"{count(counts.total(), 'profile')}: {', '.join(parts)}.")
+        else:
+            importing = Importing(
+                workspace.config,
+                sources=workspace.sources,
+                state=workspace.state,
+                refresh=workspace.reader,
+            )
+            importing.run(request, tell)
+        is_fine = all(outcome.is_fine for outcome in counts)
+        code = ExitCode.DONE if is_fine else ExitCode.FAILED
+        outcomes = {each.value: counts[each] for each in ImportOutcome if counts[each]}
+        tell_programs({"type": "summary", "outcomes": outcomes, "exit_code": int(code)})
+    if not json_:
+        parts = [f"{number:,} {outcome}" for outcome, number in outcomes.items()]
+        write(stream, f"{count(counts.total(), 'profile')}: {', '.join(parts)}.\n")
     return code
 
 
@@ -114,10 +120,7 @@ def _text(path: Path) -> str:
     Raises InputError for a file that cannot be read.
     """
     try:
-        data = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
-        return data.decode("utf-8-sig")
-    except OSError as problem:
-        raise InputError(f"cannot read {path}: {problem.strerror}") from None
+        return read_input(path).decode("utf-8-sig")
     except ValueError:
         raise InputError(f"{path} is not UTF-8", hint="Save it as UTF-8.") from None
 
@@ -135,15 +138,13 @@ def _line(result: ImportResult, dry_run: bool) -> str:
     return "\n".join(lines)
 
 
-def _event(result: ImportResult, dry_run: bool) -> str:
-    return spelled(
-        {
-            "type": "profile",
-            "address": result.address,
-            "outcome": result.outcome.value,
-            "file": result.file or None,
-            "reason": result.reason,
-            "omitted": [path for path, _ in result.omitted],
-            "dry_run": dry_run,
-        }
-    )
+def _event(result: ImportResult, dry_run: bool) -> dict[str, Any]:
+    return {
+        "type": "profile",
+        "address": result.address,
+        "outcome": result.outcome.value,
+        "file": result.file or None,
+        "reason": result.reason,
+        "omitted": [path for path, _ in result.omitted],
+        "dry_run": dry_run,
+    }

@@ -8,82 +8,47 @@ completion cost what importing click costs.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from reconciler import __version__
 from reconciler.cli.app import App, ErrorHandlingGroup, implemented_in
+from reconciler.cli.grammar import completed_by, with_program_options
 from reconciler.cli.options import (
     auto_approve_option,
     digest_option,
-    events_option,
-    format_option,
+    events_options,
     links_option,
     mask_option,
     max_changes_option,
     no_cache_option,
+    no_progress_option,
     option,
     output_options,
     plan_options,
+    rate_option,
+    result_options,
     selection_options,
     show_requests_option,
 )
-from reconciler.commands import Permissions
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
 @click.group(cls=ErrorHandlingGroup, context_settings=CONTEXT)
 @click.version_option(__version__, prog_name="reconcile")
-@option(
-    "--config",
-    metavar="FILE",
-    help="The configuration file; by default searched from this folder upwards.",
-)
-@option("--env", metavar="NAME", help="The environment; by default the configured one.")
-@option(
-    "--color",
-    type=click.Choice(["auto", "always", "never"]),
-    default="auto",
-    show_default=True,
-    help="When to use colour; auto respects NO_COLOR.",
-)
-@option("--run", metavar="NAME", help="The value of {run} in profile files.")
-@option("--worker", metavar="NAME", help="The value of {worker} in profile files; main by default.")
-@option(
-    "--allow-outside",
-    is_flag=True,
-    help="Paths of reconcile.yaml may leave its project.",
-)
-@option(
-    "--env-prefix",
-    metavar="PREFIX",
-    help="Profile files may use the environment variables that begin with PREFIX. Needed in a build.",
-)
-@option(
-    "--allowed-hosts",
-    metavar="HOSTS",
-    help="Hosts that the key may go to, HOST or HOST:PORT, separated by commas or blanks; besides "
-    "api.adapty.io and this machine.",
-)
+@with_program_options(option)
 @click.pass_context
-def main(
-    context: click.Context,
-    config: str | None,
-    env: str | None,
-    color: str,
-    run: str | None,
-    worker: str | None,
-    allow_outside: bool,
-    env_prefix: str | None,
-    allowed_hosts: str | None,
-) -> None:
+def main(context: click.Context, /, **options: Any) -> None:
     """Manage end-user profiles the way Terraform manages infrastructure.
 
-    Desired profiles are YAML files; `plan` shows what would change, `apply` makes the changes.
+    Desired profiles are YAML files; `plan` shows what would change, `apply` makes the changes. The options
+    below may stand before the command and after it.
     """
-    permissions = Permissions(allow_outside, env_prefix, allowed_hosts)
-    context.obj = App(config, env, color, run, worker, permissions)
+    context.obj = App()
+    for name, value in options.items():
+        context.obj.set_option(name, value)
 
 
 # --- profile files -------------------------------------------------------------------------------
@@ -91,14 +56,14 @@ def main(
 
 @main.command()
 @click.argument("folder", default=".", type=click.Path(path_type=Path))
-@implemented_in("files")
+@implemented_in("files", interrupted="files that were named are written, others are not")
 def init() -> None:
     """Write a first reconcile.yaml, profiles/ and .gitignore lines."""
 
 
 @main.command()
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
-@format_option("text", "json", "markdown", "github", "gitlab", "sarif", "junit")
+@result_options("text", "json", "markdown", "github", "gitlab", "sarif", "junit")
 @links_option
 @mask_option
 @implemented_in("files")
@@ -109,7 +74,7 @@ def validate() -> None:
 @main.command()
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
 @selection_options
-@format_option("yaml", "json")
+@result_options("yaml", "json")
 @mask_option
 @implemented_in("files")
 def render() -> None:
@@ -120,7 +85,7 @@ def render() -> None:
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
 @option("--check", is_flag=True, help="Write nothing; exit with 1 where a file would change.")
 @option("--diff", is_flag=True, help="Write nothing; print what would change.")
-@implemented_in("files")
+@implemented_in("files", interrupted="each file is formatted, or as it was")
 def fmt() -> None:
     """Put profile files in canonical order and quoting; comments stay.
 
@@ -132,6 +97,7 @@ def fmt() -> None:
 
 
 @main.command()
+@click.argument("paths", nargs=-1, metavar="[PATH]...", type=click.Path(path_type=Path))
 @option(
     "--out",
     metavar="FILE",
@@ -145,7 +111,7 @@ def fmt() -> None:
 @option("--detailed-exitcode", is_flag=True, help="Exit with 2 when there are changes.")
 @implemented_in("planning")
 def plan() -> None:
-    """Show what apply would change."""
+    """Show what apply would change. With PATHs, only for the profiles of these files and folders."""
 
 
 @main.command()
@@ -167,15 +133,12 @@ def show() -> None:
     metavar="N",
     help="Change at most N profiles at a time; by default as many as the rate needs.",
 )
-@option(
-    "--rate",
-    metavar="N/min",
-    help="Requests per minute or second, or auto to learn the rate. Overrides the configured rate.",
-)
+@rate_option
 @max_changes_option
 @digest_option
-@events_option
-@option("--no-progress", is_flag=True, help="Print a line now and then instead of a progress bar.")
+@option("--dry-run", is_flag=True, help="Show the plan, as `plan` and `show` do, and send nothing.")
+@events_options
+@no_progress_option
 @mask_option
 @implemented_in("applying")
 def apply() -> None:
@@ -184,8 +147,10 @@ def apply() -> None:
 
 @main.command()
 @selection_options
-@format_option("text", "json")
+@rate_option
+@result_options("text", "json")
 @option("--detailed-exitcode", is_flag=True, help="Exit with 2 when a profile differs.")
+@no_progress_option
 @mask_option
 @implemented_in("remote")
 def refresh() -> None:
@@ -224,7 +189,7 @@ def refresh() -> None:
     help="Also read this group of fields, by one more request for each profile. Can be repeated.",
 )
 @option("--dry-run", is_flag=True, help="Read the API, and write and record nothing.")
-@events_option
+@events_options
 @mask_option
 @implemented_in("importing")
 def import_profiles() -> None:
@@ -242,10 +207,14 @@ def import_profiles() -> None:
 @selection_options
 @max_changes_option
 @digest_option
-@events_option
+@events_options
 @implemented_in("applying")
 def sweep() -> None:
     """Delete expired profiles that this tool created, and no others."""
+
+
+_STATE_INTERRUPTED = "the state is as it was, or as it was to be"
+"""Writing the state is one transaction."""
 
 
 # --- the state -----------------------------------------------------------------------------------
@@ -257,7 +226,7 @@ def state() -> None:
 
 
 @state.command("list")
-@format_option("text", "json")
+@result_options("text", "json")
 @mask_option
 @implemented_in("state")
 def state_list() -> None:
@@ -265,8 +234,8 @@ def state_list() -> None:
 
 
 @state.command("show")
-@click.argument("address")
-@format_option("text", "json")
+@click.argument("address", shell_complete=completed_by("recorded"))
+@result_options("text", "json")
 @mask_option
 @implemented_in("state")
 def state_show() -> None:
@@ -274,8 +243,14 @@ def state_show() -> None:
 
 
 @state.command("rm")
-@click.argument("addresses", nargs=-1, required=True, metavar="ADDRESS...")
-@implemented_in("state")
+@click.argument(
+    "addresses",
+    nargs=-1,
+    required=True,
+    metavar="ADDRESS...",
+    shell_complete=completed_by("recorded"),
+)
+@implemented_in("state", interrupted=_STATE_INTERRUPTED)
 def state_rm() -> None:
     """Forget profiles; nothing is sent. A backup is made first."""
 
@@ -291,14 +266,14 @@ def state_pull() -> None:
 @option(
     "--force", is_flag=True, help="Accept an older state, or one of another lineage or application."
 )
-@implemented_in("state")
+@implemented_in("state", interrupted=_STATE_INTERRUPTED)
 def state_push() -> None:
     """Replace the state with the output of `state pull`, edited. A backup is made first."""
 
 
 @state.command("restore")
 @click.argument("file", type=click.Path(path_type=Path))
-@implemented_in("state")
+@implemented_in("state", interrupted=_STATE_INTERRUPTED)
 def state_restore() -> None:
     """Put a backup of the state back, or the output of `state pull`.
 
@@ -307,13 +282,13 @@ def state_restore() -> None:
 
 
 @state.command("new")
-@implemented_in("state")
+@implemented_in("state", interrupted=_STATE_INTERRUPTED)
 def state_new() -> None:
     """Begin a new state on purpose, where the one that was seen here before is gone."""
 
 
 @state.command("path")
-@format_option("text", "json")
+@result_options("text", "json")
 @implemented_in("state")
 def state_path() -> None:
     """Print where the state is; as JSON, where caches and everything else is as well."""
@@ -334,16 +309,36 @@ def state_path() -> None:
     type=click.Path(path_type=Path),
     help="Take the states along that the project had when its folder was called FOLDER.",
 )
-@implemented_in("state")
+@implemented_in("state", interrupted="run it again: it ends a move that was cut off")
 def state_move() -> None:
     """Take the state out of the project's folder, where a checkout can replace it, or back."""
 
 
 @state.command("unlock")
-@click.argument("lock_id", metavar="ID")
+@click.argument("lock_id", metavar="ID", shell_complete=completed_by("locks"))
 @implemented_in("state")
 def state_unlock() -> None:
     """Remove the lock of a process that is gone. The message that refused the lock shows the ID."""
+
+
+# --- the program itself --------------------------------------------------------------------------
+
+
+@main.command("help")
+@click.argument("words", nargs=-1, metavar="[COMMAND]...")
+@implemented_in("guide")
+def help_() -> None:
+    """Show the help of a command."""
+
+
+@main.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@implemented_in("completion")
+def completion() -> None:
+    """Print the script that makes a shell complete commands, options and values.
+
+    Environments, addresses, labels, runs and locks are completed from the project that the shell is in.
+    """
 
 
 # --- the local API -------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import click
 
+from reconciler.cli.grammar import completed_by
 from reconciler.core.options import ReadScope
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -20,16 +21,68 @@ def option(name: str, *names: str, **extra: Any) -> Callable[[Command], Command]
     return click.option(name, *names, envvar=variable, show_envvar=True, **extra)
 
 
+_JSON = "reconciler.json"
+"""Under this name, a context remembers that ``--json`` was given."""
+
+
 def format_option(*choices: str) -> Callable[[Command], Command]:
-    """``--format``; the first of its choices is the default."""
+    """``--format``, of which the first choice is the default; ``--json``, which is short for
+    ``--format json``."""
+
+    def take(context: click.Context, parameter: click.Parameter, value: str) -> str:
+        if not context.meta.get(_JSON):
+            return value
+        if value not in (choices[0], "json"):
+            raise click.UsageError(f"--json and --format {value} contradict each other.", context)
+        return "json"
+
+    def decorate(command: Command) -> Command:
+        return _all_of(
+            command,
+            option(
+                "--json",
+                "is_json",
+                is_flag=True,
+                expose_value=False,
+                is_eager=True,
+                callback=_note_json,
+                help="The same as --format json.",
+            ),
+            option(
+                "--format",
+                "format_",
+                type=click.Choice(choices),
+                default=choices[0],
+                show_default=True,
+                callback=take,
+                help="How to print the result.",
+            ),
+        )
+
+    return decorate
+
+
+def _note_json(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    context.meta[_JSON] = value
+
+
+def json_out_option(what: str) -> Callable[[Command], Command]:
+    """``--json-out``. ``what``: what is written."""
     return option(
-        "--format",
-        "format_",
-        type=click.Choice(choices),
-        default=choices[0],
-        show_default=True,
-        help="How to print the result.",
+        "--json-out",
+        metavar="FILE",
+        type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
+        help=f"Write {what} as JSON too; - is standard output.",
     )
+
+
+def result_options(*choices: str) -> Callable[[Command], Command]:
+    """`format_option` and ``--json-out``."""
+
+    def decorate(command: Command) -> Command:
+        return _all_of(command, json_out_option("the result"), format_option(*choices))
+
+    return decorate
 
 
 mask_option = option(
@@ -57,9 +110,30 @@ max_changes_option = option(
     help="Refuse a plan with more than N changes.",
 )
 digest_option = option("--digest", metavar="sha256:…", help="Apply only the plan with this digest.")
-events_option = option(
-    "--json", "json_", is_flag=True, help="Print an event stream, one JSON object a line."
+rate_option = option(
+    "--rate",
+    metavar="N/min",
+    help="Requests per minute or second, or auto to learn the rate. Overrides the configured rate.",
 )
+no_progress_option = option(
+    "--no-progress", is_flag=True, help="Print a line now and then instead of a progress bar."
+)
+
+
+def events_options(command: Command) -> Command:
+    """``--json`` and ``--json-out`` of a command that tells what it does as it does it."""
+    return _all_of(
+        command,
+        option(
+            "--json-out",
+            metavar="FILE",
+            type=click.Path(path_type=Path, dir_okay=False),
+            help="Write the event stream to a file too.",
+        ),
+        option(
+            "--json", "json_", is_flag=True, help="Print an event stream, one JSON object a line."
+        ),
+    )
 
 
 def selection_options(command: Command) -> Command:
@@ -69,12 +143,14 @@ def selection_options(command: Command) -> Command:
         option(
             "--exclude",
             multiple=True,
+            shell_complete=completed_by("patterns"),
             metavar="GLOB",
             help="Leave out these addresses, label:NAME or id:ADDRESS. Can be repeated; wins over --select.",
         ),
         option(
             "--select",
             multiple=True,
+            shell_complete=completed_by("patterns"),
             metavar="GLOB",
             help="Only these addresses, label:NAME or id:ADDRESS. Can be repeated.",
         ),
@@ -161,6 +237,10 @@ def plan_options(command: Command) -> Command:
     )
 
 
+MOST_MARKDOWN = 65_000
+"""Bytes of Markdown by default."""
+
+
 class OutputOptions(NamedTuple):
     """How and where a plan is shown."""
 
@@ -171,6 +251,13 @@ class OutputOptions(NamedTuple):
     show_requests: bool
     links: str | None
     max_bytes: int
+
+    @classmethod
+    def of(
+        cls, format_: str, json_out: Path | None = None, *, show_requests: bool = False
+    ) -> OutputOptions:
+        """The output of a command without options for files of reviews."""
+        return cls(format_, json_out, None, None, show_requests, None, MOST_MARKDOWN)
 
     def files(self) -> Iterator[tuple[str, Path]]:
         """The format and the path of each file to write."""
@@ -199,7 +286,7 @@ def output_options(command: Command) -> Command:
         option(
             "--max-bytes",
             type=click.IntRange(min=8_000),
-            default=65_000,
+            default=MOST_MARKDOWN,
             metavar="N",
             show_default=True,
             help="The largest size of the Markdown; the least important parts are cut. "

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TextIO
 
 from reconciler.atomicfile import descriptor_of, write_output
-from reconciler.cli.streams import print_document
+from reconciler.cli.streams import print_document, write
 from reconciler.config.protected import refuse_to_overwrite
 from reconciler.config.settings import Config
 from reconciler.core.plan import Plan
-from reconciler.errors import InputError, Refused, UsageError
+from reconciler.errors import InputError, ReconcileError, Refused, UsageError
 from reconciler.planning.planfile import read_open_plan, read_plan
 
 _DASH = "-"
@@ -47,6 +48,65 @@ def _takes_many(path: Path) -> bool:
     return not is_standard_output(path) and path.is_char_device()
 
 
+def result_stream(json_out: Path | None, config: Config | None, *, format_: str) -> TextIO:
+    """The stream for a result that is written as JSON too, where ``--json-out`` names a file.
+
+    Raises what `check_outputs` raises; UsageError where both would go to standard output as JSON.
+    """
+    if json_out is None:
+        return sys.stdout
+    check_outputs([json_out], config)
+    stream = text_stream([json_out])
+    if stream is sys.stderr and format_ == "json":
+        raise UsageError(
+            "--json-out - and --json both print JSON to standard output", hint="Leave one out."
+        )
+    return stream
+
+
+def events_stream(json_out: Path | None, *, json_: bool) -> TextIO:
+    """The stream for the text or the events of a command, where ``--json-out`` names a file for its events.
+
+    Raises UsageError where both go to standard output.
+    """
+    stream = sys.stdout if json_out is None else text_stream([json_out])
+    if stream is sys.stderr and json_:
+        raise UsageError(
+            "--json-out - and --json both print JSON to standard output", hint="Leave one out."
+        )
+    return stream
+
+
+def open_events(path: Path, config: Config | None, *, stack: ExitStack) -> TextIO:
+    """The stream into which the events of a command are written as they come; it is closed with the stack.
+
+    Raises what `check_outputs` raises, and ReconcileError where the file cannot be written.
+    """
+    check_outputs([path], config)
+    if is_standard_output(path):
+        return sys.stdout
+    try:
+        return stack.enter_context(open(path, "w", encoding="utf-8"))
+    except OSError as problem:
+        raise ReconcileError(f"cannot write {path}: {problem.strerror}") from None
+
+
+def print_or_write(
+    stream: TextIO,
+    *,
+    text: Callable[[], str],
+    data: Callable[[], str],
+    format_: str,
+    json_out: Path | None,
+) -> None:
+    """Prints a result to a stream, as text or as JSON, and writes it as JSON into the file of
+    ``--json-out``."""
+    if json_out is not None:
+        write_file(json_out, [data()])
+    result = data() if format_ == "json" else text()
+    write(stream, result if result.endswith("\n") else result + "\n")
+
+
 def text_stream(paths: Iterable[Path]) -> TextIO:
     """The stream for the text of a command: standard output, unless an output goes there."""
     return sys.stderr if any(map(is_standard_output, paths)) else sys.stdout
@@ -58,6 +118,31 @@ def write_file(path: Path, parts: Iterable[str]) -> None:
         print_document(parts)
     else:
         write_output(path, parts)
+
+
+def read_input(path: Path) -> bytes:
+    """The content of a file; ``-`` is standard input.
+
+    Raises InputError for a file that cannot be read.
+    """
+    try:
+        return sys.stdin.buffer.read() if str(path) == _DASH else path.read_bytes()
+    except (OSError, ValueError) as problem:
+        reason = getattr(problem, "strerror", None) or "it is closed"
+        name = "standard input" if str(path) == _DASH else str(path)
+        raise InputError(f"cannot read {name}: {reason}") from None
+
+
+def is_standard_input(paths: Sequence[Path]) -> bool:
+    """Whether the input of a command is standard input: ``-``.
+
+    Raises UsageError where it stands beside other paths.
+    """
+    if Path(_DASH) not in paths:
+        return False
+    if len(paths) > 1:
+        raise UsageError("- is standard input, and goes with no other path")
+    return True
 
 
 def read_plan_file(path: Path) -> Plan:

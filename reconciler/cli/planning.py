@@ -41,6 +41,7 @@ from reconciler.workspace.plans import PlanRequest
 def plan(
     app: App,
     *,
+    paths: Sequence[Path],
     out: Path | None,
     output: OutputOptions,
     plan_options: PlanOptions,
@@ -50,17 +51,18 @@ def plan(
     detailed_exitcode: bool,
 ) -> int:
     """Prints the plan of the files; touches neither state nor API."""
-    paths = [*output.paths(), *([out] if out is not None else [])]
-    stream = text_stream(paths)
+    outputs = [*output.paths(), *([out] if out is not None else [])]
+    stream = text_stream(outputs)
     is_piped = is_standard_output(out)
     with stopping_on_signals(app), app.workspace(mask=mask, cache=not no_cache) as workspace:
-        check_outputs(paths, workspace.config)
+        check_outputs(outputs, workspace.config)
         links = links_for(output.formats(), workspace.config.root, base=output.links)
         try:
             plan_, capture = plan_files(
                 app,
                 workspace,
                 options=plan_options,
+                paths=paths,
                 out=None if is_piped else out,
                 capture=capture_for(
                     app,
@@ -89,7 +91,7 @@ def plan(
         deliver_plan(app, view, output=output, stream=stream, capture=capture)
     if out is not None and output.format_ == "text" and out.is_file():
         line = Command.of("apply", file_argument(str(out))).text(app.invocation)
-        stderr_line(f"saved to {shown(str(out))}; apply exactly this with: {line}")
+        app.note(f"saved to {shown(str(out))}; apply exactly this with: {line}")
     pending = detailed_exitcode and not plan_.is_empty
     return ExitCode.CHANGES if pending else ExitCode.DONE
 
@@ -100,6 +102,7 @@ def plan_files(
     *,
     options: PlanOptions,
     capture: PlanCapture,
+    paths: Sequence[Path] = (),
     out: Path | None = None,
     record: bool = False,
 ) -> tuple[Plan, PlanCapture]:
@@ -123,6 +126,7 @@ def plan_files(
         include_adopted=options.include_adopted,
         selection=Selection(options.select, options.exclude),
         since=options.since,
+        paths=paths,
         out=out,
         on_findings=on_findings,
     )
@@ -130,8 +134,12 @@ def plan_files(
     app.status.clear()
     if app.is_stopping:
         raise Interrupted("interrupted; nothing was planned")
-    if options.is_selecting and plan_.is_empty and not (plan_.unchanged or plan_.orphans):
-        stderr_line("warning: --select, --exclude and --since leave no profile")
+    if (
+        (options.is_selecting or paths)
+        and plan_.is_empty
+        and not (plan_.unchanged or plan_.orphans)
+    ):
+        stderr_line("warning: --select, --exclude, --since and paths leave no profile")
     return plan_, capture
 
 

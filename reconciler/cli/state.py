@@ -3,7 +3,6 @@ path, move, unlock."""
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -11,43 +10,54 @@ from pathlib import Path
 from typing import Any
 
 from reconciler.cli.app import App
-from reconciler.cli.streams import print_json, print_result, stderr_line
+from reconciler.cli.outputs import print_or_write, read_input, result_stream
+from reconciler.cli.streams import json_text, print_json, print_result, stderr_line
 from reconciler.commands import Command, arguments
 from reconciler.config.settings import EMULATOR
 from reconciler.core.record_codec import encode_export, encode_record
 from reconciler.core.records import Export
-from reconciler.errors import InputError, Message, ReconcileError, Refused
+from reconciler.errors import Message, ReconcileError, Refused
 from reconciler.reports.text import backup_text, difference_text, record_text, records_text
 from reconciler.values import shown
 from reconciler.workspace.facade import Workspace
 from reconciler.workspace.state_admin import MISSING_CHANGES, parse_export
 
 
-def state_list(app: App, *, format_: str, mask: bool | None) -> None:
+def state_list(app: App, *, format_: str, json_out: Path | None, mask: bool | None) -> None:
     """Prints all records."""
     with app.workspace(mask=mask) as workspace:
+        stream = result_stream(json_out, workspace.config, format_=format_)
         records = list(workspace.store.records())
     records = [app.any_mask().record(record) for record in records]
-    if format_ == "json":
-        print_json([encode_record(record) for record in records])
-    else:
-        print_result(records_text(records, color=app.uses_color(sys.stdout)))
+    print_or_write(
+        stream,
+        text=lambda: records_text(records, color=app.uses_color(stream)),
+        data=lambda: json_text([encode_record(record) for record in records]),
+        format_=format_,
+        json_out=json_out,
+    )
 
 
-def state_show(app: App, *, address: str, format_: str, mask: bool | None) -> None:
+def state_show(
+    app: App, *, address: str, format_: str, json_out: Path | None, mask: bool | None
+) -> None:
     """Prints one record. Raises Refused if there is none."""
     with app.workspace(mask=mask) as workspace:
+        stream = result_stream(json_out, workspace.config, format_=format_)
         record = workspace.store.record(address)
     if record is None:
         raise Refused(
             f"the state does not know {address}",
             hint=Message.of("See ", Command.of("state", "list"), "."),
         )
-    record = app.any_mask().record(record)
-    if format_ == "json":
-        print_json(encode_record(record))
-    else:
-        print_result(record_text(record, color=app.uses_color(sys.stdout)))
+    masked = app.any_mask().record(record)
+    print_or_write(
+        stream,
+        text=lambda: record_text(masked, color=app.uses_color(stream)),
+        data=lambda: json_text(encode_record(masked)),
+        format_=format_,
+        json_out=json_out,
+    )
 
 
 def state_rm(app: App, *, addresses: Sequence[str]) -> None:
@@ -96,20 +106,25 @@ def state_new(app: App) -> None:
     print_result(f"a new state begins in {shown(str(path))}: lineage {header.lineage}")
 
 
-def state_path(app: App, *, format_: str) -> None:
+def state_path(app: App, *, format_: str, json_out: Path | None) -> None:
     """Prints where the state is, or, as JSON, where everything is that is kept of the project."""
     with app.workspace() as workspace:
         environment, places = workspace.environment, workspace.config.places
-    if format_ == "text":
-        print_result(shown(str(environment.state)))
-        return
+        stream = result_stream(json_out, workspace.config, format_=format_)
     kept = {
         "state": environment.state,
         "emulator": environment.emulator_db if environment.url == EMULATOR else None,
         "caches": places.caches,
         "home": places.homes.state,
     }
-    print_json({name: None if path is None else str(path) for name, path in kept.items()})
+    paths = {name: None if path is None else str(path) for name, path in kept.items()}
+    print_or_write(
+        stream,
+        text=lambda: shown(str(environment.state)),
+        data=lambda: json_text(paths),
+        format_=format_,
+        json_out=json_out,
+    )
 
 
 def state_move(app: App, *, to: str, former: Path | None) -> None:
@@ -162,11 +177,7 @@ def _environment_locked_by(lock_id: str, workspace: Workspace) -> str | None:
 
 def _read_export(file: Path) -> Any:
     """The JSON of a file, or of stdin for ``-``."""
-    try:
-        content = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
-    except OSError as problem:
-        raise InputError(f"cannot read {file}: {problem.strerror}") from None
-    return parse_export(content)
+    return parse_export(read_input(file))
 
 
 def _report_replaced(app: App, before: Export, *, after: Export) -> None:

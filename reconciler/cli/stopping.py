@@ -1,35 +1,71 @@
-"""Signals: the first lets the work under way finish, the second ends the program at once."""
+"""Signals to stop. Most commands end at once; those that send requests finish what is under way first."""
 
 from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import Protocol
 
-from reconciler.cli.app import App
 from reconciler.errors import ExitCode
 from reconciler.systems import STOP_SIGNALS
 
-_NOTICE = b"stopping: what is under way is finished and saved; once more to leave at once\n"
+_Handler = Callable[[int, FrameType | None], None]
+_NOTICE = "\nstopping: what is under way is finished and saved; once more to leave at once\n"
+_LEFT = "\nleft at once; run the command again, it goes on from the state\n"
+
+
+class Stoppable(Protocol):
+    """Remembers the signals that asked it to stop."""
+
+    signals: list[int]
 
 
 @contextmanager
-def stopping_on_signals(app: App) -> Iterator[None]:
+def ending_on_signals(left_undone: str) -> Iterator[None]:
+    """Within, a signal to stop ends the program at once, and says what was not done."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        _write(f"\ninterrupted; {left_undone}\n")
+        os._exit(ExitCode.INTERRUPTED)
+
+    with _handled_by(handle):
+        yield
+
+
+@contextmanager
+def stopping_on_signals(app: Stoppable) -> Iterator[None]:
     """Within, the first signal to stop keeps new work from starting, and the second ends the
     program."""
 
     def handle(number: int, frame: FrameType | None) -> None:
         if app.signals:
+            _write(_LEFT)
             os._exit(ExitCode.INTERRUPTED)
         app.signals.append(number)
-        with suppress(OSError):  # not through the stream, which may be in the middle of a write
-            os.write(2, _NOTICE)
+        _write(_NOTICE)
 
-    before = {number: signal.signal(number, handle) for number in STOP_SIGNALS}
+    with _handled_by(handle):
+        yield
+
+
+@contextmanager
+def _handled_by(handler: _Handler) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():  # Python allows no handler there
+        yield
+        return
+    before = {number: signal.signal(number, handler) for number in STOP_SIGNALS}
     try:
         yield
     finally:
         for number, previous in before.items():
             signal.signal(number, previous)
+
+
+def _write(text: str) -> None:
+    """Writes to stderr, not through the stream: it may be in the middle of a write."""
+    with suppress(OSError):
+        os.write(2, text.encode("ascii"))

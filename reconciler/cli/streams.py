@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from time import monotonic
-from typing import IO, TYPE_CHECKING, Any, NoReturn, TextIO
+from typing import IO, TYPE_CHECKING, Any, NoReturn, Protocol, TextIO
 
 from reconciler.errors import Diagnostic, ExitCode, InputError, ReconcileError
 from reconciler.values import shown, spelled
@@ -71,7 +72,12 @@ def print_result(text: str) -> None:
 
 def print_json(value: Any) -> None:
     """Prints a JSON value to stdout, indented."""
-    print_result(spelled(value, indent=2))
+    print_result(json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """A JSON value, indented, with a line break at the end."""
+    return spelled(value, indent=2) + "\n"
 
 
 def print_document(parts: Iterable[str], *, stream: TextIO | None = None) -> None:
@@ -112,6 +118,14 @@ def is_smart_terminal(stream: IO[Any]) -> bool:
     return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
+class EventBar(Protocol):
+    """A progress bar on a terminal."""
+
+    def show(self, event: ProgressEvent) -> None: ...
+
+    def close(self) -> None: ...
+
+
 class StatusLine:
     """Shows on a terminal how far the work before a plan is, once it takes longer than a second. Elsewhere,
     reading the API prints a line now and then."""
@@ -133,10 +147,20 @@ class StatusLine:
         self._interval = interval
         self._is_shown = False
         self._is_enabled = is_smart_terminal(stream)
+        self.is_quiet = False
+        """Whether nothing is to be shown."""
+        self.make_bar: Callable[[TextIO, int], EventBar] | None = None
+        """Makes the bar by which a terminal shows how far the reading of the API is."""
+        self._bar: EventBar | None = None
 
     def update(self, event: ProgressEvent) -> None:
         """Shows the progress of a phase."""
+        if self.is_quiet:
+            return
         now = monotonic()
+        if self._is_enabled and self.make_bar and event.asks_api and event.total:
+            self._update_bar(event, now)
+            return
         of = "" if event.total is None else f" of {event.total:,}"
         reason = f"; {event.waiting_for}" if event.waiting_for else ""
         text = f"{event.phase}: {event.done:,}{of}{reason}"
@@ -148,8 +172,21 @@ class StatusLine:
             self._next_line = now + self._heartbeat
             write(self._stream, f"{text}\n")
 
+    def _update_bar(self, event: ProgressEvent, now: float) -> None:
+        if now < self._next or self.make_bar is None:
+            return
+        self._next = now + self._interval
+        with suppress(OSError, ValueError):  # the terminal is gone
+            if self._bar is None:
+                self._bar = self.make_bar(self._stream, event.total or 0)
+            self._bar.show(event)
+
     def clear(self) -> None:
-        """Removes the line from the terminal."""
+        """Removes the line, or the bar, from the terminal."""
+        if self._bar is not None:
+            bar, self._bar = self._bar, None
+            with suppress(OSError, ValueError):
+                bar.close()
         if self._is_shown:
             self._is_shown = False
             write(self._stream, "\r\x1b[K")

@@ -167,6 +167,8 @@ class Options(NamedTuple):
     requests: RequestOptions = RequestOptions()
     since: str | None = None
     """The commit behind ``selection.within``, to be named in the plan."""
+    paths: tuple[str, ...] = ()
+    """The files and folders behind ``selection.within``, to be named in the plan."""
     refreshed: ReadScope | None = None
     """Which recorded profiles were read at the API for this plan; ``None`` if it was not read."""
     read: int = 0

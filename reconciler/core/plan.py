@@ -307,6 +307,8 @@ class Scope(NamedTuple):
     """Requests beside those, which read what no answer about a profile shows."""
     looked_up: int = 0
     """Declared profiles that the state does not record and that were looked up at the API."""
+    paths: tuple[str, ...] = ()
+    """Files and folders: only profiles that they declare, or that are recorded from them, were looked at."""
 
     @property
     def reads(self) -> int:

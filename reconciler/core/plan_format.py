@@ -413,13 +413,15 @@ def _decode_head(data: dict[str, Any]) -> Head:
     if "refresh" in scope:
         is_all = scope["refresh"] is True
         scope["refresh"] = ReadScope.ALL if is_all else ReadScope(scope["refresh"])
+    for name in ("select", "exclude", "paths"):
+        scope[name] = tuple(scope.get(name, ()))
     return Head(
         data["environment"],
         Mode(data["mode"]),
         state["lineage"],
         state["serial"],
         state["application"],
-        Scope(tuple(scope.pop("select", ())), tuple(scope.pop("exclude", ())), **scope),
+        Scope(**scope),
         Target(**data["target"]) if "target" in data else None,
     )
 

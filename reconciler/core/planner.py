@@ -310,6 +310,7 @@ class Planner:
             read=options.read,
             read_apart=options.read_apart,
             looked_up=options.looked_up,
+            paths=options.paths,
         )
         return Head(
             options.environment,

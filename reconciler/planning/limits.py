@@ -49,6 +49,8 @@ class ProgressEvent(NamedTuple):
     total: int | None = None
     waiting_for: str = ""
     """The reason why all requests wait, for people."""
+    rate: float | None = None
+    """Requests per second that may leave at present; ``None`` for no limit."""
 
     @property
     def asks_api(self) -> bool:

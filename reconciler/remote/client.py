@@ -10,7 +10,7 @@ import random as random_module
 import re
 import threading
 from collections.abc import Callable
-from typing import Protocol, assert_never
+from typing import NamedTuple, Protocol, assert_never
 
 from reconciler.core.options import Rate
 from reconciler.core.plan import Request
@@ -32,6 +32,14 @@ _STOP_CHECK = 0.2
 _VISIBLE = re.compile(r"[\x21-\x7e]+")
 
 
+class Exchange(NamedTuple):
+    """One request on the wire, with its answer."""
+
+    request: Request
+    answer: ApiAnswer
+    seconds: float
+
+
 class Transport(Protocol):
     """Makes single attempts."""
 
@@ -50,7 +58,7 @@ class Client:
     longer than ``attempt_timeout`` seconds is abandoned, and its outcome is unknown. ``attempts`` is the
     most tries of a call; a 429, and tries that only ask once a second whether an absent API is back, do not
     count. The API may be away, or answer 429 to everything, for ``patience`` seconds. ``stop`` is asked
-    before each attempt.
+    before each attempt, and ``on_exchange`` is given it afterwards, in the thread of the call.
 
     Raises InputError where ``ca_bundle`` holds no certificates.
     """
@@ -70,6 +78,7 @@ class Client:
         clock: Clock | None = None,
         random: Callable[[], float] = random_module.random,
         stop: Callable[[], bool] = lambda: False,
+        on_exchange: Callable[[Exchange], None] = lambda exchange: None,
         transport: Callable[..., Transport] = HttpTransport,
     ) -> None:
         self._url = base_url.rstrip("/")
@@ -80,6 +89,7 @@ class Client:
         self._clock = clock or SystemClock()
         self._random = random
         self._stop = stop
+        self._on_exchange = on_exchange
         self._counting = threading.Lock()
         self._calls = 0
         self._retries = 0
@@ -139,6 +149,7 @@ class Client:
             seconds = min(seconds_left, self._attempt_timeout)
             latest = self._transport.attempt(request, seconds=seconds)
             end = self._clock.now()
+            self._on_exchange(Exchange(request, latest, end - began))
             self.pace.learn(_verdict(latest), began=began, retry_after=latest.retry_after)
             answer = latest._replace(attempts=answer.attempts + 1) if answer.attempts else latest
             if any_unknown and request.method == "DELETE" and answer.error_code in MISSING:

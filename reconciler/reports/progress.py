@@ -77,9 +77,16 @@ class _FragileStream:
             self.broken = True
 
 
+def open_bar(stream: TextIO, total: int, *, verb: str = "applying") -> Bar:
+    """A progress bar on a terminal. ``verb`` says what is done."""
+    from reconciler.reports.progress_bar import Bar
+
+    return Bar(stream, total, verb=verb)
+
+
 class LineReporter:
     """For people: a line for each outcome on ``out``; on ``err`` a bar if it is a terminal, else a line every
-    `HEARTBEAT` seconds."""
+    `HEARTBEAT` seconds. A ``quiet`` one shows only the outcomes that need a look, and the end."""
 
     def __init__(
         self,
@@ -88,12 +95,14 @@ class LineReporter:
         *,
         color: bool,
         bar: bool,
+        quiet: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._out = _FragileStream(out)
         self._err = _FragileStream(err)
         self._color = color
         self._may_show_bar = bar
+        self._quiet = quiet
         self._clock = clock
         self._bar: Bar | None = None
         self._total = 0
@@ -110,6 +119,8 @@ class LineReporter:
     def result(self, result: Result) -> None:
         if result.outcome is Outcome.SKIPPED:
             return  # the end says how many, and why
+        if self._quiet and not result.needs_a_look:
+            return
         line = result_line(result, color=self._color)
         if self._bar is None or not self._out.stream.isatty():
             self._out.write(line)
@@ -117,14 +128,15 @@ class LineReporter:
             self._bar.print_above(line)
 
     def backup(self, words: str) -> None:
-        self._err.write(backup_text(words))
+        if not self._quiet:
+            self._err.write(backup_text(words))
 
     def progress(self, progress: Progress) -> None:
+        if self._quiet:
+            return
         now = self._clock()
         if self._bar is None and self._may_show_bar and now - self._began >= _BAR_AFTER:
-            from reconciler.reports.progress_bar import Bar
-
-            self._bar = Bar(self._err.stream, progress.total)
+            self._bar = open_bar(self._err.stream, progress.total)
         if self._bar is not None:
             try:
                 self._bar.show(progress)
@@ -148,6 +160,44 @@ class LineReporter:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+
+class TeeReporter:
+    """Several reporters, of which each shows all. More may join before the first change."""
+
+    def __init__(self, *reporters: ApplyReporter) -> None:
+        self._reporters = [*reporters]
+
+    def add(self, reporter: ApplyReporter) -> None:
+        self._reporters.append(reporter)
+
+    @property
+    def broken(self) -> bool:
+        return any(each.broken for each in self._reporters)
+
+    def begin(self, plan: Plan) -> None:
+        for each in self._reporters:
+            each.begin(plan)
+
+    def result(self, result: Result) -> None:
+        for each in self._reporters:
+            each.result(result)
+
+    def backup(self, words: str) -> None:
+        for each in self._reporters:
+            each.backup(words)
+
+    def progress(self, progress: Progress) -> None:
+        for each in self._reporters:
+            each.progress(progress)
+
+    def end(self, done: ApplyReport, code: ExitCode) -> None:
+        for each in self._reporters:
+            each.end(done, code)
+
+    def fail(self, problem: ReconcileError) -> None:
+        for each in self._reporters:
+            each.fail(problem)
 
 
 class EventReporter:

@@ -14,12 +14,12 @@ from reconciler.reports.text import pace_text
 
 
 class Bar:
-    """A progress bar below the lines of an apply."""
+    """A progress bar below the lines of an apply. ``verb`` says what is done."""
 
-    def __init__(self, stream: TextIO, total: int) -> None:
+    def __init__(self, stream: TextIO, total: int, *, verb: str) -> None:
         self._console = Console(file=stream, highlight=False, markup=False, soft_wrap=True)
         self._bar = RichProgress(
-            TextColumn("applying", markup=False),
+            TextColumn(verb, markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),

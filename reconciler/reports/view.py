@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 from urllib.parse import quote
 
-from reconciler.commands import Command, Invocation, file_argument
+from reconciler.commands import Command, Invocation, arguments, file_argument
 from reconciler.core.options import Rate, ReadScope, Target
 from reconciler.core.plan import (
     Action,
@@ -493,6 +493,8 @@ def _scope(scope: Scope) -> Iterator[str]:
         yield f"without {join_with_and([*map(shown, scope.exclude)])}"
     if scope.since:
         yield f"only profiles whose files changed since {shown(scope.since[:12])}"
+    if scope.paths:
+        yield f"only profiles of {join_with_and([*map(shown, scope.paths)])}"
     if scope.reassert:
         yield "every managed field is sent again, whatever the state says"
     if scope.include_adopted:
@@ -537,10 +539,10 @@ def _apply_command(plan: Plan, invocation: Invocation, *, saved: str | None) -> 
     if plan.mode is Mode.SWEEP:
         words = ("sweep", *approval, *_shape(plan.scope))
         return Command(words, plan.environment).text(invocation)
-    if not plan.scope.refresh:
+    if not (plan.scope.refresh or plan.scope.paths):
         words = ("apply", *approval, *_mode(plan), *_shape(plan.scope))
         return Command(words, plan.environment).text(invocation)
-    # A plan that is made by apply would not have what the API answered to this one.
+    # A plan that is made by apply would not have what the API answered to this one, and takes no paths.
     file = file_argument(saved or "reviewed.plan")
     line = Command(("apply", file, *approval), plan.environment).text(invocation)
     if saved is not None:
@@ -553,7 +555,8 @@ def _apply_command(plan: Plan, invocation: Invocation, *, saved: str | None) -> 
 def _plan_command(plan: Plan) -> Command:
     if plan.mode is Mode.SWEEP:
         return Command(("sweep", "--dry-run", *_shape(plan.scope)), plan.environment)
-    return Command(("plan", *_mode(plan), *_shape(plan.scope)), plan.environment)
+    paths = arguments(plan.scope.paths)
+    return Command(("plan", *_mode(plan), *_shape(plan.scope), *paths), plan.environment)
 
 
 def _mode(plan: Plan) -> Iterator[str]:

@@ -13,6 +13,8 @@ A module imports only from those above it.
     state_admin (edge)  the state: opens, locks, exports, replaces and restores it
     relocation (edge)   takes a state out of the checkout, back, or along with a folder that moved
     since (edge)        the profiles that changed since a revision of git
+    part (edge)         the files that paths name
+    narrowing (edge)    limits a plan to some paths, and to what changed since a revision
     refresh (edge)      reads recorded profiles back from the API
     uncommitted (edge)  files that a prune relies on and that git does not have committed
     new_files (edge)    profile files that are made, and never written over others

@@ -25,7 +25,7 @@ from reconciler.values import shown
 from reconciler.workspace.tracked import refuse_tracked
 
 if TYPE_CHECKING:
-    from reconciler.remote.client import Client
+    from reconciler.remote.client import Client, Exchange
 
 
 class ApiCalls(NamedTuple):
@@ -73,11 +73,13 @@ class Connection:
         ask_host: Callable[[HostQuestion], bool],
         stop: Callable[[], bool],
         clock: Clock | None,
+        on_exchange: Callable[[Exchange], None] = lambda exchange: None,
         access_levels: Sequence[str] = (),
     ) -> None:
         """``places`` are those of the project. The secret key is looked up in ``environ``, once its host is
         known to be allowed by ``trust`` or by the answer of ``ask_host``; ``clock`` is the clock by which
-        calls wait. ``access_levels`` are those of the app of the embedded emulator."""
+        calls wait. ``on_exchange`` is given each request
+        with its answer, in any thread. ``access_levels`` are those of the app of the embedded emulator."""
         self._environment = environment
         self._places = places
         self._access_levels = access_levels
@@ -87,6 +89,7 @@ class Connection:
         self._is_allowed = environment.url == EMULATOR
         self._stop = stop
         self._clock = clock
+        self._on_exchange = on_exchange
         self._kept_open: _OpenClient | None = None
 
     def require_key(self) -> None:
@@ -160,6 +163,7 @@ class Connection:
                 ca_bundle=str(environment.ca_bundle) if environment.ca_bundle else None,
                 clock=self._clock,
                 stop=self._stop,
+                on_exchange=self._on_exchange,
             )
             stack.callback(client.close)
             executor = stack.enter_context(DaemonExecutor(parallelism or MOST_IN_FLIGHT))

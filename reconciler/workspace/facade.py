@@ -39,6 +39,7 @@ from reconciler.workspace.state_admin import StateAdmin
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
+    from reconciler.remote.client import Exchange
     from reconciler.remote.pacing import Clock
     from reconciler.workspace.applies import Applies
     from reconciler.workspace.connection import Connection, HostQuestion
@@ -59,13 +60,11 @@ class Workspace:
       user has to know of the index and the state.
     - ``pool`` makes the executor that reads many files, `planning.workers.processes` for example.
     - Without ``cache`` every file is read, and the index is neither read nor written.
-    - ``clock`` is the clock by which calls of the API wait. ``now`` gives the time in Unix seconds.
+    - Calls wait by the ``clock``; ``now`` gives Unix seconds; ``on_exchange`` gets each request and answer.
     - ``run`` and ``worker`` are the values of ``{run}`` and ``{worker}`` in profile files; by default the
-      name of the build of GitHub or GitLab, and ``main``.
-    - ``limits`` holds the tunables of planning.
+      name of the build of GitHub or GitLab, and ``main``. ``limits`` holds the tunables of planning.
 
-    ``plans`` makes plans for programs that count their changes on the way, as the command line does.
-    ``state`` puts backups back, and begins a state anew.
+    ``plans`` makes plans for programs that count their changes on the way; ``state`` administers the state.
 
     Raises UsageError for a run or a worker that cannot be part of a name.
     """
@@ -89,6 +88,7 @@ class Workspace:
         run: str | None = None,
         worker: str | None = None,
         limits: Limits = Limits(),  # noqa: B008
+        on_exchange: Callable[[Exchange], None] = lambda exchange: None,
     ) -> None:
         self.config = config
         self.environment = environment
@@ -100,6 +100,7 @@ class Workspace:
         self._on_warning = on_warning
         self._clock = clock
         self._now = now
+        self._on_exchange = on_exchange
         self.sources = Sources(
             config,
             environment,
@@ -149,8 +150,7 @@ class Workspace:
         Raises InputError for an invalid or missing configuration, UsageError for an unknown
         environment, Refused for a configuration of another user that was not named.
         """
-        environ = options.pop("environ", None)
-        environ = os.environ if environ is None else environ
+        environ = os.environ if (own := options.pop("environ", None)) is None else own
         permissions = options.pop("permissions", Permissions())
         trust = options.pop("trust", None)
         trust = read_trust(environ, **permissions._asdict()) if trust is None else trust
@@ -189,6 +189,7 @@ class Workspace:
             ask_host=self._ask_host,
             stop=self._stop,
             clock=self._clock,
+            on_exchange=self._on_exchange,
         )
 
     @cached_property

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -58,6 +57,8 @@ class PlanRequest(NamedTuple):
     selection: Selection = Selection()
     since: str | None = None
     """A git revision: only profiles whose files changed since then are planned."""
+    paths: Sequence[Path] = ()
+    """Files and folders: only profiles that they declare, or that are recorded from them, are planned."""
     profiles: Sequence[Profile] | None = None
     """The declared profiles; ``None``: the files are read."""
     out: Path | None = None
@@ -147,7 +148,7 @@ class Plans:
     ) -> tuple[Plan, _A]:
         addresses = {profile.address for profile in profiles}
         options = self._exact(options, addresses.intersection)
-        options = self._limited(options, request.since, profiles=profiles)
+        options = self._limited(options, request, profiles=profiles)
         store, contract = self._state.store, self._sources.contract
         reads = self._read(
             request,
@@ -189,9 +190,7 @@ class Plans:
         accumulator: _A,
     ) -> tuple[Plan, _A]:
         options = self._exact(options, catalog.index.declared)
-        options = self._limited(
-            options, request.since, profiles=catalog.profiles(), index=catalog.index
-        )
+        options = self._limited(options, request, profiles=catalog.profiles(), index=catalog.index)
         if findings := [*catalog.findings, *self._expiry_warnings(catalog)]:
             request.on_findings(findings)
         pipeline = partial(self._pipeline, catalog, workers=workers)
@@ -255,36 +254,28 @@ class Plans:
     def _limited(
         self,
         options: Options,
-        since: str | None,
+        request: PlanRequest,
         *,
         profiles: Iterable[Profile],
         index: Index | None = None,
     ) -> Options:
-        """The options, limited to the profiles that changed since a revision. ``index`` is the one that
-        the profiles are read from."""
-        if since is None:
+        """The options, limited to the profiles of some paths and to those that changed since a revision.
+        ``index`` is the one that the profiles are read from."""
+        if request.since is None and not request.paths:
             return options
-        from reconciler.workspace.since import changed_since
+        from reconciler.workspace.narrowing import narrowed
 
-        recorded = [
-            (record.address, record.source.file)
-            for record in self._state.store.records()
-            if record.source
-        ]
-        changed = changed_since(
-            since,
+        return narrowed(
+            options,
             self._config,
             environment=self._environment,
+            since=request.since,
+            paths=request.paths,
+            declared=profiles,
+            recorded=self._state.store.records(),
             index=index,
-            recorded=(file for _, file in recorded),
             display=self._sources.display,
         )
-        declared = ((profile.address, profile.source.file) for profile in profiles)
-        within = frozenset(
-            address for address, file in chain(declared, recorded) if file in changed.names
-        )
-        selection = options.selection._replace(within=within)
-        return options._replace(since=changed.commit, selection=selection)
 
     def _expiry_warnings(self, catalog: Catalog) -> list[Diagnostic]:
         return expiry_warnings(

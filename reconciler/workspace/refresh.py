@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from typing import NamedTuple
 
 from reconciler.config.settings import Environment
-from reconciler.core.options import Selection
+from reconciler.core.options import Rate, Selection
 from reconciler.core.outcomes import Drift, DriftKind, clock_text
 from reconciler.core.profiles import Profile
 from reconciler.core.records import Fact, Known, Presence, Record
@@ -63,10 +63,14 @@ class Refresh:
         self._on_progress = on_progress
         self._on_warning = on_warning
 
-    def run(self, selection: Selection, *, record: bool, complete: bool) -> list[Drift]:
+    def run(
+        self, selection: Selection, *, record: bool, complete: bool, rate: Rate | None = None
+    ) -> list[Drift]:
         """Reads the selected recorded profiles and returns the drift by address. The state records what
-        was read, if ``record``. A ``complete`` refresh comes before a plan, which shows no drift: a clock
-        of the API that jumped is told as a warning.
+        was read, if ``record``. ``rate`` overrides the configured one.
+
+        A ``complete`` refresh comes before a plan, which shows no drift: a clock of the API that jumped is
+        told as a warning.
 
         Only identifiers and custom attributes can be read (adapty-api 5.3).
 
@@ -74,7 +78,7 @@ class Refresh:
         although the refresh was to be ``complete``. InputError where the key is missing, and where there is
         no state, unless the refresh comes before a first apply and is to be ``complete``.
         """
-        reads = self._read_all(selection, record=record, complete=complete)
+        reads = self._read_all(selection, record=record, complete=complete, rate=rate)
         return sorted((each.drift for each in reads), key=lambda drift: drift.address)
 
     def before_plan(
@@ -118,6 +122,7 @@ class Refresh:
         record: bool,
         complete: bool,
         also: Mapping[str, Collection[FieldPath]] = NO_MORE,
+        rate: Rate | None = None,
     ) -> list[ReadBack]:
         if self._state.exists:
             self._connection.require_key()
@@ -136,6 +141,7 @@ class Refresh:
                 selection,
                 writer=writer if record else None,
                 also=also,
+                rate=rate,
             ):
                 reads.append(each)
                 if each.drift.kind is DriftKind.GONE:
@@ -200,6 +206,7 @@ class Refresh:
         all_may_be_gone: bool = False,
         to_record: Callable[[ReadBack], Record | None] | None = None,
         also: Mapping[str, Collection[FieldPath]] = NO_MORE,
+        rate: Rate | None = None,
     ) -> Iterator[ReadBack]:
         """Reads the selected profiles of some records, and records what was read if there is a writer.
         ``to_record`` gives the record to be written for a read, by default what is new. ``also`` names, by
@@ -215,7 +222,7 @@ class Refresh:
             return
         kinds: Counter[DriftKind] = Counter()
         reason = ""
-        with self._connection.calls() as api:
+        with self._connection.calls(rate=rate) as api:
             for each in read_back(
                 selected,
                 api.calls,
@@ -232,6 +239,7 @@ class Refresh:
                         kinds.total(),
                         len(selected),
                         waiting_for=api.pace.waiting_for(),
+                        rate=api.pace.rate,
                     )
                 ),
             ):

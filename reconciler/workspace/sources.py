@@ -345,6 +345,18 @@ class Sources:
             return TextReading(None, findings)
         return TextReading(profile_of(documents[0], self.contract), findings)
 
+    def validate_text(self, data: bytes, name: str) -> Checked:
+        """Checks the text of a profile file, by its name in messages, as one that lies nowhere: without the
+        defaults of a folder. Raises no finding."""
+        expanded = expand_file(
+            data, load_text(data, name), defaults=None, values=self._placeholders
+        )
+        documents, findings = expanded.documents, LimitedFindings(distinct=True)
+        findings.extend([*expanded.findings, *self.findings_of(documents)])
+        findings.extend(cross_file_findings(documents))
+        listed = sorted(findings.listed(), key=Diagnostic.sort_key)
+        return Checked((), tuple(listed), len(documents))
+
     def _validate_paths(self, paths: Sequence[str | Path]) -> Checked:
         documents, diagnostics = self._documents(paths)
         if any(diagnostic.is_error for diagnostic in diagnostics):
@@ -407,7 +419,17 @@ class Sources:
         return Formatted(tuple(changed), tuple(problems), count)
 
     def _formatted(self, path: Path, name: str) -> tuple[str, str]:
-        """The text of a file, and its canonical form."""
+        try:
+            data = path.read_bytes()
+        except OSError as problem:
+            raise ReconcileError(f"cannot read {name}: {problem.strerror}") from None
+        return self.format_text(data, name)
+
+    def format_text(self, data: bytes, name: str) -> tuple[str, str]:
+        """The text of a file, and its canonical form.
+
+        Raises InputError for a file that does not parse, ReconcileError without ruamel.yaml.
+        """
         try:
             from reconciler.authoring.formatter import format_text
         except ImportError:
@@ -417,7 +439,7 @@ class Sources:
                 "adapty-reconciler.",
             ) from None
         try:
-            text = path.read_bytes().decode("utf-8")
+            text = data.decode("utf-8")
             return text, format_text(text, name, contract=self.contract)
         except UnicodeDecodeError:
             problem = error(
@@ -427,8 +449,6 @@ class Sources:
                 hint="Save it as UTF-8.",
             )
             raise InputError("the file is not UTF-8", diagnostics=[problem]) from None
-        except OSError as problem:
-            raise ReconcileError(f"cannot read {name}: {problem.strerror}") from None
 
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,63}").fullmatch

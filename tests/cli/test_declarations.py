@@ -36,4 +36,4 @@ def test_a_command_passes_the_arguments_that_its_function_takes(command: click.C
     for name, group in GROUPED.items():
         if name in expected:
             expected = expected - {name} | set(group._fields)
-    assert {option.name for option in command.params} == expected
+    assert {option.name for option in command.params if option.expose_value} == expected

@@ -24,7 +24,11 @@ COMMANDS = f"""\
 
 This page lists the help text of every command. {WRITTEN} the program itself.
 
-- Options before the command, such as `--env`, apply to all commands. Options after it belong to that command.
+- The options of the program, such as `--env`, may stand before the command and after it.
+- `-` as a file is standard input or standard output. `--json` prints the result as JSON, `--json-out FILE`
+  writes it beside the text.
+- `reconcile completion bash|zsh|fish` prints the script by which a shell completes commands, options,
+  environments, addresses, labels, runs and locks.
 - `[env var: …]` names the environment variable that sets an option.
 - Results go to standard output, everything else to standard error. With a JSON format, standard output
   holds only JSON.
