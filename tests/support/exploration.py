@@ -12,13 +12,12 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack
 from itertools import pairwise
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
-from reconciler.core.records import JournalEntry, JournalKind, Record
-from reconciler.errors import ReconcileError, Refused
+from reconciler.errors import ReconcileError
 from reconciler.state.objects import log as object_log
 from reconciler.state.objects import store as object_store
 from reconciler.state.objects.cache import Cache
@@ -176,40 +175,6 @@ class Program:
     @property
     def holder(self) -> Holder:
         return Holder(self.name, self.name, pid=1, command="test")
-
-
-def write(program: Program, store: ObjectStore, *, writes: int = 1, sessions: int = 1) -> None:
-    """Locks, writes, and lets go, some times. What returns is noted."""
-    world = program.world
-    for session in range(sessions):
-        with store.lock(program.holder) as writer:
-            for number in range(writes):
-                mark = f"{program.name}/{session}/{number}"
-                world.attempted[mark] = len(world.acknowledged)
-                entry = JournalEntry("run", mark, kind=JournalKind.INTENT, at=1.0)
-                writer.write(put=[Record("x", labels=(mark,))], journal=[entry])
-                world.acknowledged.append(mark)
-
-
-def read(program: Program, store: ObjectStore) -> None:
-    """Reads, and compares with what was acknowledged before."""
-    before = list(program.world.acknowledged)
-    store.stamp()
-    there = [entry.address for entry in store.journal()]
-    missing = [mark for mark in before if mark not in there]
-    if missing:
-        program.world.problems.append(f"{program.name} did not see {missing}")
-    record = store.record("x")
-    newest = there[-1:] if there else []
-    if [*(record.labels if record else ())] != newest:
-        program.world.problems.append(f"{program.name} saw a record of another time")
-
-
-def unlock(program: Program, store: ObjectStore) -> None:
-    held = store.locked()
-    if held is not None:
-        with suppress(Refused):
-            store.unlock(held.id)
 
 
 Scene = Callable[[World], Sequence[Program]]
