@@ -11,6 +11,7 @@ from functools import partial
 
 from tests.torture import (
     buckets,
+    databases,
     disks,
     kills,
     locks,
@@ -170,6 +171,14 @@ def _planted(options: argparse.Namespace) -> Tally:
     return spread(simulation.planted, range(len(planted.FAULTS)), options.jobs)
 
 
+def _databases(options: argparse.Namespace) -> Tally:
+    kills_ = -(-options.kills // 25)
+    unit = partial(databases.unit, kills_=kills_, turns=4 * options.turns)
+    total = spread(unit, _seeds(options, 2), options.jobs)
+    total.add(databases.controls(options.seed))
+    return total
+
+
 def _buckets(options: argparse.Namespace) -> Tally:
     """Losses in processes, and every server that is installed."""
     runs = -(-options.appends // buckets.WRITES)
@@ -196,6 +205,7 @@ CAMPAIGNS: dict[str, Campaign] = {
     "disks": _disks,
     "restores": _restores,
     "buckets": _buckets,
+    "databases": _databases,
 }
 
 if __name__ == "__main__":

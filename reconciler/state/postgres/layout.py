@@ -114,5 +114,6 @@ over the role, which the owner of the schema need not have."""
 GRANT_READER = """
 GRANT USAGE ON SCHEMA {schema} TO {reader};
 GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {reader};
+GRANT INSERT, UPDATE ON {schema}.pace TO {reader};
 """
-"""What `plan` needs."""
+"""What `plan` needs. With `--refresh` it sends requests, and takes turns of a rate that is shared."""

@@ -34,9 +34,11 @@ minutes, so it is asked at each connection."""
 
 _CONNECT_SECONDS = 5
 _CANCEL_SECONDS = 2.0
-_NO_STANDBY = frozenset({"01000", "57P01"})
-"""The codes of "canceling wait for synchronous replication" among warnings, by what ended the wait: the
-commit is on this server, and perhaps not on its standby."""
+_UNSENDABLE = "22000"
+"""The SQLSTATE of the server for a value that it cannot take, for those that psycopg cannot send."""
+_NO_STANDBY = "01000"
+"""The code of the warning "canceling wait for synchronous replication": the commit is on this server, and
+perhaps not on its standby. No other warning with this code comes with our statements."""
 
 
 class _TimeIsOver(Exception):
@@ -82,8 +84,8 @@ class Link:
         with self._translated(seconds):
             cursor = self._connection.execute(statement, arguments, binary=True)
             rows = cursor.fetchall()
-        if not _NO_STANDBY.isdisjoint(self._warnings):
-            raise NotReplicated("Warning", sqlstate=self._warnings[0])
+        if _NO_STANDBY in self._warnings:
+            raise NotReplicated("Warning", sqlstate=_NO_STANDBY)
         return rows
 
     def run(self, script: Statement, *, seconds: float) -> None:
@@ -123,6 +125,8 @@ class Link:
                 sqlstate=_sqlstate(problem),
                 is_broken=not self.is_open or problem.sqlstate is None,
             ) from None
+        except UnicodeError:  # half of a character, which psycopg does not translate
+            raise StatementFailed("UnicodeError", sqlstate=_UNSENDABLE) from None
         except BaseException:  # such as KeyboardInterrupt, in the middle of the protocol
             self.close()
             raise
@@ -142,7 +146,7 @@ def _sqlstate(problem: psycopg.Error) -> str | None:
     if problem.sqlstate is None and isinstance(
         problem, psycopg.DataError | psycopg.ProgrammingError
     ):
-        return "22000"
+        return _UNSENDABLE
     return problem.sqlstate
 
 

@@ -105,10 +105,14 @@ class Session:
         script = statement(text, self._schema, format=FORMAT, environment=environment)
         for _ in range(3):
             try:
-                self._until_answered(partial(_run, script=script), is_write=True)
+                self.run(script)
                 return
             except _AlreadyThere:
                 continue  # somebody else makes the same; whoever is second goes on from there
+
+    def run(self, script: Statement) -> None:
+        """Runs statements that can be repeated, in one transaction."""
+        self._until_answered(partial(_run, script=script), is_write=True)
 
     def composed(self, text: str, arguments: Arguments | None = None) -> Step:
         """A step of a transaction."""

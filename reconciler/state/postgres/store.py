@@ -14,7 +14,14 @@ from reconciler.errors import Message, ReconcileError
 from reconciler.state.liveness import is_dead, process_identity
 from reconciler.state.postgres.failures import damaged
 from reconciler.state.postgres.reading import Meta, SchemaOptions, SchemaReader
-from reconciler.state.postgres.rows import Row, decoded, finished_run, journal_entry, stored
+from reconciler.state.postgres.rows import (
+    Row,
+    decoded,
+    finished_run,
+    journal_entry,
+    storable,
+    stored,
+)
 from reconciler.state.postgres.session import Session
 from reconciler.state.postgres.statements import (
     BACKUPS,
@@ -238,6 +245,7 @@ class PostgresStore:
 
     def _among(self, addresses: Collection[str], text: str) -> Iterator[Row]:
         """Rows of some addresses, in groups."""
-        wanted, size = list(addresses), self._options.page_size
+        wanted = [address for address in addresses if storable(address) == address]
+        size = self._options.page_size
         for start in range(0, len(wanted), size):
             yield from self._reader.page(text, {"addresses": wanted[start : start + size]})

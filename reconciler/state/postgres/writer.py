@@ -223,7 +223,10 @@ class PostgresWriter:
                     raise
                 if is_made:
                     self._adopt(attempt)
-                elif self._settled([attempt, *self._in_doubt]) is not attempt:
+                elif self._settled([attempt, *self._in_doubt]) is attempt:
+                    # It was made, but nobody told whether its standby has it. A write behind it tells.
+                    self._make(RENEW)
+                else:
                     continue  # an earlier one came first
                 self._safe_until = self._lease_from(began)
                 return attempt.header
