@@ -167,4 +167,5 @@ class PlainSealer:
 def memory_store(objects: Objects, *, pass_: Pass = passed, **options: Any) -> ObjectStore:
     """A program's store in a bucket."""
     common = {"environment": "test", "clock": objects.clock, "clock_margin": 0.0}
-    return ObjectStore(MemoryBucket(objects, pass_), PlainSealer(), **(common | options))
+    sealer = options.pop("sealer", PlainSealer())
+    return ObjectStore(MemoryBucket(objects, pass_), sealer, **(common | options))

@@ -24,16 +24,17 @@ def _no_fences() -> AbstractContextManager[object]:
 
 
 def _no_head_after_the_end() -> AbstractContextManager[object]:
-    def reads(self: Log) -> None:
+    def reads(self: Log, is_at_end: bool) -> None:
         self._replay(0)
 
     return patch.object(Log, "_read_to_the_end", reads)
 
 
 def _no_head_after_the_lock() -> AbstractContextManager[object]:
-    def takes(self: Log, segment: Segment, place: LogPlace) -> bool:
+    def takes(self: Log, segment: Segment, place: LogPlace) -> LogPlace | None:
         assert place.incarnation is not None
-        return self.create(self.sealed(segment, place.incarnation))
+        sealed = self.sealed(segment, place.incarnation)
+        return sealed.place_after(place) if self.create(sealed) else None
 
     return patch.object(Log, "take", takes)
 

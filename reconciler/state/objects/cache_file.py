@@ -8,6 +8,7 @@ import os
 import sqlite3
 import sys
 from pathlib import Path
+from sqlite3 import connect
 
 from reconciler.atomicfile import is_ours_alone
 from reconciler.state.objects.cache import Cache, NotOurs
@@ -48,8 +49,8 @@ class CacheFile:
             self._cache = self._shared() or self._connect(_PRIVATE, boot=None)
         return self._cache
 
-    def discard(self) -> Cache:
-        """An empty cache in the place of one that is in doubt."""
+    def discard(self) -> None:
+        """Throws a cache away that is in doubt. The next one is empty."""
         path = self._path if self._claim is not None else None
         if self._cache is not None:
             self._cache.close()
@@ -57,7 +58,6 @@ class CacheFile:
         if path is not None:
             with contextlib.suppress(OSError):
                 _remove(path)
-        return self.open()
 
     def close(self) -> None:
         if self._cache is not None:
@@ -82,7 +82,7 @@ class CacheFile:
         return None
 
     def _connect(self, database: str, *, boot: str | None) -> Cache:
-        db = sqlite3.connect(database, timeout=0.5, isolation_level=None, check_same_thread=False)
+        db = connect(database, timeout=0.5, isolation_level=None, check_same_thread=False)
         try:
             return Cache(db, environment=self._environment, boot=boot)
         except BaseException:

@@ -76,6 +76,15 @@ class SealedSegment(NamedTuple):
     def chain(self) -> str:
         return sha256(self.data).hexdigest()
 
+    def place_after(self, place: LogPlace) -> LogPlace:
+        """How far the log was read with this segment, if it was read to a place before."""
+        return LogPlace(
+            place.incarnation,
+            self.segment.position,
+            chain=self.chain,
+            bytes=place.bytes + len(self.data),
+        )
+
 
 class HeadAt(NamedTuple):
     """A head as it was read, and the tag that its replacement needs."""
@@ -154,21 +163,24 @@ class Log:
         ``check``: see that the bucket still has what the cache ends with, as is done at the first call.
         Raises StateRefused where it has not, and where the log is damaged.
         """
-        if check or not self._is_checked:
-            self._check_end()
+        is_at_end = (check or not self._is_checked) and self._check_end()
         if self.cache.place.incarnation is None:
             at = self.head()
             if at is None:
                 return
             self._start_from(at.head)
-        self._read_to_the_end()
+        self._read_to_the_end(is_at_end)
         self._is_checked = True
 
-    def _read_to_the_end(self) -> None:
+    def _read_to_the_end(self, is_at_end: bool) -> None:
+        """``is_at_end``: the next segment was not there a moment ago."""
         existing = 0
         """A position that exists, or has."""
         for _ in range(_ROUNDS):
-            existed_before, existing = existing, max(existing, self._replay(existing))
+            existed_before = existing
+            if not is_at_end:
+                existing = max(existing, self._replay(existing))
+            is_at_end = False
             at, place = self.head(), self.cache.place
             if at is None:
                 self.cache.clear()
@@ -188,18 +200,18 @@ class Log:
                     return
         raise refusals.unsteady()
 
-    def _check_end(self) -> None:
-        """Raises StateRefused where the bucket lacks the segment that the cache ends with. Applies the next
-        one on the way."""
+    def _check_end(self) -> bool:
+        """Raises StateRefused where the bucket lacks the segment that the cache ends with. Returns whether
+        there is no next one; if there is, it is applied on the way."""
         place = self.cache.place
         if place.incarnation is None or place.position == 0:
-            return
+            return False
         names = [segment_name(place.incarnation, place.position + step) for step in (0, 1)]
         last, following = self.bucket.get_many(names)
         if last is None:
             at = self.head()
             if at is None or at.head.incarnation != place.incarnation:
-                return  # another state, or none: the cache begins anew
+                return True  # another state, or none: the cache begins anew
             chains = {each.position: each.chain for each in at.head.snapshots}
             is_replaced = place.position < at.head.first
             if not is_replaced or chains.get(place.position, place.chain) != place.chain:
@@ -210,6 +222,7 @@ class Log:
             self._written = (place.position, last.modified)
         if following is not None:
             self._apply([following], names[1:])
+        return following is None
 
     def _rolled_back(self) -> StateRefused:
         path = self._file.path
@@ -304,22 +317,19 @@ class Log:
                 self.discard_cache()
         return True
 
-    def take(self, segment: Segment, place: LogPlace) -> bool:
-        """Continue the log with a segment that takes the lock, or takes it away. Whether it counts; if not,
-        somebody else continued the log, and the cache has to be brought to its end."""
+    def take(self, segment: Segment, place: LogPlace) -> LogPlace | None:
+        """Continue the log with a segment that takes the lock, or takes it away; returns its place. ``None``
+        if it does not count: somebody else continued the log, and the cache has to be brought to its end."""
         assert place.incarnation is not None
         sealed = self.sealed(segment, place.incarnation)
         if not self.create(sealed):
-            return False
+            return None
         at = self.head()
-        if (
-            at is None
-            or at.head.incarnation != place.incarnation
-            or segment.position < at.head.first
-        ):
+        is_same = at is not None and at.head.incarnation == place.incarnation
+        if at is None or not is_same or segment.position < at.head.first:
             self.cache.clear()  # O7
-            return False
-        return True
+            return None
+        return sealed.place_after(place)
 
     def refuse_gap(self) -> None:
         """Raises StateRefused where segments exist after the end of the log, which is therefore none. One

@@ -189,7 +189,7 @@ class ObjectStore(SqliteReader):
                     raise not_locked()
                 if held.lock.id != lock_id:
                     raise other_lock(held.lock)
-                if self._log.take(self._next(SegmentKind.UNLOCK), cache.place):
+                if self._log.take(self._next(SegmentKind.UNLOCK), cache.place) is not None:
                     return
         raise refusals.unsteady()
 
@@ -242,12 +242,17 @@ class ObjectStore(SqliteReader):
             lock=HeldLock(lock, process_identity(holder.pid))
         )
         self._own_locks.add(lock_id)
-        is_taken = log.take(segment, log.cache.place)
+        place = log.take(segment, log.cache.place)
         self._own_locks.discard(lock_id)
-        if not is_taken:
+        if place is None:
             return None
         return ObjectWriter(
-            log, options, token=segment.token, guarded=self._guarded, lease_from=began
+            log,
+            options,
+            token=segment.token,
+            place=place,
+            guarded=self._guarded,
+            lease_from=began,
         )
 
     def _held(self) -> HeldLock | None:

@@ -73,16 +73,17 @@ class ObjectWriter:
         options: WriterOptions,
         *,
         token: int,
+        place: LogPlace,
         guarded: Callable[[], AbstractContextManager[None]],
         lease_from: tuple[float, float],
     ) -> None:
-        """The segment that took the lock is the last one of the cache. ``guarded`` gives this thread the
-        cache. ``lease_from`` is when the creation of that segment began, by both clocks."""
+        """``place`` is that of the segment that took the lock. ``guarded`` gives this thread the cache.
+        ``lease_from`` is when the creation of that segment began, by both clocks."""
         self._log = log
         self._options = options
         self._token = token
         self._guarded = guarded
-        self._place = log.cache.place
+        self._place = place
         """Our own last segment (O2). Never that of the cache: whoever overtook us may have moved that on,
         past the fence."""
         self._pending: SealedSegment | None = None
@@ -227,7 +228,7 @@ class ObjectWriter:
         self._pending = None
         if created is Created.CONFLICT:
             self._lose()
-        self._moved_to(sealed)
+        self._place = sealed.place_after(self._place)
 
     def _append(self, kind: SegmentKind, effects: Effects = _NO_EFFECTS) -> None:
         """The one way in which anything is written: at our next position, or not at all."""
@@ -258,7 +259,7 @@ class ObjectWriter:
         self._pending = None
         if not is_created:
             self._lose()
-        self._moved_to(sealed)
+        self._place = sealed.place_after(self._place)
         self._safe_until = self._safe_from(*began)
 
     def _shortened(self, effects: Effects, incarnation: str) -> Effects:
@@ -273,14 +274,6 @@ class ObjectWriter:
             part_bytes=self._options.limits.part_bytes,
         )
         return effects._replace(put=(), parts=parts)
-
-    def _moved_to(self, sealed: SealedSegment) -> None:
-        self._place = LogPlace(
-            self._place.incarnation,
-            sealed.segment.position,
-            chain=sealed.chain,
-            bytes=self._place.bytes + len(sealed.data),
-        )
 
     def _lose(self) -> None:
         self.is_over = True
