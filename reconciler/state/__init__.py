@@ -45,5 +45,7 @@ A module imports only from those above it.
     objects.compaction       snapshots in the place of segments; backups; what nobody needs any more
     objects.writer (edge)    the writer of a state in a bucket
     objects.store (edge)     a store in a bucket
+    objects.keys (edge)      the keys of an encrypted state
+    objects.opening (edge)   the store of a location in a bucket
     opening (edge)           the store of a location; loads what its kind needs
 """

@@ -656,7 +656,7 @@ def test_the_lock_is_waited_for_until_it_is_free(open_store: OpenStore) -> None:
 def test_the_wait_for_a_lock_ends(store: Store) -> None:
     waits = []
     with store.lock(US):
-        with pytest.raises(Locked), store.lock(OTHER_HOST, wait=0.01, on_wait=waits.append):
+        with pytest.raises(Locked), store.lock(OTHER_HOST, wait=0.2, on_wait=waits.append):
             pass
         with pytest.raises(KeyError), store.lock(OTHER_HOST, wait=30.0, on_wait=_interrupted):
             pass

@@ -19,13 +19,14 @@ import threading
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from email.utils import formatdate
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import NamedTuple
+from unittest import mock
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
 
@@ -93,6 +94,7 @@ class Cloud:
     objects: dict[str, Stored] = field(default_factory=dict)
     faults: Faults = field(default_factory=Faults)
     requests: Counter[str] = field(default_factory=Counter)
+    clock: Callable[[], float] = time.time
     last_authorization: str = ""
     """The header with which the last request showed who it is from."""
     generation: int = 0
@@ -195,7 +197,9 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in headers.items():
             self.send_header(name.replace("_", "-"), value)
         self.send_header("Content-Length", length)
-        self.send_header("Date", formatdate(time.time() + self.cloud.faults.clock, usegmt=True))
+        self.send_header(
+            "Date", formatdate(self.cloud.clock() + self.cloud.faults.clock, usegmt=True)
+        )
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
@@ -222,7 +226,7 @@ class _Handler(BaseHTTPRequestHandler):
                 cloud.generation += 1
                 digest = hashlib.md5(data).hexdigest()
                 tag = f'"0x{cloud.generation:X}"' if self._is_azure else f'"{digest}"'
-                modified = time.time() + cloud.faults.clock
+                modified = cloud.clock() + cloud.faults.clock
                 cloud.objects[path] = Stored(data, tag, cloud.generation, modified)
                 generation = str(cloud.generation)
         if refusal is not None:
@@ -418,6 +422,18 @@ def variables_for(kind: str, endpoint: str) -> dict[str, str]:
         "AZURE_STORAGE_ACCOUNT_KEY": AZURE_KEY,
         "AZURE_STORAGE_ENDPOINT": f"{endpoint}/{ACCOUNT}",
     }
+
+
+_CLOUDS = ("AWS_", "AZURE_", "GOOGLE_", "IDENTITY_", "MSI_")
+
+
+@contextmanager
+def only_variables(variables: Mapping[str, str]) -> Iterator[None]:
+    """The environment with these variables, and no others that lead to a cloud. The library reads it by
+    itself, so there is no other way to tell it."""
+    kept = {name: text for name, text in os.environ.items() if not name.startswith(_CLOUDS)}
+    with mock.patch.dict(os.environ, kept | dict(variables), clear=True):
+        yield
 
 
 def url_for(kind: str, prefix: str) -> str:

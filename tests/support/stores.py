@@ -8,18 +8,25 @@ left out. Another kind is added with `store_kind`, in this module, so that every
 from __future__ import annotations
 
 import itertools
+import os
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from reconciler.state.location import PostgresAddress
 from reconciler.state.memory import MemoryStore
+from reconciler.state.objects.bucket import BucketPlace, open_bucket
+from reconciler.state.objects.sealing import KEY_BYTES, ObjectSealer
+from reconciler.state.objects.store import ObjectStore
 from reconciler.state.postgres.link import Link, connected
 from reconciler.state.sqlite import SqliteStore
 from reconciler.state.store import Store
 from tests.support.clock import ManualClock
 from tests.support.memory_bucket import Objects, memory_store
+from tests.support.object_server import BUCKET, only_variables, shared_server
 from tests.support.postgres_server import new_schema, server
 from tests.support.postgres_stores import pooled, postgres_store
 from tests.support.states import OpenStore
@@ -112,3 +119,26 @@ def _postgres_kind(connect: Callable[[PostgresAddress], Link]) -> Kind:
 
 STORES["postgres"] = _postgres_kind(connected)
 STORES["postgres through a pool"] = _postgres_kind(pooled)
+
+
+@store_kind("bucket")
+@contextmanager
+def bucket_stores(folder: Path, clock: ManualClock) -> Iterator[OpenStore]:
+    """As above, over the real client and an encrypted prefix of the test server's S3."""
+    common = common_options(clock)
+    server = shared_server()
+    place = BucketPlace("s3", BUCKET, f"contract/{uuid4().hex}")
+    server.cloud.clock = clock
+    with ExitStack() as stack:
+        stack.callback(setattr, server.cloud, "clock", time.time)
+        stack.enter_context(only_variables(server.variables("s3")))
+
+        def open_(**options: Any) -> Store:
+            bucket = open_bucket(place, environ=os.environ)
+            sealer = ObjectSealer(b"k" * KEY_BYTES)
+            own = {"cache": folder / "bucket.db", "clock_margin": 0.0}
+            store = ObjectStore(bucket, sealer, **common, **own, **options)
+            stack.callback(store.close)
+            return store
+
+        yield open_

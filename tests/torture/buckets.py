@@ -6,11 +6,10 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from typing import NamedTuple
-from unittest import mock
 from uuid import uuid4
 
 from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
@@ -23,6 +22,7 @@ from tests.support.object_server import (
     ACCOUNT,
     BUCKET,
     ObjectServer,
+    only_variables,
     shared_server,
     variables_for,
 )
@@ -40,15 +40,6 @@ LOSSES = {
 """As in state-backends 3.4."""
 WRITES = 300
 """Of a unit."""
-_CLOUDS = ("AWS_", "AZURE_", "GOOGLE_", "IDENTITY_", "MSI_")
-
-
-@contextmanager
-def _only(variables: Mapping[str, str]) -> Iterator[None]:
-    """The environment with these variables and no others that lead to a cloud."""
-    kept = {name: text for name, text in os.environ.items() if not name.startswith(_CLOUDS)}
-    with mock.patch.dict(os.environ, kept | dict(variables), clear=True):
-        yield
 
 
 def _opened(kind: str, prefix: str, *, waits: float = 1.0) -> ObjectBucket:
@@ -73,7 +64,7 @@ def lossy(
     lost. Each writer counts what it was told; the log and the counter must say the same."""
     server = shared_server()
     tally = Tally()
-    with _only(server.variables(kind)), server.faults(**LOSSES, seed=seed):
+    with only_variables(server.variables(kind)), server.faults(**LOSSES, seed=seed):
         prefix = f"lossy/{uuid4().hex}"
         buckets = [_opened(kind, prefix, waits=0.02) for _ in range(writers)]
         for bucket in buckets:
@@ -219,7 +210,7 @@ def conformance(name: str, *, races: int = 150) -> Tally:
     if not server.is_installed:
         tally.counts[f"{name}: not installed"] += 1
         return tally
-    with server.start() as endpoint, _only(variables_for(server.kind, endpoint)):
+    with server.start() as endpoint, only_variables(variables_for(server.kind, endpoint)):
         bucket = _opened(server.kind, f"conformance/{uuid4().hex}")
         bucket.self_test()
         for flaw in _flaws(bucket):

@@ -17,8 +17,8 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from importlib import import_module
-from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -407,55 +407,82 @@ def _delete_singly(client: Client, names: Sequence[str]) -> None:
 def open_bucket(
     place: BucketPlace, *, environ: Mapping[str, str] = os.environ, timing: Timing = _TIMING
 ) -> ObjectBucket:
-    """The bucket at a place, with the credentials that its cloud's tools would use. Connects to nothing yet.
+    """The bucket at a place, with the credentials that its cloud's tools would use. Nothing is looked up
+    before the first use.
 
-    Raises UsageError where the credentials need a library that is not installed, or where the bucket would
-    be reached unencrypted over a network.
+    Raises UsageError where the bucket would be reached unencrypted over a network; so does the first use
+    where the region is not known, or where the credentials need a library that is not installed.
     """
-    home = credentials.user_home(environ)
-    if place.kind == "s3":
-        return _s3(place, environ, home=home, timing=timing)
-    if place.kind == "gs":
-        return _google(place, environ, home=home, timing=timing)
-    return _azure(place, environ, home=home, timing=timing)
+    connecting = _CONNECTING[place.kind]
+    endpoint = place.endpoint or connecting.endpoint(environ)
+    options = _unencrypted(endpoint, allowed=environ.get(connecting.http_allowed))
 
-
-def _s3(
-    place: BucketPlace, environ: Mapping[str, str], *, home: Path, timing: Timing
-) -> ObjectBucket:
-    names = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
-    endpoint = place.endpoint or next((environ[name] for name in names if environ.get(name)), None)
-    config: dict[str, Any] = {"conditional_put": "etag"}
-    if place.region:
-        config["region"] = place.region
-    if place.endpoint:  # the more special variable would win otherwise
-        config |= {"endpoint": place.endpoint, "aws_endpoint_url_s3": place.endpoint}
-    options = _unencrypted(endpoint, allowed=environ.get("AWS_ALLOW_HTTP"))
-    provider = None
-    if credentials.aws_source(environ, home) is CredentialSource.AWS_PROFILE:
-        provider = _boto3_provider(environ)
-        config = {**getattr(provider, "config", {}), **config}
-    has_region = endpoint or "region" in config
-    if not has_region and not any(map(environ.get, ("AWS_REGION", "AWS_DEFAULT_REGION"))):
-        raise UsageError(
-            f"the region of the bucket {shown(place.bucket)} is not known",
-            hint="Name it in state.region, or in AWS_REGION.",
-        )
+    @cache
+    def settings() -> _ClientSettings:
+        return connecting.settings(place, environ)
 
     def connect(timeouts: Any) -> Client:
-        return S3Store(
+        config, provider = settings()
+        return connecting.client(
             place.bucket,
             prefix=place.prefix,
-            config=config,  # type: ignore[arg-type]
+            config=config,
             client_options=options | timeouts,
             retry_config={"max_retries": 0},
-            credential_provider=provider,
+            **({"credential_provider": provider} if provider else {}),
         )
 
     return ObjectBucket(place, connect, is_tried=endpoint is not None, timing=timing)
 
 
-def _boto3_provider(environ: Mapping[str, str]) -> Any:
+class _ClientSettings(NamedTuple):
+    """What a client is given. Holds secrets where the tools of a cloud hand them over."""
+
+    config: Mapping[str, Any]
+    provider: Any = None
+
+
+class _Connecting(NamedTuple):
+    """How one kind of bucket is reached."""
+
+    client: Callable[..., Client]
+    settings: Callable[[BucketPlace, Mapping[str, str]], _ClientSettings]
+    endpoint: Callable[[Mapping[str, str]], str | None]
+    """The address of a server of one's own that a variable names."""
+    http_allowed: str
+    """The variable that allows plain HTTP to it."""
+
+
+_AWS_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
+_AWS_REGIONS = ("AWS_REGION", "AWS_DEFAULT_REGION")
+_AZURE_ENDPOINTS = ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT")
+
+
+def _first(environ: Mapping[str, str], names: Iterable[str]) -> str | None:
+    return next((environ[name] for name in names if environ.get(name)), None)
+
+
+def _s3(place: BucketPlace, environ: Mapping[str, str]) -> _ClientSettings:
+    config: dict[str, Any] = {"conditional_put": "etag"}
+    if place.region:
+        config["region"] = place.region
+    if place.endpoint:  # the more special variable would win otherwise
+        config |= {"endpoint": place.endpoint, "aws_endpoint_url_s3": place.endpoint}
+    provider = None
+    home = credentials.user_home(environ)
+    if credentials.aws_source(environ, home) is CredentialSource.AWS_PROFILE:
+        provider = _boto3_provider(environ)
+        config = {**provider.config, **config}
+    has_region = "region" in config or place.endpoint or _first(environ, _AWS_ENDPOINTS)
+    if not has_region and not _first(environ, _AWS_REGIONS):
+        raise UsageError(
+            f"the region of the bucket {shown(place.bucket)} is not known",
+            hint="Name it in state.region, or in AWS_REGION.",
+        )
+    return _ClientSettings(config, provider)
+
+
+def _boto3_provider(environ: Mapping[str, str]) -> _Patient:
     try:
         module = import_module("obstore.auth.boto3")
     except ImportError:
@@ -469,53 +496,41 @@ def _boto3_provider(environ: Mapping[str, str]) -> Any:
         ) from None
 
 
-def _google(
-    place: BucketPlace, environ: Mapping[str, str], *, home: Path, timing: Timing
-) -> ObjectBucket:
-    provider: Any = None
-    if credentials.google_source(environ, home) is CredentialSource.GOOGLE_FILE:
-        try:
-            module = import_module("reconciler.state.objects.google_tokens")
-        except ImportError:
-            raise credentials.no_google_auth() from None
-        provider = _Patient(module.GoogleTokens())
+def _google(place: BucketPlace, environ: Mapping[str, str]) -> _ClientSettings:
+    home = credentials.user_home(environ)
+    if credentials.google_source(environ, home) is not CredentialSource.GOOGLE_FILE:
+        return _ClientSettings({})
+    try:
+        module = import_module("reconciler.state.objects.google_tokens")
+    except ImportError:
+        raise credentials.no_google_auth() from None
+    return _ClientSettings({}, _Patient(module.GoogleTokens()))
+
+
+def _google_endpoint(environ: Mapping[str, str]) -> str | None:
+    """A service account can name a server, as emulators do."""
     account = environ.get("GOOGLE_SERVICE_ACCOUNT_KEY", "")
     match = re.search(r'"gcs_base_url": *"([^"]*)"', account)
-    endpoint = match[1] if match else environ.get("GOOGLE_BASE_URL")
-    options = _unencrypted(endpoint, allowed=environ.get("GOOGLE_ALLOW_HTTP"))
-
-    def connect(timeouts: Any) -> Client:
-        return GCSStore(
-            place.bucket,
-            prefix=place.prefix,
-            client_options=options | timeouts,
-            retry_config={"max_retries": 0},
-            credential_provider=provider,
-        )
-
-    return ObjectBucket(place, connect, is_tried=endpoint is not None, timing=timing)
+    return match[1] if match else environ.get("GOOGLE_BASE_URL")
 
 
-def _azure(
-    place: BucketPlace, environ: Mapping[str, str], *, home: Path, timing: Timing
-) -> ObjectBucket:
-    names = ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT")
-    endpoint = next((environ[name] for name in names if environ.get(name)), None)
-    options = _unencrypted(endpoint, allowed=environ.get("AZURE_ALLOW_HTTP"))
+def _azure(place: BucketPlace, environ: Mapping[str, str]) -> _ClientSettings:
     config: dict[str, Any] = {"account_name": place.account}
+    home = credentials.user_home(environ)
     if credentials.azure_source(environ, home) is CredentialSource.AZURE_LOGIN:
         config["use_azure_cli"] = True
+    return _ClientSettings(config)
 
-    def connect(timeouts: Any) -> Client:
-        return AzureStore(
-            place.bucket,
-            prefix=place.prefix,
-            config=config,  # type: ignore[arg-type]
-            client_options=options | timeouts,
-            retry_config={"max_retries": 0},
-        )
 
-    return ObjectBucket(place, connect, is_tried=endpoint is not None, timing=timing)
+_CONNECTING = {
+    "s3": _Connecting(
+        S3Store, _s3, lambda environ: _first(environ, _AWS_ENDPOINTS), "AWS_ALLOW_HTTP"
+    ),
+    "gs": _Connecting(GCSStore, _google, _google_endpoint, "GOOGLE_ALLOW_HTTP"),
+    "az": _Connecting(
+        AzureStore, _azure, lambda environ: _first(environ, _AZURE_ENDPOINTS), "AZURE_ALLOW_HTTP"
+    ),
+}
 
 
 def _unencrypted(endpoint: str | None, *, allowed: str | None) -> Any:

@@ -323,10 +323,12 @@ def test_a_network_is_crossed_with_tls_only(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_bucket_of_aws_needs_a_region(monkeypatch: pytest.MonkeyPatch) -> None:
+    place = BucketPlace("s3", "b", "p")
     with pytest.raises(UsageError, match="region"):
-        open_bucket(BucketPlace("s3", "b", "p"), environ=os.environ)
+        open_bucket(place, environ=os.environ).get("head")
+    assert open_bucket(place._replace(region="eu-west-1"), environ=os.environ)._client("reading")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
-    open_bucket(BucketPlace("s3", "b", "p"), environ=os.environ)
+    assert open_bucket(place, environ=os.environ)._client("reading")
 
 
 def test_the_configured_server_wins_over_variables(

@@ -111,7 +111,7 @@ def test_without_boto3_the_command_for_the_profile_is_given(
     monkeypatch.setitem(sys.modules, "boto3", None)
     monkeypatch.setenv("AWS_PROFILE", "the team")
     with pytest.raises(UsageError) as caught:
-        open_bucket(BucketPlace("s3", "b", "p"), environ=os.environ)
+        open_bucket(BucketPlace("s3", "b", "p"), environ=os.environ).get("head")
     line = "eval \"$(aws configure export-credentials --profile 'the team' --format env)\""
     assert line in caught.value.hint
     assert "export-credentials --format env" in no_boto3({}).hint
@@ -181,5 +181,5 @@ def test_without_google_auth_the_extra_is_named(
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "credentials.json"))
     monkeypatch.setitem(sys.modules, "reconciler.state.objects.google_tokens", None)
     with pytest.raises(UsageError) as caught:
-        open_bucket(BucketPlace("gs", "bucket1", "p"), environ=os.environ)
+        open_bucket(BucketPlace("gs", "bucket1", "p"), environ=os.environ).get("head")
     assert "the extra `gcs`" in caught.value.hint
