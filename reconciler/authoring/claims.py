@@ -9,6 +9,8 @@ from reconciler.authoring.documents import Document
 from reconciler.authoring.facets.registry import SOLE
 from reconciler.authoring.finding_limits import LimitedFindings
 from reconciler.authoring.phrases import quote
+from reconciler.core.profiles import PROFILE_PREFIX, address_of
+from reconciler.core.renames import RULE, former_address
 from reconciler.errors import HIDDEN, Diagnostic, Message, Source, error, warning
 
 
@@ -45,12 +47,15 @@ class _Claims:
         self.customers: dict[str, Document | list[Document]] = {}
         self.profiles: dict[str, Document | list[Document]] = {}
         self.devices: dict[str, Document | list[Document]] = {}
+        self.formers: list[tuple[str, Document, int]] = []
+        """Former addresses, each with its document and its place among the others."""
 
     def add(self, document: Document) -> None:
         groups = (self.customers, self.profiles, self.devices)
         for group, claimed in zip(groups, claims(document), strict=True):
             if claimed is not None:
                 _claim(group, claimed, document=document)
+        self.formers += [(former, document, index) for index, former in _former_addresses(document)]
 
     def clashes(self) -> Iterator[Diagnostic]:
         reported: set[tuple[Source, Source]] = set()
@@ -81,6 +86,58 @@ class _Claims:
                 source=document.at(path),
                 hint="A device belongs to one profile; give each its own, or remove one.",
             )
+        yield from self._former_clashes()
+
+    def _former_clashes(self) -> Iterator[Diagnostic]:
+        """Former addresses that another document names too, or has."""
+        first: dict[str, Source] = {}
+        for former, document, index in sorted(
+            self.formers, key=lambda item: (item[1].source, item[2])
+        ):
+            place = document.at(("meta", "previously", index))
+            owner = self._owner(former)
+            if owner is not None and owner is not document:
+                yield error(
+                    RULE,
+                    Message.of(quote(former), f" is still declared, at {owner.source}"),
+                    source=place,
+                    hint="A record is renamed once nothing declares its former address. Remove one.",
+                )
+            elif former in first:
+                yield error(
+                    RULE,
+                    Message.of(
+                        quote(former), f" is named a former address twice, first at {first[former]}"
+                    ),
+                    source=place,
+                    hint="One profile has been there. Keep one of the two.",
+                )
+            first.setdefault(former, place)
+
+    def _owner(self, address: str) -> Document | None:
+        """The document that has an address."""
+        if not address.startswith(PROFILE_PREFIX):
+            owners = self.customers.get(address)
+        else:
+            owners = self.profiles.get(address.removeprefix(PROFILE_PREFIX))
+        documents = owners if isinstance(owners, list) else [owners] if owners is not None else []
+        named = (each for each in documents if _address(each) == address)
+        return next(named, None)
+
+
+def _address(document: Document) -> str:
+    customer, profile_id, _ = claims(document)
+    return address_of(customer, profile_id)
+
+
+def _former_addresses(document: Document) -> Iterator[tuple[int, str]]:
+    """The former addresses that a document names, each with its place among them."""
+    value: Any = document.value
+    meta = value.get("meta") if type(value) is dict else None
+    formers = meta.get("previously") if type(meta) is dict else None
+    for index, former in enumerate(formers if type(formers) is list else ()):
+        if type(former) is str:
+            yield index, former_address(former)
 
 
 def _claim(claims: dict[str, Document | list[Document]], key: str, *, document: Document) -> None:

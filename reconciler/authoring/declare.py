@@ -12,6 +12,7 @@ from reconciler.authoring.facets.rules import NO_PLACES
 from reconciler.core.contract import Contract
 from reconciler.core.facets.registry import EXCLUSIVE, GROUPS, facet_of, normalise
 from reconciler.core.profiles import NO_OTHER_FILES, Profile, ProfileMeta, make_profile
+from reconciler.core.renames import former_address
 from reconciler.values import FieldPath
 
 
@@ -97,6 +98,7 @@ def parse_profile(document: Document, contract: Contract) -> ParsedProfile:
             _lifetime(document),
             EXCLUSIVE.group in (meta.get("exclusive") or ()),
             _from_environment(document, layout, place_of=place_of) if document.environment else (),
+            [*map(former_address, meta.get("previously") or ())],
         ),
     )
 

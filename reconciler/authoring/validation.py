@@ -30,6 +30,7 @@ from reconciler.core.contract import (
 from reconciler.core.facets.registry import GROUPS, facet_of
 from reconciler.core.lifetimes import is_time
 from reconciler.core.profile_schema import profile_schema
+from reconciler.core.renames import RULE, Identifiers, former_address, impossible
 from reconciler.errors import Diagnostic, Message, Quote, error, warning
 
 
@@ -183,6 +184,8 @@ class _Checker:
         if type(meta) is dict:
             if type(meta.get("forget")) is list:
                 findings += self._forget(meta["forget"], document, suggest=suggest)
+            if type(meta.get("previously")) is list:
+                findings += _previously(meta["previously"], document, refused=refused)
             if "expires" in meta and ("meta", "expires") not in refused:
                 findings += _lifetime(meta, document)
         return findings
@@ -313,6 +316,25 @@ class _Checker:
             if fits
             else field.description,
         )
+
+
+def _previously(
+    formers: list[Any], document: Document, *, refused: Set[Path]
+) -> Iterator[Diagnostic]:
+    """The findings about former addresses that no state can have a record of this profile under."""
+    value: Any = document.value
+    customer, profile_id = value.get("customer_user_id"), value.get("profile_id")
+    ids = Identifiers(
+        customer if type(customer) is str else None,
+        profile_id.lower() if type(profile_id) is str else None,
+    )
+    for index, former in enumerate(formers):
+        place = ("meta", "previously", index)
+        if type(former) is not str or place in refused or not any(ids):
+            continue
+        problem = impossible(former_address(former), ids)
+        if problem is not None:
+            yield error(RULE, problem.message, source=document.at(place), hint=problem.hint)
 
 
 def _lifetime(meta: Mapping[str, Any], document: Document) -> Iterator[Diagnostic]:

@@ -255,6 +255,18 @@ def state_rm() -> None:
     """Forget profiles; nothing is sent. A backup is made first."""
 
 
+@state.command("mv")
+@click.argument("former", metavar="OLD")
+@click.argument("address", metavar="NEW")
+@implemented_in("state")
+def state_mv() -> None:
+    """Rename the record of a profile whose address changed; nothing is sent. A backup is made first.
+
+    The address changes where profile:UUID was linked to a customer id elsewhere, or back. The API cannot
+    change a customer id. `meta.previously` in a file does the same in review.
+    """
+
+
 @state.command("pull")
 @implemented_in("state")
 def state_pull() -> None:

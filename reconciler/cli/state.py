@@ -1,4 +1,4 @@
-"""Commands on the recorded state: state list, show, rm, pull, push, restore, new,
+"""Commands on the recorded state: state list, show, rm, mv, pull, push, restore, new,
 path, move, unlock."""
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from reconciler.errors import Message, ReconcileError, Refused
 from reconciler.reports.text import backup_text, difference_text, record_text, records_text
 from reconciler.values import shown
 from reconciler.workspace.facade import Workspace
+from reconciler.workspace.renaming import rename_record
 from reconciler.workspace.state_admin import MISSING_CHANGES, parse_export
 
 
@@ -65,6 +66,16 @@ def state_rm(app: App, *, addresses: Sequence[str]) -> None:
     with app.workspace() as workspace:
         backup = workspace.forget(addresses)
     print_result("\n".join(f"forgot {shown(address)}" for address in addresses))
+    _report_backup(backup)
+
+
+def state_mv(app: App, *, former: str, address: str) -> None:
+    """Renames one record; sends nothing."""
+    with app.workspace() as workspace:
+        backup = rename_record(
+            former, address, state=workspace.state, sources=workspace.sources, now=time.time
+        )
+    print_result(f"renamed {shown(former)} to {shown(address)}")
     _report_backup(backup)
 
 

@@ -28,6 +28,7 @@ A module imports only from those above it.
     plan_format            a plan as lines of JSON under one digest
     requests               field changes → the requests that carry them, and their hazards
     removal                deleting recorded profiles: orphans and what has expired
+    renames                records whose address changed in the files
     identity               which record a profile is, by any of its identifiers
     transitions            what an attempt and an answer do to a record; stale or already there
     outcomes               outcomes of the changes of a plan, progress and drift

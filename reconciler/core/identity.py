@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from reconciler.core.profiles import Profile
 from reconciler.core.records import Presence, Record
+from reconciler.core.renames import record_to_rename
 from reconciler.errors import Diagnostic, error
 
 
@@ -19,9 +20,13 @@ class IdentityIndex(NamedTuple):
     """Those declared by their profile id alone, whose customer id an answer told."""
     claimed: set[str]
     """Addresses of the recorded profiles that are wanted under another one, and so are no orphans."""
+    previous: Mapping[str, Record] = {}
+    """Those under former addresses that profiles name, by address."""
 
     @classmethod
-    def of(cls, recorded: Iterable[Record]) -> IdentityIndex:
+    def of(
+        cls, recorded: Iterable[Record], *, previous: Mapping[str, Record] | None = None
+    ) -> IdentityIndex:
         by_profile_id: dict[str, Record] = {}
         by_learned_customer: dict[str, Record] = {}
         for record in recorded:
@@ -29,7 +34,8 @@ class IdentityIndex(NamedTuple):
                 by_profile_id[record.profile_id] = record
                 if record.customer_user_id not in (None, record.address):
                     by_learned_customer[record.customer_user_id or ""] = record
-        return cls(by_profile_id, by_learned_customer, set())
+        previous = previous or {}
+        return cls(by_profile_id, by_learned_customer, set(previous), previous)
 
     def claim(self, unrecorded: Iterable[tuple[str | None, str | None]]) -> None:
         """Take note of the customer id and profile id of profiles that are not recorded under their
@@ -47,6 +53,12 @@ class IdentityIndex(NamedTuple):
     def match(self, profile: Profile, record: Record | None) -> Record | Diagnostic | None:
         """The record of a profile: that of its address; else one to be linked, by the other
         identifier."""
+        if profile.previously:
+            former = record_to_rename(profile, record, previous=self.previous)
+            if isinstance(former, Record):
+                return self._unless_taken(profile, former)
+            if former is not None:
+                return former
         if record is None:
             return self._to_be_linked(profile)
         conflict = (
@@ -60,6 +72,17 @@ class IdentityIndex(NamedTuple):
                 hint="Take profile_id out of the file, or correct it.",
             )
         return record
+
+    def _unless_taken(self, profile: Profile, former: Record) -> Record | Diagnostic:
+        """The record under a former address, unless another one has the customer id of the profile."""
+        other = self.by_learned_customer.get(profile.customer_user_id or "")
+        if other is None or other is former or other.address == former.address:
+            return former
+        return _identity(
+            profile,
+            f"the customer id {profile.customer_user_id} is recorded for profile {other.profile_id}",
+            hint="Correct `meta.previously`: it names another profile.",
+        )
 
     def _to_be_linked(self, profile: Profile) -> Record | Diagnostic | None:
         record = self._named(profile.customer_user_id, profile.profile_id)

@@ -18,6 +18,7 @@ class Outcome(StrEnum):
     ADOPTED = "adopted"
     """The profile was there before our first write of it, or may have been."""
     UPDATED = "updated"
+    RENAMED = "renamed"
     LINKED = "linked"
     DELETED = "deleted"
     FORGOTTEN = "forgotten"
@@ -40,6 +41,8 @@ class Outcome(StrEnum):
                 return cls.CREATED if origin is Origin.CREATED else cls.ADOPTED
             case Action.UPDATE:
                 return cls.UPDATED
+            case Action.RENAME:
+                return cls.RENAMED
             case Action.LINK:
                 return cls.LINKED
             case Action.DELETE:
@@ -55,6 +58,7 @@ _APPLIED = frozenset(
         Outcome.CREATED,
         Outcome.ADOPTED,
         Outcome.UPDATED,
+        Outcome.RENAMED,
         Outcome.LINKED,
         Outcome.DELETED,
         Outcome.FORGOTTEN,

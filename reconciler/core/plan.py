@@ -26,6 +26,8 @@ class Action(_Word):
     ADOPT = "adopt"
     """The API was seen to have the profile, and the state does not record it."""
     UPDATE = "update"
+    RENAME = "rename"
+    """Its record gets another address. That sends nothing; changes of its fields may go along."""
     LINK = "link"
     DELETE = "delete"
     FORGET = "forget"
@@ -211,6 +213,8 @@ class Change(NamedTuple):
     """The fields whose values, in requests too, came from variables of the environment."""
     was_from_environment: tuple[FieldPath, ...] = ()
     """The fields whose values before came from there."""
+    renamed_from: str = ""
+    """The address under which the profile is recorded; empty but for a rename."""
 
     @property
     def refuses_existing(self) -> bool:

@@ -440,6 +440,7 @@ def _rare_members(change: Change) -> dict[str, Json]:
             if change.was_from_environment
             else {}
         ),
+        **({"renamed_from": change.renamed_from} if change.renamed_from else {}),
     }
 
 
@@ -540,4 +541,5 @@ def _decode_change(data: dict[str, Any]) -> Change:
         exclusive=tuple(data["exclusive"]) if "exclusive" in data else None,
         from_environment=tuple(data.get("from_environment", ())),
         was_from_environment=tuple(data.get("was_from_environment", ())),
+        renamed_from=data.get("renamed_from", ""),
     )

@@ -35,6 +35,7 @@ from reconciler.core.plan import (
     Mode,
     Op,
     Plan,
+    Request,
     Scope,
     Totals,
 )
@@ -42,6 +43,7 @@ from reconciler.core.plan_format import assemble_plan
 from reconciler.core.profiles import Profile
 from reconciler.core.records import Fact, Header, Known, Origin, Presence, Record
 from reconciler.core.removal import existing_hazards, kept_hazards, removal, shrunk_hazards
+from reconciler.core.renames import Identifiers, renamed
 from reconciler.core.requests import RequestBuilder
 from reconciler.core.transitions import LookUp
 from reconciler.core.written import WrittenProfiles
@@ -106,7 +108,11 @@ def _planned(
 ) -> tuple[Planner, list[Change]]:
     """The changes, and the planner with its totals."""
     profiles = {profile.address: profile for profile in desired}
-    identities = IdentityIndex.of(recorded.values())
+    formers = {former for profile in profiles.values() for former in profile.previously}
+    identities = IdentityIndex.of(
+        recorded.values(),
+        previous={former: recorded[former] for former in formers if former in recorded},
+    )
     identities.claim(
         (profile.customer_user_id, profile.profile_id)
         for address, profile in profiles.items()
@@ -348,11 +354,16 @@ def _plan_profile(
     revision = record.revision if record else None
     if look_up is not None:
         record = look_up.record(profile)
-    action = _action(profile, record)
+    action, former = _action(profile, record), ""
     if action is Action.UPDATE and look_up is not None:
         action = Action.ADOPT
+    elif action is Action.RENAME and record is not None:
+        former = record.address
+        record = renamed(record, Identifiers(profile.customer_user_id, profile.profile_id))
     resend = options.reassert or action in (Action.CREATE, Action.ADOPT)
     fields = _fields(profile, record, contract=contract, resend=resend)
+    if former and record is not None and not record.exists:
+        fields = []  # it is created again by the plan after the rename
     if fields and (fields[-1].op is Op.FORGET or fields[-1].path.startswith(APART)):
         fields, problems = _decided(fields, profile, record=record, now=options.now)
         if problems:
@@ -369,14 +380,20 @@ def _plan_profile(
         action = Action.FORGET
     situation = Situation(profile, record, contract, options.now)
     builder = RequestBuilder(situation, sent)
-    requests = () if action is Action.FORGET else builder.requests(action, options.requests)
+    requests: tuple[Request, ...] = ()
+    if former and sent:
+        requests = builder.requests(Action.UPDATE, options.requests)
+    elif not former and action is not Action.FORGET:
+        requests = builder.requests(action, options.requests)
     if look_up is not None and action is not Action.LINK:
         reason = _reason_after_look_up(record)
     elif record is None and action is Action.CREATE and options.requests.refuse_existing:
         reason = "not recorded: created, or refused if it exists"
     else:
         reason = _reason(action, profile, record=record, fields=fields, reassert=options.reassert)
-    if profile.exclusive:
+    if former:
+        reason = f"recorded as {former}" + (f"; {reason}" if fields else "; nothing is sent")
+    if profile.exclusive and (requests or not former):
         reason += "; custom attributes that nobody declares are removed"
     return Change(
         address=profile.address,
@@ -394,6 +411,7 @@ def _plan_profile(
         exclusive=_left_alone(profile) if profile.exclusive else None,
         from_environment=profile.from_environment,
         was_from_environment=record.from_environment if record is not None else (),
+        renamed_from=former,
     )
 
 
@@ -403,6 +421,8 @@ def _left_alone(profile: Profile) -> tuple[str, ...]:
 
 
 def _action(profile: Profile, record: Record | None) -> Action:
+    if record is not None and record.address in profile.previously:
+        return Action.RENAME
     if record is not None and record.address != profile.address:
         return Action.LINK
     if profile.customer_user_id and profile.profile_id:

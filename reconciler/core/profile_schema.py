@@ -82,6 +82,18 @@ _META: dict[str, Any] = {
             },
             "uniqueItems": True,
         },
+        "previously": {
+            "description": "Former addresses of the profile, such as profile:<uuid> after it was linked "
+            "elsewhere: its record is renamed, and nothing is sent.",
+            "type": "array",
+            "items": {
+                "description": "A former address is a customer id, or profile: and a UUID.",
+                "type": "string",
+                "pattern": "^[!-~]+$",
+            },
+            "minItems": 1,
+            "uniqueItems": True,
+        },
         "expires": {
             "description": "The last day (UTC) of a profile, YYYY-MM-DD, or its last moment, "
             "YYYY-MM-DDTHH:MMZ. `reconcile sweep` deletes it after that if this tool created it.",

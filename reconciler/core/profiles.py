@@ -41,6 +41,8 @@ class Profile(NamedTuple):
     """Whether custom attributes that nobody declared are removed."""
     from_environment: tuple[FieldPath, ...] = ()
     """The fields whose values came from variables of the environment: they are never printed."""
+    previously: tuple[str, ...] = ()
+    """Former addresses, whose record is this profile's: see `reconciler.core.renames`."""
 
 
 def address_of(customer_user_id: str | None, profile_id: str | None) -> str:
@@ -61,6 +63,7 @@ class ProfileMeta(NamedTuple):
     lifetime: str | None = None
     exclusive: bool = False
     from_environment: Sequence[FieldPath] = ()
+    previously: Sequence[str] = ()
 
     @property
     def address(self) -> str:
@@ -93,4 +96,5 @@ def make_profile(
         lifetime=meta.lifetime,
         exclusive=meta.exclusive,
         from_environment=tuple(meta.from_environment),
+        previously=tuple(meta.previously),
     )

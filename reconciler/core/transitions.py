@@ -24,6 +24,7 @@ from reconciler.core.facets.registry import (
 from reconciler.core.plan import Action, Basis, Change, FieldChange, Op, Request
 from reconciler.core.profiles import Profile
 from reconciler.core.records import Fact, Known, Origin, Presence, Record
+from reconciler.core.renames import Identifiers, refused
 from reconciler.core.requests import values_of, values_over
 from reconciler.values import FieldPath, Scalar, same
 
@@ -281,6 +282,12 @@ def staleness(change: Change, record: Record | None, *, now: float = 0.0) -> tup
     news = (Action.CREATE, Action.ADOPT)
     if change.action in (*news, Action.LINK) and there and moved and complete:
         return Staleness.ALREADY, "the state has this result already"
+    if change.action is Action.RENAME:
+        problem = _rename_problem(change, record)
+        if problem:
+            return Staleness.STALE, problem
+        if there and complete:
+            return Staleness.ALREADY, "the state has this result already"
     if change.action in news and present:
         return Staleness.STALE, "the profile is recorded since the plan was made"
     if change.action in (Action.UPDATE, Action.FORGET):
@@ -303,6 +310,18 @@ def staleness(change: Change, record: Record | None, *, now: float = 0.0) -> tup
             if path not in changed and not same(value, _known_value(facts.get(path))):
                 return Staleness.STALE, f"{path} moved since the plan was made"
     return Staleness.CURRENT, ""
+
+
+def _rename_problem(change: Change, record: Record | None) -> str:
+    """Why a rename that was planned does not fit its record any more; empty if it does."""
+    if record is None:
+        return "the profile is not recorded any more"
+    if change.requests and not record.exists:
+        return "the profile is not recorded as present any more"
+    if record.address == change.address:
+        return ""
+    problem = refused(record, Identifiers.of_address(change.address))
+    return "" if problem is None else problem.message.text
 
 
 def _staleness_of_removal(change: Change, record: Record | None) -> tuple[Staleness, str]:

@@ -54,7 +54,9 @@ class WrittenProfiles:
 
 
 def _recorded_address(change: Change) -> str:
-    """The address that the state has for the profile of a change: a link gives it another one."""
+    """The address that the state has for the profile of a change: a link or a rename gives it another one."""
+    if change.renamed_from:
+        return change.renamed_from
     if change.action is Action.LINK:
         for request in change.requests:
             if (profile_id := request.headers.get(PROFILE_HEADER)) is not None:

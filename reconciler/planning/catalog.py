@@ -319,9 +319,10 @@ def _conflicting_files(index: Index, update: _Update) -> set[int] | None:
     """The files whose documents may claim the same; ``None`` if the noted findings still hold."""
     noted = index.note(_CROSS_FILE)
     if noted == _NO_FINDINGS and len(update.changed) <= _FEW_CHANGED:
-        return index.files_in_conflict_with(update.changed) or None
+        files = index.files_in_conflict_with(update.changed)
+        return (files | index.files_with_clashing_former_addresses()) or None
     if noted is None or update.changed or update.has_removed:
-        return index.conflicting_files()
+        return index.conflicting_files() | index.files_with_clashing_former_addresses()
     return None
 
 

@@ -40,9 +40,10 @@ _LOOKUPS = {
 }
 _CLAIMS = ("address", "profile_id", "device")
 """Columns of what only one profile may have."""
-_COLUMNS = "id, address, profile_id, device, wanted, layout, body, lifetime"
+_COLUMNS = "id, address, profile_id, device, wanted, layout, body, lifetime, previously"
 _Row: TypeAlias = tuple[
-    int, str | None, str | None, int | None, bytes | None, int | None, str | None, str | None
+    *tuple[int, str | None, str | None, int | None, bytes | None, int | None],
+    *tuple[str | None, str | None, str | None],
 ]
 """The columns of a document."""
 
@@ -59,6 +60,8 @@ class IndexedDocument(NamedTuple):
     wanted: bytes | None = None
     """See `reconciler.core.digests.wanted_digest`."""
     lifetime: str | None = None
+    previously: Sequence[str] = ()
+    """Former addresses."""
 
 
 class FileResult(NamedTuple):
@@ -199,6 +202,7 @@ class Index:
                     None if packed is None else self._layout_id(packed.layout),
                     None if packed is None else packed.body,
                     document.lifetime,
+                    json.dumps(document.previously) if document.previously else None,
                 )
 
     def _changed(self, files: Sequence[int], rows: Sequence[_Row]) -> list[_Row]:
@@ -322,6 +326,22 @@ class Index:
             )
         }
 
+    def files_with_clashing_former_addresses(self) -> set[int]:
+        """Files with profiles that name a former address which another one names or has, and those of the
+        latter."""
+        return {
+            file
+            for (file,) in self.file.rows(
+                "WITH former AS MATERIALIZED (SELECT profile.id AS id, item.value AS address "
+                "FROM profile INDEXED BY profile_with_previously, json_each(profile.previously) AS item "
+                "WHERE profile.previously IS NOT NULL) "
+                f"SELECT id / {_PER_FILE} FROM former WHERE address IN "
+                "(SELECT address FROM former GROUP BY address HAVING count(*) > 1) "
+                f"UNION SELECT former.id / {_PER_FILE} FROM former JOIN profile USING (address) "
+                f"UNION SELECT profile.id / {_PER_FILE} FROM former JOIN profile USING (address)"
+            )
+        }
+
     def names(self, files: Iterable[int]) -> set[str]:
         """The names of files in messages."""
         rows = self.file.rows_by_id("SELECT name FROM file WHERE id IN ({})", files)
@@ -377,6 +397,14 @@ class Index:
             "SELECT address, id, lifetime FROM profile INDEXED BY profile_with_lifetime "
             "WHERE lifetime IS NOT NULL AND address IS NOT NULL ORDER BY address"
         )
+
+    def previously(self) -> list[tuple[str, int, list[str]]]:
+        """Address, id and former addresses of the profiles that name some, by address."""
+        rows = self.file.rows(
+            "SELECT address, id, previously FROM profile INDEXED BY profile_with_previously "
+            "WHERE previously IS NOT NULL AND address IS NOT NULL ORDER BY address"
+        )
+        return [(address, number, json.loads(text)) for address, number, text in rows]
 
     def indexed_profiles(self, ids: Collection[int]) -> dict[int, IndexedProfile]:
         """The profiles with these ids."""
@@ -478,9 +506,9 @@ def _claims_of(row: _Row) -> tuple[object, ...]:
 
 
 _QUALIFIED = ", ".join(f"profile.{column}" for column in _COLUMNS.split(", "))
-_INSERT = f"INSERT INTO profile ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+_INSERT = f"INSERT INTO profile ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _SAME_CLAIMS = (
     " ON CONFLICT (id) DO UPDATE SET wanted = excluded.wanted, layout = excluded.layout, "
-    "body = excluded.body, lifetime = excluded.lifetime"
+    "body = excluded.body, lifetime = excluded.lifetime, previously = excluded.previously"
 )
 """A row that claims the same as before leaves the lookups as they are."""

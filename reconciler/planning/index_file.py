@@ -43,10 +43,11 @@ CREATE TABLE sources (id INTEGER PRIMARY KEY, digests TEXT NOT NULL UNIQUE);
 CREATE TABLE layout (id INTEGER PRIMARY KEY, paths TEXT NOT NULL UNIQUE);
 CREATE TABLE profile (
     id INTEGER PRIMARY KEY, address TEXT, profile_id TEXT, device INTEGER, wanted BLOB,
-    layout INTEGER, body TEXT, lifetime TEXT);
+    layout INTEGER, body TEXT, lifetime TEXT, previously TEXT);
 CREATE TABLE pending (address TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE INDEX file_with_findings ON file (id) WHERE findings IS NOT NULL;
 CREATE INDEX profile_with_lifetime ON profile (address) WHERE lifetime IS NOT NULL;
+CREATE INDEX profile_with_previously ON profile (address) WHERE previously IS NOT NULL;
 """
 
 

@@ -41,8 +41,9 @@ class PackedProfile(NamedTuple):
             meta.labels,
             meta.forget,
         ]
-        if meta.template or meta.lifetime is not None or meta.exclusive or meta.from_environment:
-            members += [meta.template, meta.lifetime, meta.exclusive, meta.from_environment]
+        rare = (meta.template, meta.exclusive, meta.from_environment, meta.previously)
+        if meta.lifetime is not None or any(rare):
+            members += [meta.template, meta.lifetime, *rare[1:]]
         return cls(layout, packed([first, source.column, members, *profile.values]))
 
     def profile(self, file: str) -> Profile:

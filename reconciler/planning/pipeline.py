@@ -219,11 +219,15 @@ class PlanPipeline:
             address for address, _ in store.known_digests(PROFILE_PREFIX, _AFTER_ANONYMOUS)
         ]
         named = [*_unrecorded(index.identifiers(with_profile_id=True, pending=pending_only), store)]
-        if not anonymous and not named:
+        formers = [former for _, _, formers in index.previously() for former in formers]
+        if not anonymous and not named and not formers:
             return None
         records = store.records() if named else store.records_of(anonymous).values()
         observed = self._observed
-        identities = IdentityIndex.of(observed.get(record.address, record) for record in records)
+        identities = IdentityIndex.of(
+            (observed.get(record.address, record) for record in records),
+            previous={**(former := store.records_of(formers)), **_overlaid(observed, former)},
+        )
         identities.claim(
             (None if address.startswith(PROFILE_PREFIX) else address, profile_id)
             for address, profile_id in _unrecorded(
@@ -231,6 +235,11 @@ class PlanPipeline:
             )
         )
         return identities
+
+
+def _overlaid(observed: Mapping[str, Record], known: Iterable[str]) -> dict[str, Record]:
+    """Those of some records that were observed, by address."""
+    return {address: observed[address] for address in known if address in observed}
 
 
 def _in_sync(count: int, accumulator: _A) -> PlannedBatch[_A]:

@@ -160,6 +160,7 @@ def _indexed(document: Document, *, contract: Contract, is_valid: bool) -> Index
         packed=PackedProfile.of(profile, document.source),
         wanted=wanted_digest(profile.meta, paths=profile.paths, values=profile.values),
         lifetime=profile.meta.lifetime,
+        previously=profile.meta.previously,
     )
 
 

@@ -212,7 +212,9 @@ class Applier:
             records = self._store.records_of([change.address for change in batch])
             for change in batch:
                 record = records.get(change.address)
-                if record is None and change.action is Action.LINK:
+                if record is None and change.renamed_from:
+                    record = self._store.record(change.renamed_from)
+                elif record is None and change.action is Action.LINK:
                     record = self._store.record(f"{PROFILE_PREFIX}{_linked(change)}")
                 if record is not None and record.address in self._revisions_before_recovery:
                     revision = self._revisions_before_recovery[record.address]

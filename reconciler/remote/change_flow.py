@@ -11,6 +11,7 @@ from reconciler.core.outcomes import Failure, Halt, Outcome, Result
 from reconciler.core.plan import Action, Change, Request
 from reconciler.core.profiles import PROFILE_PREFIX
 from reconciler.core.records import JournalKind, Presence, Record
+from reconciler.core.renames import Identifiers, renamed
 from reconciler.core.transitions import (
     Staleness,
     after_look,
@@ -57,6 +58,10 @@ class ChangeFlow:
                 assert_never(verdict)
         if change.action is Action.FORGET:
             return (yield from self._forget(change, record))
+        if change.action is Action.RENAME and record is not None:
+            record = yield from self._rename(change, record)
+            if not change.requests:
+                return Result(change.address, change.action, Outcome.RENAMED)
         return (yield from self._send_all(change, record))
 
     def _is_linked(self, change: Change) -> bool:
@@ -145,6 +150,17 @@ class ChangeFlow:
         yield Step(Writes(put=(record,), journal=(self._run.entry(change, JournalKind.STALE),)))
         result = _stale(change, reason)
         return _after_others(result) if is_sent else result
+
+    def _rename(self, change: Change, record: Record) -> Generator[Step, ApiAnswer | None, Record]:
+        """Gives a record its new address, without a request. Ends with the record."""
+        former, is_last = record.address, not change.requests
+        record = renamed(record, Identifiers.of_address(change.address))
+        if is_last:
+            record = with_declarations(forgotten(record, change), change)
+        journal = (self._run.entry(change, JournalKind.APPLIED),) if is_last else ()
+        remove = (former,) if former != change.address else ()
+        yield Step(Writes(put=(record,), remove=remove, journal=journal), goes_on=not is_last)
+        return record
 
     def _forget(self, change: Change, record: Record | None) -> Flow[Result]:
         """Makes the state forget fields, or a whole profile, without a request."""

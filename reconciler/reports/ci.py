@@ -181,7 +181,9 @@ def plan_gitlab(view: PlanView) -> str:
     return spelled(
         {
             "create": summary["create"],
-            "update": summary["update"] + summary["link"] + summary["forget"],
+            "update": sum(
+                summary[action] for action in ("adopt", "update", "rename", "link", "forget")
+            ),
             "delete": summary["delete"],
         }
     )

@@ -47,6 +47,7 @@ SYMBOLS = {
     Action.CREATE: "+",
     Action.ADOPT: "~",
     Action.UPDATE: "~",
+    Action.RENAME: "~",
     Action.LINK: "~",
     Action.DELETE: "-",
     Action.FORGET: "x",
@@ -60,6 +61,7 @@ ACTIONS_BY_SEVERITY = (
     Action.UPDATE,
     Action.ADOPT,
     Action.CREATE,
+    Action.RENAME,
     Action.FORGET,
 )
 """The worst first."""

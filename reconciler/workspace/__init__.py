@@ -11,6 +11,7 @@ A module imports only from those above it.
     sightings (edge)    what was last seen of each state, noted outside of the checkout
     state_file (edge)   a state in a SQLite file: where it may lie, and how it came there
     state_admin (edge)  the state: opens, locks, exports, replaces and restores it
+    renaming (edge)     renames of records that files ask for, or a user
     relocation (edge)   takes a state out of the checkout, back, or along with a folder that moved
     since (edge)        the profiles that changed since a revision of git
     part (edge)         the files that paths name

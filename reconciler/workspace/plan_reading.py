@@ -77,11 +77,13 @@ def _look_ups(
     unrecorded = []
     source = iter(profiles)
     while chunk := [*islice(source, _PROFILES_AT_ONCE)]:
-        recorded = store.known_digests_of([profile.address for profile in chunk])
+        recorded = store.known_digests_of(
+            [name for profile in chunk for name in (profile.address, *profile.previously)]
+        )
         unrecorded += [
             profile
             for profile in chunk
-            if profile.address not in recorded
+            if recorded.keys().isdisjoint((profile.address, *profile.previously))
             and options.selection.takes(profile.address, profile.labels)
         ]
     return refresh().look_up(unrecorded) if unrecorded else {}

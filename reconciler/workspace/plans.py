@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -29,6 +30,7 @@ from reconciler.planning.workers import WorkerPool
 from reconciler.values import FieldPath
 from reconciler.workspace.expiry import expiry_warnings
 from reconciler.workspace.plan_reading import PlanReads, read_for_plan
+from reconciler.workspace.renaming import rename_findings
 from reconciler.workspace.results import invalid_files, refuse_unread
 from reconciler.workspace.sources import Sources
 from reconciler.workspace.state_admin import StateAdmin
@@ -169,8 +171,15 @@ class Plans:
                 is_present=self._is_present,
             )
         )
+        formers = [(each.address, at, each.previously) for at, each in enumerate(profiles)]
+        renames = rename_findings(
+            filter(itemgetter(2), formers),
+            records_of=store.records_of,
+            profile_of=profiles.__getitem__,
+        )
         if warnings := [
-            each for profile in profiles for each in time_warnings(profile, now=options.now)
+            *(each for profile in profiles for each in time_warnings(profile, now=options.now)),
+            *(finding for finding in renames if not finding.is_error),
         ]:
             request.on_findings(warnings)
         if request.out is not None:
@@ -191,7 +200,14 @@ class Plans:
     ) -> tuple[Plan, _A]:
         options = self._exact(options, catalog.index.declared)
         options = self._limited(options, request, profiles=catalog.profiles(), index=catalog.index)
-        if findings := [*catalog.findings, *self._expiry_warnings(catalog)]:
+        renames = rename_findings(
+            catalog.index.previously(),
+            records_of=self._state.store.records_of,
+            profile_of=catalog.profile,
+        )
+        if any(finding.is_error for finding in renames):
+            raise invalid_files([*catalog.findings, *renames])
+        if findings := [*catalog.findings, *self._expiry_warnings(catalog), *renames]:
             request.on_findings(findings)
         pipeline = partial(self._pipeline, catalog, workers=workers)
         reads = self._read(

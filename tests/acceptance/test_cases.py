@@ -1,5 +1,8 @@
 """Acceptance cases as data: ``before`` is applied, then ``after`` must take exactly ``requests.json``.
 
+Where a case has them, ``seed.json`` is planted in the emulator before, and ``changes.json`` says what the
+changes are.
+
 For every case: afterwards the emulator holds what a fresh one holds that was only given the last files
 (forgotten fields aside, which stay by design), and planning again yields no change.
 """
@@ -17,6 +20,8 @@ from reconciler.authoring.validation import validate_documents
 from reconciler.core.contract_files import load_contract
 from reconciler.core.endpoints import PATH
 from reconciler.core.instants import instant_of
+from reconciler.core.plan import Plan
+from reconciler.core.plan_format import to_lines
 from tests.support.clock import ManualClock
 from tests.support.worlds import World
 
@@ -68,10 +73,16 @@ def content_of(world: World, values: list[dict[str, Any]]) -> list[dict[str, Any
     return content
 
 
+def lines_of(plan: Plan) -> list[Any]:
+    return [json.loads(line) for line in to_lines(plan)][1:-1]
+
+
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_a_case(case: Path) -> None:
     begin, end = times(case)
     world = world_at(begin)
+    if (seed := case / "seed.json").exists():
+        world.emulator.plant(json.loads(seed.read_text("utf-8")))
     world.reach(*values(case / "before"))
     after = values(case / "after")
     world.clock.time = end
@@ -87,6 +98,10 @@ def test_a_case(case: Path) -> None:
         for r in change.requests
     ]
     assert requests == json.loads((case / "requests.json").read_text("utf-8"))
+    if (changes := case / "changes.json").exists():
+        members = ("address", "action", "renamed_from")
+        shown = [{name: line[name] for name in members if name in line} for line in lines_of(plan)]
+        assert shown == json.loads(changes.read_text("utf-8"))
     world.apply(plan, *after)
     assert world.plan(*after).is_empty
     assert countries(world) == {

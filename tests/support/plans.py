@@ -285,9 +285,17 @@ EVERYTHING = plan_with(
             ("qa",),
             protect=True,
         ),
+        Change(
+            "qa-tom",
+            Action.RENAME,
+            "recorded as profile:1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed; nothing is sent",
+            source=Source("profiles/qa/tom.yaml", 1),
+            revision=5,
+            renamed_from="profile:1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed",
+        ),
     ),
     orphans=("left-1", "left-2"),
-    unchanged=96,
+    unchanged=95,
     hazards=(
         Hazard("max_changes", "5 changes, above max_changes 4"),
         Hazard("delete_everything", "deletes every recorded profile"),

@@ -148,7 +148,7 @@
     }));
     $(id).closest("label").hidden = !found.length;
   }
-  const ORDER = ["delete", "link", "update", "create", "forget"];
+  const ORDER = ["delete", "link", "update", "adopt", "create", "rename", "forget"];
   for (const [action, count] of tally((change) => [change.action]).sort(([a], [b]) => ORDER.indexOf(a) - ORDER.indexOf(b))) {
     const box = make("input", "");
     box.type = "checkbox";
