@@ -20,6 +20,7 @@ A module imports only from those above it.
     remote (edge)    refresh
     importing (edge)  import
     state (edge)     state list, show, rm, pull, push, unlock
+    history (edge)   history
     emulator (edge)  emulator
     completion (edge)  completion: how shells ask this program
     completion_values (edge)  the values of a project that complete a word

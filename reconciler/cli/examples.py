@@ -65,6 +65,11 @@ EXAMPLES: Mapping[str, Sequence[tuple[str, str]]] = {
         ("reconcile sweep --dry-run", "See which test users have expired."),
         ("reconcile sweep --auto-approve", "Delete them."),
     ),
+    "history": (
+        ("reconcile history", "Who applied what, and when?"),
+        ("reconcile history run-1f", "Each change of a run, by the beginning of its name."),
+        ("reconcile history --address qa-jane", "What happened to a profile?"),
+    ),
     "state": (
         ("reconcile state list", "List what the state records."),
         ("reconcile state show qa-jane", "Show one record."),

@@ -213,6 +213,31 @@ def sweep() -> None:
     """Delete expired profiles that this tool created, and no others."""
 
 
+@main.command()
+@click.argument("run_name", metavar="[RUN]", required=False, shell_complete=completed_by("runs"))
+@option(
+    "--address",
+    metavar="ID",
+    shell_complete=completed_by("recorded"),
+    help="The changes of this profile instead, in every run whose journal is kept.",
+)
+@option(
+    "--last",
+    type=click.IntRange(min=1),
+    default=20,
+    show_default=True,
+    metavar="N",
+    help="Show the last N runs.",
+)
+@result_options("text", "json")
+@implemented_in("history")
+def history() -> None:
+    """Show what was applied: when, by whom, where, with which outcomes; for a RUN, each of its changes.
+
+    A RUN may be shortened. The changes of the last hundred runs are kept.
+    """
+
+
 _STATE_INTERRUPTED = "the state is as it was, or as it was to be"
 """Writing the state is one transaction."""
 

@@ -6,13 +6,23 @@ state pull` prints an export.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 
 from reconciler.commands import Command
 from reconciler.core.facets.registry import normalise
-from reconciler.core.records import Export, Fact, Header, Known, Origin, Presence, Record
+from reconciler.core.records import (
+    Export,
+    Fact,
+    Header,
+    Known,
+    Origin,
+    Presence,
+    Record,
+    RunStarter,
+)
 from reconciler.errors import Message, Source, StateRefused
-from reconciler.values import Json, Scalar
+from reconciler.values import Json, Scalar, canonical
 
 EXPORT_FORMAT_VERSION = 1
 """The newest version of exports that this program reads, and the one it writes. Independent of the format
@@ -219,6 +229,20 @@ def _normalised(record: Record) -> Record:
     }
     written = {path: normalise(path, value) for path, value in record.unknown_write.items()}
     return record._replace(facts=facts, unknown_write=written)
+
+
+def encode_starter(starter: RunStarter) -> str:
+    """Who started a run, as a text without line breaks."""
+    return canonical({name: value for name, value in starter._asdict().items() if value})
+
+
+def decode_starter(text: str) -> RunStarter:
+    """Raises ValueError or TypeError for what `encode_starter` did not give. Members of a newer program are
+    left out."""
+    data = json.loads(text)
+    if not isinstance(data, dict):
+        raise TypeError
+    return RunStarter(**{name: _text(data[name]) for name in RunStarter._fields if name in data})
 
 
 def _object(value: object) -> dict[str, Json]:

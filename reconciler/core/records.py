@@ -158,6 +158,17 @@ class JournalEntry(NamedTuple):
     """Reason and the API's ``Request-Id``; never a value of the profile."""
 
 
+class RunStarter(NamedTuple):
+    """Who started a run, where, and from which files. A text is empty where that is not known."""
+
+    user: str = ""
+    host: str = ""
+    ci: str = ""
+    """Address or id of the build that ran it."""
+    commit: str = ""
+    """The commit of the checkout whose files were applied."""
+
+
 class Run(NamedTuple):
     """One line of the history of applies."""
 
@@ -166,6 +177,8 @@ class Run(NamedTuple):
     finished: float
     digest: str
     outcomes: Mapping[str, int]
+    starter: RunStarter = RunStarter()
+    """Empty for runs from before it was recorded."""
 
 
 class Export(NamedTuple):

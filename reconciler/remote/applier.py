@@ -170,7 +170,10 @@ class Applier:
         )
         if not plan.is_empty:
             counts = {outcome.value: count for outcome, count in report.counts.items() if count}
-            self._writer.finish(Run(context.run, started, run.unix_time(), plan.digest, counts))
+            finished = run.unix_time()
+            self._writer.finish(
+                Run(context.run, started, finished, plan.digest, counts, context.starter)
+            )
         if outcomes.listener_error is not None:
             raise outcomes.listener_error
         return report

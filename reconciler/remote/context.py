@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from reconciler.core.options import RequestOptions
 from reconciler.core.outcomes import Progress, Result
+from reconciler.core.records import RunStarter
 from reconciler.remote.engine import Calls
 
 
@@ -58,5 +59,7 @@ class ApplyContext:
     gate: Gate
     listener: ApplyListener = field(default_factory=ApplyListener)
     request_options: RequestOptions = field(default_factory=RequestOptions)
+    starter: RunStarter = field(default_factory=RunStarter)
+    """For the history."""
     quiet_period: float = 60.0
     """Seconds that a different value waits after a write of unknown outcome (see `contradicts`)."""

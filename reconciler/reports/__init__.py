@@ -10,6 +10,7 @@ A module imports only from those above it.
     plan_text            a plan as text
     capture              sums and text of a plan, gathered while it is made
     text                 findings, outcomes, drift and records as text
+    history              the history of applies as text and JSON
     json                 plans, findings, drift and the events of an apply as JSON
     markdown             plans and findings as a comment that fits
     ci                   plans and findings for builds: annotations, SARIF, JUnit, GitLab

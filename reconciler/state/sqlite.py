@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from reconciler.core.digests import SIZE
+from reconciler.core.record_codec import encode_starter
 from reconciler.core.records import Export, Header, JournalEntry, Record, Run
 from reconciler.errors import Message, ReconcileError
 from reconciler.state.backups import BACKUPS, kept_backups, set_aside
@@ -299,9 +300,16 @@ class _SqliteWriter:
     def finish(self, run: Run) -> None:
         with self._writing() as (db, _):
             db.execute(
-                "INSERT INTO history (run, started, finished, digest, outcomes) "
-                "VALUES (?, ?, ?, ?, ?)",
-                (run.run, run.started, run.finished, run.digest, canonical(dict(run.outcomes))),
+                "INSERT INTO history (run, started, finished, digest, outcomes, starter) "
+                "VALUES (?, ?, ?, ?, ?, ?)",
+                (
+                    run.run,
+                    run.started,
+                    run.finished,
+                    run.digest,
+                    canonical(dict(run.outcomes)),
+                    encode_starter(run.starter),
+                ),
             )
             db.execute(
                 "DELETE FROM journal WHERE id < (SELECT min(id) FROM journal WHERE run = "

@@ -50,7 +50,7 @@ CREATE TABLE journal (
 CREATE INDEX journal_by_run ON journal (run);
 CREATE TABLE history (
     id INTEGER PRIMARY KEY, run TEXT NOT NULL, started REAL NOT NULL, finished REAL NOT NULL,
-    digest TEXT NOT NULL, outcomes TEXT NOT NULL);
+    digest TEXT NOT NULL, outcomes TEXT NOT NULL, starter TEXT NOT NULL DEFAULT '{}');
 """
 
 
@@ -146,6 +146,11 @@ def known_digests_where(
     return [(row[0], _known_digest(row)) for row in rows]
 
 
+def starter_column(db: sqlite3.Connection | None) -> str:
+    """The column of the history that says who started a run, or its default in a file of format 1."""
+    return "starter" if db is None or version_of(db) >= FIRST_WITH_DIGESTS else "'{}'"
+
+
 def _known_digest(row: RecordRow) -> bytes | None:
     """``None`` also for a damaged row, so that it is read in whole, which reports the damage."""
     return known_digest_of_body(row[2]) if is_whole(row) else None
@@ -155,6 +160,7 @@ def _to_format_2(db: sqlite3.Connection) -> None:
     db.execute("ALTER TABLE record ADD COLUMN known BLOB")
     db.execute("ALTER TABLE meta ADD COLUMN content TEXT")
     db.execute("ALTER TABLE meta ADD COLUMN moved TEXT")
+    db.execute("ALTER TABLE history ADD COLUMN starter TEXT NOT NULL DEFAULT '{}'")
     db.execute(f"UPDATE meta SET {NEW_CONTENT}")
     last = ""
     condition = ">="

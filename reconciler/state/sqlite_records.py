@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from types import UnionType
 from typing import Any, Protocol, TypeVar
 
+from reconciler.core.record_codec import decode_starter
 from reconciler.core.records import Header, JournalEntry, JournalKind, Record, Run
 from reconciler.errors import ReconcileError
 from reconciler.state.sqlite_format import (
@@ -21,6 +22,7 @@ from reconciler.state.sqlite_format import (
     is_whole,
     known_digests_where,
     require_types,
+    starter_column,
     version_of,
 )
 from reconciler.state.store import (
@@ -138,17 +140,27 @@ class SqliteReader:
         return [address for address, kind, _ in rows if kind == JournalKind.INTENT]
 
     def runs(self) -> Iterator[Run]:
-        for _, run, started, finished, digest, outcomes in self._by_id(
-            "SELECT id, run, started, finished, digest, outcomes FROM history "
+        with self._reading() as db:
+            starter = starter_column(db)
+        for _, run, started, finished, digest, outcomes, starter_text in self._by_id(
+            f"SELECT id, run, started, finished, digest, outcomes, {starter} FROM history "
             "WHERE id > ?1 AND ?2 IS NULL ORDER BY id LIMIT ?3",
             None,
-            types=(WHOLE, TEXT, NUMBER, NUMBER, TEXT, TEXT),
+            types=(WHOLE, TEXT, NUMBER, NUMBER, TEXT, TEXT, TEXT),
         ):
             try:
+                decoded = decode_starter(starter_text)
                 counts = {str(key): int(value) for key, value in json.loads(outcomes).items()}
             except (ValueError, TypeError, AttributeError):
                 raise self._damaged() from None
-            yield Run(run, started, finished=finished, digest=digest, outcomes=counts)
+            yield Run(
+                run,
+                started,
+                finished=finished,
+                digest=digest,
+                outcomes=counts,
+                starter=decoded,
+            )
 
     def locked(self) -> Lock | None:
         with self._reading() as db:

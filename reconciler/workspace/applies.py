@@ -18,6 +18,7 @@ from reconciler.remote.applier import Applier, check_plan
 from reconciler.remote.context import ApplyContext, ApplyListener, Gate, RunClock
 from reconciler.remote.engine import StateWriteFailed
 from reconciler.workspace.connection import ApiCalls, Connection, no_calls
+from reconciler.workspace.holder import run_starter
 from reconciler.workspace.plans import sending_of, target_of
 from reconciler.workspace.sources import Sources
 from reconciler.workspace.state_admin import StateAdmin
@@ -138,6 +139,7 @@ class Applies:
                 ),
                 on_state_write=pace.learn_write_time,
             ),
+            starter=run_starter(self._config.root, self._state.environ),
             request_options=sending_of(self._environment),
             quiet_period=self._environment.quiet_period,
         )

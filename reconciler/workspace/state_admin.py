@@ -73,7 +73,7 @@ class StateAdmin:
             if store is not None
             else StateFile(environment.state, environment, places=places, on_warning=on_warning)
         )
-        self._environ = environ
+        self.environ = environ
         self._now = now
         self._opened = store
         self._on_warning = on_warning
@@ -213,7 +213,7 @@ class StateAdmin:
     def _holder(self, command: str) -> Holder:
         from reconciler.workspace.holder import this_process  # no plan holds a lock
 
-        return this_process(command, self._environ)
+        return this_process(command, self.environ)
 
     @contextmanager
     def _lock(self, command: str) -> Iterator[Writer]:

@@ -432,6 +432,7 @@ def _downgrade(store: SqliteStore) -> None:
             "record DROP COLUMN known",
             "meta DROP COLUMN content",
             "meta DROP COLUMN moved",
+            "history DROP COLUMN starter",
         ):
             db.execute(f"ALTER TABLE {column}")
         db.execute("PRAGMA user_version = 1")

@@ -20,6 +20,7 @@ from reconciler.core.records import (
     Known,
     Record,
     Run,
+    RunStarter,
 )
 from reconciler.errors import Refused, Source, StateRefused
 from reconciler.state.memory import MemoryStore
@@ -260,7 +261,11 @@ def test_the_journal_keeps_its_order_and_can_be_read_by_run(store: Store) -> Non
 
 
 def test_the_history_lists_runs_and_leaves_the_serial(store: Store) -> None:
-    runs = [Run("one", 1.0, 2.5, "sha256:0", {"applied": 3}), Run("two", 3.0, 4.0, "sha256:1", {})]
+    starter = RunStarter("jane", "ci-7", "https://ci.example/1", "0123abc")
+    runs = [
+        Run("one", 1.0, 2.5, "sha256:0", {"applied": 3}, starter),
+        Run("two", 3.0, 4.0, "sha256:1", {}),
+    ]
     put(store, JANE)
     with store.lock(US) as writer:
         for run in runs:

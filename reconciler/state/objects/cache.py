@@ -296,7 +296,8 @@ class Cache:
 
     def _put_history(self, runs: Iterable[Run]) -> None:
         self.db.executemany(
-            "INSERT INTO history (run, started, finished, digest, outcomes) VALUES (?, ?, ?, ?, ?)",
+            "INSERT INTO history (run, started, finished, digest, outcomes, starter) "
+            "VALUES (?, ?, ?, ?, ?, ?)",
             map(run_fields, runs),
         )
 
@@ -318,7 +319,7 @@ class Cache:
 
     def history(self) -> Iterator[Sequence[Any]]:
         return self.db.execute(
-            "SELECT run, started, finished, digest, outcomes FROM history ORDER BY id"
+            "SELECT run, started, finished, digest, outcomes, starter FROM history ORDER BY id"
         )
 
     def part_positions(self) -> list[Sequence[Any]]:

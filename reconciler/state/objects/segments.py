@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, NamedTuple
 
+from reconciler.core.record_codec import decode_starter, encode_starter
 from reconciler.core.records import Header, JournalEntry, JournalKind, Run
 from reconciler.jsontext import packed, unpacked
 from reconciler.state.store import Holder, Lock
@@ -258,11 +259,12 @@ def journal_entry_of(row: Any) -> JournalEntry:
 
 
 def run_fields(run: Run) -> list[Any]:
-    return [run.run, run.started, run.finished, run.digest, canonical(dict(run.outcomes))]
+    outcomes, starter = canonical(dict(run.outcomes)), encode_starter(run.starter)
+    return [run.run, run.started, run.finished, run.digest, outcomes, starter]
 
 
 def run_of(row: Any) -> Run:
-    run, started, finished, digest, outcomes = row
+    run, started, finished, digest, outcomes, starter = row
     counts = {str(name): _whole(count) for name, count in unpacked(_text(outcomes)).items()}
     return Run(
         _text(run),
@@ -270,6 +272,7 @@ def run_of(row: Any) -> Run:
         finished=_number(finished),
         digest=_text(digest),
         outcomes=counts,
+        starter=decode_starter(_text(starter)),
     )
 
 

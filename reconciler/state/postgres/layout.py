@@ -59,7 +59,8 @@ CREATE TABLE IF NOT EXISTS {schema}.history (
     started float8 NOT NULL,
     finished float8 NOT NULL,
     digest text NOT NULL,
-    outcomes text NOT NULL
+    outcomes text NOT NULL,
+    starter text NOT NULL DEFAULT '{{}}'
 );
 CREATE INDEX IF NOT EXISTS history_by_run ON {schema}.history (run);
 CREATE TABLE IF NOT EXISTS {schema}.backup (

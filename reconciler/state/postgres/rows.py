@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from reconciler.core.record_codec import decode_starter
 from reconciler.core.records import JournalEntry, JournalKind, Record, Run
 from reconciler.state.postgres.failures import damaged
 from reconciler.state.store import UNREADABLE, Stored, checksum, decode_body
@@ -48,12 +49,13 @@ def journal_entry(row: Row, place: str) -> JournalEntry:
 
 def finished_run(row: Row, place: str) -> Run:
     """A row of ``history``."""
-    _, run, started, finished, digest, outcomes = row
+    _, run, started, finished, digest, outcomes, starter_text = row
     try:
+        starter = decode_starter(starter_text)
         counts = {str(key): int(value) for key, value in json.loads(outcomes).items()}
     except (ValueError, TypeError, AttributeError):
         raise damaged(place) from None
-    return Run(run, started, finished=finished, digest=digest, outcomes=counts)
+    return Run(run, started, finished=finished, digest=digest, outcomes=counts, starter=starter)
 
 
 def storable(text: str) -> str:

@@ -60,7 +60,7 @@ JOURNAL = _READ % (
     "ORDER BY id LIMIT %(size)s::bigint"
 )
 READ_RUNS = _READ % (
-    "SELECT id, run, started, finished, digest, outcomes FROM {schema}.history "
+    "SELECT id, run, started, finished, digest, outcomes, starter FROM {schema}.history "
     "WHERE id > %(last)s::bigint ORDER BY id LIMIT %(size)s::bigint"
 )
 INTERRUPTED = _READ % (
@@ -193,8 +193,9 @@ numbered AS (
 FINISH = _fenced(
     f""",
 line AS (
-    INSERT INTO {{schema}}.history (run, started, finished, digest, outcomes)
-    SELECT %(run)s::text, %(started)s::float8, %(finished)s::float8, %(digest)s::text, %(outcomes)s::text
+    INSERT INTO {{schema}}.history (run, started, finished, digest, outcomes, starter)
+    SELECT %(run)s::text, %(started)s::float8, %(finished)s::float8, %(digest)s::text, %(outcomes)s::text,
+        %(starter)s::text
     FROM fence
 ),
 newest AS (

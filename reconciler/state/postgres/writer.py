@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from reconciler.core.record_codec import encode_starter
 from reconciler.core.records import Export, Header, JournalEntry, Record, Run
 from reconciler.state.postgres.failures import lost_commits
 from reconciler.state.postgres.reading import Meta, SchemaReader
@@ -121,6 +122,7 @@ class PostgresWriter:
             finished=float(run.finished),
             digest=storable(run.digest),
             outcomes=canonical(dict(run.outcomes)),
+            starter=encode_starter(run.starter),
             kept=self._reader.options.kept_runs,
         )
 
