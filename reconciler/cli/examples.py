@@ -76,6 +76,12 @@ EXAMPLES: Mapping[str, Sequence[tuple[str, str]]] = {
     ),
     "state list": (("reconcile state list --json", "All records, for a program."),),
     "state show": (("reconcile state show qa-jane", "Show what is known of a profile."),),
+    "state mv": (
+        (
+            "reconcile state mv profile:UUID qa-jane",
+            "A profile was linked to another id elsewhere.",
+        ),
+    ),
     "state rm": (("reconcile state rm qa-jane", "Forget a profile; at the API it stays."),),
     "state pull": (("reconcile state pull > state.json", "Save the whole state."),),
     "state push": (("reconcile state push state.json", "Put an edited state back."),),

@@ -281,9 +281,9 @@ def state_rm() -> None:
 
 
 @state.command("mv")
-@click.argument("former", metavar="OLD")
+@click.argument("former", metavar="OLD", shell_complete=completed_by("recorded"))
 @click.argument("address", metavar="NEW")
-@implemented_in("state")
+@implemented_in("state", interrupted=_STATE_INTERRUPTED)
 def state_mv() -> None:
     """Rename the record of a profile whose address changed; nothing is sent. A backup is made first.
 

@@ -50,7 +50,7 @@ HABITS = {
     "force-unlock 1": (64, "state unlock ID"),
     "state list": (0, "jane"),
     "state show jane": (0, "jane"),
-    "state mv jane joan": (64, "state"),
+    "state mv none joan": (6, "none"),
     "output": (64, "state show ADDRESS"),
     "version": (64, "reconcile --version"),
     # kubectl
