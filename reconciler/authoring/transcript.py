@@ -47,6 +47,8 @@ class Transcript(NamedTuple):
     reading: TextReading
     omitted: Mapping[FieldPath, str]
     """Why a field that the API tells is not declared."""
+    declared: Collection[FieldPath]
+    """The fields that the text declares."""
 
 
 def file_name(address: str, *, is_distinct: bool = False) -> str:
@@ -125,7 +127,8 @@ def transcribe(
             omitted[path] = f"a file cannot declare it: {flaw}"
             del values[path]
         text, reading, flaw = attempt(values)
-    return Transcript(text, reading if not flaw else reading._replace(profile=None), omitted)
+    reading = reading if not flaw else reading._replace(profile=None)
+    return Transcript(text, reading, omitted, tuple(values))
 
 
 def _members(values: Mapping[FieldPath, Scalar]) -> dict[str, Json]:

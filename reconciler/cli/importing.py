@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,10 @@ from reconciler.cli.outputs import events_stream, open_events, read_input
 from reconciler.cli.render import warn
 from reconciler.cli.stopping import stopping_on_signals
 from reconciler.cli.streams import write
-from reconciler.errors import ExitCode, InputError, UsageError
+from reconciler.errors import ExitCode, InputError, ReconcileError, UsageError
 from reconciler.reports.wording import count
 from reconciler.values import shown, spelled
+from reconciler.workspace.facade import Workspace
 from reconciler.workspace.importing import (
     Importing,
     ImportOutcome,
@@ -78,31 +79,58 @@ def import_profiles(
             event_streams.append(open_events(json_out, workspace.config, stack=stack))
         tell_programs({"type": "version", "format_version": 1})
         request = ImportRequest(addresses, folder, names, dry_run)
-        if table is not None:
-            write_table(
-                _text(table),
-                str(table),
-                request=request,
-                config=workspace.config,
-                sources=workspace.sources,
-                on_result=tell,
-            )
-        else:
-            importing = Importing(
-                workspace.config,
-                sources=workspace.sources,
-                state=workspace.state,
-                refresh=workspace.reader,
-            )
-            importing.run(request, tell)
+        try:
+            _carry_out(workspace, request, table=table, on_result=tell)
+        except ReconcileError as problem:
+            tell_programs(_summary(counts, problem.exit_code, problem=problem))
+            raise
         is_fine = all(outcome.is_fine for outcome in counts)
         code = ExitCode.DONE if is_fine else ExitCode.FAILED
-        outcomes = {each.value: counts[each] for each in ImportOutcome if counts[each]}
-        tell_programs({"type": "summary", "outcomes": outcomes, "exit_code": int(code)})
+        tell_programs(_summary(counts, code))
     if not json_:
+        outcomes = {each.value: counts[each] for each in ImportOutcome if counts[each]}
         parts = [f"{number:,} {outcome}" for outcome, number in outcomes.items()]
         write(stream, f"{count(counts.total(), 'profile')}: {', '.join(parts)}.\n")
     return code
+
+
+def _carry_out(
+    workspace: Workspace,
+    request: ImportRequest,
+    *,
+    table: Path | None,
+    on_result: Callable[[ImportResult], None],
+) -> None:
+    if table is not None:
+        write_table(
+            _text(table),
+            "standard input" if str(table) == "-" else str(table),
+            request=request,
+            config=workspace.config,
+            sources=workspace.sources,
+            on_result=on_result,
+        )
+        return
+    importing = Importing(
+        workspace.config,
+        sources=workspace.sources,
+        state=workspace.state,
+        refresh=workspace.reader,
+    )
+    importing.run(request, on_result)
+
+
+def _summary(
+    counts: Counter[ImportOutcome], code: int, *, problem: ReconcileError | None = None
+) -> dict[str, Any]:
+    """The last event, also after an error."""
+    return {
+        "type": "summary",
+        "outcomes": {each.value: counts[each] for each in ImportOutcome if counts[each]},
+        "exit_code": int(code),
+        "error": None if problem is None else problem.message,
+        "hint": None if problem is None else problem.hint,
+    }
 
 
 def _listed(path: Path) -> Iterator[str]:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from enum import StrEnum
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,7 +26,7 @@ from reconciler.core.options import Selection
 from reconciler.core.profiles import PROFILE_PREFIX, Profile
 from reconciler.core.records import Fact, Known, Presence, Record
 from reconciler.core.transitions import LookUp, Observed, declared_by
-from reconciler.errors import Diagnostic, Interrupted, Source, UsageError, error
+from reconciler.errors import Diagnostic, Interrupted, Source, UsageError, error, warning
 from reconciler.remote.refresh import ReadBack
 from reconciler.values import FieldPath, same, shown
 from reconciler.workspace.new_files import NewFiles
@@ -36,6 +37,7 @@ from reconciler.workspace.state_admin import StateAdmin
 
 _NO_FILES = frozenset({"file/missing", "file/no-profiles"})
 """The rules of a folder without any profile file: an import may make the first."""
+_IN_THE_WAY = "a file of this name is there, and does not declare the profile"
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}").fullmatch
 
 
@@ -156,26 +158,28 @@ def write_table(
     files = NewFiles(config, request.folder)
     defaults = sources.defaults_of(files.folder)
     documents, findings = read_table(text, name, contract=sources.contract)
-    findings += sources.findings_of(documents)
+    of_rows = [[*sources.findings_of([document])] for document in documents]
+    findings += chain.from_iterable(of_rows)
     findings += cross_file_findings(documents)
     if any(finding.is_error for finding in findings):
         raise invalid_files(findings)
     declared = {profile.address: profile.source.file for profile in _declared(sources)}
     results: list[tuple[ImportResult, Path, str]] = []
-    for document in documents:
+    for document, of_row in zip(documents, of_rows, strict=True):
         profile = profile_of(document, sources.contract)
         path, content = files.path(profile.address), document_yaml(document)
         file = sources.display(path)
         if profile.address in declared:
             result = ImportResult(profile.address, ImportOutcome.ALREADY, declared[profile.address])
         elif files.holds(path):
-            reason = "a file of this name is there, and does not declare the profile"
+            reason = f"{_IN_THE_WAY}; the row is at {profile.source}"
             result = ImportResult(profile.address, ImportOutcome.SKIPPED, file, reason)
         else:
             reading = sources.read_text(content, path, defaults=defaults)
             findings += _unlike(profile, reading)
             files.note(path)
-            warnings = tuple(reading.findings)
+            added = _added_by_defaults(reading, profile.values, at=profile.source)
+            warnings = (*of_row, *added)
             result = ImportResult(profile.address, ImportOutcome.WRITTEN, file, findings=warnings)
         results.append((result, path, content))
     if any(finding.is_error for finding in findings):
@@ -201,6 +205,26 @@ def _unlike(profile: Profile, reading: TextReading) -> Iterator[Diagnostic]:
         source=profile.source,
         hint=problems[0].hint if problems else "Take out characters that do not show.",
     )
+
+
+def _added_by_defaults(
+    reading: TextReading, values: Collection[FieldPath], *, at: Source | None = None
+) -> Iterator[Diagnostic]:
+    """A warning where the defaults of a folder declare more than the ``values`` of a new file. It stands
+    where the first of them does, or ``at`` a place."""
+    profile = reading.profile
+    if profile is None:
+        return
+    added = [path for path in profile.values if path not in values]
+    if added:
+        first = Source(profile.files.get(added[0], profile.source.file), profile.lines[added[0]], 1)
+        yield warning(
+            "import/defaults",
+            f"the defaults of its folder give {profile.address} more than was imported: "
+            f"{', '.join(added)}; the next plan sends that",
+            source=first if at is None else at,
+            hint="Import into another folder with --to, or have the next plan reviewed.",
+        )
 
 
 class _Pending:
@@ -283,8 +307,7 @@ class _Pending:
 
     def _in_the_way(self, address: str, path: Path) -> ImportResult:
         file = self._sources.display(path)
-        reason = "a file of this name is there, and does not declare the profile"
-        return ImportResult(address, ImportOutcome.SKIPPED, file, reason)
+        return ImportResult(address, ImportOutcome.SKIPPED, file, _IN_THE_WAY)
 
     def _record(self, address: str) -> Record:
         """A record of which nothing is known, to be read with all that the request names."""
@@ -343,7 +366,10 @@ class _Pending:
             ImportOutcome.IMPORTED,
             self._sources.display(path),
             omitted=tuple(sorted(transcript.omitted.items())),
-            findings=tuple(transcript.reading.findings),
+            findings=(
+                *transcript.reading.findings,
+                *_added_by_defaults(transcript.reading, transcript.declared),
+            ),
         )
         return _recorded(profile, observed)
 

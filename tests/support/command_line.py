@@ -34,23 +34,31 @@ class CommandLine:
         self.err = ""
 
     def start(
-        self, *arguments: str, stdout: int | IO[Any] = subprocess.PIPE, **variables: str
+        self,
+        *arguments: str,
+        stdin: int = subprocess.DEVNULL,
+        stdout: int | IO[Any] = subprocess.PIPE,
+        **variables: str,
     ) -> subprocess.Popen[str]:
         """Starts the program and does not wait for it."""
         return subprocess.Popen(
             [*PROGRAM, *arguments],
             cwd=self.folder,
             env=environment(**variables),
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=stdout,
             stderr=subprocess.PIPE,
             text=True,
         )
 
-    def run(self, *arguments: str, code: int = 0, **variables: str) -> str:
-        """Runs the program to its end, which must have the exit code ``code``; returns its stdout."""
-        process = self.start(*arguments, **variables)
-        out, self.err = process.communicate(timeout=60)
+    def run(
+        self, *arguments: str, code: int = 0, given: str | None = None, **variables: str
+    ) -> str:
+        """Runs the program to its end, which must have the exit code ``code``; returns its stdout. Its stdin
+        is the text that is ``given``."""
+        stdin = subprocess.DEVNULL if given is None else subprocess.PIPE
+        process = self.start(*arguments, stdin=stdin, **variables)
+        out, self.err = process.communicate(given, timeout=60)
         self.outputs += [out, self.err]
         assert "Traceback" not in self.err, self.err
         assert process.returncode == code, f"{arguments}: {process.returncode}\n{out}\n{self.err}"

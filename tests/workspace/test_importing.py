@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -300,17 +302,47 @@ def test_an_import_that_was_interrupted_goes_on(
         assert {*outcomes(run(place, *names)).values()} == {"already"}
 
 
-def test_many_profiles_are_imported_within_the_rate(
+class SharedClock:
+    """A clock whose waits take no time and pass for all threads."""
+
+    def __init__(self) -> None:
+        self._skipped = 0.0
+        self._lock = threading.Lock()
+
+    def now(self) -> float:
+        return time.monotonic() + self._skipped
+
+    def sleep(self, seconds: float) -> None:
+        with self._lock:
+            self._skipped += seconds
+
+
+def test_a_thousand_profiles_are_imported_within_the_rate_also_in_two_parts(
     tmp_path: Path, api: Hostile, server: EmulatorServer
 ) -> None:
-    names = [f"u{number:04}" for number in range(200)]
+    names = [f"u{number:04}" for number in range(1_000)]
     for name in names:
         make(api, name, who=name)
-    project = Project(tmp_path, remote(server.url, api={"rate": "100/s"}))
+    api.log.clear()
+    project = Project(tmp_path, remote(server.url, api={"rate": "300/min", "timeout": 300}))
     (tmp_path / "profiles").mkdir()
-    with project.workspace(environ=KEYS) as place:
-        assert {*outcomes(run(place, *names)).values()} == {"imported"}
+    results: list[ImportResult] = []
+    clock = SharedClock()
+    begin = clock.now()
+    with (
+        project.workspace(environ=KEYS, clock=clock, stop=lambda: len(results) >= 400) as place,
+        pytest.raises(Interrupted),
+    ):
+        importing(place).run(ImportRequest(names), results.append)
+    with project.workspace(environ=KEYS, clock=clock) as place:
+        again = outcomes(run(place, *names))
+        assert {*again.values()} == {"already", "imported"}
+        assert clock.now() - begin > 0.9 * 1_000 / 5
+        assert len([each for each in api.log if each.method == "GET"]) <= 1_000
         assert place.plan().is_empty
+        before, serial = files(place), place.state.store.header().serial
+        assert {*outcomes(run(place, *names)).values()} == {"already"}
+        assert (files(place), place.state.store.header().serial) == (before, serial)
 
 
 def test_what_the_guard_refuses_is_not_written(
