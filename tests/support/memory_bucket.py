@@ -6,11 +6,14 @@ as over a network.
 
 from __future__ import annotations
 
+import time
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
+from urllib.parse import quote, unquote
 
 from reconciler.state.objects.protocol import Blob, Created
 from reconciler.state.objects.store import ObjectStore
@@ -169,3 +172,55 @@ def memory_store(objects: Objects, *, pass_: Pass = passed, **options: Any) -> O
     common = {"environment": "test", "clock": objects.clock, "clock_margin": 0.0}
     sealer = options.pop("sealer", PlainSealer())
     return ObjectStore(MemoryBucket(objects, pass_), sealer, **(common | options))
+
+
+class FolderBucket:
+    """A `reconciler.state.objects.protocol.Bucket` in a folder, for one program, so that large states take no
+    memory."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
+        self._folder = folder
+
+    def _path(self, name: str) -> Path:
+        return self._folder / quote(name, safe="")
+
+    def get(self, name: str) -> Blob | None:
+        try:
+            data = self._path(name).read_bytes()
+        except FileNotFoundError:
+            return None
+        return Blob(data, str(zlib.crc32(data)), self._path(name).stat().st_mtime)
+
+    def get_many(self, names: Sequence[str]) -> Sequence[Blob | None]:
+        return list(map(self.get, names))
+
+    def create(self, name: str, data: bytes) -> Created:
+        if self._path(name).exists():
+            return Created.CONFLICT
+        self.put(name, data)
+        return Created.DONE
+
+    def replace(self, name: str, data: bytes, *, tag: str | None) -> str | None:
+        there = self.get(name)
+        if (None if there is None else there.tag) != tag:
+            return None
+        self.put(name, data)
+        return str(zlib.crc32(data))
+
+    def put(self, name: str, data: bytes) -> None:
+        self._path(name).write_bytes(data)
+
+    def delete(self, names: Iterable[str]) -> None:
+        for name in names:
+            self._path(name).unlink(missing_ok=True)
+
+    def list(self, prefix: str) -> Sequence[str]:
+        names = (unquote(path.name) for path in self._folder.iterdir())
+        return sorted(name for name in names if name.startswith(prefix))
+
+    def store_time(self) -> float:
+        return time.time()
+
+    def self_test(self) -> None:
+        """It keeps to conditions."""

@@ -9,12 +9,14 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 
+from tests.support.planted_objects import PLANTED
 from tests.torture import (
     buckets,
     databases,
     disks,
     kills,
     locks,
+    objectlogs,
     planted,
     program,
     replies,
@@ -44,6 +46,7 @@ def main() -> int:
     parser.add_argument("--disks", type=int, default=100, help="sizes of a small disk")
     parser.add_argument("--restores", type=int, default=200, help="kill -9 points of restores")
     parser.add_argument("--appends", type=int, default=6000, help="writes to a lossy bucket")
+    parser.add_argument("--orders", type=int, default=20_000, help="orders of requests of a scene")
     parser.add_argument("--parallelism", type=int, default=4, help="workers of an apply")
     parser.add_argument("--seed", type=int, default=1, help="where seeds begin")
     parser.add_argument("--jobs", type=int, default=2, help="processes of ours at a time")
@@ -191,6 +194,21 @@ def _buckets(options: argparse.Namespace) -> Tally:
     return total
 
 
+def _objectlogs(options: argparse.Namespace) -> Tally:
+    def parts() -> Iterator[Tally]:
+        runs = partial(objectlogs.explored, most_runs=options.orders)
+        yield spread(runs, range(len(objectlogs.CASES)), options.jobs)
+        yield spread(objectlogs.planted, range(len(PLANTED)), options.jobs)
+        yield spread(objectlogs.killed, _seeds(options, -(-options.kills // 100)), 1)
+        yield spread(objectlogs.stopped, _seeds(options, -(-options.pauses // 10)), 1)
+        yield objectlogs.large()
+
+    total = Tally()
+    for tally in parts():
+        total.add(tally)
+    return total
+
+
 CAMPAIGNS: dict[str, Campaign] = {
     "schedules": _schedules,
     "planted": _planted,
@@ -205,6 +223,7 @@ CAMPAIGNS: dict[str, Campaign] = {
     "disks": _disks,
     "restores": _restores,
     "buckets": _buckets,
+    "objectlogs": _objectlogs,
     "databases": _databases,
 }
 

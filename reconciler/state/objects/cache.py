@@ -79,9 +79,9 @@ class Cache:
     or UnicodeError for what SQLite cannot keep."""
 
     def __init__(self, db: sqlite3.Connection, *, environment: str, boot: str | None) -> None:
-        """``boot`` names the time since the last start of this machine: what was not yet on the disk when the
-        machine stopped is lost, without a sign. A cache from before is made anew. Empty: nobody knows when
-        that was. ``None``: the database ends with this process."""
+        """``boot`` names the time since the last start of this machine. A cache from before is made anew:
+        what was not yet on the disk when the machine stopped is lost without a sign. ``None``: the database
+        ends with this process."""
         self.db = db
         self._environment = environment
         self._boot = boot or ""
@@ -89,8 +89,7 @@ class Cache:
         db.execute("PRAGMA trusted_schema = OFF")
         if boot is not None:
             db.execute("PRAGMA journal_mode = PERSIST")
-        # Where nobody says when the machine started, everything has to be on the disk at once.
-        db.execute(f"PRAGMA synchronous = {'EXTRA' if boot == '' else 'OFF'}")
+        db.execute("PRAGMA synchronous = OFF")
         if db.execute("PRAGMA application_id").fetchone() != (APPLICATION_ID,):
             self._make_tables()
         elif not self._is_usable():

@@ -28,8 +28,9 @@ name."""
 class CacheFile:
     """The cache of one state. It is opened on first use, and can be thrown away.
 
-    ``path`` is its file, in a folder where no checkout writes; ``None``: none is kept. A file that is not of
-    this user alone is not looked at.
+    ``path`` is its file; ``None``: none is kept. A file that is not of this user alone is not looked at. One
+    that came with a checkout does not count: it does not have the name of the time since this machine's
+    start, which is random. Where the system has no such name, no file is kept.
     """
 
     def __init__(self, path: Path | None, *, environment: str) -> None:
@@ -68,11 +69,11 @@ class CacheFile:
     def _shared(self) -> Cache | None:
         """The cache in the file; ``None`` where it is another process's, or cannot be kept."""
         path = self._path
-        if path is None or not self._claimed(path):
+        boot = _time_since_start()
+        if path is None or not boot or not self._claimed(path):
             return None
         with contextlib.suppress(OSError, sqlite3.Error, NotOurs):
             if _is_usable(path):
-                boot = _time_since_start()
                 try:
                     return self._connect(str(path), boot=boot)
                 except sqlite3.Error:  # damaged, or of another version
@@ -135,7 +136,7 @@ def _remove(path: Path) -> None:
 
 
 def _time_since_start() -> str:
-    """A name for the time since this machine started; empty where the system has none."""
+    """A random name for the time since this machine started; empty where the system has none."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
     except (OSError, ValueError):

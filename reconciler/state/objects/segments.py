@@ -180,11 +180,11 @@ def _effects(members: Mapping[str, Any]) -> Effects:
     return Effects(
         header=None if header is None else header_of(header),
         all_removed=bool(members.get("all")),
-        removed=[_text(address) for address in members.get("remove", ())],
+        removed=tuple(_text(address) for address in members.get("remove", ())),
         revision=None if revision is None else _whole(revision),
-        put=[record_of(row) for row in members.get("put", ())],
+        put=tuple(record_of(row) for row in members.get("put", ())),
         parts=parts_of(members.get("parts", ())),
-        journal=[journal_entry_of(row) for row in members.get("journal", ())],
+        journal=tuple(journal_entry_of(row) for row in members.get("journal", ())),
         run=None if run is None else run_of(run),
         journal_from=_text_or_none(members.get("journal_from")),
         moved=None if moved is None else (_text_or_none(moved[0]),),
@@ -276,8 +276,8 @@ def run_of(row: Any) -> Run:
     )
 
 
-def parts_of(rows: Iterable[Any]) -> list[Part]:
-    return [Part(_text(name), _text(sha256), size=_whole(size)) for name, sha256, size in rows]
+def parts_of(rows: Iterable[Any]) -> tuple[Part, ...]:
+    return tuple(Part(_text(name), _text(sha256), size=_whole(size)) for name, sha256, size in rows)
 
 
 def _text(value: Any) -> str:

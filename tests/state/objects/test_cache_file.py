@@ -118,6 +118,15 @@ def _foreign_database(path: Path) -> None:
     path.chmod(0o600)
 
 
+def test_without_a_name_for_the_start_of_the_machine_no_file_is_kept(
+    objects: Objects, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(memory_store(objects), JANE)
+    monkeypatch.setattr(cache_file, "_time_since_start", lambda: "")
+    assert addresses(objects, cache) == ["qa-jane"]
+    assert not cache.exists()
+
+
 def test_a_second_process_works_beside_the_first(objects: Objects, cache: Path) -> None:
     put(memory_store(objects), JANE)
     cache.parent.mkdir(parents=True)

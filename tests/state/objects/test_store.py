@@ -64,6 +64,15 @@ def test_a_plan_with_a_cache_reads_three_objects_and_a_new_machine_some_more(
             assert dict(objects.requests) == {"get": expected}
 
 
+def test_a_lock_and_its_release_are_a_few_requests(objects: Objects) -> None:
+    store = memory_store(objects)
+    put(store, JANE)
+    objects.requests.clear()
+    with store.lock(US):
+        pass
+    assert dict(objects.requests) == {"get": 5, "list": 1, "create": 2}
+
+
 def test_reading_changes_nothing_in_the_bucket(objects: Objects) -> None:
     store = memory_store(objects)
     assert store.stamp() is None
