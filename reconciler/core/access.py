@@ -18,9 +18,8 @@ from reconciler.core.lifetimes import seconds_of
 
 LIFETIME = "lifetime"
 TOLERANCE = 1
-"""Seconds within which two instants are the same (adapty-api 8.4)."""
-_ROUNDING = 0.5
-"""The most seconds by which an instant of an answer may be known to be later than it is."""
+"""Seconds within which two instants are the same (adapty-api 8.4), rounding included: access that was ended
+just now may be known to end so much later."""
 _FORM = (
     r"(?:for (?P<span>\w+)|(?:(?P<start>\S+) )?until (?P<end>\S+)"
     r"|lifetime(?: from (?P<lifetime_start>\S+))?)(?:, bought in (?P<store>.+))?"
@@ -138,8 +137,7 @@ def step(present: Access | None, wanted: Access | None, *, now: float) -> Access
 
     Access that is wanted until a time which has passed asks for nothing: a file must not break overnight.
     """
-    # Access that was ended just now may be known to end a moment later, since instants are rounded.
-    lasts = present is not None and not present.is_over(now + _ROUNDING)
+    lasts = present is not None and not present.is_over(now + TOLERANCE)
     if wanted is None:
         return AccessStep.REVOKE if lasts else AccessStep.NOTHING
     if wanted.span:

@@ -17,6 +17,7 @@ from reconciler.core.facets.registry import (
     believed,
     facet_of,
     last_shown,
+    standing_values,
     time_warnings,
     uncompared,
     undeclared,
@@ -386,7 +387,7 @@ def _plan_profile(
     elif not former and action is not Action.FORGET:
         requests = builder.requests(action, options.requests)
     if look_up is not None and action is not Action.LINK:
-        reason = _reason_after_look_up(record)
+        reason = _reason_after_look_up(record, now=options.now)
     elif record is None and action is Action.CREATE and options.requests.refuse_existing:
         reason = "not recorded: created, or refused if it exists"
     else:
@@ -607,15 +608,23 @@ _MOST_KEYS = 10
 """Custom attributes in no file that a reason names."""
 
 
-def _reason_after_look_up(record: Record | None) -> str:
+def _reason_after_look_up(record: Record | None, *, now: float) -> str:
     if record is None:
         return "not recorded, and the API knows no such profile: created"
     text = f"not recorded, and the API has it as profile {record.profile_id}: adopted"
+    if standing := standing_values(record.seen, now=now):
+        named = [f"{path} ({value})" for path, value in sorted(standing.items())]
+        text += f"; it has what no file declares: {_first_keys(named)}"
     if not record.unmanaged:
         return text
-    more = len(record.unmanaged) - _MOST_KEYS
-    keys = ", ".join(record.unmanaged[:_MOST_KEYS]) + (f" and {more} more" if more > 0 else "")
-    return f"{text}; it has custom attributes that no file declares: {keys}"
+    return (
+        f"{text}; it has custom attributes that no file declares: {_first_keys(record.unmanaged)}"
+    )
+
+
+def _first_keys(keys: Sequence[str]) -> str:
+    more = len(keys) - _MOST_KEYS
+    return ", ".join(keys[:_MOST_KEYS]) + (f" and {more} more" if more > 0 else "")
 
 
 def _reason_of_create(record: Record | None) -> str:

@@ -11,6 +11,7 @@ from itertools import chain, islice
 from json import dumps
 from typing import assert_never
 
+from reconciler.core.facets.registry import facet_of
 from reconciler.core.outcomes import (
     ApplyReport,
     Drift,
@@ -27,7 +28,7 @@ from reconciler.errors import Diagnostic, Source
 from reconciler.reports.style import BOLD, DIM, GREEN, RED, YELLOW, Pen
 from reconciler.reports.tally import count_by_severity
 from reconciler.reports.wording import count, duration, range_text, seconds_left
-from reconciler.values import Json, quoted, shown
+from reconciler.values import FieldPath, Json, quoted, shown
 
 # --- findings ------------------------------------------------------------------------------------
 
@@ -267,16 +268,16 @@ def record_text(record: Record, *, color: bool) -> str:
     lines += [f"  {name}: {shown(value)}" for name, value in properties.items() if value]
     width = max((len(shown(path)) for path in record.facts), default=0)
     for path, fact in sorted(record.facts.items()):
-        lines.append(f"  {shown(path):<{width}}  {_fact_text(fact)}")
+        lines.append(f"  {shown(path):<{width}}  {_fact_text(path, fact)}")
     return "\n".join(lines) + "\n"
 
 
-def _fact_text(fact: Fact) -> str:
+def _fact_text(path: FieldPath, fact: Fact) -> str:
     match fact.known:
         case Known.VALUE:
             return quoted(fact.value) + ("  (observed)" if fact.observed else "")
         case Known.CLEARED:
-            return "cleared" + ("  (observed)" if fact.observed else "")
+            return facet_of(path).absent + ("  (observed)" if fact.observed else "")
         case Known.UNCERTAIN:
             return f"uncertain: {quoted(fact.value)} or {quoted(fact.attempt)}"
         case Known.UNKNOWN:

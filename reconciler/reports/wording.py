@@ -11,6 +11,7 @@ from functools import cache, lru_cache
 from math import ceil
 from typing import NamedTuple, assert_never
 
+from reconciler.core.facets.registry import facet_of
 from reconciler.core.options import Rate
 from reconciler.core.outcomes import Progress
 from reconciler.core.plan import Basis, FieldChange, LineAuthor, Op, Request
@@ -124,7 +125,8 @@ class FieldWording(NamedTuple):
 def field_wording(item: FieldChange) -> FieldWording:
     """How reports describe a field change, with its values."""
     op, before = item.op, item.before
-    wording = _wording(op, item.basis, absent=before is None)
+    is_absent = before is None
+    wording = _wording(op, item.basis, absent=is_absent, cleared=facet_of(item.path).absent)
     shown_before = wording.before
     if shown_before is not None and before is not None:
         shown_before = quoted(before)
@@ -133,10 +135,10 @@ def field_wording(item: FieldChange) -> FieldWording:
 
 
 @cache
-def _wording(op: Op, basis: Basis, *, absent: bool) -> FieldWording:
+def _wording(op: Op, basis: Basis, *, absent: bool, cleared: str) -> FieldWording:
     """The wording of all field changes that differ in their values only: values that are there are
-    empty in it. ``absent`` says that there is no value before."""
-    before = ("unset" if basis is Basis.UNCERTAIN else "cleared") if absent else ""
+    empty in it. ``absent`` says that there is no value before, which is called ``cleared``."""
+    before = ("unset" if basis is Basis.UNCERTAIN else cleared) if absent else ""
     note = "" if basis is Basis.RECORDED else str(basis)
     match op:
         case Op.SET if basis is Basis.NONE:
@@ -146,9 +148,9 @@ def _wording(op: Op, basis: Basis, *, absent: bool) -> FieldWording:
         case Op.SET:
             return FieldWording("~", before, "", note)
         case Op.CLEAR if basis is Basis.NONE:
-            return FieldWording("-", None, "cleared", "never known")
+            return FieldWording("-", None, cleared, "never known")
         case Op.CLEAR:
-            return FieldWording("-", before, "cleared", note)
+            return FieldWording("-", before, cleared, note)
         case Op.FORGET:
             note = "no longer managed; stays as it is at the API"
             return FieldWording("x", before, "", note)

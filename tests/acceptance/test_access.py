@@ -334,7 +334,16 @@ def test_a_failure_leaves_the_requests_before_it_applied_and_says_so(world: Worl
 
 
 def test_a_plan_with_a_look_up_knows_what_is_there(world: World) -> None:
-    seen = Observed("p1", "jane", {"access_levels.premium": f"until {T2}"}, int(START * 1000))
+    seen = Observed(
+        "p1",
+        "jane",
+        {
+            "access_levels.premium": f"until {T2}",
+            "access_levels.beta": "lifetime",
+            "access_levels.over": "until 2020-01-01T00:00:00Z",
+        },
+        int(START * 1000),
+    )
     plan = make_plan(
         profiles_of([jane(premium=T1, pro=T1)]),
         {},
@@ -347,6 +356,15 @@ def test_a_plan_with_a_look_up_knows_what_is_there(world: World) -> None:
     (change,) = plan.changes
     assert [name_of(r.method, r.path) for r in change.requests] == ["PATCH", "revoke", "grant"]
     assert HazardKind.ACCESS_ADOPTED in [hazard.kind for hazard in change.hazards]
+    assert change.reason.endswith("has what no file declares: access_levels.beta (lifetime)")
+
+
+def test_null_on_a_level_that_was_never_seen_has_its_hazard(world: World) -> None:
+    (change,) = world.plan(jane(pro=None)).changes
+    (hazard,) = [each for each in change.hazards if each.kind == HazardKind.ACCESS_REVOKED]
+    assert hazard.message == "the user loses access to pro, if there is any"
+    world.reach(jane())
+    assert not any(change.hazards for change in world.plan(jane(pro=None)).changes)
 
 
 # --- any edits ------------------------------------------------------------------------------------

@@ -13,8 +13,8 @@ from reconciler.core.access import EXPIRES_AT, FOR, LIFETIME, STARTS_AT
 from reconciler.core.contract import Contract
 from reconciler.core.facets.access_levels import ACCESS_LEVELS
 from reconciler.core.instants import NoTime, NoZone, instant_of
-from reconciler.core.lifetimes import seconds_of
-from reconciler.errors import Diagnostic, Message, error
+from reconciler.core.lifetimes import is_span, seconds_of
+from reconciler.errors import Diagnostic, Message, Quote, error
 
 _GROUP = ACCESS_LEVELS.group
 _FORMS = (
@@ -151,7 +151,12 @@ def _instant(
         )
     except ValueError:
         problem, hint = ", which is no time", "Write it like 2027-01-31T00:00:00Z."
-        if or_lifetime and did_you_mean(text, [LIFETIME]):
+        if is_span(text):
+            problem = ", which is a span of time"
+            hint = Message.of(
+                "Write the level as {for: ", Quote(text, ""), "}, from the apply that grants it."
+            )
+        elif or_lifetime and did_you_mean(text, [LIFETIME]):
             hint = f'Did you mean "{LIFETIME}"?'
         elif or_lifetime:
             hint = f"Write it like 2027-01-31T00:00:00Z, or `{LIFETIME}`."

@@ -56,6 +56,7 @@ class AccessLevels(Facet):
     keeps_undeclared = True
     decides = True
     converts_text = True
+    absent = "not active"
     kind = "lifetime, an instant, or a map"
 
     # --- values and contract ---
@@ -86,6 +87,10 @@ class AccessLevels(Facet):
             level: {FOR: value} if isinstance(value, str) and is_span(value) else value
             for level, value in content.items()
         }
+
+    def standing(self, values: Mapping[FieldPath, Scalar | None], *, now: float) -> dict[str, str]:
+        shown = {path: value for path, value in values.items() if value is not None}
+        return {self.path(level): text for level, text in self.active(shown, now=now).items()}
 
     def active(self, values: Mapping[FieldPath, Scalar], *, now: float) -> dict[str, str]:
         """The access at a time by level, ``lifetime`` or ``until`` an instant, that answers show. Access that
@@ -214,8 +219,7 @@ class AccessLevels(Facet):
         present, wanted = _access(shown), _access(known)
         if wanted is not None and wanted.is_over(at):
             wanted = None
-        # The answer to a revoke shows an end that is the time of the answer, rounded.
-        return step(present, wanted, now=at + TOLERANCE) is AccessStep.NOTHING
+        return step(present, wanted, now=at) is AccessStep.NOTHING
 
     def warnings(self, profile: Profile, *, now: float) -> Iterator[Diagnostic]:
         for path, value in profile.values.items():
@@ -249,6 +253,9 @@ class AccessLevels(Facet):
                     hazards.append(
                         Hazard(HazardKind.ACCESS_REVOKED, f"the user {what} access to {name}")
                     )
+                elif change.basis in (Basis.NONE, Basis.UNCERTAIN):
+                    message = f"the user loses access to {name}, if there is any"
+                    hazards.append(Hazard(HazardKind.ACCESS_REVOKED, message))
                 continue
             if wanted is not None and wanted.end is None and not wanted.span:
                 hazards.append(

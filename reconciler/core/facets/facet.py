@@ -83,6 +83,8 @@ class Facet:
     see `decide`."""
     converts_text = False
     """Whether a text in a file has another form as a value."""
+    absent = "cleared"
+    """What reports call a field that has no value."""
     kind = ""
     """The type of the values, for people; empty where the schema of a field says it."""
 
@@ -181,6 +183,10 @@ class Facet:
     def in_full(self, content: Any) -> Any:
         """The member of a file that the short form of a test stands for."""
         return content
+
+    def standing(self, values: Mapping[FieldPath, Scalar | None], *, now: float) -> dict[str, str]:
+        """What a reason names of the values that answers show of fields which nobody declares, by key."""
+        return {}
 
     def taken_back(
         self, before: Scalar | None, present: Scalar | None, *, now: float

@@ -81,6 +81,18 @@ def last_shown(record: Record, path: FieldPath) -> Fact | None:
     return facet_of(path).last_shown(record, path)
 
 
+def standing_values(
+    values: Mapping[FieldPath, Scalar | None], *, now: float
+) -> dict[FieldPath, str]:
+    """What a reason names of the values that answers show of fields which nobody declares."""
+    return {
+        path: text
+        for facet in FACETS
+        if facet.keeps_undeclared
+        for path, text in facet.standing(values, now=now).items()
+    }
+
+
 def facet_of_request(request: Request) -> Facet | None:
     """The facet that a request belongs to; ``None`` if it is about the profile."""
     return _BY_PATH.get(request.path)
