@@ -21,6 +21,7 @@ A module imports only from those above it.
     importing (edge)  import
     state (edge)     state list, show, rm, pull, push, unlock
     history (edge)   history
+    doctor (edge)    doctor
     emulator (edge)  emulator
     completion (edge)  completion: how shells ask this program
     completion_values (edge)  the values of a project that complete a word

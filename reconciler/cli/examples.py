@@ -65,6 +65,10 @@ EXAMPLES: Mapping[str, Sequence[tuple[str, str]]] = {
         ("reconcile sweep --dry-run", "See which test users have expired."),
         ("reconcile sweep --auto-approve", "Delete them."),
     ),
+    "doctor": (
+        ("reconcile doctor", "Is everything as it should be?"),
+        ("reconcile doctor --env production --json", "The same, for a monitor."),
+    ),
     "history": (
         ("reconcile history", "Who applied what, and when?"),
         ("reconcile history run-1f", "Each change of a run, by the beginning of its name."),

@@ -358,6 +358,18 @@ def state_unlock() -> None:
     """Remove the lock of a process that is gone. The message that refused the lock shows the ID."""
 
 
+@main.command()
+@result_options("text", "json")
+@implemented_in("doctor")
+def doctor() -> None:
+    """Check key, address, clock, state, disk and versions, and say what to do next.
+
+    It sends one GET of a profile that cannot exist, to a host that is allowed. The exit code is that of the
+    first failure: 3 configuration or key, 4 key refused, 5 API away, 6 state or host refused, 1 anything
+    else. Warnings leave it at 0.
+    """
+
+
 # --- the program itself --------------------------------------------------------------------------
 
 

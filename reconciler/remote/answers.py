@@ -84,6 +84,8 @@ class ApiAnswer(NamedTuple):
     """Whether an earlier attempt of the call has an unknown outcome, so that it may still land."""
     retry_after: float | None = None
     """Seconds that the API asked us to wait."""
+    served_at: float | None = None
+    """The time of the answer by the API's clock, in Unix seconds."""
     is_legible: bool = True
     """Whether the body could be read. If not, the status is all that is known."""
     is_outage: bool = False
@@ -128,6 +130,7 @@ def judge(
         CallResult.UNKNOWN,
         status=status,
         request_id=_token(headers.get("Request-Id"), key),
+        served_at=_unix_time(headers.get("Date", "")),
         is_legible=not body.flaw and bool(body.content.strip()),
     )
     if request.method == "DELETE" and status == 204:

@@ -23,6 +23,7 @@ A module imports only from those above it.
     plan_reading (edge)  reads what a plan with --refresh needs
     plans (edge)        makes plans of files, of one profile, of removals and sweeps
     applies (edge)      applies a plan
+    doctor (edge)       checks of key, address, clock, state, disk and versions
     facade (edge)       a configuration and one of its environments
 """
 

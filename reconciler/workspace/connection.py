@@ -96,7 +96,7 @@ class Connection:
         """Raises InputError where the key is missing, or the proxy's address; Refused where the key may not
         go to the host. The embedded emulator needs none."""
         if self._environment.url != EMULATOR:
-            self._require_allowed_hosts()
+            self.require_allowed_hosts()
             self._key()
             self._proxy()
 
@@ -142,6 +142,14 @@ class Connection:
             send = partial(client.client.send, may_leave=may_leave)
             yield ApiCalls(ExecutorCalls(client.executor, send), client.client.pace, parallelism)
 
+    def send(self, request: Request) -> ApiAnswer:
+        """The answer to one call.
+
+        Raises InputError where the key is missing, Refused where it may not go to the host.
+        """
+        with self._open(parallelism=1) as opened:
+            return opened.client.send(request)
+
     @contextmanager
     def _open(
         self, *, rate: Rate | None = None, parallelism: int | None = None
@@ -149,7 +157,7 @@ class Connection:
         from reconciler.remote.client import Client
 
         environment = self._environment
-        self._require_allowed_hosts()
+        self.require_allowed_hosts()
         with ExitStack() as stack:
             url, key = self._address(stack)
             client = Client(
@@ -169,7 +177,7 @@ class Connection:
             executor = stack.enter_context(DaemonExecutor(parallelism or MOST_IN_FLIGHT))
             yield _OpenClient(url, client, executor)
 
-    def _require_allowed_hosts(self) -> None:
+    def require_allowed_hosts(self) -> None:
         """The one door to a client: nothing was read of the key, nothing is connected yet.
 
         A proxy that the configuration names is held to the same list. The address in a variable
