@@ -18,10 +18,17 @@ class Permissions(NamedTuple):
     allow_outside: bool = False
     env_prefix: str | None = None
     allowed_hosts: str | None = None
+    allowed_states: str | None = None
+    allowed_commands: str | None = None
 
     def options(self) -> tuple[str, ...]:
         """The options as words."""
-        named = (("--env-prefix", self.env_prefix), ("--allowed-hosts", self.allowed_hosts))
+        named = (
+            ("--env-prefix", self.env_prefix),
+            ("--allowed-hosts", self.allowed_hosts),
+            ("--allowed-states", self.allowed_states),
+            ("--allowed-commands", self.allowed_commands),
+        )
         words = tuple(word for name, value in named if value for word in (name, value))
         return (*(["--allow-outside"] if self.allow_outside else []), *words)
 

@@ -85,7 +85,7 @@ def capture_for(
 ) -> PlanCapture:
     """Gathers the sums of a plan while it is made, and ``with_text`` the text of its changes for a stream.
     Requests and authors are no part of that text, and a mask replaces values only once the plan is whole."""
-    folder = workspace.environment.state.parent
+    folder = workspace.environment.cache
     return PlanCapture(
         _pen(app, stream) if with_text and app.mask is None else None,
         partial(Spool, "the text of the plan", folder, held=Limits().text_held),

@@ -113,17 +113,18 @@ def state_new(app: App) -> None:
     """Begins a state anew."""
     with app.workspace() as workspace:
         header = workspace.state.begin()
-        path = workspace.environment.state
-    print_result(f"a new state begins in {shown(str(path))}: lineage {header.lineage}")
+        name = workspace.state.name
+    print_result(f"a new state begins in {name}: lineage {header.lineage}")
 
 
 def state_path(app: App, *, format_: str, json_out: Path | None) -> None:
     """Prints where the state is, or, as JSON, where everything is that is kept of the project."""
     with app.workspace() as workspace:
         environment, places = workspace.environment, workspace.config.places
+        state = workspace.state.address
         stream = result_stream(json_out, workspace.config, format_=format_)
     kept = {
-        "state": environment.state,
+        "state": state,
         "emulator": environment.emulator_db if environment.url == EMULATOR else None,
         "caches": places.caches,
         "home": places.homes.state,
@@ -131,7 +132,7 @@ def state_path(app: App, *, format_: str, json_out: Path | None) -> None:
     paths = {name: None if path is None else str(path) for name, path in kept.items()}
     print_or_write(
         stream,
-        text=lambda: shown(str(environment.state)),
+        text=lambda: shown(state),
         data=lambda: json_text(paths),
         format_=format_,
         json_out=json_out,
@@ -148,9 +149,9 @@ def state_move(app: App, *, to: str, former: Path | None) -> None:
         else:
             moved = workspace.relocation.to_project(now=time.time())
         if not moved:
-            print_result(
-                f"The state lies in {shown(str(workspace.environment.state.parent))} already."
-            )
+            file = workspace.environment.state.file
+            folder = "" if file is None else shown(str(file.parent))
+            print_result(f"The state lies in {folder} already.")
     for each in moved:
         print_result(f"{shown(str(each.source))} is now {shown(str(each.target))}")
         if each.former is not None:

@@ -29,8 +29,8 @@ def refuse_to_overwrite(path: Path, config: Config | None) -> None:
     if _is_profile_file(target, config.profiles):
         raise _refused(path, "a profile file")
     for environment in config.environments.values():
-        for kept in (environment.state, environment.emulator_db):
-            if _belongs_to(target, kept):
+        for kept in (environment.state.file, environment.emulator_db):
+            if kept is not None and _belongs_to(target, kept):
                 raise _refused(path, f"the state of {environment.name}")
     for home in config.places.homes:
         if home is not None and target.is_relative_to(os.path.realpath(home)):

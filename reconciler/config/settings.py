@@ -9,9 +9,8 @@ Values that could hold a secret key by mistake (addresses, the name of the varia
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
@@ -23,10 +22,12 @@ from reconciler.authoring.phrases import did_you_mean
 from reconciler.authoring.privacy import Guard, Level
 from reconciler.config.places import KeptFile, ProjectPlaces
 from reconciler.config.project import Boundary
+from reconciler.config.state_settings import StateSettings
 from reconciler.config.trust import ALLOW_OUTSIDE, is_foreign_key, is_proxy_name
 from reconciler.core.contract import Clear, Dialect
 from reconciler.core.options import Cap, Count, Rate, Share
 from reconciler.errors import Diagnostic, UsageError, error
+from reconciler.state.location import StateLocation
 from reconciler.values import Scalar
 
 EMULATOR = "emulator"
@@ -54,8 +55,10 @@ class Environment(NamedTuple):
     send_ip_country_always: bool
     proxy: str | None
     ca_bundle: Path | None
-    state: Path
-    """The SQLite file; it may not exist yet."""
+    state: StateLocation
+    """Where its state is; there may be none yet."""
+    cache: Path
+    """The folder of what only this machine needs; see `StatePlace.cache`."""
     max_delete: Cap
     max_changes: int
     confirm: bool
@@ -152,7 +155,6 @@ class SettingsBuilder:
 
     ``places`` says where states lie for which no place is configured. Paths may lead wherever ``boundary``
     says; without one, anywhere. ``problems`` holds an error for each rule that a schema cannot express.
-    ``states`` gives, for the normalised path of each state file, the name of its environment.
     """
 
     def __init__(
@@ -169,7 +171,14 @@ class SettingsBuilder:
         self.boundary = boundary
         self.problems: list[Diagnostic] = []
         self.emulator_db = places.kept_file("emulator.db").path
-        self.states: dict[str, str] = {}
+        self.states = StateSettings(
+            root,
+            emulator_db=self.emulator_db,
+            caches=places.caches,
+            report=self.problem,
+            within=self.within,
+            kept=self.kept,
+        )
 
     def problem(
         self, path: tuple[str, ...], message: str, *, hint: str, rule: str = "value"
@@ -201,10 +210,9 @@ class SettingsBuilder:
             ),
             places=self.places,
             secret_variables=frozenset(
-                values["api"][setting]
+                name
                 for values in data["environments"].values()
-                for setting in ("key_env", "proxy_env")
-                if setting in values["api"]
+                for name in _secret_variables(values)
             ),
         )
 
@@ -284,7 +292,7 @@ class SettingsBuilder:
         rate: str | None = api.get("rate")
         default_rate = Rate(None if is_emulator else DEFAULT_RATE)
         ca_bundle: str | None = api.get("ca_bundle")
-        state = self.state(name, values.get("state", {}).get("url"))
+        place = self.states.place(name, values)
         return Environment(
             name=name,
             url=url,
@@ -302,8 +310,9 @@ class SettingsBuilder:
             ca_bundle=None
             if ca_bundle is None
             else self.within((*here, "api", "ca_bundle"), self.root / ca_bundle),
-            state=state.path,
-            home_state=state.other,
+            state=place.location,
+            cache=place.cache,
+            home_state=place.home_state,
             max_delete=_cap(limits.get("max_delete", "25%")),
             max_changes=int(limits.get("max_changes", 1000)),
             confirm=values.get("confirm", False),
@@ -393,38 +402,22 @@ class SettingsBuilder:
             message, hint = refusal
             self.problem(path, f"{setting} {message}", hint=hint, rule="insecure")
 
-    def state(self, name: str, url: str | None) -> KeptFile:
-        path = ("environments", name, "state", "url")
-        if url is None:
-            kept = self.kept(path, f"{name}.db")
-        else:
-            kept = KeptFile(self.within(path, self.root / self.state_file(path, url)))
-        normalised = os.path.normpath(kept.path)
-        other = self.states.setdefault(normalised, name)
-        if normalised == os.path.normpath(self.emulator_db):
-            self.problem(
-                path,
-                f"the state of the environment {name} would be the embedded emulator's own file",
-                hint=f"Give it another one: state: {{url: sqlite:///.reconcile/{name}-state.db}}.",
-            )
-        elif other != name:
-            self.problem(
-                path,
-                f"the environments {other} and {name} share a state file",
-                hint="Give each its own: a state describes one app.",
-            )
-        return kept
 
-    def state_file(self, path: tuple[str, ...], url: str) -> str:
-        """The path in the address of a SQLite file."""
-        file = url.removeprefix("sqlite:///")
-        if file == url or file.strip("/") in ("", ":memory:") or re.search(r"[?#\0]", file):
-            self.problem(
-                path,
-                f"`{'.'.join(path)}` is not the address of a SQLite file",
-                hint="Write sqlite:///PATH, relative to this file; other stores do not exist yet.",
-            )
-        return file
+def _secret_variables(values: Mapping[str, Any]) -> Iterator[str]:
+    """The variables that the settings of an environment name for something secret."""
+    api, state = values["api"], values.get("state", {})
+    for setting in ("key_env", "proxy_env"):
+        if setting in api:
+            yield api[setting]
+    if isinstance(state, Mapping):
+        encryption = state.get("encryption", {})
+        for settings, setting in (
+            (state, "url_env"),
+            (encryption, "key_env"),
+            (encryption, "old_key_env"),
+        ):
+            if setting in settings:
+                yield settings[setting]
 
 
 def _key_in_clear(

@@ -7,17 +7,21 @@ where a key goes, which variables of the environment profiles may use, or that a
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+import shlex
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from reconciler.authoring.variable_names import is_sensitive
 from reconciler.config.buildinfo import is_build
 from reconciler.config.hosts import DEFAULT_HOSTS, Host, host_of, parse_hosts
 from reconciler.errors import UsageError
+from reconciler.state.location import AddressFlaw, PostgresAddress, StateLocation, parse_address
 
 ALLOW_OUTSIDE = "RECONCILE_ALLOW_OUTSIDE"
 ENV_PREFIX = "RECONCILE_ENV_PREFIX"
 ALLOWED_HOSTS = "RECONCILE_ALLOWED_HOSTS"
+ALLOWED_STATES = "RECONCILE_ALLOWED_STATES"
+ALLOWED_COMMANDS = "RECONCILE_ALLOWED_COMMANDS"
 _TRUE = frozenset({"1", "true", "t", "yes", "y", "on"})
 _FALSE = frozenset({"", "0", "false", "f", "no", "n", "off"})
 _PREFIX = re.compile(r"[A-Z][A-Z0-9_]{0,61}_").fullmatch
@@ -37,6 +41,10 @@ class Trust(NamedTuple):
     """Folders outside of the project that paths of the configuration may lead into; absolute."""
     is_build: bool = False
     """Whether the program runs in a build, where nobody sees what a checkout asks for before it happens."""
+    states: tuple[str, ...] = ()
+    """Addresses of states on other machines, or beginnings of such."""
+    commands: tuple[str, ...] = ()
+    """Commands that may be run for a secret, each as one line for a shell."""
     file: str | None = None
     """The file of the user's configuration that a part of this comes from."""
 
@@ -48,6 +56,29 @@ class Trust(NamedTuple):
         return host.is_loopback or any(
             allowed.allows(host) for allowed in (*DEFAULT_HOSTS, *self.hosts)
         )
+
+    def allows_state(self, location: StateLocation) -> bool:
+        """Whether a state may be read and written at a location. An address in a variable was set outside of
+        the checkout, and one of this machine sends nothing anywhere."""
+        if location.file is not None:
+            return True
+        if location.endpoint is not None and not self.allows_host(location.endpoint):
+            return False
+        address = location.address
+        if location.url_env is not None:
+            return True
+        if isinstance(address, PostgresAddress):
+            return (address.is_local and not address.weakened) or any(
+                _allows_database(allowed, address) for allowed in self.states
+            )
+        endpoint = None if location.endpoint is None else host_of(location.endpoint)
+        return (endpoint is not None and endpoint.is_loopback) or any(
+            f"{address.url}/".startswith(f"{allowed.rstrip('/')}/") for allowed in self.states
+        )
+
+    def allows_command(self, words: Sequence[str]) -> bool:
+        """Whether a command may be run for a secret."""
+        return shlex.join(words) in self.commands
 
     def variables(
         self, environ: Mapping[str, str], *, prefix: str | None, secrets: Collection[str]
@@ -118,6 +149,39 @@ def trust_of(
         env_prefix=prefix or None,
         all_outside=allow_outside,
         is_build=is_build(environ),
+        states=parse_states(environ.get(ALLOWED_STATES, "").split()),
+        commands=tuple(
+            filter(None, map(str.strip, environ.get(ALLOWED_COMMANDS, "").splitlines()))
+        ),
+    )
+
+
+def parse_states(entries: Iterable[str]) -> tuple[str, ...]:
+    """The addresses of states of a list, in one form as far as they are whole. A beginning of an address
+    stays as it is."""
+    states = []
+    for entry in entries:
+        try:
+            states.append(parse_address(entry).url)
+        except AddressFlaw:
+            states.append(entry)
+    return tuple(states)
+
+
+def _allows_database(allowed: str, address: PostgresAddress) -> bool:
+    """Whether an allowed address is that of a database, or begins it: with its host, port and database. Who
+    the user is makes no difference. One that knows the server in another way has to be allowed as a whole."""
+    scheme, _, rest = allowed.partition("://")
+    host, slash, more = rest.rpartition("@")[2].partition("/")
+    if scheme not in ("postgresql", "postgres"):
+        return False
+    port = "" if re.search(r":[0-9]+$", host) else ":5432"
+    allowed = f"postgresql://{host}{port}{slash}{more}"
+    if address.weakened:
+        return allowed == address._replace(user=None).url
+    ends = "/?" if slash else "/"
+    return address.identity == allowed or any(
+        address.identity.startswith(f"{allowed}{end}") for end in ends
     )
 
 
@@ -136,6 +200,11 @@ def is_foreign_key(name: str) -> bool:
     """Whether a variable holds what belongs to somebody else than the API, as far as its name says: the token
     of a build, of a cloud, of a package index."""
     return "ADAPTY" not in name.upper() and _FOREIGN(name) is not None
+
+
+def is_state_name(name: str) -> bool:
+    """Whether a variable holds the address of a state, as far as its name says."""
+    return "STATE" in name.upper()
 
 
 def is_proxy_name(name: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ from reconciler.authoring.json_schema import validate_value
 from reconciler.authoring.loader import parse_yaml
 from reconciler.config.hosts import parse_hosts
 from reconciler.config.project import users
-from reconciler.config.trust import Trust, trust_of
+from reconciler.config.trust import Trust, parse_states, trust_of
 from reconciler.errors import Diagnostic, InputError, Refused, error
 from reconciler.homes import config_home
 from reconciler.resources import load_schema
@@ -48,6 +49,8 @@ def read_trust(environ: Mapping[str, str], **options: Any) -> Trust:
         ),
         env_prefix=trust.env_prefix or content.get("env_prefix"),
         outside=tuple(content.get("outside", ())),
+        states=(*trust.states, *parse_states(content.get("allowed_states", ()))),
+        commands=(*trust.commands, *map(shlex.join, content.get("allowed_commands", ()))),
         file=str(path),
     )
 

@@ -64,6 +64,12 @@ class PostgresAddress(NamedTuple):
         )
 
     @property
+    def weakened(self) -> bool:
+        """Whether its parameters take another than the usual way to know the server: verify it by the roots
+        of this machine."""
+        return bool(self.parameters) and self.parameters != {"sslrootcert": "system"}
+
+    @property
     def identity(self) -> str:
         """The address without what only says how to get there."""
         return f"postgresql://{self._place}?schema={self.schema}{self._socket}"
@@ -196,12 +202,13 @@ _FORMS = (
     "Write sqlite:///PATH, postgresql://USER@HOST/DATABASE?schema=NAME, s3://BUCKET/PREFIX, "
     "gs://BUCKET/PREFIX, or az://ACCOUNT/CONTAINER/PREFIX."
 )
-_SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}").fullmatch
-_HOST = re.compile(r"[a-z0-9_](?:[a-z0-9._-]{0,251}[a-z0-9_])?|[0-9a-f:.]{2,45}").fullmatch
-_BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]").fullmatch
-_ACCOUNT = re.compile(r"[a-z0-9]{3,24}").fullmatch
-_CONTAINER = re.compile(r"(?=.{3,63}$)[a-z0-9]+(?:-[a-z0-9]+)*").fullmatch
-_PART = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._=@+~-]{1,200}").fullmatch
+# Texts: most plans need none of them, and to compile them all takes as long as to read a small state.
+_SCHEMA = r"[a-z_][a-z0-9_]{0,62}"
+_HOST = r"[a-z0-9_](?:[a-z0-9._-]{0,251}[a-z0-9_])?|[0-9a-f:.]{2,45}"
+_BUCKET = r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]"
+_ACCOUNT = r"[a-z0-9]{3,24}"
+_CONTAINER = r"(?=.{3,63}$)[a-z0-9]+(?:-[a-z0-9]+)*"
+_PART = r"(?!\.{1,2}$)[A-Za-z0-9._=@+~-]{1,200}"
 _TLS = ("sslmode", "sslrootcert", "sslcert", "sslkey")
 _SSLMODES = ("require", "verify-ca", "verify-full")
 _LONGEST = 1024
@@ -257,7 +264,7 @@ def _postgres(parts: SplitResult, *, with_password: bool) -> PostgresAddress:
         raise AddressFlaw(
             "names no schema", "Add ?schema=NAME: one schema of the database holds one state."
         )
-    if not _SCHEMA(schema):
+    if not re.fullmatch(_SCHEMA, schema):
         raise AddressFlaw(
             "has a schema that cannot be one",
             "Write lower-case letters, digits and underscores, at most 63, no digit first.",
@@ -285,7 +292,7 @@ def _postgres(parts: SplitResult, *, with_password: bool) -> PostgresAddress:
 def _host(host: str, socket: str) -> str:
     if socket.startswith("/") and not host:
         return socket
-    if socket or not _HOST(host):
+    if socket or not re.fullmatch(_HOST, host):
         raise AddressFlaw(
             "names no host",
             "Write one host after //, or the folder of a socket as ?host=/run/postgresql.",
@@ -324,15 +331,15 @@ def _object(parts: SplitResult, kind: StateKind) -> ObjectAddress:
     names = [parts.netloc, *parts.path.removeprefix("/").split("/")]
     account = names.pop(0) if kind is StateKind.AZ else None
     bucket, *prefix = names or [""]
-    is_bucket = _CONTAINER(bucket) if kind is StateKind.AZ else _BUCKET(bucket)
-    if (account is not None and not _ACCOUNT(account)) or not is_bucket:
+    is_bucket = re.fullmatch(_CONTAINER if kind is StateKind.AZ else _BUCKET, bucket)
+    if (account is not None and not re.fullmatch(_ACCOUNT, account)) or not is_bucket:
         raise AddressFlaw("names no bucket that can exist", f"Write {form}.")
     if not prefix or prefix == [""]:
         raise AddressFlaw(
             "names no prefix in the bucket",
             f"Write {form}: a prefix of its own keeps the state apart from everything else.",
         )
-    if not all(map(_PART, prefix)):
+    if not all(re.fullmatch(_PART, part) for part in prefix):
         raise AddressFlaw(
             "has a part that is empty, is .. or holds a character that is not allowed",
             f"Write {form}, with letters, digits and ._=@+~- in each part, and no slash at the end.",

@@ -7,21 +7,21 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import IO
 
+from reconciler.config.settings import Environment
 from reconciler.systems import open_flags
 from reconciler.testing.handles import NotMade
 
 
 @contextmanager
-def claimed(address: str, state: Path, *, patience: float) -> Iterator[None]:
-    """Keeps a profile from other processes that test with the same state file. A killed process claims
-    nothing.
+def claimed(address: str, environment: Environment, *, patience: float) -> Iterator[None]:
+    """Keeps a profile of an environment from other processes of this machine that test with it. A killed
+    process claims nothing.
 
     Raises NotMade after ``patience`` seconds in which another process held the claim.
     """
-    folder = state.with_name(f"{state.name}.claims")
+    folder = environment.cache / f"{environment.name}.db.claims"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     name = hashlib.blake2b(address.encode(), digest_size=16).hexdigest()
     with open(folder / name, "ab", opener=_private) as file:

@@ -416,7 +416,7 @@ class Sandbox:
         """The claim of a profile. On an emulator of its own the sandbox needs none."""
         if self.server is not None:
             return nullcontext()
-        return claimed(address, self.workspace.environment.state, patience=self.patience)
+        return claimed(address, self.workspace.environment, patience=self.patience)
 
 
 def _loaded(path: Path | None, start: Path) -> Config:

@@ -10,6 +10,7 @@ A module imports only from those above it.
     holder (edge)       who this process is, for the lock of a state
     sightings (edge)    what was last seen of each state, noted outside of the checkout
     state_file (edge)   a state in a SQLite file: where it may lie, and how it came there
+    remote_state (edge)  a state on another machine: whether a checkout may lead there
     state_admin (edge)  the state: opens, locks, exports, replaces and restores it
     renaming (edge)     renames of records that files ask for, or a user
     relocation (edge)   takes a state out of the checkout, back, or along with a folder that moved

@@ -171,7 +171,7 @@ class Applies:
         if not problem.entries:
             return
         lines = "".join(json.dumps(entry._asdict()) + "\n" for entry in problem.entries)
-        for folder in (self._environment.state.parent, Path(tempfile.gettempdir())):
+        for folder in (self._environment.cache, Path(tempfile.gettempdir())):
             with suppress(OSError):
                 descriptor, name = tempfile.mkstemp(
                     dir=folder, prefix=f"{self._environment.name}-outcomes-", suffix=".jsonl"

@@ -133,6 +133,7 @@ class Doctor:
             environment,
             places=config.places,
             environ=environ,
+            trust=trust,
             now=now,
             store=None,
             on_warning=self._warnings.append,

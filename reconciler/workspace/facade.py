@@ -55,10 +55,9 @@ class Workspace:
     - ``trust`` is what was allowed outside of the checkout; by default what ``environ`` and the user's
       trust.yaml say. ``ask_host`` is asked about a host that was not allowed, before the key is read.
     - ``stop`` is asked before anything new starts. Where it says yes, methods raise Interrupted.
-    - ``store`` holds the state; by default the SQLite file of the environment.
+    - ``store`` holds the state; by default that of the environment.
     - ``on_progress`` is given the progress of reading, planning and asking the API, ``on_warning`` what a
-      user has to know of the index and the state.
-    - ``pool`` makes the executor that reads many files, `planning.workers.processes` for example.
+      user has to know of the index and the state. ``pool`` makes the executor that reads many files.
     - Without ``cache`` every file is read, and the index is neither read nor written.
     - Calls wait by the ``clock``; ``now`` gives Unix seconds; ``on_exchange`` gets each request and answer.
     - ``run`` and ``worker`` are the values of ``{run}`` and ``{worker}`` in profile files; by default the
@@ -118,9 +117,11 @@ class Workspace:
             environment,
             places=config.places,
             environ=environ,
+            trust=trust,
             now=now,
             store=store,
             on_warning=on_warning,
+            stop=stop,
         )
         self.plans = Plans(
             config,
@@ -250,10 +251,7 @@ class Workspace:
         return self.sources.validate(paths)
 
     def desired(self) -> DeclaredProfiles | tuple[Profile, ...]:
-        """The valid profiles of all files.
-
-        Raises InputError, with every finding, where one is an error.
-        """
+        """The valid profiles of all files. Raises InputError, with every finding, where one is an error."""
         return self.sources.desired()
 
     def render(

@@ -216,7 +216,7 @@ class Plans:
         header = self._state.store.header()
         planner = Planner(self._sources.contract, reads.options)
         totals, sums = planner.totals, accumulator.empty()
-        folder = self._environment.state.parent
+        folder = self._environment.cache
         with PlanWriter(
             planner.head(header), request.out, folder=folder, limits=self._limits
         ) as writer:

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from reconciler.atomicfile import new_file
+from reconciler.commands import Command
 from reconciler.config.places import FOLDER, RECORD, ProjectPlaces
 from reconciler.config.settings import EMULATOR, Environment
-from reconciler.errors import Refused, StateRefused
+from reconciler.errors import Message, Refused, StateRefused
 from reconciler.homes import place_name
 from reconciler.state.backups import sync_folder
 from reconciler.state.side_files import SideFiles
@@ -120,7 +121,12 @@ class Relocation:
     def _moved(
         self, source: Callable[[str], Path], target: Callable[[str], Path], *, now: float
     ) -> list[Relocated]:
-        state, place = self._names[-1], self._environment.state
+        state, place = self._names[-1], self._environment.state.file
+        if place is None:
+            raise Refused(
+                f"the state is not in a file: it lies in {shown(self._environment.state.url)}",
+                hint=Message.of(Command.of("state", "migrate", "--to", "URL"), " moves it."),
+            )
         old, new = source(state), target(state)
         if place != self._in_home(state) and self._environment.home_state is None:
             raise Refused(

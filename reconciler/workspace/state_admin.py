@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,17 +14,35 @@ from reconciler.authoring.json_schema import validate_value
 from reconciler.commands import Command
 from reconciler.config.places import ProjectPlaces
 from reconciler.config.settings import Environment
+from reconciler.config.trust import Trust
 from reconciler.core.record_codec import EXPORT_FORMAT_VERSION, decode_export
 from reconciler.core.records import Export, Header
 from reconciler.core.transitions import put_back
-from reconciler.errors import InputError, Message, ReconcileError, Refused, Source, StateRefused
+from reconciler.errors import (
+    InputError,
+    Interrupted,
+    Message,
+    ReconcileError,
+    Refused,
+    Source,
+    StateRefused,
+)
 from reconciler.resources import load_schema
 from reconciler.state.side_files import SideFiles
 from reconciler.state.sqlite import SqliteStore
 from reconciler.state.sqlite_errors import StateDamaged
 from reconciler.state.sqlite_file import SQLITE_MAGIC
-from reconciler.state.store import Holder, Store, Writer, is_edited_copy, refuse_foreign
+from reconciler.state.store import (
+    Holder,
+    Lock,
+    OnWait,
+    Store,
+    Writer,
+    is_edited_copy,
+    refuse_foreign,
+)
 from reconciler.values import shown
+from reconciler.workspace.remote_state import RemoteState
 from reconciler.workspace.sightings import Place, Sighting, Sightings
 from reconciler.workspace.state_file import StateFile
 
@@ -61,24 +80,31 @@ class StateAdmin:
         *,
         places: ProjectPlaces,
         environ: Mapping[str, str],
+        trust: Trust,
         now: Callable[[], float],
         store: Store | None,
         on_warning: Callable[[Message], None],
+        stop: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Without a ``store``, the SQLite file of the environment is opened on first use. ``places`` are
-        those of the project. ``now`` gives Unix seconds."""
+        """Without a ``store``, the one of the environment is opened on first use. ``places`` are those of the
+        project. ``now`` gives Unix seconds. ``stop`` ends a wait for the lock."""
         self._environment = environment
-        self._file = (
-            None
-            if store is not None
-            else StateFile(environment.state, environment, places=places, on_warning=on_warning)
-        )
+        self.lock_wait = environment.state.lock_wait
+        """Seconds to wait for the lock while somebody else has it."""
+        self.on_lock_wait: OnWait = lambda lock: None
+        """Is given the lock that is waited for, at each look at it."""
+        self._stop = stop
+        self._home: StateFile | RemoteState | None = None
+        location, file = environment.state, environment.state.file
+        if store is None and file is not None:
+            self._home = StateFile(file, environment, places=places, on_warning=on_warning)
+        elif store is None:
+            self._home = RemoteState(location, trust=trust, environ=environ)
         self.environ = environ
         self._now = now
         self._opened = store
         self._on_warning = on_warning
         self._sightings = Sightings(None) if store is not None else Sightings.of(places.homes)
-        self._place = Place.of(environment.state, environment.name)
         self._is_recognised = False
         self._is_put_back = False
 
@@ -99,6 +125,26 @@ class StateAdmin:
             self._opened.close()
             self._opened = None
             self._is_recognised = False
+
+    @cached_property
+    def _place(self) -> Place:
+        if self._home is None:
+            return Place("", self._environment.name)
+        return self._home.place
+
+    @property
+    def _file(self) -> StateFile | None:
+        return self._home if isinstance(self._home, StateFile) else None
+
+    @property
+    def name(self) -> str:
+        """Where the state is, as messages show it."""
+        return shown(self._environment.state.url) if self._home is None else self._home.name
+
+    @property
+    def address(self) -> str:
+        """The path of the file, or the address of the state. It holds no password."""
+        return self._environment.state.url if self._home is None else self._home.argument
 
     @property
     def exists(self) -> bool:
@@ -166,7 +212,7 @@ class StateAdmin:
 
     def _missing(self, sighting: Sighting, path: str = "") -> Refused:
         return Refused(
-            f"the state is missing: {path or self._path} was here before, with serial {sighting.serial}",
+            f"the state is missing: {path or self.name} was here before, with serial {sighting.serial}",
             hint=Message.of(
                 "Put it back, or a backup of it: ",
                 Command.of("state", "restore", "FILE"),
@@ -178,11 +224,11 @@ class StateAdmin:
 
     def _replaced(self, sighting: Sighting) -> Refused:
         return Refused(
-            f"{self._path} is another state than the one that was here before, which had serial "
+            f"{self.name} is another state than the one that was here before, which had serial "
             f"{sighting.serial}: it has another lineage",
             hint=Message.of(
                 "Put the former one back, or a backup of it. If the one that is there now is right: ",
-                Command.of("state", "restore", str(self._environment.state)),
+                Command.of("state", "restore", self.address),
                 ".",
             ),
         )
@@ -191,16 +237,12 @@ class StateAdmin:
         reason = "it is a backup"
         if sighting is not None and header.serial < sighting.serial:
             reason = f"its serial is {header.serial}, and {sighting.serial} was seen here"
-        return Message.of(f"the state {self._path} was put back: {reason}. ", MISSING_CHANGES)
-
-    @property
-    def _path(self) -> str:
-        return shown(str(self._environment.state))
+        return Message.of(f"the state {self.name} was put back: {reason}. ", MISSING_CHANGES)
 
     def _unchecked(self) -> Store:
         if self._opened is None:
-            assert self._file is not None
-            self._opened = self._file.open()
+            assert self._home is not None
+            self._opened = self._home.open()
         return self._opened
 
     @contextmanager
@@ -215,12 +257,21 @@ class StateAdmin:
 
         return this_process(command, self.environ)
 
+    def _wait(self, lock: Lock) -> None:
+        if self._stop():
+            raise Interrupted(
+                "interrupted while waiting for the lock of the state; nothing was done"
+            )
+        self.on_lock_wait(lock)
+
     @contextmanager
     def _lock(self, command: str) -> Iterator[Writer]:
         store = self._unchecked()
         if self._file is not None:
             self._file.note_project()
-        with store.lock(self._holder(command), now=self._now) as writer:
+        with store.lock(
+            self._holder(command), now=self._now, wait=self.lock_wait, on_wait=self._wait
+        ) as writer:
             yield writer
         with suppress(ReconcileError):
             self._note(store.header())
@@ -277,8 +328,9 @@ class StateAdmin:
         Raises InputError for a file that cannot be read, StateRefused for what is no state of this
         environment.
         """
-        if self._file is not None and self._file.is_at(file):
-            self._file.vouch()
+        if self._home is not None and self._home.is_at(file):
+            if self._file is not None:
+                self._file.vouch()
             with self._lock("state restore") as writer:
                 self._renumber(writer, above=self._last_serial())
             return Restored()
@@ -299,7 +351,7 @@ class StateAdmin:
         header = self._unchecked().header()
         if header.lineage is not None:
             raise Refused(
-                f"there is a state in {self._path} already, with serial {header.serial}",
+                f"there is a state in {self.name} already, with serial {header.serial}",
                 hint="If all that it knows is to be forgotten, move it away first.",
             )
         self._sightings.forget(self._place)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 
 from reconciler.commands import Command
@@ -45,6 +46,16 @@ class StateFile:
     def name(self) -> str:
         """The path as messages show it."""
         return shown(str(self.path))
+
+    @property
+    def argument(self) -> str:
+        """The word that names the state in a command; see `is_at`."""
+        return str(self.path)
+
+    @cached_property
+    def place(self) -> Place:
+        """The key of what was last seen of the state."""
+        return Place.of(self.path, self._environment.name)
 
     def open(self) -> SqliteStore:
         """The store of the file. Raises Refused where a checkout can have brought the state: git tracks it,

@@ -85,6 +85,8 @@ ON_LARGE: tuple[tuple[str, ...], ...] = (
 """Those for many files, which other processes help to read if there are two processors."""
 ELSEWHERE = ("proxy", "host", "metadata")
 """Environments of the planted configuration whose API is somewhere else."""
+STATES_ELSEWHERE = ("database", "bucket", "server", "password", "key", "roots")
+"""Environments of the planted configuration whose state is somewhere else, or needs a command."""
 
 
 @pytest.fixture
@@ -207,6 +209,17 @@ def test_no_environment_of_the_checkout_leads_elsewhere(
         check(checkout, run, before)
         if arguments[-1] in ("--refresh", "refresh", "--auto-approve"):
             assert run.code in (3, 6), (arguments, run.output)
+
+
+@pytest.mark.parametrize("environment", STATES_ELSEWHERE)
+def test_no_state_of_the_checkout_leads_elsewhere(checkout: Checkout, environment: str) -> None:
+    checkout.plant()
+    before = checkout.digests()
+    for arguments in (("plan",), ("apply", "--auto-approve"), ("state", "list")):
+        run = Run(checkout, "--env", environment, *arguments)
+        check(checkout, run, before)
+        assert run.code == 6, (arguments, run.output)
+        assert "was not allowed outside of the checkout" in run.output
 
 
 def test_no_step_of_the_action_falls_for_any_trap(tmp_path: Path) -> None:

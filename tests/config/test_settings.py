@@ -29,7 +29,7 @@ def test_the_template_is_a_working_configuration(
         "ADAPTY_SECRET_KEY",
         Rate(5.0),
     )
-    assert (live.state, live.confirm) == (state_of(tmp_path, "production.db"), True)
+    assert (live.state.file, live.confirm) == (state_of(tmp_path, "production.db"), True)
 
 
 def test_the_template_shows_the_defaults(load: Callable[[str], Config]) -> None:
@@ -47,7 +47,7 @@ def test_the_emulator_needs_no_key_and_has_no_rate_limit(
     local = load(LOCAL).environment("local")
     assert (local.url, local.key_env, local.rate) == ("emulator", None, Rate(None))
     assert local.emulator_db == state_of(tmp_path, "emulator.db")
-    assert local.state == state_of(tmp_path)
+    assert local.state.file == state_of(tmp_path)
 
 
 def test_every_setting_of_the_file_is_read(load: Callable[..., Config], tmp_path: Path) -> None:
@@ -80,7 +80,11 @@ def test_every_setting_of_the_file_is_read(load: Callable[..., Config], tmp_path
     assert (live.timeout, live.quiet_period) == (2.5, 0.0)
     assert (live.delete_attribute_with, live.send_ip_country_always) == (Clear.EMPTY, True)
     assert (live.proxy, live.ca_bundle) == ("http://proxy.example:3128", tmp_path / "ca.pem")
-    assert (live.state, live.max_delete, live.max_changes) == (Path("/var/state.db"), Count(3), 5)
+    assert (live.state.file, live.max_delete, live.max_changes) == (
+        Path("/var/state.db"),
+        Count(3),
+        5,
+    )
 
 
 def test_the_access_levels_of_the_app_are_named_at_the_top(

@@ -330,7 +330,26 @@ def _hosts(checkout: Checkout) -> Iterator[str]:
         yield f"environment {name}"
 
 
+def _states(checkout: Checkout) -> Iterator[str]:
+    """Environments whose state is somewhere else, or that run a command of the checkout for it."""
+    address = checkout.listener.address
+    trap = checkout.write(
+        "bin/secret.sh", f"#!/bin/sh\necho secret.sh >> {checkout.canary}\n", 0o755
+    )
+    for name, state in {
+        "database": f"url: 'postgresql://me@{address}/ops?schema=reconcile'",
+        "bucket": "url: s3://evil-bucket/state",
+        "server": f"url: s3://bucket/state, region: x, endpoint: 'https://{address}'",
+        "password": f"url: 'postgresql://me@localhost:1/ops?schema=x', password_command: [{trap}]",
+        "key": f"url: s3://bucket/x, endpoint: 'https://localhost:1', encryption: {{key_command: [{trap}]}}",
+        "roots": "url: 'postgresql://me@localhost:1/ops?schema=y&sslrootcert=ca.pem'",
+    }.items():
+        checkout.configure(f"  {name}:\n    api: {{url: emulator}}\n    state: {{{state}}}\n")
+        yield f"environment {name}"
+
+
 KINDS: tuple[Kind, ...] = (
+    _states,
     _bare_repositories,
     _submodules,
     _git_extras,

@@ -109,7 +109,7 @@ def test_a_refresh_records_a_deleted_profile_after_a_backup(tmp_path: Path) -> N
         kinds = {drift.address: drift.kind for drift in place.refresh()}
         assert kinds == {"jane": "same", "joe": "gone"}
         assert [change.address for change in place.plan().changes] == ["joe"]
-        assert list(place.environment.state.parent.glob("*.backup-*"))
+        assert list(place.environment.cache.glob("*.backup-*"))
 
 
 def test_a_refresh_that_finds_no_profile_at_all_records_nothing(tmp_path: Path) -> None:
