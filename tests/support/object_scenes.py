@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from typing import Any
 
 from reconciler.core.records import JournalEntry, JournalKind, Record
 from reconciler.errors import Refused
@@ -23,9 +24,9 @@ def write_once(program: Program, writer: Writer, mark: str) -> None:
     world.acknowledged.append(mark)
 
 
-def writes(program: Program, *, sessions: int = 1, writes: int = 1) -> None:
+def writes(program: Program, *, sessions: int = 1, writes: int = 1, **options: Any) -> None:
     """Locks, writes, and lets go, some times."""
-    _writes(program, program.store(), sessions=sessions, writes=writes)
+    _writes(program, program.store(**options), sessions=sessions, writes=writes)
 
 
 def _writes(program: Program, store: Store, *, sessions: int = 1, writes: int = 1) -> None:
@@ -94,6 +95,10 @@ SCENES: Mapping[str, Scene] = {
 """Histories of two programs. Every lock may be taken over at any time, and every release compacts the log."""
 CROWDS: Mapping[str, Scene] = {
     "one that is late": scene(writes, partial(writes, sessions=3)),
+    "two that tidy up": scene(
+        partial(writes, sessions=2, tidy_after=1, segment_bytes=0),
+        partial(writes, sessions=2, tidy_after=1, segment_bytes=0),
+    ),
     "three that write": scene(writes, writes, partial(writes, sessions=2)),
     "a reader and two that write": scene(
         partial(reads, times=2), writes, partial(writes, sessions=2)

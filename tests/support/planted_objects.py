@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from unittest.mock import patch
 
+from reconciler.state.objects import writer
 from reconciler.state.objects.cache import Cache, LogPlace
+from reconciler.state.objects.compaction import CompactionLimits, remove_litter
 from reconciler.state.objects.log import Log
 from reconciler.state.objects.segments import Segment
 from reconciler.state.objects.writer import ObjectWriter
@@ -39,10 +41,18 @@ def _no_head_after_the_lock() -> AbstractContextManager[object]:
     return patch.object(Log, "take", takes)
 
 
+def _no_proof_before_tidying() -> AbstractContextManager[object]:
+    def removes(log: Log, limits: CompactionLimits, *, renew: Callable[[], None]) -> int:
+        return remove_litter(log, limits, renew=lambda: None)
+
+    return patch.object(writer, "remove_litter", removes)
+
+
 PLANTED: Mapping[str, Callable[[], AbstractContextManager[object]]] = {
     "O2": _place_of_the_cache,
     "O4": _no_fences,
     "O6": _no_head_after_the_end,
     "O7": _no_head_after_the_lock,
+    "tidying": _no_proof_before_tidying,
 }
 """By the rule that is broken."""

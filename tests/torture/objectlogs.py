@@ -65,7 +65,7 @@ CASES = [
 def explored(number: int, *, most_runs: int = 20_000) -> Tally:
     """One of `CASES`."""
     case, tally = CASES[number], Tally()
-    report = explore((SCENES | CROWDS)[case.name], case.budget, most_runs=most_runs)
+    report = explore({**SCENES, **CROWDS}[case.name], case.budget, most_runs=most_runs)
     tally.counts["schedules"] += report.runs
     tally.counts["states"] += report.states
     tally.counts["complete"] += report.is_complete
@@ -79,7 +79,7 @@ def planted(number: int, *, most_runs: int = 2_000) -> Tally:
     with PLANTED[rule]():
         found = [
             name
-            for name, scene in SCENES.items()
+            for name, scene in {**SCENES, **CROWDS}.items()
             if explore(scene, Budget(switches=2), most_runs=most_runs).problems
         ]
     tally.counts[f"{rule}: scenes that find it"] += len(found)

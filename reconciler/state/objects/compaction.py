@@ -6,7 +6,7 @@ unknown nothing is deleted at all: what looks like a failure may have taken effe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from reconciler.errors import ReconcileError
@@ -28,6 +28,8 @@ from reconciler.state.store import Backup, utc_text
 
 SEGMENTS = 64
 """A log that is longer by so many segments than the newest snapshot is compacted."""
+TIDY_SEGMENTS = 1024
+"""After so many segments, what killed programs left is looked for."""
 _BYTES_A_SEGMENT = 256 * 1024
 """To read a segment costs as much time as so much of a snapshot, so a large one may be older."""
 _LEAST_BYTES = 1024 * 1024
@@ -38,6 +40,7 @@ class CompactionLimits(NamedTuple):
     """When a log is compacted."""
 
     segments: int = SEGMENTS
+    tidy_segments: int = TIDY_SEGMENTS
     part_bytes: int = PART_BYTES
     """How long the lines of one object become, before they are compressed."""
 
@@ -51,6 +54,11 @@ class CompactionLimits(NamedTuple):
         return position - newest.position >= segments or (
             position > newest.position and grown >= max(newest.size // 4, _LEAST_BYTES)
         )
+
+    def is_litter_due(self, head: StateHead) -> bool:
+        """Whether objects that nobody needs are looked for after the newest of two snapshots."""
+        steps = [each.position // self.tidy_segments for each in head.snapshots]
+        return len(set(steps)) > 1
 
 
 def compact(log: Log, limits: CompactionLimits, *, force: bool = False) -> bool:
@@ -140,19 +148,22 @@ def back_up(log: Log, *, now: float, kept: int, limits: CompactionLimits) -> Bac
     raise refusals.unsteady()
 
 
-def remove_litter(log: Log) -> int:
-    """Remove objects of this incarnation that nothing names: what a program left that was killed while it
-    compacted, and segments that it did not delete any more. Returns how many. The caller holds the lock, and
-    the cache is at its position.
+def remove_litter(log: Log, limits: CompactionLimits, *, renew: Callable[[], None]) -> int:
+    """Look for objects of this incarnation that nothing names, if that is due: what a program left that was
+    killed while it compacted, and segments that it did not delete any more. Returns how many there were.
+    The cache is at the position of a writer, and ``renew`` continues the log for it, or raises.
 
-    Everything is listed *before* the head is changed, and what was listed is deleted after. So a program
-    that was overtaken while it compacts loses nothing: it either finds another head, or its objects came
-    after the listing.
+    Everything is listed first. Then the log is continued and the head is changed, and only then anything is
+    deleted. So nobody else loses an object: a writer who took the lock over before would be in the way of
+    the segment, and brings its objects after the listing otherwise. And a program that compacts finds
+    another head, or brings its objects after the listing.
     """
-    place = log.cache.place
-    assert place.incarnation is not None
+    place, before = log.cache.place, log.head()
+    if before is None or place.incarnation is None or not limits.is_litter_due(before.head):
+        return 0
     names = log.bucket.list(f"{place.incarnation}/")
-    at = log.head()
+    renew()
+    at, place = log.head(), log.cache.place
     if at is None or at.head.incarnation != place.incarnation:
         return 0
     head = at.head
@@ -161,8 +172,11 @@ def remove_litter(log: Log) -> int:
     needed = {HEAD}
     manifests = [each.manifest for each in head.snapshots]
     manifests += [each.manifest for each in head.backups]
-    for manifest in manifests:
-        needed.update(names_of(log.bucket, log.sealer, manifest=manifest))
+    try:
+        for manifest in manifests:
+            needed.update(names_of(log.bucket, log.sealer, manifest=manifest))
+    except (PartGone, ValueError, NewerFormat):
+        return 0  # the head has changed again, so others know better what is needed
     needed.update(log.cache.parts_between(head.first, place.position + 1))
     fences, segments = set(log.cache.fences()), segments_prefix(place.incarnation)
     litter = []

@@ -13,7 +13,7 @@ from reconciler.errors import Message, ReconcileError
 from reconciler.state.liveness import process_identity
 from reconciler.state.objects import refusals
 from reconciler.state.objects.cache_file import CacheFile
-from reconciler.state.objects.compaction import SEGMENTS, CompactionLimits, remove_litter
+from reconciler.state.objects.compaction import SEGMENTS, TIDY_SEGMENTS, CompactionLimits
 from reconciler.state.objects.log import Log, UniqueId, unique_id
 from reconciler.state.objects.parts import PART_BYTES
 from reconciler.state.objects.protocol import Bucket, Sealer
@@ -55,8 +55,8 @@ class ObjectStore(SqliteReader):
     ``cache`` is the file of the local copy; ``None``: it ends with this object. ``lease`` and
     ``clock_margin`` are in seconds. ``kept_runs`` is how many finished runs the journal reaches back,
     ``kept_backups`` how many backups stay. A log that is ``compact_after`` segments longer than its newest
-    snapshot is compacted. Records with more than ``segment_bytes`` go into objects of their own, of
-    ``part_bytes`` each.
+    snapshot is compacted, and each ``tidy_after`` segments, objects that nobody needs are looked for. Records
+    with more than ``segment_bytes`` go into objects of their own, of ``part_bytes`` each.
     """
 
     def __init__(
@@ -75,6 +75,7 @@ class ObjectStore(SqliteReader):
         kept_runs: int = RUNS,
         kept_backups: int = BACKUPS,
         compact_after: int = SEGMENTS,
+        tidy_after: int = TIDY_SEGMENTS,
         segment_bytes: int = SEGMENT_BYTES,
         part_bytes: int = PART_BYTES,
     ) -> None:
@@ -90,7 +91,7 @@ class ObjectStore(SqliteReader):
             lease=lease,
             kept_runs=kept_runs,
             kept_backups=kept_backups,
-            limits=CompactionLimits(compact_after, part_bytes),
+            limits=CompactionLimits(compact_after, tidy_after, part_bytes),
             segment_bytes=segment_bytes,
         )
         self._clock_margin = clock_margin
@@ -192,13 +193,6 @@ class ObjectStore(SqliteReader):
                 if self._log.take(self._next(SegmentKind.UNLOCK), cache.place) is not None:
                     return
         raise refusals.unsteady()
-
-    def collect_garbage(self, writer: Writer) -> int:
-        """Remove objects that a program left that was killed; returns how many. The writer is one of this
-        store."""
-        writer.renew()
-        with self._guarded():
-            return remove_litter(self._log)
 
     def close(self) -> None:
         with self._guard:

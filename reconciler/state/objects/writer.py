@@ -13,7 +13,7 @@ from reconciler.core.records import Export, Header, JournalEntry, Record, Run
 from reconciler.errors import ReconcileError
 from reconciler.state.objects import refusals
 from reconciler.state.objects.cache import Cache, LogPlace
-from reconciler.state.objects.compaction import CompactionLimits, back_up, compact
+from reconciler.state.objects.compaction import CompactionLimits, back_up, compact, remove_litter
 from reconciler.state.objects.log import Log, SealedSegment
 from reconciler.state.objects.names import body_name
 from reconciler.state.objects.parts import PartGone, write_parts
@@ -193,7 +193,8 @@ class ObjectWriter:
         try:
             with contextlib.suppress(ReconcileError), self._writing():
                 with contextlib.suppress(ReconcileError):
-                    compact(self._log, self._options.limits)
+                    if compact(self._log, self._options.limits):
+                        remove_litter(self._log, self._options.limits, renew=self.renew)
                 self._append(SegmentKind.RELEASE)
         finally:
             self.is_over = True
@@ -232,6 +233,8 @@ class ObjectWriter:
 
     def _append(self, kind: SegmentKind, effects: Effects = _NO_EFFECTS) -> None:
         """The one way in which anything is written: at our next position, or not at all."""
+        if self.is_over:
+            raise LockLost
         began = self._options.clock(), time.monotonic()
         place = self._place
         assert place.incarnation is not None

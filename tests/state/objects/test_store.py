@@ -281,8 +281,10 @@ def test_objects_that_a_killed_program_left_are_removed_and_nothing_else(objects
     ):
         objects.put(f"{incarnation}/{name}", b"x")
     objects.put(f"{incarnation}/log/{1:012d}", b"x")
-    with store.lock(US) as writer:
-        assert store.collect_garbage(writer) == 4
+    before = list(store.records())
+    with memory_store(objects, compact_after=1, tidy_after=1).lock(US):
+        pass
+    assert list(store.records()) == before
     assert set(needed) - set(objects.blobs) <= {
         name for name in needed if "/snap/" in name or "/log/" in name or "/body/" in name
     }
