@@ -24,6 +24,7 @@ from reconciler.reports.json import plan_json_parts
 from reconciler.reports.markdown import plan_markdown
 from reconciler.reports.masking import Mask
 from reconciler.reports.plan_text import plan_text_parts
+from reconciler.reports.style import Pen
 from reconciler.reports.view import PlanView
 from tests.support.browser import PROGRAM, Browser
 
@@ -33,7 +34,7 @@ def change(number: int) -> Change:
     address = f"bench-{number:07}"
     source = Source(f"profiles/{number // 10:06}.yaml", number % 10 * 14 + 1)
     if number % 50 == 0:
-        hazard = Hazard("delete", "deletes the profile and its related data; there is no undo")
+        hazard = Hazard("delete", "deleted with all related data; there is no undo")
         request = Request("DELETE", "/x", {"adapty-customer-user-id": address})
         return Change(address, Action.DELETE, "in no file", (), (request,), (hazard,), source, 1)
     fields = (
@@ -67,7 +68,7 @@ def main(changes: int) -> None:
 
     tasks: list[tuple[str, Callable[[], object]]] = [
         ("written down (floor)", lambda: sum(map(len, to_lines(plan)))),
-        ("text", lambda: sum(map(len, plan_text_parts(view(), color=False)))),
+        ("text", lambda: sum(map(len, plan_text_parts(view(), Pen(False))))),
         ("json", lambda: sum(map(len, plan_json_parts(view())))),
         ("markdown", lambda: plan_markdown(view())),
         ("github", lambda: plan_annotations(view())),

@@ -10,7 +10,7 @@ from itertools import islice
 from reconciler.authoring.documents import Place
 from reconciler.authoring.finding_limits import LimitedFindings
 from reconciler.authoring.walk import MAX_FILE, TOO_LARGE
-from reconciler.authoring.yaml_scalars import INVISIBLE, is_visible
+from reconciler.authoring.yaml_scalars import INVISIBLE, is_visible, read_elsewhere
 from reconciler.errors import Diagnostic, Message, Quote, Source, error, warning
 
 MAX_DEPTH = 16
@@ -229,7 +229,8 @@ class YamlFindings:
                 "yaml/ambiguous-scalar",
                 Message.of(
                     Quote(short, "`"),
-                    " is text here, but other YAML tools read it as something else",
+                    " is text here, but other YAML tools read it as ",
+                    *_elsewhere(text),
                 ),
                 source=Source(self.file, *place),
                 hint=Message.of("Put it in quotes", *example, "."),
@@ -369,6 +370,13 @@ _SYNTAX = {
         "Begin it on a line of its own.",
     ),
 }
+
+
+def _elsewhere(text: str) -> tuple[str | Quote, ...]:
+    """What other tools read, which shows the value where it is a number."""
+    reading = read_elsewhere(text)
+    word, _, number = reading.partition("the number ")
+    return (word,) if word else ("the number ", Quote(_short(number), ""))
 
 
 def _short(text: str) -> str:

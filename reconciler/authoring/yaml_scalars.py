@@ -43,6 +43,54 @@ def is_ambiguous(text: str) -> bool:
     return text in _OTHER_WORDS or _OTHER_FORMS(text) is not None
 
 
+def read_elsewhere(text: str) -> str:
+    """What YAML 1.1 makes of an ambiguous plain scalar, or YAML 1.2 where 1.1 makes text of it."""
+    word = text.lower()
+    if word in ("y", "yes", "on", "true"):
+        return "true"
+    if word in ("n", "no", "off", "false"):
+        return "false"
+    if text in _NAMED_ELSEWHERE:
+        return _NAMED_ELSEWHERE[text]
+    if word.lstrip("+-") in (".inf", ".nan"):
+        sign = "minus " if text[0] == "-" else ""
+        return "not a number" if word == ".nan" else f"{sign}infinity"
+    if _DATE(text):
+        return "a date" if len(text) <= len("2000-12-31") else "a date with a time"
+    if len(text) > _LONGEST_NUMBER:
+        return "a number"
+    value = _number_elsewhere(text.replace("_", "").lstrip("+-"))
+    return f"the number {'-' if text[0] == '-' else ''}{value}"
+
+
+def _number_elsewhere(text: str) -> int | float:
+    """The number of digits without a sign."""
+    if ":" in text:
+        value: int | float = 0
+        for part in text.split(":"):
+            value = value * 60 + (float(part) if "." in part else int(part))
+        return value
+    prefix = text[:2].lower()
+    if prefix in _BASES:
+        return int(text[2:] or "0", _BASES[prefix])
+    if text.isdecimal():
+        is_octal = text[0] == "0" and not {"8", "9"} & set(text)
+        return int(text, 8 if is_octal else 10)
+    return float(text)
+
+
+_NAMED_ELSEWHERE = {
+    "null": "null",
+    "Null": "null",
+    "NULL": "null",
+    "=": "a default",
+    "<<": "a merge",
+}
+_LONGEST_NUMBER = 40
+_BASES = {"0b": 2, "0o": 8, "0x": 16}
+_DATE = re.compile(r"[0-9]{4}-").match
+
+
 def json_number(text: str) -> int | float | None:
     """The number of a text in JSON's form; ``None`` if no float comes near it. -0 is 0."""
     value = float(text)

@@ -23,13 +23,15 @@ from reconciler.cli.planning import plan_files, show
 from reconciler.cli.questions import ask
 from reconciler.cli.render import capture_for, deliver_plan, print_plan, view_of
 from reconciler.cli.stopping import stopping_on_signals
-from reconciler.cli.streams import is_smart_terminal
+from reconciler.cli.streams import columns, is_smart_terminal
+from reconciler.commands import Command, file_argument
 from reconciler.config.settings import parse_rate
 from reconciler.core.outcomes import ApplyReport, Halt, Outcome
 from reconciler.core.plan import HazardKind, Plan
 from reconciler.core.profiles import Profile
 from reconciler.errors import ExitCode, ReconcileError, Refused, UsageError
 from reconciler.reports.progress import ApplyReporter, EventReporter, LineReporter, TeeReporter
+from reconciler.reports.view import PlanView
 from reconciler.values import shown
 from reconciler.workspace.facade import Workspace
 
@@ -106,10 +108,16 @@ def apply(
         workspace.check(plan, max_changes=max_changes)
         shown_rate = workspace.environment.rate if rate_option is None else rate_option
         tally = None if capture is None else capture.tally
-        view = view_of(app, plan, tally=tally, rate=shown_rate)
+        saved = None if file is None else str(file)
+        view = view_of(app, plan, tally=tally, rate=shown_rate, saved=saved)
         if not json_:
             print_plan(app, view, show_requests=show_requests, stream=stream, capture=capture)
-        _approve(app, workspace, plan=plan, auto_approve=auto_approve, digest=digest)
+        _approve(app, workspace, plan=plan, view=view, auto_approve=auto_approve, digest=digest)
+        reporter.again = (
+            view.again
+            if file is None
+            else Command.of("apply", file_argument(str(file))).text(app.invocation)
+        )
         code = _carry_out(
             app,
             workspace,
@@ -155,10 +163,12 @@ def sweep(
         _add_event_file(reporter, json_out, workspace=workspace, stack=stack)
         workspace.state.take_up("sweep")
         plan = workspace.plan_sweep(select=select, exclude=exclude)
+        view = view_of(app, plan, rate=workspace.environment.rate)
         if not json_:
-            print_plan(app, view_of(app, plan, rate=workspace.environment.rate), stream=stream)
+            print_plan(app, view, stream=stream)
         workspace.check(plan, max_changes=max_changes)
-        _approve(app, workspace, plan=plan, auto_approve=auto_approve, digest=digest)
+        _approve(app, workspace, plan=plan, view=view, auto_approve=auto_approve, digest=digest)
+        reporter.again = view.again
         code = _carry_out(
             app, workspace, reporter=reporter, plan=plan, max_changes=max_changes, profiles=()
         )
@@ -189,7 +199,14 @@ def _reporter(app: App, *, stream: TextIO, json_: bool, bar: bool) -> TeeReporte
         return TeeReporter(EventReporter(stream))
     has_bar = bar and is_smart_terminal(sys.stderr) and not (os.environ.get("CI") or app.verbose)
     return TeeReporter(
-        LineReporter(stream, sys.stderr, color=app.uses_color(stream), bar=has_bar, quiet=app.quiet)
+        LineReporter(
+            stream,
+            sys.stderr,
+            color=app.uses_color(stream),
+            width=columns(stream),
+            bar=has_bar,
+            quiet=app.quiet,
+        )
     )
 
 
@@ -212,7 +229,13 @@ def _reporting_errors(reporter: ApplyReporter) -> Iterator[None]:
 
 
 def _approve(
-    app: App, workspace: Workspace, *, plan: Plan, auto_approve: bool, digest: str | None
+    app: App,
+    workspace: Workspace,
+    *,
+    plan: Plan,
+    view: PlanView,
+    auto_approve: bool,
+    digest: str | None,
 ) -> None:
     """Asks for approval unless it was given by options; the only accepted answer is ``yes``.
 
@@ -230,13 +253,13 @@ def _approve(
         if workspace.environment.confirm and digest is None:
             raise Refused(
                 f"environment {workspace.environment.name} asks for more than --auto-approve",
-                hint=f"Give the digest of the reviewed plan too: --digest {plan.digest}",
+                hint=f"Give the digest of the reviewed plan too: {view.command}",
             )
         return
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise Refused(
             "there is no terminal to ask at, and --auto-approve was not given; nothing was sent",
-            hint=f"Give --auto-approve --digest {plan.digest}.",
+            hint=f"Give --auto-approve (here with --digest): {view.command}",
         )
     name = shown(workspace.environment.name)
     question = f'Apply these changes to "{name}"? Only "yes" is accepted: '

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from reconciler import __version__
 from reconciler.cli.app import App
 from reconciler.cli.options import OutputOptions, PlanOptions
 from reconciler.cli.outputs import (
@@ -19,6 +22,7 @@ from reconciler.cli.render import (
     deliver_findings,
     deliver_plan,
     links_for,
+    time_text,
     view_of,
     warn,
 )
@@ -85,6 +89,7 @@ def plan(
             blame=workspace.blame(plan_) if blame else None,
             links=links,
             saved=None if out is None or is_piped else str(out),
+            planned=f"Planned {time_text(time.time())} with reconcile {__version__}",
         )
         if is_piped:
             print_document(to_lines(plan_))
@@ -92,8 +97,15 @@ def plan(
     if out is not None and output.format_ == "text" and out.is_file():
         line = Command.of("apply", file_argument(str(out))).text(app.invocation)
         app.note(f"saved to {shown(str(out))}; apply exactly this with: {line}")
+    elif _has_reader(output) and out is None and not (plan_.is_empty or view.is_refused):
+        app.note(f"Apply it with: {view.again}")
     pending = detailed_exitcode and not plan_.is_empty
     return ExitCode.CHANGES if pending else ExitCode.DONE
+
+
+def _has_reader(output: OutputOptions) -> bool:
+    """Whether a person reads the plan at a terminal."""
+    return output.format_ == "text" and sys.stdout.isatty() and sys.stderr.isatty()
 
 
 def plan_files(
@@ -158,4 +170,8 @@ def show(app: App, *, file: Path, output: OutputOptions, mask: bool | None) -> N
     links = links_for(output.formats(), root, base=output.links)
     stream = text_stream(output.paths())
     saved = str(file) if file.is_file() else None
-    deliver_plan(app, view_of(app, plan_, links=links, saved=saved), output=output, stream=stream)
+    when = f"Saved {time_text(file.stat().st_mtime)}, shown" if saved else "Shown"
+    view = view_of(
+        app, plan_, links=links, saved=saved, planned=f"{when} with reconcile {__version__}"
+    )
+    deliver_plan(app, view, output=output, stream=stream)

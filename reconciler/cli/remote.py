@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
@@ -10,13 +11,14 @@ from typing import TextIO
 from reconciler.cli.app import App
 from reconciler.cli.outputs import print_or_write, result_stream
 from reconciler.cli.stopping import stopping_on_signals
+from reconciler.cli.streams import can_encode, columns
 from reconciler.config.settings import parse_rate
 from reconciler.core.options import Selection
 from reconciler.core.outcomes import DriftKind, Progress
 from reconciler.errors import ExitCode
 from reconciler.planning.limits import ProgressEvent
 from reconciler.reports.json import drift_json
-from reconciler.reports.progress import open_bar
+from reconciler.reports.progress import RequestMeter, open_bar
 from reconciler.reports.text import drift_text
 
 
@@ -25,19 +27,22 @@ class _ReadingBar:
 
     def __init__(self, stream: TextIO, total: int) -> None:
         self._bar = open_bar(stream, total, verb="reading")
+        self._meter = RequestMeter()
+        self._began = time.monotonic()
 
     def show(self, event: ProgressEvent) -> None:
-        self._bar.show(
-            Progress(
-                event.total or 0,
-                event.done,
-                failed=0,
-                under_way=0,
-                requests=0,
-                rate=event.rate,
-                waiting_for=event.waiting_for,
-            )
+        now = time.monotonic()
+        progress = Progress(
+            event.total or 0,
+            event.done,
+            failed=0,
+            under_way=0,
+            requests=0,
+            rate=event.rate,
+            waiting_for=event.waiting_for,
         )
+        pace = self._meter.measure(now, event.done)
+        self._bar.show(progress, seconds=now - self._began, pace=pace)
 
     def close(self) -> None:
         self._bar.close()
@@ -66,7 +71,13 @@ def refresh(
     masked = [app.any_mask().drift(drift) for drift in drifts]
     print_or_write(
         stream,
-        text=lambda: drift_text(masked, color=app.uses_color(stream)),
+        text=lambda: drift_text(
+            masked,
+            color=app.uses_color(stream),
+            ascii=not can_encode(stream, "→"),
+            width=columns(stream),
+            invocation=app.invocation,
+        ),
         data=lambda: drift_json(masked),
         format_=format_,
         json_out=json_out,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from reconciler.cli.app import App
 from reconciler.cli.options import OutputOptions
 from reconciler.cli.outputs import write_file
-from reconciler.cli.streams import can_encode, print_document, print_findings, write
+from reconciler.cli.streams import can_encode, columns, print_document, print_findings, write
 from reconciler.core.plan import ENVIRONMENT, Plan
 from reconciler.errors import Diagnostic, InputError
 from reconciler.planning.limits import Limits
@@ -46,6 +47,11 @@ def links_for(formats: Iterable[str], root: Path, *, base: str | None) -> Links 
         return None
     links: Links = _formats().links_to_files(root, base)
     return links
+
+
+def time_text(seconds: float) -> str:
+    """A Unix time for a reader: ``2026-11-29 04:10 UTC``."""
+    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds))
 
 
 def view_of(app: App, plan: Plan, *, tally: Tally | None = None, **settings: Any) -> PlanView:
@@ -93,7 +99,7 @@ def capture_for(
 
 
 def _pen(app: App, stream: TextIO) -> Pen:
-    return Pen(app.uses_color(stream), ascii=not can_encode(stream, "→"))
+    return Pen(app.uses_color(stream), not can_encode(stream, "→"), columns(stream))
 
 
 def print_plan(
@@ -106,12 +112,10 @@ def print_plan(
 ) -> None:
     """Prints a plan as text; by default to stdout. ``capture`` is what was gathered while it was made."""
     stream = stream or sys.stdout
-    pen = _pen(app, stream)
     parts = plan_text_parts(
         view,
-        color=pen.color,
+        _pen(app, stream),
         show_requests=show_requests,
-        ascii=pen.ascii,
         captured=None if capture is None else capture.texts(),
     )
     pending, size = [], 0

@@ -11,7 +11,7 @@ from typing import Any
 
 from reconciler.cli.app import App
 from reconciler.cli.outputs import print_or_write, read_input, result_stream
-from reconciler.cli.streams import json_text, print_json, print_result, stderr_line
+from reconciler.cli.streams import can_encode, json_text, print_json, print_result, stderr_line
 from reconciler.commands import Command, arguments
 from reconciler.config.settings import EMULATOR
 from reconciler.core.record_codec import encode_export, encode_record
@@ -194,7 +194,8 @@ def _read_export(file: Path) -> Any:
 
 def _report_replaced(app: App, before: Export, *, after: Export) -> None:
     before, after = app.any_mask().export(before), app.any_mask().export(after)
-    print_result(difference_text(encode_export(before), encode_export(after)))
+    is_ascii = not can_encode(sys.stdout, "→")
+    print_result(difference_text(encode_export(before), encode_export(after), ascii=is_ascii))
 
 
 def _report_backup(backup: str | None) -> None:

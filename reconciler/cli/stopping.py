@@ -10,12 +10,15 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Protocol
 
+import click
+
 from reconciler.errors import ExitCode
 from reconciler.systems import STOP_SIGNALS
 
 _Handler = Callable[[int, FrameType | None], None]
 _NOTICE = "\nstopping: what is under way is finished and saved; once more to leave at once\n"
-_LEFT = "\nleft at once; run the command again, it goes on from the state\n"
+_SHOW_CURSOR = "\x1b[?25h"
+"""ECMA-48, as terminals extend it: a progress bar hides the cursor."""
 
 
 class Stoppable(Protocol):
@@ -41,9 +44,12 @@ def stopping_on_signals(app: Stoppable) -> Iterator[None]:
     """Within, the first signal to stop keeps new work from starting, and the second ends the
     program."""
 
+    context = click.get_current_context(silent=True)
+    name = context.info_name if context is not None else "it"
+
     def handle(number: int, frame: FrameType | None) -> None:
         if app.signals:
-            _write(_LEFT)
+            _write(f"\nLeft at once; run {name} again.\n{_SHOW_CURSOR if os.isatty(2) else ''}")
             os._exit(ExitCode.INTERRUPTED)
         app.signals.append(number)
         _write(_NOTICE)

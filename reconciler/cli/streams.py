@@ -16,6 +16,8 @@ from reconciler.values import shown, spelled
 if TYPE_CHECKING:
     from reconciler.planning.limits import ProgressEvent
 
+_NARROWEST = 40
+"""Columns; a narrower terminal breaks lines itself."""
 _HEARTBEAT = 10.0
 """Seconds between two lines of progress where there is no terminal."""
 _BROKEN: set[TextIO] = set()
@@ -111,6 +113,17 @@ def can_encode(stream: TextIO, text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def columns(stream: TextIO) -> int | None:
+    """The width of a terminal; ``None`` for another stream."""
+    if not stream.isatty():
+        return None
+    try:
+        width = os.get_terminal_size(stream.fileno()).columns
+    except (OSError, ValueError):
+        return None
+    return max(width, _NARROWEST) if width else None
 
 
 def is_smart_terminal(stream: IO[Any]) -> bool:

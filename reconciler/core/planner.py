@@ -293,15 +293,16 @@ class Planner:
         if options.max_changes is not None and changes > options.max_changes:
             yield Hazard(
                 HazardKind.MAX_CHANGES,
-                f"makes {changes} changes, above max_changes {options.max_changes}",
+                f"makes {changes:,} changes, and environments.{options.environment}.limits.max_changes is "
+                f"{options.max_changes}",
             )
         if deletes and deletes == totals.present:
             yield Hazard(HazardKind.DELETE_EVERYTHING, "deletes every recorded profile")
         if not options.max_delete.allows(deletes, totals.recorded):
             yield Hazard(
                 HazardKind.MAX_DELETE,
-                f"deletes {deletes} of {totals.recorded} recorded profiles, above max_delete "
-                f"{options.max_delete}",
+                f"deletes {deletes:,} of {totals.recorded:,} recorded profiles, and "
+                f"environments.{options.environment}.limits.max_delete is {options.max_delete}",
             )
 
     def head(self, header: Header) -> Head:
@@ -389,7 +390,7 @@ def _plan_profile(
     if look_up is not None and action is not Action.LINK:
         reason = _reason_after_look_up(record, now=options.now)
     elif record is None and action is Action.CREATE and options.requests.refuse_existing:
-        reason = "not recorded: created, or refused if it exists"
+        reason = "not recorded, nothing is known of it: created, or refused if it exists"
     else:
         reason = _reason(action, profile, record=record, fields=fields, reassert=options.reassert)
     if former:
@@ -629,7 +630,7 @@ def _first_keys(keys: Sequence[str]) -> str:
 
 def _reason_of_create(record: Record | None) -> str:
     if record is None:
-        return "not recorded: adopted if it exists, created if not"
+        return "not recorded, nothing is known of it: adopted if it exists, created if not"
     if record.presence is Presence.GONE:
         return "the API said that it does not exist: created again"
     if record.deleting:

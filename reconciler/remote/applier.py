@@ -72,7 +72,7 @@ def check_plan(
         raise Refused(f"the plan {refused[0].message}", hint=hint)
     if plan.count > max_changes:
         raise Refused(
-            f"the plan has {plan.count} changes, above the limit of {max_changes}",
+            f"the plan makes {plan.count:,} changes, and the limit is {max_changes:,}",
             hint="Allow it with --max-changes, or plan a part with --select.",
         )
 

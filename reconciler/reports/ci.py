@@ -50,14 +50,14 @@ def plan_annotations(view: PlanView) -> str:
         _Note(
             "error" if hazard.refused else "warning",
             title=hazard.kind,
-            message=hazard.message,
+            message=hazard.sentence,
             file=view.links.path(hazard.file) if hazard.file else "",
         )
         for hazard in view.hazards
         if hazard.scope is not HazardScope.CHANGE
     ]
     notes += [
-        _Note("warning", hazard.kind, f"{count(hazard.number, 'change')} {hazard.message}")
+        _Note("warning", hazard.kind, hazard.sentence)
         for hazard in view.hazards
         if hazard.is_summed
     ]
@@ -74,8 +74,19 @@ def plan_annotations(view: PlanView) -> str:
             _change_note(view.group(change), kind=kind, links=view.links)
             for _, _, change in sorted(heap, key=lambda item: item[:2], reverse=True)
         ]
-    closing = f"reconcile: {view.totals}; {view.summary['unchanged']:,} unchanged. {view.digest}"
-    return "".join(f"{line}\n" for line in [*_annotations(notes, total), closing])
+    return "".join(f"{line}\n" for line in [*_annotations(notes, total), *_closing(view)])
+
+
+def _closing(view: PlanView) -> Iterator[str]:
+    """The last lines of the log: what a reviewer needs beside the annotations."""
+    if view.is_idle_sweep:
+        yield "reconcile: Nothing has expired."
+        return
+    yield f"reconcile: Plan for {view.environment}: {view.effect}. {view.digest}"
+    sentences = (f"{view.planned}." if view.planned else "", view.blindness)
+    undo = f"To undo: {view.undo}" if view.undo else ""
+    for sentence in filter(None, (*sentences, undo)):
+        yield f"reconcile: {sentence}"
 
 
 def diagnostics_annotations(diagnostics: Sequence[Diagnostic], links: Links | None = None) -> str:
@@ -127,9 +138,9 @@ def _change_note(change: ChangeView, *, kind: str, links: Links) -> _Note:
 
 
 def _changed_place(change: ChangeView) -> tuple[str, int]:
-    """The file and line of what changes: of the first field of an update that has a line, else of the
-    profile."""
-    if change.action is Action.UPDATE:
+    """The file and line of what changes: of the first field that has a line, if the profile exists, else of
+    the profile."""
+    if change.action in (Action.UPDATE, Action.ADOPT, Action.LINK):
         for field in change.fields:
             if field.line:
                 return field.file, field.line

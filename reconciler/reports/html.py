@@ -19,7 +19,13 @@ from jinja2 import Environment, StrictUndefined, Template
 
 from reconciler import __version__
 from reconciler.core.plan import Action, Change, HazardSeverity
-from reconciler.reports.view import ACTIONS_BY_SEVERITY, ChangeView, PlanView, severity_rank
+from reconciler.reports.view import (
+    ACTIONS_BY_SEVERITY,
+    REFUSED,
+    ChangeView,
+    PlanView,
+    severity_rank,
+)
 from reconciler.reports.wording import count
 from reconciler.values import shown
 
@@ -46,6 +52,7 @@ def plan_html(view: PlanView) -> str:
     return _template().render(
         view=view,
         count=count,
+        refused=REFUSED,
         policy=(
             f"default-src 'none'; style-src '{_source(style)}'; script-src '{_source(script)}'; "
             "base-uri 'none'; form-action 'none'"

@@ -17,6 +17,7 @@ from reconciler.core.plan import Change, HazardSeverity, Op
 from reconciler.errors import Diagnostic
 from reconciler.reports.tally import count_by_severity
 from reconciler.reports.view import (
+    REFUSED,
     ChangeView,
     FieldView,
     HazardView,
@@ -93,17 +94,21 @@ def marker(environment: str, digest: str = "", *, since: str | None = None) -> s
 
 
 def _head(view: PlanView) -> Iterator[str]:
-    summary = view.summary
     yield marker(view.plan.environment, view.digest, since=view.plan.scope.since)
     name = code(_clipped(view.environment, _LONGEST_NAME))
-    yield f"### Plan for {name}: {'no changes' if view.is_empty else view.totals}"
+    if view.is_idle_sweep:
+        yield f"### Plan for {name}: nothing has expired"
+    elif view.is_empty:
+        yield f"### No changes. Plan for {name}: {view.effect}"
+    else:
+        yield f"### Plan for {name}: {view.effect}"
     yield ""
-    parts = [f"{summary['unchanged']:,} unchanged", f"mode {view.plan.mode}"]
-    if not view.is_empty:
-        parts.append(f"{view.requests}, {view.duration}")
-    yield f"{', '.join(parts)}."
+    if view.requests:
+        yield f"{view.requests}."
+    if view.planned:
+        yield f"{_prose(view.planned)}."
     if view.scope:
-        limits = "; ".join(_prose(_clipped(text, _LONGEST_SENTENCE)) for text in view.scope[:5])
+        limits = "; ".join(_prose(_clipped(text, _LONGEST_SENTENCE)) for text in view.scope[:10])
         yield f"**This plan:** {limits}."
     if view.masked:
         yield f"Masked: {', '.join(view.masked)} values; equal ones have the same number."
@@ -117,11 +122,7 @@ def _hazards(hazards: Sequence[HazardView]) -> Iterator[str]:
     if grave:
         yield "> [!CAUTION]"
         for hazard in grave[:_MOST_HAZARDS]:
-            sentence = _prose(_clipped(hazard.message, _LONGEST_SENTENCE))
-            if hazard.address:
-                yield f"> - {code(_clipped(hazard.address, _LONGEST_NAME))}: {sentence}"
-            else:
-                yield f"> - {sentence}{'. **apply refuses this plan**' if hazard.refused else ''}"
+            yield f"> - {_hazard_sentence(hazard)}"
         if len(grave) > _MOST_HAZARDS:
             kinds: dict[str, int] = {}
             for hazard in grave[_MOST_HAZARDS:]:
@@ -135,9 +136,22 @@ def _hazards(hazards: Sequence[HazardView]) -> Iterator[str]:
     if summed:
         yield "> [!WARNING]"
         for hazard in summed[:_MOST_HAZARDS]:
-            sentence = _prose(_clipped(hazard.message, _LONGEST_SENTENCE))
-            yield f"> - {count(hazard.number, 'change')} {sentence}"
+            yield f"> - {_hazard_sentence(hazard)}"
         yield ""
+
+
+def _hazard_sentence(hazard: HazardView) -> str:
+    sentence = _prose(_clipped(hazard.message, _LONGEST_SENTENCE))
+    if hazard.refused:
+        return f"**{REFUSED.rstrip()}** {sentence}"
+    names = [code(_clipped(address, _LONGEST_NAME)) for address in hazard.addresses]
+    if len(names) == 1 == hazard.number:
+        return f"{names[0]}: {sentence}"
+    if not hazard.subject:
+        return sentence
+    more = [", …"] if hazard.number > len(names) else []
+    some = f" ({', '.join(names)}{''.join(more)})" if names else ""
+    return f"{count(hazard.number, 'profile')}{some}: {sentence}"
 
 
 def _body(view: PlanView, *, room: int, show_requests: bool) -> tuple[str, list[str]]:
@@ -260,10 +274,14 @@ def _foot(view: PlanView) -> Iterator[str]:
         yield ""
         note = f" {view.orphan_note}." if view.orphan_note else ""
         yield f"**{count(orphans, 'orphan')}**, recorded but in no file, left alone: {named}{more}.{note}"
-    for title, text in (("How sure", view.certainty), ("To undo", view.undo)):
+    for title, text in (
+        ("How sure", view.certainty),
+        ("Cannot be verified", view.blindness),
+        ("To undo", view.undo),
+    ):
         if text:
             yield ""
-            yield f"**{title}:** {text}"
+            yield f"**{title}:** {_prose(text)}"
     yield ""
     yield f"Digest {code(view.digest)}"
     if view.is_empty:

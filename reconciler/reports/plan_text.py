@@ -24,27 +24,29 @@ _MOST_ORPHANS = 20
 
 
 def plan_text(
-    view: PlanView, *, color: bool, show_requests: bool = False, ascii: bool = False
-) -> str:
-    """A plan as a reviewer reads it: dangers, changes, orphans, totals.
-
-    ``ascii`` avoids arrows that the output cannot encode.
-    """
-    parts = plan_text_parts(view, color=color, show_requests=show_requests, ascii=ascii)
-    return "".join(parts)
-
-
-def plan_text_parts(
     view: PlanView,
     *,
     color: bool,
     show_requests: bool = False,
     ascii: bool = False,
+    width: int | None = None,
+) -> str:
+    """A plan as a reviewer reads it: dangers, changes, orphans, totals.
+
+    ``ascii`` avoids arrows that the output cannot encode; ``width`` is that of a terminal.
+    """
+    return "".join(plan_text_parts(view, Pen(color, ascii, width), show_requests=show_requests))
+
+
+def plan_text_parts(
+    view: PlanView,
+    pen: Pen,
+    *,
+    show_requests: bool = False,
     captured: Iterator[str] | None = None,
 ) -> Iterator[str]:
     """`plan_text` in parts, for a plan that does not fit into memory. ``captured`` is the text of its
     changes, if that was written while the plan was made: see `reconciler.reports.capture`."""
-    pen = Pen(color, ascii)
     hazards = [_hazard_line(hazard, pen) for hazard in view.hazards]
     if hazards:
         yield _joined([*hazards, ""])
@@ -68,10 +70,8 @@ def _joined(lines: Iterable[str]) -> str:
 
 
 def _hazard_line(hazard: HazardView, pen: Pen) -> str:
-    if hazard.is_summed:
-        return pen(f"! {count(hazard.number, 'change')} {hazard.message}", YELLOW)
-    address = f"{hazard.address}: " if hazard.address else ""
-    return pen(f"! {address}{hazard.message}", BOLD, RED)
+    codes = (YELLOW,) if hazard.is_summed else (BOLD, RED)
+    return pen(pen.wrap(f"! {hazard.sentence}", "  "), *codes)
 
 
 def _change_text(change: ChangeView, pen: Pen) -> str:
@@ -87,12 +87,15 @@ def change_text(change: Change, pen: Pen) -> str:
     ]
     paths = [shown_often(item.path) for item in change.fields]
     width = max(map(len, paths), default=0)
+    is_new = change.action is Action.CREATE
     for item, path in zip(change.fields, paths, strict=True):
         if item.op is Op.SET and item.before is None:
-            start, end = _around_value((path, item.basis, width, pen))
+            # Nothing there is the same as nothing known, where the heading says that nothing is known.
+            basis = Basis.RECORDED if is_new and item.basis is Basis.NONE else item.basis
+            start, end = _around_value((path, basis, width, pen))
             lines.append(f"{start}{quoted(item.after)}{end}")
         else:
-            wording = field_wording(item)
+            wording = field_wording(item, change.action)
             name = _field_name(wording.mark, path, width=width, pen=pen)
             lines.append(f"{name}  {_field_text(item.op, wording, arrow=pen.arrow)}")
     lines.append("\n")
@@ -127,7 +130,7 @@ def _title(symbol: str, address: str, *, action: Action, place: str, pen: Pen) -
 
 
 def _comment(text: str, pen: Pen) -> str:
-    return pen(f"    # {text}", DIM)
+    return pen(pen.wrap(f"    # {text}", "    # "), DIM)
 
 
 def _field_lines(fields: Sequence[FieldView], pen: Pen) -> Iterator[str]:
@@ -160,12 +163,14 @@ def _orphan_lines(view: PlanView, pen: Pen) -> Iterator[str]:
     if len(view.orphans) > _MOST_ORPHANS:
         yield f"    and {len(view.orphans) - _MOST_ORPHANS:,} more"
     if view.orphan_note:
-        yield f"  {view.orphan_note}, as said at the top."
+        yield pen.wrap(f"  {view.orphan_note}, as said at the top.", "  ")
     if view.plan.mode is Mode.PRUNE:
-        yield f"  {_why_kept(view)}; `{_forget_command(view)}` stops recording them."
+        advice = f"{_why_kept(view)}; `{_forget_command(view)}` stops recording them."
     else:
         prune = Command.of("plan", "--prune").text(view.invocation)
-        yield f"  Plan their deletion with `{prune}`, or stop recording them with `{_forget_command(view)}`."
+        forget = _forget_command(view)
+        advice = f"Plan their deletion with `{prune}`, or stop recording them with `{forget}`."
+    yield pen.wrap(f"  {advice}", "  ")
     yield ""
 
 
@@ -186,23 +191,20 @@ def _why_kept(view: PlanView) -> str:
 
 
 def _closing_lines(view: PlanView, pen: Pen) -> Iterator[str]:
-    summary = view.summary
-    environment = f"environment {view.environment}, mode {view.plan.mode}"
+    if view.is_idle_sweep:
+        yield pen("Nothing has expired.", BOLD, GREEN)
+        return
     if view.scope:
-        yield f"This plan: {'; '.join(view.scope)}."
+        yield pen.wrap(f"This plan: {'; '.join(view.scope)}.", "  ")
     if view.masked:
         yield f"Masked: {', '.join(view.masked)} values; equal ones have the same number."
-    if view.is_empty:
-        yield pen("No changes.", BOLD, GREEN) + (
-            f" {count(summary['unchanged'], 'profile')} as recorded; {environment}."
-        )
-        yield view.digest
-        return
-    if view.write_only:
-        noun, them = ("field is", "it") if view.write_only == 1 else ("fields are", "them")
-        yield (
-            f"{view.write_only:,} {noun} write-only: the API never returns {them}, so what was there "
-            "is what this tool last wrote."
-        )
-    yield pen("Plan:", BOLD) + f" {view.totals}; {summary['unchanged']:,} unchanged; {environment}."
-    yield f"{view.requests}, {view.duration}. {view.digest}"
+    if view.blindness:
+        yield pen.wrap(view.blindness, "  ")
+    mark = f"{pen('No changes.', BOLD, GREEN)} " if view.is_empty else ""
+    head = f"Plan for {view.environment}:"
+    yield mark + pen.wrap(f"{head} {view.effect}.", "  ").replace(head, pen(head, BOLD), 1)
+    if view.requests:
+        yield f"{view.requests}."
+    yield f"Digest {view.digest}"
+    if not view.is_empty and view.is_refused:
+        yield pen("apply will refuse this plan, as said at the top.", BOLD, RED)

@@ -7,9 +7,11 @@ terminal that is gone) must not stop the apply: nothing more is written to it, a
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol, TextIO
 
+from reconciler.commands import Command
 from reconciler.core.outcomes import ApplyReport, Outcome, Progress, Result
 from reconciler.core.plan import Plan
 from reconciler.errors import ExitCode, ReconcileError
@@ -30,12 +32,35 @@ HEARTBEAT = 10.0
 """Seconds between two progress lines, if there is no bar, and between two progress events."""
 _BAR_AFTER = 1.0
 """Seconds until a bar is shown; a shorter apply needs none."""
+_ONLY_COUNTED = "… further ones are only counted, unless something is wrong"
 _FEW = 20
 """Changes of an apply whose problems are not listed again at its end."""
 
 
+_PACE_SECONDS = 10.0
+"""The time over which the pace of requests is measured."""
+
+
+class RequestMeter:
+    """The requests per second of the last few seconds."""
+
+    def __init__(self) -> None:
+        self._seen: deque[tuple[float, int]] = deque()
+
+    def measure(self, now: float, requests: int) -> float | None:
+        """The pace, given how many requests left until now; ``None`` before there is any."""
+        self._seen.append((now, requests))
+        while len(self._seen) > 2 and now - self._seen[0][0] > _PACE_SECONDS:
+            self._seen.popleft()
+        began, before = self._seen[0]
+        return (requests - before) / (now - began) if now - began >= 1 else None
+
+
 class ApplyReporter(Protocol):
     """Shows how an apply proceeds."""
+
+    again: str
+    """The command that goes on where the apply stops."""
 
     @property
     def broken(self) -> bool:
@@ -77,7 +102,7 @@ class _FragileStream:
             self.broken = True
 
 
-def open_bar(stream: TextIO, total: int, *, verb: str = "applying") -> Bar:
+def open_bar(stream: TextIO, total: int, *, verb: str = "") -> Bar:
     """A progress bar on a terminal. ``verb`` says what is done."""
     from reconciler.reports.progress_bar import Bar
 
@@ -97,7 +122,11 @@ class LineReporter:
         bar: bool,
         quiet: bool = False,
         clock: Callable[[], float] = time.monotonic,
+        again: str = Command.of("apply").text(),
+        width: int | None = None,
     ) -> None:
+        """``again`` is the command that goes on where the apply stops; ``width`` is that of a terminal."""
+        self._width = width
         self._out = _FragileStream(out)
         self._err = _FragileStream(err)
         self._color = color
@@ -105,6 +134,9 @@ class LineReporter:
         self._quiet = quiet
         self._clock = clock
         self._bar: Bar | None = None
+        self._is_only_counting = False
+        self.again = again
+        self._meter = RequestMeter()
         self._total = 0
         self._began = self._last_report = clock()
 
@@ -115,6 +147,7 @@ class LineReporter:
     def begin(self, plan: Plan) -> None:
         self._total = plan.count
         self._began = self._last_report = self._clock()
+        self._meter.measure(self._began, 0)
 
     def result(self, result: Result) -> None:
         if result.outcome is Outcome.SKIPPED:
@@ -124,7 +157,11 @@ class LineReporter:
         line = result_line(result, color=self._color)
         if self._bar is None or not self._out.stream.isatty():
             self._out.write(line)
-        elif result.needs_a_look:
+            return
+        if not (self._is_only_counting or result.needs_a_look):
+            self._is_only_counting = True
+            self._bar.print_above(_ONLY_COUNTED)
+        if result.needs_a_look:
             self._bar.print_above(line)
 
     def backup(self, words: str) -> None:
@@ -135,22 +172,29 @@ class LineReporter:
         if self._quiet:
             return
         now = self._clock()
+        pace = self._meter.measure(now, progress.requests)
         if self._bar is None and self._may_show_bar and now - self._began >= _BAR_AFTER:
             self._bar = open_bar(self._err.stream, progress.total)
         if self._bar is not None:
             try:
-                self._bar.show(progress)
+                self._bar.show(progress, seconds=now - self._began, pace=pace)
             except (OSError, ValueError):
                 self._may_show_bar = False
                 self._bar = None
         elif not self._may_show_bar and now - self._last_report >= HEARTBEAT:
             self._last_report = now
-            self._err.write(progress_text(progress, seconds=now - self._began))
+            self._err.write(progress_text(progress, seconds=now - self._began, pace=pace))
 
     def end(self, done: ApplyReport, code: ExitCode) -> None:
         self._stop()
         if self._total:
-            text = apply_text(done, color=self._color, problems=self._total > _FEW)
+            text = apply_text(
+                done,
+                color=self._color,
+                width=self._width,
+                problems=self._total > _FEW,
+                again=self.again,
+            )
             self._out.write(text.rstrip())
 
     def fail(self, problem: ReconcileError) -> None:
@@ -170,6 +214,15 @@ class TeeReporter:
 
     def add(self, reporter: ApplyReporter) -> None:
         self._reporters.append(reporter)
+
+    @property
+    def again(self) -> str:
+        return self._reporters[0].again
+
+    @again.setter
+    def again(self, command: str) -> None:
+        for each in self._reporters:
+            each.again = command
 
     @property
     def broken(self) -> bool:
@@ -205,6 +258,7 @@ class EventReporter:
     ``summary``, also after an error."""
 
     def __init__(self, out: TextIO, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.again = ""
         self._out = _FragileStream(out)
         self._clock = clock
         self._counts = dict.fromkeys(Outcome, 0)

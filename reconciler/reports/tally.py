@@ -13,7 +13,9 @@ from reconciler.reports.wording import field_wording
 from reconciler.values import FieldPath
 
 MOST_NAMED = 200
-"""Changes that are named for each kind of hazard; of a larger number, the rest is summed up."""
+"""Sentences that are shown for each kind of hazard; of a larger number, the rest is summed up."""
+MOST_ADDRESSES = 3
+"""Changes that are named for each sentence of a hazard."""
 MOST_VALUES = 2
 """Values that are shown for each field of a template's changes."""
 
@@ -51,13 +53,14 @@ class TemplateGroup:
     def __init__(self, change: Change) -> None:
         """An empty group for changes like this one."""
         self.size = 0
+        self._action = change.action
         self._befores: list[list[str]] = [[] for _ in change.fields]
         self._afters: list[list[str]] = [[] for _ in change.fields]
 
     def add(self, change: Change) -> None:
         self.size += 1
         for item, befores, afters in zip(change.fields, self._befores, self._afters, strict=True):
-            wording = field_wording(item)
+            wording = field_wording(item, self._action)
             _keep_first(befores, [] if wording.before is None else [wording.before])
             _keep_first(afters, [wording.after])
 
@@ -90,11 +93,23 @@ def _first_few(values: list[str]) -> str:
     return f"{text}, …" if len(values) > MOST_VALUES else text
 
 
-class NamedHazard(NamedTuple):
-    """A hazard of one change."""
+class HazardSum:
+    """The changes that have a hazard in the same words. The first few are named."""
 
-    message: str
-    address: str
+    __slots__ = ("addresses", "number")
+
+    def __init__(self) -> None:
+        self.number = 0
+        self.addresses: list[str] = []
+
+    def add(self, address: str) -> None:
+        self.number += 1
+        if len(self.addresses) < MOST_ADDRESSES:
+            self.addresses.append(address)
+
+    def merge(self, other: HazardSum) -> None:
+        self.number += other.number
+        self.addresses += other.addresses[: MOST_ADDRESSES - len(self.addresses)]
 
 
 class Tally:
@@ -104,17 +119,16 @@ class Tally:
     def __init__(self) -> None:
         self.basis: Counter[Basis] = Counter()
         """How many fields are known in which way."""
-        self.write_only = 0
-        """Fields with a ``before`` that the API never returns."""
+        self.unverifiable: set[FieldPath] = set()
+        """The paths of fields with a ``before`` that the API never returns."""
         self.groups: dict[GroupKey, TemplateGroup] = {}
         self.hazards: Counter[str] = Counter()
         """How many changes have a kind of hazard."""
-        self.named: dict[str, list[NamedHazard]] = {
-            kind: [] for kind in HazardKind if kind.severity is HazardSeverity.NAMED
+        self.sentences: dict[str, dict[str, HazardSum]] = {
+            kind: {} for kind in HazardKind if kind.severity is HazardSeverity.NAMED
         }
-        """The first `MOST_NAMED` hazards of each kind that is named one by one, the gravest kind first."""
-        self.summed: dict[str, str] = {}
-        """The sentence of each kind of hazard that is summed up."""
+        """The first `MOST_NAMED` sentences of each kind of hazard, each with the changes that have it; the
+        gravest kind first."""
         self.any_from_environment = False
         """Whether a value came from a variable of the environment, so that the plan has to be masked."""
 
@@ -137,18 +151,22 @@ class Tally:
         bases = [item.basis for item in change.fields]
         self.basis.update(bases)
         if bases.count(Basis.NONE) != len(bases):
-            self.write_only += sum(
-                item.basis is not Basis.NONE and not is_readable(item.path)
+            self.unverifiable.update(
+                item.path
                 for item in change.fields
+                if item.basis is not Basis.NONE and not is_readable(item.path)
             )
 
     def _add_hazards(self, change: Change) -> None:
         for hazard in change.hazards:
             self.hazards[hazard.kind] += 1
-            if hazard.kind not in self.named:
-                self.summed[hazard.kind] = hazard.message
-            elif self.hazards[hazard.kind] <= MOST_NAMED:
-                self.named[hazard.kind].append(NamedHazard(hazard.message, change.address))
+            sentences = self.sentences.setdefault(hazard.kind, {})
+            known = sentences.get(hazard.message)
+            if known is None:
+                if len(sentences) >= MOST_NAMED:
+                    continue
+                known = sentences[hazard.message] = HazardSum()
+            known.add(change.address)
 
     def empty(self) -> Tally:
         return Tally()
@@ -159,11 +177,14 @@ class Tally:
                 self.groups[key].merge(group)
             else:
                 self.groups[key] = group
-        for kind, hazards in other.named.items():
-            room = MOST_NAMED - len(self.named[kind])
-            self.named[kind] += hazards[:room]
+        for kind, sentences in other.sentences.items():
+            mine = self.sentences.setdefault(kind, {})
+            for sentence, theirs in sentences.items():
+                if sentence in mine:
+                    mine[sentence].merge(theirs)
+                elif len(mine) < MOST_NAMED:
+                    mine[sentence] = theirs
         self.hazards += other.hazards
-        self.summed |= other.summed
         self.basis += other.basis
-        self.write_only += other.write_only
+        self.unverifiable |= other.unverifiable
         self.any_from_environment |= other.any_from_environment

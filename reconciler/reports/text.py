@@ -5,12 +5,14 @@ Everything that came from a file or from the API passes `shown` or `quoted` befo
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import unified_diff
 from itertools import chain, islice
 from json import dumps
-from typing import assert_never
+from typing import Any, assert_never
 
+from reconciler.commands import Command, Invocation
 from reconciler.core.facets.registry import facet_of
 from reconciler.core.outcomes import (
     ApplyReport,
@@ -91,17 +93,24 @@ def result_line(result: Result, *, color: bool) -> str:
     return "\n".join([text, *(f"  warning: {shown(warning)}" for warning in result.warnings)])
 
 
-def apply_text(report: ApplyReport, *, color: bool, problems: bool = False) -> str:
+def apply_text(
+    report: ApplyReport,
+    *,
+    color: bool,
+    width: int | None = None,
+    problems: bool = False,
+    again: str = Command.of("apply").text(),
+) -> str:
     """The totals of an apply, and what to do next; with ``problems`` also what went wrong, at most 20
-    of them."""
-    pen = Pen(color)
+    of them. ``again`` is the command that goes on where it stopped; ``width`` is that of a terminal."""
+    pen = Pen(color, width=width)
     counts = report.counts
     good = report.is_complete or not (report.failed or counts[Outcome.SKIPPED])
     lines = list(_problem_lines(report, color=color)) if problems else []
     skipped = [result for result in report.problems if result.outcome is Outcome.SKIPPED]
     if skipped:
         some = ", ".join(shown(result.address) for result in skipped[:3])
-        more = ", ..." if counts[Outcome.SKIPPED] > 3 else ""
+        more = ", …" if counts[Outcome.SKIPPED] > 3 else ""
         lines.append(
             f"{count(counts[Outcome.SKIPPED], 'change')} not begun, because "
             f"{shown(skipped[0].reason)}: {some}{more}"
@@ -109,7 +118,8 @@ def apply_text(report: ApplyReport, *, color: bool, problems: bool = False) -> s
     head = "Apply complete" if good else "Apply incomplete"
     parts = [f"{counts[outcome]:,} {outcome}" for outcome in Outcome if counts[outcome]]
     totals = ", ".join(parts) or "nothing was to be done"
-    lines.append(f"{pen(head, BOLD, GREEN if good else RED)}: {totals}.")
+    total = pen.wrap(f"{head}: {totals}.", "  ")
+    lines.append(total.replace(head, pen(head, BOLD, GREEN if good else RED), 1))
     if report.requests:
         lines.append(f"{count(report.requests, 'request')} sent.")
     if report.recovered:
@@ -119,7 +129,7 @@ def apply_text(report: ApplyReport, *, color: bool, problems: bool = False) -> s
         )
     if report.clock_jumps:
         lines.append(clock_text(report.clock_jumps))
-    lines += _next_steps(report)
+    lines += [pen.wrap(step) for step in _next_steps(report, again)]
     return "\n".join(lines) + "\n"
 
 
@@ -131,95 +141,132 @@ def _problem_lines(report: ApplyReport, *, color: bool) -> Iterator[str]:
         yield f"and {len(problems) - _MOST_PROBLEMS} more that need a look"
 
 
-def _next_steps(report: ApplyReport) -> Iterator[str]:
+def _next_steps(report: ApplyReport, again: str) -> Iterator[str]:
     counts = report.counts
     match report.halt:
         case Halt.KEY:
-            yield "The API refused the key. Correct it and apply again."
+            yield f"The API refused the key. Correct it, then run `{again}` again."
         case Halt.APPLICATION:
             yield "The key is of another application than the state. Check --env and the key."
         case Halt.AWAY if any(each.failure is Failure.NOT_SENT for each in report.problems):
             reached = "The API cannot be reached, for the reason above."
-            yield f"{reached} Run apply again when it can; what is done is recorded."
+            yield f"{reached} Run `{again}` again when it can; what is done is recorded."
         case Halt.AWAY:
-            yield "The API is away. Run apply again when it is back; what is done is recorded."
+            yield f"The API is away. Run `{again}` again when it is back; what is done is recorded."
         case Halt.LIMITED:
             yield (
-                "The API answers 429 to every request. Run apply again later, or with a lower rate; "
+                f"The API answers 429 to every request. Run `{again}` again later, or with a lower rate; "
                 "what is done is recorded."
             )
         case Halt.INTERRUPTED:
-            yield "Interrupted: run apply again to go on; what is done is recorded."
+            yield f"Interrupted: run `{again}` again to go on; what is done is recorded."
         case None if counts[Outcome.UNCERTAIN]:
-            yield "Run apply again: uncertain writes are sent again, what is done is recorded."
+            yield f"Run `{again}` again: uncertain writes are sent again, what is done is recorded."
         case None if counts[Outcome.FAILED]:
-            yield "Look at the reasons above, then run apply again."
+            yield f"Look at the reasons above, then run `{again}` again."
         case _:
             pass
     if counts[Outcome.STALE]:
         yield "Stale changes were not sent: plan again."
 
 
-def progress_text(progress: Progress, *, seconds: float) -> str:
-    """How far an apply is after so many seconds, as a line."""
-    return f"{progress.done} of {count(progress.total, 'change')}; {pace_text(progress)}" + (
-        f"; about {duration(left)} left"
-        if (left := seconds_left(progress, seconds)) is not None
-        else ""
-    )
+def progress_text(progress: Progress, *, seconds: float, pace: float | None = None) -> str:
+    """How far an apply is after so many seconds, as a line. ``pace``: requests per second at present."""
+    return ", ".join(_progress_parts(progress, seconds=seconds, pace=pace))
 
 
-def pace_text(progress: Progress) -> str:
-    """The failures, the calls under way, and the rate."""
-    parts = [f"{progress.failed} failed"] if progress.failed else []
-    if progress.under_way or not progress.waiting_for:
-        parts.append(f"{progress.under_way} under way")
-    if progress.requests:
-        least, most = progress.planned or (0, 0)
-        of = f" of {range_text(least, most)}" if most else ""
-        parts.append(f"{progress.requests:,}{of} sent")
-    if progress.rate is not None:
-        parts.append(f"at most {progress.rate * 60:.0f}/min")
+def bar_text(progress: Progress, *, seconds: float, pace: float | None) -> str:
+    """The text beside the bar of an apply: ``153/2,000  58 s left  1,840/min (limit 4,000)``."""
+    return "  ".join(_progress_parts(progress._replace(planned=None), seconds=seconds, pace=pace))
+
+
+def _progress_parts(progress: Progress, *, seconds: float, pace: float | None) -> Iterator[str]:
+    """The changes that are done, the time that is left, the pace and its limit, what failed, and why it
+    waits."""
+    yield f"{progress.done:,}/{progress.total:,}"
+    if progress.failed:
+        yield f"{progress.failed:,} failed"
     if progress.waiting_for:
-        parts.append(progress.waiting_for)
-    return ", ".join(parts)
+        yield progress.waiting_for
+        return
+    if (left := seconds_left(progress, seconds)) is not None:
+        yield f"{duration(left)} left"
+    elif progress.under_way:
+        yield f"{progress.under_way:,} under way"
+    limit = None if progress.rate is None else f"{progress.rate * 60:,.0f}"
+    if pace:
+        yield f"{pace * 60:,.0f}/min" + (f" (limit {limit})" if limit else "")
+    elif limit:
+        yield f"limit {limit}/min"
+    if progress.planned and progress.requests:
+        yield f"{progress.requests:,} of {range_text(*progress.planned)} requests sent"
 
 
 # --- drift ---------------------------------------------------------------------------------------
 
 
-def drift_text(drifts: Sequence[Drift], *, color: bool) -> str:
+_DRIFT = {
+    DriftKind.CHANGED: "differs from what was recorded",
+    DriftKind.GONE: "does not exist at the API any more; the next plan creates it",
+    DriftKind.RECREATED: "is another profile now: its write-only fields are lost, the next plan sends them",
+    DriftKind.UNREAD: "could not be read",
+}
+
+
+def drift_text(
+    drifts: Sequence[Drift],
+    *,
+    color: bool,
+    ascii: bool = False,
+    width: int | None = None,
+    invocation: Invocation = Invocation(),  # noqa: B008
+) -> str:
     """The drift that `refresh` found, and how many fields the API never shows."""
-    pen = Pen(color)
+    pen = Pen(color, ascii, width)
     lines = []
-    words = {
-        DriftKind.CHANGED: "differs from what was recorded",
-        DriftKind.GONE: "does not exist at the API any more; the next plan creates it",
-        DriftKind.RECREATED: "is another profile now: its write-only fields are lost, "
-        "the next plan sends them",
-        DriftKind.UNREAD: "could not be read",
-    }
     for drift in drifts:
         if drift.kind is DriftKind.SAME:
             continue
         reason = f": {shown(drift.reason)}" if drift.reason else ""
-        heading = pen(f"~ {shown(drift.address)}", BOLD, YELLOW)
-        lines.append(f"{heading}  {words[drift.kind]}{reason}")
+        mark = f"~ {shown(drift.address)}"
+        text = pen.wrap(f"{mark}  {_DRIFT[drift.kind]}{reason}", "    ")
+        lines.append(text.replace(mark, pen(mark, BOLD, YELLOW), 1))
+        width = max([len(shown(field.path)) for field in drift.fields], default=0)
         for field in drift.fields:
-            lines.append(
-                f"    {shown(field.path)}  {quoted(field.before)} -> {quoted(field.after)}"
-            )
-    same = sum(1 for drift in drifts if drift.kind is DriftKind.SAME)
-    lines.append(f"{count(len(drifts), 'profile')} read, {same} as recorded where it can be seen.")
+            values = f"{quoted(field.before)} {pen.arrow} {quoted(field.after)}"
+            lines.append(f"    {shown(field.path):<{width}}  {values}")
+    lines.append(_drift_total(drifts))
     if jumps := sum(drift.clock_went_back for drift in drifts):
         lines.append(clock_text(jumps))
     blind = sum(drift.unverifiable for drift in drifts)
     if blind:
-        lines.append(
+        again = Command.of("plan", "--reassert").text(invocation)
+        text = (
             f"{count(blind, 'field')} cannot be verified: the API returns custom attributes, access and "
-            "identifiers only. `plan --reassert` sends them again."
+            "identifiers only."
         )
+        lines.append(pen.wrap(text))
+        lines.append(f"To send them again, plan with `{again}`.")
     return "\n".join(lines) + "\n"
+
+
+def _drift_total(drifts: Sequence[Drift]) -> str:
+    """``5 read: 2 differ.``"""
+    if not drifts:
+        return "No recorded profile is selected; none was read."
+    kinds = Counter(drift.kind for drift in drifts)
+    differ = kinds[DriftKind.CHANGED]
+    parts = [
+        (differ, "differs" if differ == 1 else "differ"),
+        (kinds[DriftKind.GONE], "gone"),
+        (kinds[DriftKind.RECREATED], "made anew"),
+    ]
+    told = ", ".join(f"{number:,} {word}" for number, word in parts if number)
+    unread = kinds[DriftKind.UNREAD]
+    parts_read = [f"{len(drifts) - unread:,} read: {told or 'none differs'}"] * (
+        len(drifts) > unread
+    )
+    return "; ".join([*parts_read, *([f"{unread:,} could not be read"] if unread else [])]) + "."
 
 
 # --- records -------------------------------------------------------------------------------------
@@ -300,18 +347,27 @@ def difference_of_texts(name: str, *, before: str, after: str, color: bool) -> s
 
 
 _MOST_DIFFERENCES = 50
+_UNTOLD = frozenset({"serial", "revision"})
+"""Members of a state that every write changes."""
 
 
-def difference_text(before: Json, after: Json) -> str:
-    """A difference of nested values for a person, at most 50 lines. It decides nothing."""
+def difference_text(before: Json, after: Json, *, ascii: bool = False) -> str:
+    """The difference of two exports of a state in words, at most 50 lines. It decides nothing."""
     from deepdiff import DeepDiff
 
-    tree = DeepDiff(_keyed(before), _keyed(after), view="tree", verbose_level=2)
-    lines = sorted(
-        f"{shown(str(level.path()))}: {_side(level.t1)} -> {_side(level.t2)}"
+    old, new = _keyed(before), _keyed(after)
+    tree = DeepDiff(old, new, view="tree", verbose_level=2)
+    places = {
+        tuple(level.path(output_format="list"))[: _depth(level.path(output_format="list"))]
         for levels in tree.values()
         for level in levels
-    )
+    }
+    arrow = Pen(False, ascii).arrow
+    lines = [
+        _difference(place, old, after=new, arrow=arrow)
+        for place in sorted(places, key=lambda place: [*map(str, place)])
+        if place[-1] not in _UNTOLD
+    ]
     if not lines:
         return "No difference.\n"
     hidden = len(lines) - _MOST_DIFFERENCES
@@ -320,21 +376,57 @@ def difference_text(before: Json, after: Json) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _keyed(value: Json) -> Json:
-    """Lists of profiles by address, so that an added one does not shift the others."""
-    if isinstance(value, Mapping):
-        return {key: _keyed(item) for key, item in value.items()}
-    if (
-        isinstance(value, list)
-        and value
-        and all(isinstance(item, Mapping) and "address" in item for item in value)
-    ):
-        return {str(item["address"]): _keyed(item) for item in value}
-    return value
+def _depth(path: Sequence[object]) -> int:
+    """How many parts of a path name what differs: a profile, one of its members, one of its facts."""
+    if path[:1] != ["profiles"]:
+        return 1
+    return 4 if path[2:3] == ["facts"] else 3
 
 
-def _side(value: object) -> str:
-    if type(value).__name__ == "NotPresent":
-        return "absent"
+def _difference(place: Sequence[Any], before: Any, *, after: Any, arrow: str) -> str:
+    """One difference: ``qa-bob: changed custom_attributes.beta 1.0 → 2.0``."""
+    for part in place:
+        before = before.get(part, _ABSENT) if isinstance(before, Mapping) else _ABSENT
+        after = after.get(part, _ABSENT) if isinstance(after, Mapping) else _ABSENT
+    is_profile = place[0] == "profiles"
+    subject = shown(str(place[1])) if is_profile and len(place) > 1 else "state"
+    verb = "added" if before is _ABSENT else "removed" if after is _ABSENT else "changed"
+    if is_profile and len(place) == 2:
+        return f"{subject}: {verb}"
+    sides = [_side(each) for each in (before, after) if each is not _ABSENT]
+    if len(sides) == 2 and sides[0] == sides[1]:  # the same value, known in another way
+        sides = [_spelled(each) for each in (before, after)]
+    return f"{subject}: {verb} {shown(str(place[-1]))} {f' {arrow} '.join(sides)}"
+
+
+_ABSENT = object()
+
+
+def _keyed(value: Json) -> Any:
+    """An export with its profiles by address, so that an added one does not shift the others."""
+    if not isinstance(value, Mapping):
+        return {}
+    profiles = value.get("profiles")
+    if not isinstance(profiles, list):
+        return value
+    return {**value, "profiles": {str(each["address"]): each for each in profiles}}
+
+
+def _side(value: Any) -> str:
+    """A member of a record, or a fact: its value, where that is all there is to it."""
+    match value:
+        case {"known": "cleared"}:
+            return "cleared"
+        case {"known": "unknown" | "uncertain" as known}:
+            return str(known)
+        case {"known": "value", "value": content} if not isinstance(content, (dict, list)):
+            return quoted(content)
+        case None | bool() | int() | float() | str():
+            return quoted(value)
+        case _:
+            return _spelled(value)
+
+
+def _spelled(value: Any) -> str:
     text = shown(dumps(value, default=str, ensure_ascii=False))
-    return text if len(text) <= 120 else text[:117] + "..."
+    return text if len(text) <= 120 else f"{text[:119]}…"

@@ -107,15 +107,20 @@ class FieldView(NamedTuple):
     author: str
 
 
+REFUSED = "apply will refuse this: "
+"""Stands before each danger for which apply refuses a plan, in every format."""
+
+
 class HazardView(NamedTuple):
-    """A danger with its sentence: of the plan as a whole, of the change with this ``address``, of
-    ``number`` changes, or of ``number`` profiles of this ``file``."""
+    """A danger with its sentence: of the plan as a whole, of ``number`` changes, or of ``number`` profiles of
+    this ``file``."""
 
     kind: str
     message: str
     scope: HazardScope
     severity: HazardSeverity
-    address: str = ""
+    addresses: tuple[str, ...] = ()
+    """The first few of the changes, where they are named."""
     number: int = 1
     file: str = ""
 
@@ -126,8 +131,27 @@ class HazardView(NamedTuple):
 
     @property
     def is_summed(self) -> bool:
-        """Whether it stands for several changes, which are not named."""
-        return self.scope is HazardScope.CHANGE and not self.address
+        """Whether it only matters how many changes have it."""
+        return self.scope is HazardScope.CHANGE and self.severity is HazardSeverity.SUMMED
+
+    @property
+    def subject(self) -> str:
+        """What it endangers: ``old-1``, ``3 profiles (a, b, c)``, ``3,000 profiles``; else empty."""
+        if self.scope is not HazardScope.CHANGE:
+            return ""
+        if not self.addresses:
+            return count(self.number, "profile")
+        if self.number == 1:
+            return self.addresses[0]
+        more = ", …" if self.number > len(self.addresses) else ""
+        return f"{self.number:,} profiles ({', '.join(self.addresses)}{more})"
+
+    @property
+    def sentence(self) -> str:
+        """The whole sentence."""
+        if self.refused:
+            return f"{REFUSED}{self.message}"
+        return f"{self.subject}: {self.message}" if self.subject else self.message
 
 
 class ChangeView(NamedTuple):
@@ -176,17 +200,21 @@ class PlanView(NamedTuple):
     orphans: Sequence[str]
     basis: Mapping[Basis, int]
     """How many fields are known in which way."""
-    write_only: int
-    """Fields with a ``before`` that the API never returns."""
+    unverifiable: tuple[str, ...]
+    """The paths of fields with a ``before`` that the API never returns."""
     duration: str
     command: str
     """The command that applies exactly this plan, or nothing."""
     plan_command: str
     """The command that prints this plan."""
+    again: str
+    """The command that applies a plan like this one, after it was asked about."""
     invocation: Invocation
     blame: Mapping[tuple[str, FieldPath], LineAuthor]
     links: Links
     groups: Mapping[GroupKey, TemplateGroup]
+    planned: str
+    """When it was planned and with which version, as a sentence; empty where nobody knows."""
 
     @classmethod
     def of(
@@ -200,9 +228,11 @@ class PlanView(NamedTuple):
         links: Links | None = None,
         invocation: Invocation = Invocation(),  # noqa: B008
         saved: str | None = None,
+        planned: str = "",
     ) -> PlanView:
         """The view of a plan. ``tally`` counted all of its changes; without one, they are counted here.
-        ``saved`` is the file that the plan is saved in. Commands repeat the options of ``invocation``."""
+        ``saved`` is the file that the plan is saved in. Commands repeat the options of ``invocation``.
+        ``planned`` says when and with which version the plan was made."""
         if tally is None:
             tally = Tally.of(plan.changes)
         return cls(
@@ -210,20 +240,22 @@ class PlanView(NamedTuple):
             environment=shown(plan.environment),
             digest=plan.digest,
             masked=masked,
-            scope=(*_scope(plan.scope), *_target(plan.target)),
+            scope=(*_mode_phrases(plan), *_scope(plan.scope), *_target(plan.target)),
             hazards=tuple(_hazard_views(plan, tally)),
             orphans=plan.orphans,
             basis=tally.basis,
-            write_only=tally.write_only,
+            unverifiable=tuple(map(shown, sorted(tally.unverifiable))),
             duration=sending_time(
                 plan.summary["requests"], plan.summary["requests_max"], rate=rate
             ),
             command=_apply_command(plan, invocation, saved=saved),
             plan_command=_plan_command(plan).text(invocation),
+            again=_again(plan).text(invocation),
             invocation=invocation,
             blame=blame or {},
             links=links or Links(),
             groups=tally.groups,
+            planned=planned,
         )
 
     @property
@@ -232,10 +264,31 @@ class PlanView(NamedTuple):
 
     @property
     def requests(self) -> str:
-        """How many requests an apply sends, and how many read the API for the plan; retries aside."""
-        sent = request_count(self.summary["requests"], self.summary["requests_max"])
+        """How many requests an apply sends, retries aside, how many read the API for the plan, and how long it
+        takes; empty where there are none."""
+        least, most = self.summary["requests"], self.summary["requests_max"]
         reads = self.plan.scope.reads
-        return f"{sent} after {count(reads, 'read')} at the API" if reads else sent
+        parts = [request_count(least, most)] if most else []
+        parts += [f"{count(reads, 'read')} at the API"] if reads else []
+        return ", ".join(filter(None, [" after ".join(parts), self.duration if most else ""]))
+
+    @property
+    def effect(self) -> str:
+        """The effect of the plan: ``1 to update, 98 unchanged``."""
+        unchanged = self.summary["unchanged"]
+        parts = [] if self.is_empty else [self.totals]
+        parts += [f"{unchanged:,} unchanged"] if unchanged else []
+        return ", ".join(parts) or "no profiles"
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether apply will refuse the plan."""
+        return any(hazard.refused for hazard in self.hazards)
+
+    @property
+    def is_idle_sweep(self) -> bool:
+        """Whether it is a sweep that has nothing to do."""
+        return self.is_empty and self.plan.mode is Mode.SWEEP
 
     @property
     def is_empty(self) -> bool:
@@ -291,7 +344,7 @@ class PlanView(NamedTuple):
                         shown_often(hazard.message),
                         HazardScope.CHANGE,
                         severity=hazard.severity,
-                        address=address,
+                        addresses=(address,),
                     )
                     for hazard in change.hazards
                 ]
@@ -311,7 +364,7 @@ class PlanView(NamedTuple):
         source, links = change.source, self.links if self.links.base else None
         views = []
         for item in change.fields:
-            wording, line = field_wording(item), item.line
+            wording, line = field_wording(item, change.action), item.line
             place = link = ""
             if source is None or not line:
                 line = 0
@@ -345,10 +398,11 @@ class PlanView(NamedTuple):
         return author_text(self.blame.get((change.address, path)))
 
     def _authors(self, change: Change) -> str:
-        """The authors of the fields that an update changes; of another change, the author of the profile."""
+        """The authors of the fields that change in a profile which exists; of another change, the author of
+        the profile."""
         if not self.blame:
             return ""
-        if change.action is Action.UPDATE:
+        if change.action in (Action.UPDATE, Action.ADOPT, Action.LINK):
             texts = {self._author(change, item.path): None for item in change.fields}
             texts.pop("", None)
             names = [*texts]
@@ -409,8 +463,18 @@ class PlanView(NamedTuple):
         unknown = self.basis[Basis.NONE] + self.basis[Basis.UNCERTAIN]
         if unknown:
             never.append(f"what {count(unknown, 'field')} held that nobody knew")
-        advice = "Revert the commit and apply again."
-        return f"{advice} That cannot take back {join_with_and(never)}." if never else advice
+        advice = "Revert the commit and apply again"
+        if created := self.summary[Action.CREATE]:
+            advice += f"; --prune then deletes {count(created, 'created profile')}"
+        return f"{advice}. That cannot take back {join_with_and(never)}." if never else f"{advice}."
+
+    @property
+    def blindness(self) -> str:
+        """Which fields nobody can verify, by name; empty where there are none."""
+        if not self.unverifiable:
+            return ""
+        names = join_with_and(self.unverifiable)
+        return f"The API never returns {names}: what was there is what this tool last wrote."
 
 
 def severity_rank(change: Change) -> int:
@@ -445,29 +509,35 @@ def _hazard_views(plan: Plan, tally: Tally) -> Iterator[HazardView]:
             HazardScope.FILE,
             severity=HazardSeverity.NAMED,
         )
-    for kind, hazards in tally.named.items():
-        for named in hazards:
-            yield HazardView(
+    summed = []
+    for kind, sentences in tally.sentences.items():
+        is_named = getattr(kind, "severity", HazardSeverity.SUMMED) is HazardSeverity.NAMED
+        views = [
+            HazardView(
                 shown(kind),
-                shown(named.message),
+                shown(sentence),
                 HazardScope.CHANGE,
-                severity=HazardSeverity.NAMED,
-                address=shown(named.address),
+                severity=HazardSeverity.NAMED if is_named else HazardSeverity.SUMMED,
+                addresses=tuple(map(shown, each.addresses)) if is_named or each.number == 1 else (),
+                number=each.number,
             )
-        if rest := tally.hazards[kind] - len(hazards):
-            yield _summed(kind, f"more have the hazard {kind}", number=rest)
-    for kind, sentence in sorted(tally.summed.items()):
-        yield _summed(kind, sentence, number=tally.hazards[kind])
-
-
-def _summed(kind: str, sentence: str, *, number: int) -> HazardView:
-    return HazardView(
-        shown(kind),
-        shown(sentence),
-        HazardScope.CHANGE,
-        severity=HazardSeverity.SUMMED,
-        number=number,
-    )
+            for sentence, each in sentences.items()
+        ]
+        if rest := tally.hazards[kind] - sum(each.number for each in sentences.values()):
+            views.append(
+                HazardView(
+                    shown(kind),
+                    f"{shown(kind)} as well, each in its own words",
+                    HazardScope.CHANGE,
+                    severity=HazardSeverity.SUMMED,
+                    number=rest,
+                )
+            )
+        if is_named:
+            yield from views
+        else:
+            summed += views
+    yield from sorted(summed)
 
 
 def _group_view(first: ChangeView, group: TemplateGroup) -> ChangeView:
@@ -487,6 +557,13 @@ def _group_view(first: ChangeView, group: TemplateGroup) -> ChangeView:
     )
 
 
+def _mode_phrases(plan: Plan) -> Iterator[str]:
+    if plan.mode is Mode.PRUNE and not plan.scope.include_adopted:
+        yield "profiles in no file are deleted"
+    elif plan.mode is Mode.SWEEP:
+        yield "only expired profiles that this tool created"
+
+
 def _scope(scope: Scope) -> Iterator[str]:
     limits = [*map(shown, scope.select)]
     if limits:
@@ -500,7 +577,7 @@ def _scope(scope: Scope) -> Iterator[str]:
     if scope.reassert:
         yield "every managed field is sent again, whatever the state says"
     if scope.include_adopted:
-        yield "profiles that this tool did not create are deleted too"
+        yield "profiles in no file are deleted, also those that this tool did not create"
     if scope.refresh:
         yield _reading(scope)
 
@@ -559,6 +636,12 @@ def _plan_command(plan: Plan) -> Command:
         return Command(("sweep", "--dry-run", *_shape(plan.scope)), plan.environment)
     paths = arguments(plan.scope.paths)
     return Command(("plan", *_mode(plan), *_shape(plan.scope), *paths), plan.environment)
+
+
+def _again(plan: Plan) -> Command:
+    if plan.mode is Mode.SWEEP:
+        return Command(("sweep", *_shape(plan.scope)), plan.environment)
+    return Command(("apply", *_mode(plan), *_shape(plan.scope)), plan.environment)
 
 
 def _mode(plan: Plan) -> Iterator[str]:

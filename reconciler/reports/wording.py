@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cache, lru_cache
+from itertools import zip_longest
 from math import ceil
 from typing import NamedTuple, assert_never
+from unicodedata import normalize
 
 from reconciler.core.facets.registry import facet_of
 from reconciler.core.options import Rate
 from reconciler.core.outcomes import Progress
-from reconciler.core.plan import Basis, FieldChange, LineAuthor, Op, Request
+from reconciler.core.plan import Action, Basis, FieldChange, LineAuthor, Op, Request
 from reconciler.errors import Source
 from reconciler.values import quoted, shown, spelled
 
@@ -50,9 +52,10 @@ def range_text(least: int, most: int) -> str:
 
 
 def sending_time(least: int, most: int, *, rate: Rate | None) -> str:
-    """How long a number of requests takes at a rate: ``about 7 to 14 min at 300/min``."""
-    if rate is None or rate.per_second is None:
-        return "no rate limit"
+    """How long a number of requests takes at a rate: ``7 to 14 min at 300/min``. Empty where no rate holds
+    them up, and for a second or less."""
+    if rate is None or rate.per_second is None or most <= rate.per_second:
+        return ""
     shortest, longest = duration(least / rate.per_second), duration(most / rate.per_second)
     number, _, unit = shortest.partition(" ")
     if shortest == longest:
@@ -61,7 +64,7 @@ def sending_time(least: int, most: int, *, rate: Rate | None) -> str:
         span = f"{number} to {longest}"
     else:
         span = f"{shortest} to {longest}"
-    return f"about {span} at {rate}" + (" to begin with" if rate.auto else "")
+    return f"{span} at {rate}" + (" to begin with" if rate.auto else "")
 
 
 def seconds_left(progress: Progress, seconds: float) -> float | None:
@@ -122,16 +125,69 @@ class FieldWording(NamedTuple):
     """How sure ``before`` is, where that is worth a word."""
 
 
-def field_wording(item: FieldChange) -> FieldWording:
-    """How reports describe a field change, with its values."""
+def field_wording(item: FieldChange, action: Action = Action.UPDATE) -> FieldWording:
+    """How reports describe a field change, with its values, in a change with some action. The heading of a
+    create says already that nothing was known; the fields of a deleted profile go with it."""
     op, before = item.op, item.before
     is_absent = before is None
     wording = _wording(op, item.basis, absent=is_absent, cleared=facet_of(item.path).absent)
     shown_before = wording.before
+    after = quoted(item.after) if op is Op.SET else wording.after
     if shown_before is not None and before is not None:
         shown_before = quoted(before)
-    after = quoted(item.after) if op is Op.SET else wording.after
-    return FieldWording(wording.mark, shown_before, after, wording.note)
+        if type(before) is type(item.after) is str and not f"{before}{item.after}".isascii():
+            shown_before, after = _told_apart(before, item.after)
+    if action is Action.DELETE:
+        after = "gone"
+    is_said = action is Action.CREATE and item.basis is Basis.NONE
+    note = "" if is_said else wording.note
+    return FieldWording(wording.mark, shown_before, after, note)
+
+
+def _told_apart(before: str, after: str) -> tuple[str, str]:
+    """Two texts, each with what distinguishes it where they look the same or nearly so."""
+    texts = quoted(before), quoted(after)
+    is_plain = texts == (f'"{before}"', f'"{after}"')  # an escape shows the difference
+    notes = _differences(before, after) if is_plain else None
+    return texts if notes is None else (f"{texts[0]} ({notes[0]})", f"{texts[1]} ({notes[1]})")
+
+
+def _differences(before: str, after: str) -> tuple[str, str] | None:
+    """What distinguishes two texts that look the same: their Unicode form, or the first characters that
+    differ. ``None`` where a reader sees the difference."""
+    if before == after:
+        return None
+    composed = normalize("NFC", before), normalize("NFC", after)
+    if composed[0] == composed[1]:
+        if before == composed[0]:
+            return "composed", "decomposed"
+        if after == composed[1]:
+            return "decomposed", "composed"
+    elif _likeness(before) != _likeness(after):
+        return None
+    left, right = next(
+        pair for pair in zip_longest(before, after, fillvalue="") if pair[0] != pair[1]
+    )
+    return _code_point(left), _code_point(right)
+
+
+def _likeness(text: str) -> str:
+    """A text in which letters of other scripts stand for the Latin ones that they look like."""
+    return normalize("NFKC", text).translate(_LOOKALIKES)
+
+
+def _code_point(character: str) -> str:
+    return f"U+{ord(character):04X}" if character else "nothing there"
+
+
+_LOOKALIKES = str.maketrans(
+    "\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0456\u0458\u0455"  # Cyrillic
+    "\u0410\u0412\u0415\u041a\u041c\u041d\u041e\u0420\u0421\u0422\u0425\u0406"
+    "\u03bf\u0391\u0392\u0395\u0397\u0399\u039a\u039c\u039d\u039f\u03a1\u03a4\u03a7\u03a5\u0396"  # Greek
+    "\u2010\u2011\u2012\u2013\u2212\u2018\u2019\u201c\u201d",
+    "aeopcyxijsABEKMHOPCTXIoABEHIKMNOPTXYZ-----''\"\"",
+)
+"""Characters that most fonts draw as they draw another one (Unicode Technical Standard 39)."""
 
 
 @cache

@@ -381,7 +381,8 @@ class Plans:
         return [
             Hazard(
                 HazardKind.MAX_DELETE,
-                f"deletes {deletions} of {records} recorded profiles, above max_sweep {cap}",
+                f"deletes {deletions:,} of {records:,} recorded profiles, and "
+                f"environments.{self._environment.name}.limits.max_sweep is {cap}",
             )
         ]
 

@@ -45,7 +45,7 @@ def test_validation_has_every_format_and_keeps_its_code(project: Project, format
 def test_files_are_written_beside_the_text(project: Project) -> None:
     options = [f"--{name}-out=plan.{name}" for name in ("json", "html", "markdown")]
     out = project.run("plan", *options)
-    assert "Plan: 1 to create" in out
+    assert "Plan for local: 1 to create" in out
     for name in ("json", "html", "markdown"):
         path = project.folder / f"plan.{name}"
         assert path.read_text() == project.run("plan", "--format", name)

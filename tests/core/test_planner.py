@@ -464,7 +464,7 @@ def test_a_plan_over_the_cap_says_how_far() -> None:
     )
     assert isinstance(outcome, Plan)
     assert [hazard.message for hazard in outcome.hazards] == [
-        "deletes 2 of 4 recorded profiles, above max_delete 25%"
+        "deletes 2 of 4 recorded profiles, and environments.local.limits.max_delete is 25%"
     ]
 
 

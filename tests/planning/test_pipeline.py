@@ -87,7 +87,7 @@ def planned(
     afterwards = PlanView.of(outcome)
     assert counted.hazards == afterwards.hazards
     assert counted.basis == afterwards.basis
-    assert counted.write_only == afterwards.write_only
+    assert counted.unverifiable == afterwards.unverifiable
     return outcome, plan_text(counted, color=False)
 
 

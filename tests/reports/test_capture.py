@@ -59,7 +59,7 @@ def printed(plan: Plan, capture: PlanCapture, pen: Pen) -> str:
     unread = replace(plan, changes=(), totals=Totals(plan.summary, plan.digest))
     view = PlanView.of(unread, tally=capture.tally)
     view = view._replace(plan=replace(unread, changes=plan.changes))
-    return "".join(plan_text_parts(view, color=pen.color, ascii=pen.ascii, captured=texts))
+    return "".join(plan_text_parts(view, pen, captured=texts))
 
 
 @pytest.mark.parametrize("pen", PENS)

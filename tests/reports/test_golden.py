@@ -15,7 +15,7 @@ from jsonschema import Draft202012Validator
 
 from reconciler.core.plan import Action, Basis, HazardKind, Op
 from reconciler.resources import load_schema
-from tests.support.golden import FOLDER, rendered
+from tests.support.golden import FOLDER, VIEWS, rendered
 from tests.support.plans import EMPTY, EVERYTHING, SMALL
 
 FILES = rendered()
@@ -64,7 +64,7 @@ def test_json_is_json(name: str) -> None:
     json.loads(FILES[name])
 
 
-@pytest.mark.parametrize("name", ["everything", "empty", "blamed", "masked"])
+@pytest.mark.parametrize("name", VIEWS)
 def test_a_plan_in_json_keeps_to_its_schema(name: str) -> None:
     schema = Draft202012Validator(load_schema("plan.schema"))
     assert [str(e.message) for e in schema.iter_errors(json.loads(FILES[f"{name}.json"]))] == []

@@ -49,7 +49,7 @@ def test_the_page_names_nothing_to_load() -> None:
 
 def test_an_empty_plan_has_a_page_with_its_digest() -> None:
     text = plan_html(PlanView.of(EMPTY))
-    assert "No changes: 3 profiles as recorded." in text
+    assert "No changes: 3 unchanged." in text
     assert EMPTY.digest in text
 
 

@@ -20,7 +20,7 @@ def large(changes: int, *, length: int = 20) -> Plan:
     def change(number: int) -> Change:
         address = f"user-{number:05}@example.com"
         if number % 50 == 49:
-            hazard = Hazard("delete", "deletes the profile and its related data; there is no undo")
+            hazard = Hazard("delete", "deleted with all related data; there is no undo")
             return Change(address, Action.DELETE, "in no file", hazards=(hazard,))
         return Change(
             address,
@@ -58,7 +58,7 @@ def test_the_marker_of_a_comment_names_environment_and_digest() -> None:
 
 def test_dangers_and_deletions_stand_before_anything_else() -> None:
     text = plan_markdown(PlanView.of(EVERYTHING))
-    assert text.index("[!CAUTION]") < text.index("`old-1`: deletes") < text.index("| profile |")
+    assert text.index("[!CAUTION]") < text.index("`old-1`: deleted") < text.index("| profile |")
     rows = re.findall(r"^\| `.` (\w+)", text, re.MULTILINE)
     assert rows == ["delete", "link", "create", "update", "adopt", "forget"]
 

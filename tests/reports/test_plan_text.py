@@ -11,9 +11,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.core.options import Rate
-from reconciler.core.plan import Action, Basis, Change, FieldChange, Hazard, Op, Plan, Request
+from reconciler.core.plan import (
+    Action,
+    Basis,
+    Change,
+    FieldChange,
+    Hazard,
+    Mode,
+    Op,
+    Plan,
+    Request,
+)
 from reconciler.errors import Source
 from reconciler.reports.plan_text import plan_text, plan_text_parts
+from reconciler.reports.style import Pen
 from reconciler.reports.view import PlanView
 from tests.support.plans import EVERYTHING, FIELDS, PATH, plan_with
 
@@ -47,14 +58,14 @@ def test_a_plan_in_full() -> None:
         Change("old", Action.DELETE, "in no file", hazards=(Hazard("delete", "no undo"),)),
         orphans=("left",),
         unchanged=98,
-        hazards=(Hazard("max_delete", "1 deletion of 2 recorded, above max_delete"),),
+        hazards=(Hazard("max_delete", "environments.local.limits.max_delete is 25%"),),
     )
     text = plan_text(PlanView.of(plan, rate=Rate(5.0)), color=False)
     assert re.sub("sha256:[0-9a-f]{64}", "DIGEST", text) == (
-        "! 1 deletion of 2 recorded, above max_delete\n"
+        "! apply will refuse this: environments.local.limits.max_delete is 25%\n"
         "! old: no undo\n"
         "! jane: makes an installation\n"
-        "! 1 change sent without ip_country\n"
+        "! jane: sent without ip_country\n"
         "\n"
         "~ jane  (update)  profiles/jane.yaml:2\n"
         "    # because\n"
@@ -72,19 +83,18 @@ def test_a_plan_in_full() -> None:
         "  Plan their deletion with `reconcile plan --prune`, or stop recording them with "
         "`reconcile state rm left`.\n"
         "\n"
-        "3 fields are write-only: the API never returns them, so what was there is what this tool "
-        "last wrote.\n"
-        "Plan: 1 to update, 1 to delete; 98 unchanged; "
-        "environment local, mode additive.\n"
-        "1 request, about 1 s at 300/min. DIGEST\n"
+        "The API never returns birthday, email and first_name: what was there is what this tool last "
+        "wrote.\n"
+        "Plan for local: 1 to update, 1 to delete, 98 unchanged.\n"
+        "1 request.\n"
+        "Digest DIGEST\n"
+        "apply will refuse this plan, as said at the top.\n"
     )
 
 
 def test_an_empty_plan_says_so() -> None:
     text = plan_text(PlanView.of(plan_of(unchanged=3)), color=False)
-    assert text.startswith(
-        "No changes. 3 profiles as recorded; environment local, mode additive.\n"
-    )
+    assert text.startswith("No changes. Plan for local: 3 unchanged.\nDigest sha256:")
 
 
 def test_requests_are_shown_whole() -> None:
@@ -102,9 +112,9 @@ def test_requests_are_shown_whole() -> None:
 @pytest.mark.parametrize(
     ("number", "rate", "expected"),
     [
-        (1, 5.0, "1 request, about 1 s at 300/min."),
-        (3000, 5.0, "3,000 requests, about 10 min at 300/min."),
-        (2, None, "2 requests, no rate limit."),
+        (1, 5.0, "1 request."),
+        (3000, 5.0, "3,000 requests, 10 min at 300/min."),
+        (2, None, "2 requests."),
     ],
 )
 def test_the_last_line_says_how_long_it_takes(
@@ -112,20 +122,20 @@ def test_the_last_line_says_how_long_it_takes(
 ) -> None:
     request = Request("PATCH", PATH, {}, {})
     plan = plan_of(changed(requests=(request,) * number))
-    last = plan_text(PlanView.of(plan, rate=Rate(rate)), color=False).splitlines()[-1]
-    assert last.startswith(expected)
+    line = plan_text(PlanView.of(plan, rate=Rate(rate)), color=False).splitlines()[-2]
+    assert line == expected
 
 
 def test_a_create_takes_one_or_two_requests() -> None:
     create = Request("PATCH", PATH, {}, {}, "POST")
     for number, expected in (
-        (1, "1 to 2 requests, about 1 s at 300/min."),
-        (2000, "2,000 to 4,000 requests, about 7 to 14 min at 300/min."),
-        (500, "500 to 1,000 requests, about 100 s to 4 min at 300/min."),
+        (1, "1 to 2 requests."),
+        (2000, "2,000 to 4,000 requests, 7 to 14 min at 300/min."),
+        (500, "500 to 1,000 requests, 100 s to 4 min at 300/min."),
     ):
         plan = plan_of(changed(action=Action.CREATE, requests=(create,) * number))
-        last = plan_text(PlanView.of(plan, rate=Rate(5.0)), color=False).splitlines()[-1]
-        assert last.startswith(expected)
+        line = plan_text(PlanView.of(plan, rate=Rate(5.0)), color=False).splitlines()[-2]
+        assert line == expected
         assert (plan.summary["requests"], plan.summary["requests_max"]) == (number, 2 * number)
 
 
@@ -134,22 +144,61 @@ def test_without_unicode_the_arrow_is_ascii() -> None:
     assert plan_text(PlanView.of(plan_of(changed(field))), color=False, ascii=True).isascii()
 
 
-def test_beyond_200_hazards_of_a_kind_the_rest_is_summed_up() -> None:
-    change = next(
-        change
-        for change in EVERYTHING.changes
-        if any(hazard.kind == "new_device_id" for hazard in change.hazards)
+def test_a_hazard_in_the_same_words_is_said_once_with_its_number() -> None:
+    gone = Hazard("delete", "deleted with all related data; there is no undo")
+    for number, subject in (
+        (1, "u0"),
+        (3, "3 profiles (u0, u1, u2)"),
+        (2_000, "2,000 profiles (u0, u1, u2, …)"),
+    ):
+        changes = [
+            Change(f"u{index}", Action.DELETE, "in no file", hazards=(gone,))
+            for index in range(number)
+        ]
+        view = PlanView.of(replace(EVERYTHING, changes=tuple(changes), hazards=()))
+        lines = [line for line in plan_text(view, color=False).splitlines() if line[:1] == "!"]
+        assert lines == [f"! {subject}: deleted with all related data; there is no undo"]
+        assert view.undo.split("take back ")[1].startswith(f"{number:,} deletion")
+
+
+def test_beyond_200_sentences_of_a_kind_the_rest_is_summed_up() -> None:
+    many = tuple(
+        Change(f"u{number}", Action.LINK, "linked", hazards=(Hazard("link", f"links {number}"),))
+        for number in range(1_203)
     )
-    many = tuple(change._replace(address=f"u{number}") for number in range(1_203))
     view = PlanView.of(replace(EVERYTHING, changes=many))
-    named = [hazard for hazard in view.hazards if hazard.kind == "new_device_id"]
-    assert len([hazard for hazard in named if hazard.address]) == 200
-    assert "! 1,003 changes more have the hazard new_device_id" in plan_text(view, color=False)
-    assert "1,203 new installations" in view.undo
+    named = [hazard for hazard in view.hazards if hazard.kind == "link"]
+    assert len([hazard for hazard in named if hazard.addresses]) == 200
+    assert "! 1,003 profiles: link as well, each in its own words" in plan_text(view, color=False)
+    assert "1,203 links" in view.undo
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        ("Zo\u00e9", "Zoe\u0301", '"Zo\u00e9" (composed) → "Zoe\u0301" (decomposed)'),
+        ("Zoe\u0301", "Zo\u00e9", '"Zoe\u0301" (decomposed) → "Zo\u00e9" (composed)'),
+        ("Pa\u0443l", "Payl", '"Pa\u0443l" (U+0443) → "Payl" (U+0079)'),
+        ("a\u00a0b", "a b", '"a\\xa0b" → "a b"'),
+        ("Zo\u00e9", "Zoe", '"Zo\u00e9" → "Zoe"'),
+        ("Ren\u00e9", "Zo\u00e9", '"Ren\u00e9" → "Zo\u00e9"'),
+    ],
+)
+def test_two_values_that_look_the_same_are_told_apart(
+    before: str, after: str, expected: str
+) -> None:
+    change = changed(FieldChange("first_name", Op.SET, before, after, Basis.RECORDED))
+    line = plan_text(PlanView.of(plan_of(change)), color=False).splitlines()[2]
+    assert line == f"    ~ first_name  {expected}"
+
+
+def test_an_empty_sweep_says_that_nothing_has_expired() -> None:
+    plan = plan_of(mode=Mode.SWEEP)
+    assert plan_text(PlanView.of(plan), color=False) == "Nothing has expired.\n"
 
 
 @given(FIELDS, st.booleans())
 def test_every_field_is_one_line(fields: list[FieldChange], color: bool) -> None:
     change = Change("jane", Action.UPDATE, "because", tuple(fields), source=Source("a.yaml", 3))
-    text = next(plan_text_parts(PlanView.of(plan_of(change)), color=color))
+    text = next(plan_text_parts(PlanView.of(plan_of(change)), Pen(color)))
     assert text.count("\n") == 2 + len(fields) + 1

@@ -44,7 +44,9 @@ class Full(io.StringIO):
 def lines(
     out: io.StringIO, err: io.StringIO, *, bar: bool = False, clock: ManualClock
 ) -> LineReporter:
-    return LineReporter(out, err, color=False, bar=bar, clock=clock)
+    return LineReporter(
+        out, err, color=False, bar=bar, clock=clock, again="reconcile --env qa apply"
+    )
 
 
 def events_of(out: io.StringIO) -> list[dict[str, object]]:
@@ -63,7 +65,7 @@ def test_each_outcome_is_a_line_and_skipped_changes_are_summed_up() -> None:
         "joe: failed (no \\x1b[31m) [Request-Id abc]\n"
         "1 change not begun, because interrupted: zoe\n"
         "Apply incomplete: 1 updated, 1 failed, 1 skipped.\n"
-        "Interrupted: run apply again to go on; what is done is recorded.\n"
+        "Interrupted: run `reconcile --env qa apply` again to go on; what is done is recorded.\n"
     )
     assert err.getvalue() == ""
 
@@ -83,8 +85,8 @@ def test_without_a_terminal_heartbeat_lines_say_how_far_it_is() -> None:
     for clock.time in (5.0, 10.0, 12.0, 20.0):
         reporter.progress(HALFWAY)
     assert err.getvalue() == (
-        "40 of 100 changes; 1 failed, 3 under way, 44 sent, at most 300/min; about 15 s left\n"
-        "40 of 100 changes; 1 failed, 3 under way, 44 sent, at most 300/min; about 30 s left\n"
+        "40/100, 1 failed, 15 s left, 264/min (limit 300)\n"
+        "40/100, 1 failed, 30 s left, limit 300/min\n"
     )
     assert out.getvalue() == ""
 
@@ -100,9 +102,9 @@ def test_at_a_terminal_a_bar_appears_after_a_second_and_problems_stand_above_it(
     reporter.result(APPLIED)
     reporter.result(FAILED)
     reporter.end(report(updated=1, failed=1), ExitCode.FAILED)
-    assert "40/100" in err.getvalue()
-    assert "1 failed, 3 under way, 44 sent, at most 300/min" in err.getvalue()
+    assert "40/100  1 failed  3 s left  1,760/min (limit 300)" in err.getvalue()
     assert "joe: failed (no \\x1b[31m)" in err.getvalue()
+    assert "… further ones are only counted" in err.getvalue()
     assert "jane: updated" not in out.getvalue() + err.getvalue()
     assert "Apply incomplete" in out.getvalue()
 

@@ -37,7 +37,7 @@ def tally_of(changes: Iterable[Change]) -> Tally:
 
 def assert_same_view(view: PlanView, expected: PlanView, *, plan: Plan) -> None:
     assert view.hazards == expected.hazards
-    assert (view.basis, view.write_only) == (expected.basis, expected.write_only)
+    assert (view.basis, view.unverifiable) == (expected.basis, expected.unverifiable)
     assert [*map(view.group, plan.changes)] == [*map(expected.group, plan.changes)]
 
 

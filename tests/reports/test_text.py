@@ -53,7 +53,7 @@ def test_the_end_of_an_apply_says_what_to_do() -> None:
     }
     assert apply_text(ApplyReport("run", counts), color=False) == (
         "Apply incomplete: 1 updated, 1 stale, 1 uncertain.\n"
-        "Run apply again: uncertain writes are sent again, what is done is recorded.\n"
+        "Run `reconcile apply` again: uncertain writes are sent again, what is done is recorded.\n"
         "Stale changes were not sent: plan again.\n"
     )
 
@@ -65,17 +65,36 @@ def test_a_record_shows_what_is_uncertain() -> None:
     )
 
 
-def test_a_difference_of_states_is_by_address() -> None:
-    before = {"profiles": [{"address": "a", "x": 1}]}
-    after = {"profiles": [{"address": "0", "x": 3}, {"address": "a", "x": 2}]}
+def test_a_difference_of_states_is_told_in_words() -> None:
+    def bob(**facts: object) -> dict[str, object]:
+        return {"address": "qa-bob", "facts": facts, "revision": len(facts), "labels": [*facts]}
+
+    seen = {"known": "value", "value": "Zoë"}
+    before = {"serial": 7, "profiles": [bob(beta={"known": "value", "value": 1.0}, name=seen)]}
+    after = {
+        "serial": 9,
+        "lineage": "l2",
+        "profiles": [
+            {"address": "qa-zoe", "facts": {}},
+            bob(
+                beta={"known": "value", "value": 2.0},
+                email={"known": "cleared"},
+                name={**seen, "observed": True},
+            ),
+        ],
+    }
     assert difference_text(before, after) == (
-        'root[\'profiles\'][\'0\']: absent -> {"address": "0", "x": 3}\n'
-        "root['profiles']['a']['x']: 1 -> 2\n"
+        'state: added lineage "l2"\n'
+        "qa-bob: changed beta 1.0 → 2.0\n"
+        "qa-bob: added email cleared\n"
+        'qa-bob: changed name {"known": "value", "value": "Zoë"} → '
+        '{"known": "value", "value": "Zoë", "observed": true}\n'
+        'qa-bob: changed labels ["beta", "name"] → ["beta", "email", "name"]\n'
+        "qa-zoe: added\n"
     )
-
-
-def test_a_difference_shows_letters_as_they_are() -> None:
-    assert difference_text({"a": "Zoë"}, {"a": "Ann"}) == 'root[\'a\']: "Zoë" -> "Ann"\n'
+    assert difference_text(before, before) == "No difference.\n"
+    line = difference_text({"a": "Zoë"}, {"a": "Ann"}, ascii=True)
+    assert line == 'state: changed a "Zoë" -> "Ann"\n'
 
 
 HOSTILE = st.text(
@@ -145,6 +164,19 @@ def test_a_profile_that_could_not_be_read_says_why() -> None:
     assert "~ jane  could not be read: the API is away\n" in drift_text(drifts, color=False)
     jane, joe = json.loads(drift_json(drifts))["profiles"]
     assert (jane["reason"], "reason" in joe) == ("the API is away", False)
+
+
+def test_a_refresh_counts_what_differs_and_leaves_zeros_out() -> None:
+    same, changed = Drift("a", DriftKind.SAME), Drift("b", DriftKind.CHANGED)
+    gone, unread = Drift("c", DriftKind.GONE), Drift("d", DriftKind.UNREAD)
+    for drifts, expected in (
+        ([same] * 3 + [changed] * 2, "5 read: 2 differ."),
+        ([same], "1 read: none differs."),
+        ([changed, gone, gone, unread], "3 read: 1 differs, 2 gone; 1 could not be read."),
+        ([unread], "1 could not be read."),
+        ([], "No recorded profile is selected; none was read."),
+    ):
+        assert drift_text(drifts, color=False).splitlines()[-1] == expected
 
 
 def test_of_very_many_findings_the_errors_are_listed_first_and_the_others_counted() -> None:

@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 from reconciler.core.contract_files import load_contract
 from reconciler.core.options import Rate
+from reconciler.core.outcomes import ApplyReport, Outcome
 from reconciler.core.plan import Plan
 from reconciler.reports import ci, markdown
 from reconciler.reports.html import load_template, plan_html
 from reconciler.reports.json import diagnostics_json, plan_json
 from reconciler.reports.masking import Mask
 from reconciler.reports.plan_text import plan_text
-from reconciler.reports.text import diagnostics_text
+from reconciler.reports.text import apply_text, diagnostics_text, drift_text, result_line
 from reconciler.reports.view import PlanView
-from tests.support.plans import BLAME, EMPTY, EVERYTHING, FINDINGS, LINKS, SMALL
+from tests.support.plans import (
+    BLAME,
+    DRIFTS,
+    EMPTY,
+    EVERYTHING,
+    FINDINGS,
+    LINKS,
+    RESULTS,
+    SMALL,
+    TEMPLATES,
+)
 
 FOLDER = Path(__file__).parent.parent / "golden"
 
@@ -31,6 +43,9 @@ VIEWS: dict[str, Callable[[], PlanView]] = {
     "empty": lambda: PlanView.of(EMPTY),
     "blamed": lambda: PlanView.of(SMALL, blame=BLAME, links=LINKS),
     "masked": lambda: _masked(EVERYTHING),
+    "templates": lambda: PlanView.of(
+        TEMPLATES, rate=Rate(5.0), planned="Planned 2026-11-29 04:10 UTC with reconcile 0.1.0"
+    ),
 }
 
 
@@ -61,6 +76,26 @@ REPORTS: dict[str, Callable[[], str]] = {
 }
 
 
+def _applied(*, color: bool, width: int | None) -> str:
+    """The outcomes of an apply, and its end."""
+    lines = [result_line(result, color=color) for result in RESULTS]
+    counts = Counter(result.outcome for result in RESULTS)
+    report = ApplyReport(
+        "run-1", {outcome: counts[outcome] for outcome in Outcome}, problems=RESULTS, requests=2_041
+    )
+    again = "reconcile --env production apply"
+    return "\n".join([*lines, apply_text(report, color=color, width=width, again=again)])
+
+
+SPOKEN: dict[str, Callable[..., str]] = {
+    "plan": lambda **terminal: plan_text(VIEWS["everything"](), **terminal),
+    "templates": lambda **terminal: plan_text(VIEWS["templates"](), **terminal),
+    "apply": _applied,
+    "refresh": lambda **terminal: drift_text(DRIFTS, **terminal),
+}
+"""Texts for a terminal of 80 columns, in colour or without."""
+
+
 def rendered() -> dict[str, str]:
     """The content of every golden file by its name."""
     files = {
@@ -68,6 +103,9 @@ def rendered() -> dict[str, str]:
         for name, view in VIEWS.items()
         for ending, write in PLANS.items()
     }
+    for name, speak in SPOKEN.items():
+        files[f"terminal.{name}.txt"] = speak(color=False, width=80)
+        files[f"terminal.{name}.color.txt"] = speak(color=True, width=80)
     return files | {f"findings.{ending}": write() for ending, write in REPORTS.items()}
 
 

@@ -10,6 +10,7 @@ from reconciler.core.facets.access_levels import GRANT, REVOKE
 from reconciler.core.facets.integrations import INTEGRATIONS
 from reconciler.core.facets.refund_saver import REFUND_SAVER
 from reconciler.core.options import ReadScope, Target
+from reconciler.core.outcomes import Drift, DriftKind, Failure, Outcome, Result
 from reconciler.core.plan import (
     Action,
     Basis,
@@ -33,7 +34,7 @@ PATH = "/api/v2/server-side-api/profile/"
 LINKS = Links("https://git.example/owner/name/blob/0123abc/", "apps/shop/")
 COUNTRY = Hazard(
     "ip_country_from_sender",
-    "sent without ip_country: the API may set the user's country from the address of this machine",
+    "sent without ip_country; the API may set the user's country from the address of this machine",
 )
 
 
@@ -85,10 +86,10 @@ EVERYTHING = plan_with(
                 ),
             ),
             hazards=(
-                Hazard("delete", "deletes the profile and its related data; there is no undo"),
+                Hazard("delete", "deleted with all related data; there is no undo"),
                 Hazard(
                     "delete_adopted",
-                    "deletes a profile that this tool did not create, or is not known to have created",
+                    "deleted although this tool did not create it, or is not known to have",
                 ),
             ),
             source=Source("profiles/old.yaml", 1),
@@ -132,7 +133,7 @@ EVERYTHING = plan_with(
         Change(
             "qa-anna",
             Action.CREATE,
-            "not recorded: adopted if it exists, created if not",
+            "not recorded, nothing is known of it: adopted if it exists, created if not",
             (
                 FieldChange("first_name", Op.SET, None, "Anna", Basis.NONE, 2),
                 FieldChange("custom_attributes.beta", Op.SET, None, 0.0, Basis.NONE, 4),
@@ -297,9 +298,14 @@ EVERYTHING = plan_with(
     orphans=("left-1", "left-2"),
     unchanged=95,
     hazards=(
-        Hazard("max_changes", "5 changes, above max_changes 4"),
+        Hazard(
+            "max_changes", "makes 5 changes, and environments.production.limits.max_changes is 4"
+        ),
         Hazard("delete_everything", "deletes every recorded profile"),
-        Hazard("max_delete", "1 deletions of 2 recorded, above max_delete"),
+        Hazard(
+            "max_delete",
+            "deletes 1 of 2 recorded profiles, and environments.production.limits.max_delete is 25%",
+        ),
         Hazard("existing", "writes a profile that exists and is not recorded: old-1"),
         Hazard("protected", "kept although in no file, because protected: left-1"),
         Hazard(
@@ -364,6 +370,67 @@ SMALL = plan_with(
     unchanged=98,
 )
 
+TEMPLATES = plan_with(
+    [
+        Change(
+            f"qa-{number:04}",
+            action,
+            "1 to set" if action is Action.UPDATE else "not recorded: created if it is not there",
+            (
+                FieldChange(
+                    "email",
+                    Op.SET,
+                    f"old-{number}@example.com" if action is Action.UPDATE else None,
+                    f"qa-{number}@example.com",
+                    Basis.RECORDED if action is Action.UPDATE else Basis.NONE,
+                    5,
+                ),
+            ),
+            (patch(f"qa-{number:04}", {"email": f"qa-{number}@example.com"}),),
+            (COUNTRY,),
+            Source("profiles/qa/users.yaml", 3),
+            template="qa-{n}",
+        )
+        for action, numbers in ((Action.CREATE, range(8)), (Action.UPDATE, range(8, 13)))
+        for number in numbers
+    ],
+    unchanged=1_000,
+)
+"""Thirteen profiles of one template: eight are created, five updated."""
+
+RESULTS = (
+    *(
+        Result(f"qa-{outcome}", Action.UPDATE, outcome)
+        for outcome in Outcome
+        if outcome.is_applied or outcome is Outcome.ALREADY
+    ),
+    Result(
+        "qa-failed",
+        Action.UPDATE,
+        Outcome.FAILED,
+        "email: is not valid",
+        "6f1c-22",
+        failure=Failure.REFUSED,
+    ),
+    Result("qa-stale", Action.UPDATE, Outcome.STALE, "it changed since the plan"),
+    Result("qa-uncertain", Action.UPDATE, Outcome.UNCERTAIN, "the answer was cut off", "6f1c-23"),
+    Result("qa-skipped", Action.UPDATE, Outcome.SKIPPED, "the API is away"),
+)
+"""A result with each outcome."""
+
+DRIFTS = (
+    Drift("qa-anna", DriftKind.SAME, unverifiable=2),
+    Drift(
+        "qa-bob",
+        DriftKind.CHANGED,
+        (FieldChange("custom_attributes.beta", Op.SET, 1.0, 2.0, Basis.OBSERVED),),
+        unverifiable=1,
+    ),
+    Drift("qa-gone", DriftKind.GONE),
+    Drift("qa-new", DriftKind.RECREATED),
+    Drift("qa-unread", DriftKind.UNREAD, reason="the API answered 503: maintenance"),
+)
+
 BLAME = {
     ("qa-jane", ""): LineAuthor("0123456789abcdef", "Ada Lovelace", "2026-11-02", "Users for QA"),
     ("qa-jane", "custom_attributes.tier"): LineAuthor(
@@ -383,7 +450,7 @@ FINDINGS: tuple[Diagnostic, ...] = (
     ),
     warning(
         "yaml/ambiguous-scalar",
-        "`+1234567890` is text here, but other YAML tools read it as something else",
+        "`+1234567890` is text here, but other YAML tools read it as the number 1234567890",
         source=Source("profiles/qa/jane.yaml", 4, 15),
         hint='Put it in quotes: "+1234567890".',
     ),

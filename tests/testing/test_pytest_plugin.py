@@ -99,7 +99,7 @@ def test_a_failure_shows_the_plan(tmp_path: Path) -> None:
     done = run(tmp_path)
 
     assert "profiles made by adapty_profile" in done.stdout
-    assert '+ custom_attributes.tier  "gold"  (never known)' in done.stdout
+    assert '+ custom_attributes.tier  "gold"' in done.stdout
 
 
 def test_the_error_about_an_invalid_profile_shows_no_line_of_the_plugin(tmp_path: Path) -> None:

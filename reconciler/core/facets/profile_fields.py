@@ -78,5 +78,5 @@ def sent_country(request: Request) -> dict[str, Json]:
 
 _FROM_SENDER = Hazard(
     HazardKind.IP_COUNTRY_FROM_SENDER,
-    "sent without ip_country: the API may set the user's country from the address of this machine",
+    "sent without ip_country; the API may set the user's country from the address of this machine",
 )
