@@ -34,7 +34,7 @@ def change(number: int) -> Change:
     address = f"bench-{number:07}"
     source = Source(f"profiles/{number // 10:06}.yaml", number % 10 * 14 + 1)
     if number % 50 == 0:
-        hazard = Hazard("delete", "deleted with all related data; there is no undo")
+        hazard = Hazard("delete", "will be deleted with all related data; there is no undo")
         request = Request("DELETE", "/x", {"adapty-customer-user-id": address})
         return Change(address, Action.DELETE, "in no file", (), (request,), (hazard,), source, 1)
     fields = (

@@ -265,6 +265,8 @@ class InputError(ReconcileError):
     ) -> None:
         super().__init__(message, hint=hint)
         self.diagnostics = tuple(diagnostics)
+        self.rendered = ""
+        """The findings as text, where somebody wrote it who knows the files and the terminal."""
 
     def repeat(self, invocation: Invocation) -> None:
         super().repeat(invocation)

@@ -311,6 +311,9 @@ def _unknown(name: str, path: Path, *, known: Iterable[str], instance: Any) -> S
     )
 
 
+_MOST_OPTIONS = 12
+"""Allowed values that a message lists."""
+
 _EXPECTED = {
     "string": "text",
     "number": "a number",
@@ -344,7 +347,11 @@ def _explained(
             return "is empty text", "Write null to clear it." if clears else about
         case "enum" | "const":
             options = required if keyword == "enum" else [required]
-            return Message.of("is ", shown), _options_hint(options, instance)
+            listed = _list(option for option in options if option is not None)
+            among = f"one of {listed}" if len(options) <= _MOST_OPTIONS else "an allowed value"
+            return Message.of("is ", shown, f", which is not {among}"), _options_hint(
+                options, instance
+            )
         case "pattern":
             upper = instance.upper()
             fits = upper != instance and not schema.get("writeOnly") and _matches(required)(upper)
@@ -402,10 +409,10 @@ def _options_hint(options: Sequence[Any], instance: Any) -> str | Message:
     if instance is None and "null" in texts:
         return "Quote it: 'null'."
     if isinstance(instance, str) and (suggestion := did_you_mean(instance, texts)):
-        return Message.of("Did you mean ", quote(suggestion), f"? Allowed: {_list(options)}.")
+        return Message.of("Did you mean ", quote(suggestion), "?")
     return f"Write one of: {_list(options)}."
 
 
-def _list(options: Sequence[Any]) -> str:
+def _list(options: Iterable[Any]) -> str:
     named = (option for option in options if option != "")
     return ", ".join("null" if option is None else str(option) for option in named)

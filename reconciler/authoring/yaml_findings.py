@@ -230,7 +230,7 @@ class YamlFindings:
                 Message.of(
                     Quote(short, "`"),
                     " is text here, but other YAML tools read it as ",
-                    *_elsewhere(text),
+                    Quote(read_elsewhere(text), ""),
                 ),
                 source=Source(self.file, *place),
                 hint=Message.of("Put it in quotes", *example, "."),
@@ -370,13 +370,6 @@ _SYNTAX = {
         "Begin it on a line of its own.",
     ),
 }
-
-
-def _elsewhere(text: str) -> tuple[str | Quote, ...]:
-    """What other tools read, which shows the value where it is a number."""
-    reading = read_elsewhere(text)
-    word, _, number = reading.partition("the number ")
-    return (word,) if word else ("the number ", Quote(_short(number), ""))
 
 
 def _short(text: str) -> str:

@@ -10,10 +10,12 @@ A module imports only from those above it.
     grammar (edge)   how arguments are read: options of the program anywhere, examples in help
     advice           the right way, for those who come from other programs
     options (edge)   options that several commands share
+    findings (edge)  findings as text, with the lines of files that they are about
     app (edge)       what all commands share, and the group that turns errors into exit codes
     outputs (edge)   where commands write; - for standard output and input
     formats (edge)   plans and findings in the formats of reviews and builds
     render (edge)    prints a plan or findings in the format that the options name
+    explaining (edge)  explain
     files (edge)     init, validate, render, fmt
     planning (edge)  plan, show
     applying (edge)  apply, sweep

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 from functools import wraps
 from importlib import import_module
 from io import StringIO
-from typing import IO, TYPE_CHECKING, Any, NoReturn
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, NoReturn, TextIO
 
 import click
 
@@ -28,7 +29,7 @@ from reconciler.cli.streams import (
 )
 from reconciler.cli.tracing import print_exchange
 from reconciler.commands import CONFIG_NAME, Invocation, Permissions
-from reconciler.errors import HIDDEN, ExitCode, ReconcileError
+from reconciler.errors import HIDDEN, ExitCode, InputError, ReconcileError
 from reconciler.values import shown
 
 if TYPE_CHECKING:
@@ -68,6 +69,9 @@ class App:
 
     environment: str | None = None
     """The environment of the workspace, where the configuration has several."""
+
+    root: Path = field(default_factory=Path)
+    """The folder that the names of files in findings are relative to."""
 
     status: StatusLine = field(default_factory=lambda: StatusLine(sys.stderr))
 
@@ -129,6 +133,7 @@ class App:
             worker=self.worker,
         ) as workspace:
             config = workspace.config
+            self.root = config.root
             if len(config.environments) > 1:
                 self.environment = workspace.environment.name
             if config.mask if mask is None else mask:
@@ -183,6 +188,22 @@ class App:
         if self.mask is None:
             return diagnostics
         return [self.mask.finding(diagnostic) for diagnostic in diagnostics]
+
+    def findings_text(
+        self, findings: Sequence[Diagnostic], *, stream: TextIO, everything: bool = False
+    ) -> str:
+        """Findings as text for a stream, with the lines of their files."""
+        from reconciler.cli.findings import text_of_findings  # not needed where there are none
+
+        return text_of_findings(
+            findings,
+            stream,
+            color=self.uses_color(stream),
+            root=self.root,
+            mask=self.mask,
+            everything=everything,
+            invocation=self.invocation,
+        )
 
     def member(
         self,
@@ -337,6 +358,8 @@ def implemented_in(
                     return implementation(run)(app, **options)
             except ReconcileError as problem:
                 problem.repeat(app.invocation)
+                if isinstance(problem, InputError) and problem.diagnostics:
+                    problem.rendered = app.findings_text(problem.diagnostics, stream=sys.stderr)
                 raise
 
         vars(run)["implemented_in"] = module

@@ -1,4 +1,4 @@
-"""The values of a project that complete a word: environments, addresses, labels, runs, locks.
+"""The values that complete a word: environments, addresses, labels, runs, locks, rules.
 
 They are to come at once, so the first ones are enough: profile files are looked through, not parsed, and a
 state that a network is between is not asked.
@@ -22,6 +22,7 @@ from reconciler.config.reader import find_config, load_config
 from reconciler.config.settings import Config
 from reconciler.config.trust_file import read_trust
 from reconciler.core.records import Record
+from reconciler.core.rules import load_rules
 from reconciler.state.store import LAST, Store
 from reconciler.workspace.facade import Workspace
 
@@ -36,6 +37,11 @@ _PLAIN = re.compile(r"[A-Za-z0-9_.@:+%/=-]+")
 """Values that no shell takes for anything else; others are not offered."""
 _DECLARED_ID = re.compile(r"^customer_user_id:[ \t]*['\"]?([^\s'\"{}#]+)", re.MULTILINE)
 _DECLARED_LABELS = re.compile(r"\blabels:[ \t]*\[([^\]\n{}]*)\]")
+
+
+def rules(context: click.Context, incomplete: str) -> list[CompletionItem[Any]]:
+    """The rules of findings and the kinds of hazards."""
+    return _items(load_rules, incomplete)
 
 
 def environments(context: click.Context, incomplete: str) -> list[CompletionItem[Any]]:

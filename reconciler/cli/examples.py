@@ -17,7 +17,12 @@ EXAMPLES: Mapping[str, Sequence[tuple[str, str]]] = {
     "validate": (
         ("reconcile validate", "Check all profile files."),
         ("reconcile validate profiles/qa --format github", "Annotate a pull request."),
+        ("reconcile validate --strict --all", "Fail for warnings too, and list every one."),
         ("cat jane.yaml | reconcile validate -", "Check a text, in an editor for example."),
+    ),
+    "explain": (
+        ("reconcile explain yaml/ambiguous-scalar", "Read why it matters, and how to mend it."),
+        ("reconcile explain", "List all rules and hazards."),
     ),
     "render": (
         ("reconcile render profiles/qa", "See what templates and defaults make."),

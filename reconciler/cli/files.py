@@ -11,12 +11,12 @@ from reconciler.authoring.yaml_writer import profile_yaml
 from reconciler.cli.app import App
 from reconciler.cli.outputs import is_standard_input, read_input, result_stream, write_file
 from reconciler.cli.render import findings_text, links_for, warn
-from reconciler.cli.streams import print_document, print_result, write
+from reconciler.cli.streams import print_document, print_result, stderr_line, write
 from reconciler.commands import CONFIG_NAME, Command, file_argument, quoted
 from reconciler.config.protected import refuse_link_out
 from reconciler.config.template import TEMPLATE
 from reconciler.errors import ExitCode, Refused
-from reconciler.reports.text import diagnostics_text, difference_of_texts
+from reconciler.reports.text import difference_of_texts
 from reconciler.reports.wording import count
 from reconciler.values import shown, spelled
 from reconciler.workspace.results import Formatted
@@ -69,6 +69,8 @@ def validate(
     paths: Sequence[Path],
     format_: str,
     json_out: Path | None,
+    strict: bool,
+    everything: bool,
     links: str | None,
     mask: bool | None,
 ) -> int:
@@ -97,10 +99,12 @@ def validate(
     if format_ != "text":
         print_document([in_format(format_)], stream=stream)
     elif findings:
-        write(stream, diagnostics_text(findings, color=app.uses_color(stream)).rstrip("\n") + "\n")
+        write(stream, app.findings_text(findings, stream=stream, everything=everything))
     if format_ == "text" and checked.valid:
         write(stream, f"{count(checked.documents, 'profile')} valid.\n")
-    return ExitCode.DONE if checked.valid else ExitCode.INVALID
+    if strict and findings and checked.valid:
+        stderr_line("error: there are warnings, and --strict fails for them")
+    return ExitCode.DONE if checked.valid and not (strict and findings) else ExitCode.INVALID
 
 
 def render(

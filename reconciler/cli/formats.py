@@ -10,6 +10,7 @@ from pathlib import Path
 from reconciler import __version__
 from reconciler.cli.options import OutputOptions
 from reconciler.config.buildinfo import build_info
+from reconciler.core.rules import load_rules
 from reconciler.errors import Diagnostic, UsageError
 from reconciler.reports import ci
 from reconciler.reports.blame import folder_in_repository
@@ -72,7 +73,9 @@ def findings_in_format(
         case "gitlab":
             return ci.diagnostics_gitlab(findings, links)
         case "sarif":
-            return ci.diagnostics_sarif(findings, version=__version__, links=links)
+            return ci.diagnostics_sarif(
+                findings, version=__version__, explained=load_rules(), links=links
+            )
         case "junit":
             return ci.diagnostics_junit(findings, documents=documents)
         case _:

@@ -64,11 +64,21 @@ def init() -> None:
 @main.command()
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
 @result_options("text", "json", "markdown", "github", "gitlab", "sarif", "junit")
+@option("--strict", is_flag=True, help="Fail for warnings too.")
+@option("--all", "everything", is_flag=True, help="List every finding, also those that are alike.")
 @links_option
 @mask_option
 @implemented_in("files")
 def validate() -> None:
     """Check profile files offline, without a key."""
+
+
+@main.command()
+@click.argument("rule", required=False, shell_complete=completed_by("rules"))
+@result_options("text", "json")
+@implemented_in("explaining")
+def explain() -> None:
+    """Explain a RULE of findings or a kind of hazard; without one, list all of them."""
 
 
 @main.command()

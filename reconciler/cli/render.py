@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from reconciler.cli.app import App
 from reconciler.cli.options import OutputOptions
 from reconciler.cli.outputs import write_file
-from reconciler.cli.streams import can_encode, columns, print_document, print_findings, write
+from reconciler.cli.streams import can_encode, columns, print_document, stderr_line, write
 from reconciler.core.plan import ENVIRONMENT, Plan
 from reconciler.errors import Diagnostic, InputError
 from reconciler.planning.limits import Limits
@@ -182,7 +182,7 @@ def findings_text(
 
 def warn(app: App, findings: Sequence[Diagnostic]) -> None:
     """Prints findings to stderr, masked if that is asked for."""
-    print_findings(app.findings(findings), color=app.uses_color(sys.stderr))
+    stderr_line(app.findings_text(app.findings(findings), stream=sys.stderr).rstrip("\n"))
 
 
 def _plan_parts(view: PlanView, output: OutputOptions, *, format_: str) -> Iterable[str]:

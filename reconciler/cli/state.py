@@ -3,6 +3,7 @@ path, move, unlock."""
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress

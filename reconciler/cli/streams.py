@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from time import monotonic
 from typing import IO, TYPE_CHECKING, Any, NoReturn, Protocol, TextIO
 
-from reconciler.errors import Diagnostic, ExitCode, InputError, ReconcileError
+from reconciler.errors import ExitCode, InputError, ReconcileError
 from reconciler.values import shown, spelled
 
 if TYPE_CHECKING:
@@ -47,19 +47,15 @@ def exit_with(code: int) -> NoReturn:
 
 def print_error(problem: ReconcileError) -> None:
     """Prints an error to stderr: its findings, its message, its hint."""
-    diagnostics = problem.diagnostics if isinstance(problem, InputError) else ()
-    if diagnostics:
-        print_findings(diagnostics, color=False)
+    if isinstance(problem, InputError) and problem.diagnostics:
+        plain = (
+            f"{each.source}: {each.severity}: {each.message} [{each.rule}]"
+            for each in problem.diagnostics
+        )
+        stderr_line(problem.rendered.rstrip("\n") or "\n".join(map(shown, plain)))
     stderr_line(f"error: {shown(problem.message)}")
     if problem.hint:
         stderr_line(f"  {shown(problem.hint)}")
-
-
-def print_findings(findings: Sequence[Diagnostic], *, color: bool) -> None:
-    """Prints findings to stderr."""
-    from reconciler.reports.text import diagnostics_text  # not needed where there are none
-
-    stderr_line(diagnostics_text(findings, color=color).rstrip("\n"))
 
 
 def stderr_line(text: str) -> None:

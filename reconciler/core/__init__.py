@@ -1,4 +1,4 @@
-"""Plans, and how they are decided. Pure, except for `contract_files`.
+"""Plans, and how they are decided. Pure, except for `rules` and `contract_files`.
 
 A module imports only from those above it.
 
@@ -22,6 +22,7 @@ A module imports only from those above it.
     facets.refund_saver    refund preferences
     facets.registry        all facets in their order, and the questions that are asked of all
     profile_schema         the JSON Schema of a profile file
+    rules (edge)           every rule of findings and kind of hazard, explained
     contract_files (edge)  loads the contract; writes the files that are generated from it
     record_codec           records and exports as JSON
     digests                records and documents that say the same

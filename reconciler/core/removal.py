@@ -35,7 +35,7 @@ def removal(record: Record, reason: str = _IN_NO_FILE, *, is_read: bool = False)
     """
     if record.presence is Presence.GONE or record.profile_id is None:
         return _removal_of_record(record, reason, is_read=is_read)
-    hazards = [Hazard(HazardKind.DELETE, "deleted with all related data; there is no undo")]
+    hazards = [Hazard(HazardKind.DELETE, "will be deleted with all related data; there is no undo")]
     if record.origin is not Origin.CREATED:
         hazards.append(_NOT_CREATED)
     return Change(
@@ -96,7 +96,7 @@ def _removal_of_record(record: Record, reason: str, *, is_read: bool) -> Change:
 
 _NOT_CREATED = Hazard(
     HazardKind.DELETE_ADOPTED,
-    "deleted although this tool did not create it, or is not known to have",
+    "will be deleted although this tool did not create it, or is not known to have",
 )
 
 

@@ -9,7 +9,9 @@ A module imports only from those above it.
     view                 plan → the one view model behind every format that people read
     plan_text            a plan as text
     capture              sums and text of a plan, gathered while it is made
-    text                 findings, outcomes, drift and records as text
+    explanations         rules and hazards explained: one of them, the list, the page of all
+    findings_text        findings as text, with the lines that they are about
+    text                 outcomes, drift and records as text
     history              the history of applies as text and JSON
     json                 plans, findings, drift and the events of an apply as JSON
     markdown             plans and findings as a comment that fits

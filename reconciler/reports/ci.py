@@ -14,8 +14,12 @@ from heapq import heappush, heappushpop
 from urllib.parse import quote
 from xml.etree import ElementTree
 
+from reconciler.commands import Command
 from reconciler.core.plan import Action, Change, HazardScope, HazardSeverity
+from reconciler.core.rules import Rule
 from reconciler.errors import Diagnostic, Severity
+from reconciler.reports.explanations import rule_markdown, rule_text
+from reconciler.reports.style import Pen
 from reconciler.reports.view import ChangeView, Links, PlanView, severity_rank
 from reconciler.reports.wording import count
 from reconciler.values import Json, shown, spelled
@@ -97,7 +101,7 @@ def diagnostics_annotations(diagnostics: Sequence[Diagnostic], links: Links | No
         _Note(
             str(item.severity),
             title=item.rule,
-            message=_sentence(item),
+            message=f"{_sentence(item)} ({_explain(item.rule)})",
             file=place.path(item.source.file),
             line=item.source.line,
             column=item.source.column,
@@ -107,6 +111,10 @@ def diagnostics_annotations(diagnostics: Sequence[Diagnostic], links: Links | No
     total = Counter(note.kind for note in notes)
     closing = f"reconcile: {count(total['error'], 'error')}, {count(total['warning'], 'warning')}."
     return "".join(f"{line}\n" for line in [*_annotations(notes, total), closing])
+
+
+def _explain(rule: str) -> str:
+    return Command.of("explain", rule, is_global=False).text()
 
 
 def _kind(change: Change) -> str:
@@ -228,9 +236,14 @@ def diagnostics_gitlab(diagnostics: Sequence[Diagnostic], links: Links | None = 
 
 
 def diagnostics_sarif(
-    diagnostics: Sequence[Diagnostic], *, version: str, links: Links | None = None
+    diagnostics: Sequence[Diagnostic],
+    *,
+    version: str,
+    explained: Mapping[str, Rule] | None = None,
+    links: Links | None = None,
 ) -> str:
-    """Findings as SARIF 2.1.0, for code scanning. ``version`` is this program's."""
+    """Findings as SARIF 2.1.0, for code scanning. ``version`` is this program's; ``explained`` has its
+    rules."""
     place = links or Links()
     rules = sorted({item.rule for item in diagnostics})
     results: list[Json] = [
@@ -256,8 +269,7 @@ def diagnostics_sarif(
                                 "name": "reconcile",
                                 "version": version,
                                 "rules": [
-                                    {"id": rule, "shortDescription": {"text": rule}}
-                                    for rule in rules
+                                    _sarif_rule(rule, (explained or {}).get(rule)) for rule in rules
                                 ],
                             }
                         },
@@ -271,6 +283,22 @@ def diagnostics_sarif(
         )
         + "\n"
     )
+
+
+def _sarif_rule(name: str, rule: Rule | None) -> Json:
+    """A rule with its whole text: GitHub shows it beside the finding."""
+    if rule is None:
+        return {"id": name, "shortDescription": {"text": name}}
+    return {
+        "id": name,
+        "shortDescription": {"text": rule.title},
+        "fullDescription": {"text": rule.why},
+        "helpUri": rule.url,
+        "help": {
+            "text": rule_text(rule, Pen(False)).rstrip("\n"),
+            "markdown": rule_markdown(rule),
+        },
+    }
 
 
 def _physical(item: Diagnostic, links: Links) -> dict[str, Json]:

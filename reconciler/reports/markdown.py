@@ -13,8 +13,10 @@ from heapq import nsmallest
 from itertools import islice
 from urllib.parse import quote
 
+from reconciler.commands import Command
 from reconciler.core.plan import Change, HazardSeverity, Op
 from reconciler.errors import Diagnostic
+from reconciler.reports.findings_text import ListedFinding, group_findings
 from reconciler.reports.tally import count_by_severity
 from reconciler.reports.view import (
     REFUSED,
@@ -74,10 +76,13 @@ def diagnostics_markdown(
         lines += ["| | where | what | rule |", "| --- | --- | --- | --- |"]
     room = limit - _size("\n".join(lines)) - 200
     ordered = sorted(diagnostics, key=lambda item: (not item.is_error, item.sort_key()))
-    rows = list(_fitting((_finding_row(item, links or Links()) for item in ordered), room))
+    grouped = group_findings(ordered)
+    rows = list(_fitting((_finding_row(item, links or Links()) for item in grouped), room))
     lines += rows
-    if len(rows) < len(ordered):
-        lines += ["", f"Cut to fit: {len(rows):,} of {len(ordered):,} findings are shown."]
+    if len(rows) < len(grouped):
+        lines += ["", f"Cut to fit: {len(rows):,} of {len(grouped):,} rows are shown."]
+    if diagnostics:
+        lines += ["", f"{code(_EXPLAIN)} explains a rule; {code(_ALL)} lists every finding."]
     return "\n".join(lines) + "\n"
 
 
@@ -305,7 +310,12 @@ _SINCE = re.compile(r"[0-9a-f]{40,64}").fullmatch
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}").fullmatch
 
 
-def _finding_row(diagnostic: Diagnostic, links: Links) -> str:
+_EXPLAIN = Command.of("explain", "RULE", is_global=False).text()
+_ALL = Command.of("validate", "--all").text()
+
+
+def _finding_row(listed: ListedFinding, links: Links) -> str:
+    diagnostic = listed.finding
     place = code(_clipped(shown(str(diagnostic.source)), _LONGEST_NAME))
     link = links.to(diagnostic.source)
     message = _prose(_clipped(shown(diagnostic.message), _LONGEST_SENTENCE))
@@ -313,7 +323,9 @@ def _finding_row(diagnostic: Diagnostic, links: Links) -> str:
     cells = (
         f"**{diagnostic.severity}**" if diagnostic.is_error else str(diagnostic.severity),
         f"[{place}]({link})" if link else place,
-        message + (f"<br>{hint}" if hint else ""),
+        message
+        + (f"<br>{hint}" if hint else "")
+        + (f"<br>and {listed.alike:,} more" if listed.alike else ""),
         code(_clipped(shown(diagnostic.rule), _LONGEST_NAME)),
     )
     return f"| {' | '.join(_cell(cell) for cell in cells)} |"

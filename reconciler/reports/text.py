@@ -1,4 +1,4 @@
-"""Findings, outcomes, drift and records as text. Pure: values in, strings out.
+"""Outcomes, drift and records as text. Pure: values in, strings out.
 
 Everything that came from a file or from the API passes `shown` or `quoted` before it is printed.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import unified_diff
-from itertools import chain, islice
 from json import dumps
 from typing import Any, assert_never
 
@@ -26,42 +25,10 @@ from reconciler.core.outcomes import (
     clock_text,
 )
 from reconciler.core.records import Fact, Known, Record
-from reconciler.errors import Diagnostic, Source
+from reconciler.errors import Source
 from reconciler.reports.style import BOLD, DIM, GREEN, RED, YELLOW, Pen
-from reconciler.reports.tally import count_by_severity
 from reconciler.reports.wording import count, duration, range_text, seconds_left
 from reconciler.values import FieldPath, Json, quoted, shown
-
-# --- findings ------------------------------------------------------------------------------------
-
-
-_MOST_FINDINGS = 1_000
-"""Findings that are listed. Errors come first where there are more."""
-
-
-def diagnostics_text(diagnostics: Sequence[Diagnostic], *, color: bool) -> str:
-    """Findings, one after the other, and their number. At most 1,000 are listed, errors first then."""
-    pen = Pen(color)
-    lines = []
-    listed = diagnostics
-    if len(diagnostics) > _MOST_FINDINGS:
-        grave = islice((each for each in diagnostics if each.is_error), _MOST_FINDINGS)
-        light = (each for each in diagnostics if not each.is_error)
-        listed = list(islice(chain(grave, light), _MOST_FINDINGS))
-    for diagnostic in listed:
-        code = RED if diagnostic.is_error else YELLOW
-        severity = pen(diagnostic.severity.value, BOLD, code)
-        lines.append(
-            f"{_place(diagnostic.source)}: {severity}: {shown(diagnostic.message)} "
-            f"[{diagnostic.rule}]"
-        )
-        if diagnostic.hint:
-            lines.append(f"  {shown(diagnostic.hint)}")
-    if more := len(diagnostics) - len(listed):
-        lines.append(f"and {more:,} more")
-    counts = count_by_severity(diagnostics)
-    lines.append(f"{count(counts.errors, 'error')}, {count(counts.warnings, 'warning')}.")
-    return "\n".join(lines) + "\n"
 
 
 def _place(source: Source) -> str:

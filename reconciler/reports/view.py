@@ -264,8 +264,8 @@ class PlanView(NamedTuple):
 
     @property
     def requests(self) -> str:
-        """How many requests an apply sends, retries aside, how many read the API for the plan, and how long it
-        takes; empty where there are none."""
+        """How many requests an apply sends, retries aside, after how many that read the API for the plan, and
+        how long it takes; empty where there are none."""
         least, most = self.summary["requests"], self.summary["requests_max"]
         reads = self.plan.scope.reads
         parts = [request_count(least, most)] if most else []

@@ -228,7 +228,7 @@ def adapty_profile(request: pytest.FixtureRequest, _adapty_clean: Sandbox) -> Ma
 
 def _explained(problem: ReconcileError) -> ReconcileError:
     """The same error with its findings and its hint as notes, and without lines of ours in its traceback."""
-    from reconciler.reports.text import diagnostics_text
+    from reconciler.reports.findings_text import diagnostics_text
 
     if isinstance(problem, InputError) and problem.diagnostics:
         problem.add_note(diagnostics_text(problem.diagnostics, color=False).rstrip("\n"))

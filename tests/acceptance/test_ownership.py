@@ -103,7 +103,7 @@ def test_adopted_profiles_are_deleted_when_that_is_asked_for(
     code, shown = apply(project, "--prune", "--include-adopted")
 
     assert code == 0
-    assert "theirs: deleted although this tool did not create it" in shown
+    assert "theirs: will be deleted although this tool did not create it" in shown
     assert customers(api) == {"kept"}
     assert run(project, "plan", "--include-adopted")[0] == 64
 

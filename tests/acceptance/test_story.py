@@ -80,7 +80,7 @@ def test_from_an_edit_to_an_empty_plan(story: Story) -> None:
         code=2,
     )
     fork = story.git("rev-parse", "main")
-    assert f"This plan: only profiles whose files changed since {fork[:12]}." in out
+    assert f"only profiles whose files changed since {fork[:12]}." in out
     assert re.search(
         r"- email +\"jane@example.com\" → cleared  \[removed by Grace Hopper in \w{12} on", out
     )
@@ -94,7 +94,7 @@ def test_from_an_edit_to_an_empty_plan(story: Story) -> None:
     assert removed == {("qa-jane", "email"), ("qa-eve", "")}
 
     comment = (story.folder / "plan.md").read_text()
-    assert comment.index("`qa-eve`: deletes") < comment.index("| profile |")
+    assert comment.index("`qa-eve`: will be deleted") < comment.index("| profile |")
     command = re.search(r"```sh\nreconcile (.*)\n```", comment)
     assert command is not None
     for name in ("plan.md", "plan.html", "plan.json", "reviewed.plan"):

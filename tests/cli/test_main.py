@@ -62,7 +62,7 @@ def test_without_sending_the_country_along_a_body_is_smaller_and_the_plan_warns(
     project.run("apply", "--auto-approve")
     project.profile("jane", JANE.replace("first_name: Jane\n", ""))
     assert project.bodies() == [{"first_name": None}]
-    assert "1 change sent without ip_country" in project.run("plan")
+    assert "jane: sent without ip_country" in project.run("plan")
 
 
 def test_apply_without_a_terminal_or_approval_sends_nothing(project: Project) -> None:
@@ -186,7 +186,7 @@ def test_refresh_reports_drift_and_what_it_cannot_see(project: Project) -> None:
     body_of_plan = {"ip_country": "FR", "custom_attributes": [{"key": "tier", "value": "gold"}]}
     assert project.bodies("--refresh") == [body_of_plan]
     out = project.run("refresh")
-    assert '"gold" -> "tin"' in out
+    assert '"gold" → "tin"' in out
     assert "cannot be verified" in out
     assert project.bodies() == [body_of_plan]
 

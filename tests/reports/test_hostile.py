@@ -28,9 +28,10 @@ from reconciler.core.plan import (
 from reconciler.errors import Diagnostic, Severity, Source
 from reconciler.reports import ci, markdown
 from reconciler.reports import html as page
+from reconciler.reports.findings_text import diagnostics_text
 from reconciler.reports.json import change_event, diagnostics_json, plan_json
 from reconciler.reports.plan_text import plan_text
-from reconciler.reports.text import diagnostics_text, result_line
+from reconciler.reports.text import result_line
 from reconciler.values import shown
 from tests.support.hostile import LINKS, harmless, hostile, plan_of
 

@@ -25,7 +25,7 @@ from click.testing import CliRunner
 from reconciler.authoring.documents import Document
 from reconciler.authoring.yaml_writer import profile_yaml
 from reconciler.cli.main import main
-from reconciler.cli.streams import print_error, print_findings
+from reconciler.cli.streams import print_error
 from reconciler.commands import Command, Invocation, arguments
 from reconciler.core.contract_files import load_contract
 from reconciler.core.outcomes import (
@@ -53,6 +53,7 @@ from reconciler.errors import (
 )
 from reconciler.remote.error_text import read_error
 from reconciler.reports import ci, markdown
+from reconciler.reports.findings_text import diagnostics_text
 from reconciler.reports.html import plan_html
 from reconciler.reports.json import (
     change_event,
@@ -69,7 +70,6 @@ from reconciler.reports.progress import EventReporter, LineReporter
 from reconciler.reports.progress_bar import Bar
 from reconciler.reports.text import (
     apply_text,
-    diagnostics_text,
     difference_of_texts,
     difference_text,
     drift_text,
@@ -315,11 +315,15 @@ def errors(texts: Texts) -> Rendering:
     problem = InputError(next(texts), diagnostics=[finding_of(texts)], hint=hint)
     problem.repeat(Invocation(next(texts), next(texts), next(texts), next(texts)))
     refused = Refused(Message.of("x ", Quote(next(texts)), " y").text, hint="z")
+    line = next(texts)
     stream = io.TextIOWrapper(io.BytesIO(), "utf-8")
     with contextlib.redirect_stderr(stream):
         print_error(problem)
         print_error(refused)
-        print_findings([finding_of(texts)], color=False)
+        problem.rendered = diagnostics_text(
+            [finding_of(texts)], color=False, excerpts=lambda source: line
+        )
+        print_error(problem)
     stream.seek(0)
     return Rendering(stream.read(), problem.message, has_lines=False)
 

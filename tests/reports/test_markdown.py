@@ -20,7 +20,7 @@ def large(changes: int, *, length: int = 20) -> Plan:
     def change(number: int) -> Change:
         address = f"user-{number:05}@example.com"
         if number % 50 == 49:
-            hazard = Hazard("delete", "deleted with all related data; there is no undo")
+            hazard = Hazard("delete", "will be deleted with all related data; there is no undo")
             return Change(address, Action.DELETE, "in no file", hazards=(hazard,))
         return Change(
             address,
@@ -58,9 +58,13 @@ def test_the_marker_of_a_comment_names_environment_and_digest() -> None:
 
 def test_dangers_and_deletions_stand_before_anything_else() -> None:
     text = plan_markdown(PlanView.of(EVERYTHING))
-    assert text.index("[!CAUTION]") < text.index("`old-1`: deleted") < text.index("| profile |")
+    assert (
+        text.index("[!CAUTION]")
+        < text.index("`old-1`: will be deleted")
+        < text.index("| profile |")
+    )
     rows = re.findall(r"^\| `.` (\w+)", text, re.MULTILINE)
-    assert rows == ["delete", "link", "create", "update", "adopt", "forget"]
+    assert rows == ["delete", "link", "create", "update", "adopt", "rename", "forget"]
 
 
 def test_a_change_has_its_mark_in_the_first_column_of_a_diff() -> None:
@@ -146,7 +150,7 @@ def test_findings_come_errors_first_and_are_counted_when_cut() -> None:
     assert len(text.encode()) <= 10_000
     rows = re.findall(r"^\| (\*\*error\*\*|warning)", text, re.MULTILINE)
     assert set(rows) == {"**error**"}
-    assert f"Cut to fit: {len(rows)} of 1,000 findings are shown." in text
+    assert f"Cut to fit: {len(rows)} of 1,000 rows are shown." in text
     assert "500 errors, 500 warnings" in text
 
 

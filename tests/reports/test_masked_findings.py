@@ -23,10 +23,10 @@ from reconciler.core.contract_files import load_contract
 from reconciler.errors import Diagnostic
 from reconciler.planning.index import decode_findings, encode_findings
 from reconciler.reports import ci
+from reconciler.reports.findings_text import diagnostics_text
 from reconciler.reports.json import diagnostics_json
 from reconciler.reports.markdown import diagnostics_markdown
 from reconciler.reports.masking import Mask
-from reconciler.reports.text import diagnostics_text
 
 CONTRACTS = [load_contract(dialect.value) for dialect in Dialect]
 AUTHORING = Path(fakedata.__file__).parent

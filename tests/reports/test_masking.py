@@ -17,9 +17,9 @@ from reconciler.core.plan import Action
 from reconciler.core.plan_format import encode
 from reconciler.core.records import Fact, Known, Record
 from reconciler.errors import InputError, Message, Quote, Source, error
+from reconciler.reports.findings_text import diagnostics_text
 from reconciler.reports.json import plan_json
 from reconciler.reports.masking import Mask
-from reconciler.reports.text import diagnostics_text
 from reconciler.reports.view import PlanView
 from tests.support.plans import EVERYTHING, SMALL
 from tests.support.projects import Project

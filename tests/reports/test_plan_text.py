@@ -145,7 +145,7 @@ def test_without_unicode_the_arrow_is_ascii() -> None:
 
 
 def test_a_hazard_in_the_same_words_is_said_once_with_its_number() -> None:
-    gone = Hazard("delete", "deleted with all related data; there is no undo")
+    gone = Hazard("delete", "will be deleted with all related data; there is no undo")
     for number, subject in (
         (1, "u0"),
         (3, "3 profiles (u0, u1, u2)"),
@@ -157,7 +157,7 @@ def test_a_hazard_in_the_same_words_is_said_once_with_its_number() -> None:
         ]
         view = PlanView.of(replace(EVERYTHING, changes=tuple(changes), hazards=()))
         lines = [line for line in plan_text(view, color=False).splitlines() if line[:1] == "!"]
-        assert lines == [f"! {subject}: deleted with all related data; there is no undo"]
+        assert lines == [f"! {subject}: will be deleted with all related data; there is no undo"]
         assert view.undo.split("take back ")[1].startswith(f"{number:,} deletion")
 
 

@@ -1,4 +1,4 @@
-"""Findings, outcomes and records as text; every text and JSON of hostile values."""
+"""Outcomes and records as text; every text and JSON of hostile values."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from reconciler.core.outcomes import ApplyReport, Drift, DriftKind, Outcome, Result
 from reconciler.core.plan import Action, Basis, Change, FieldChange, Hazard, Op, Request
 from reconciler.core.records import Fact, Known, Record
-from reconciler.errors import Source, error, warning
+from reconciler.errors import Source, error
+from reconciler.reports.findings_text import diagnostics_text
 from reconciler.reports.json import change_event, diagnostics_json, drift_json, plan_json
 from reconciler.reports.plan_text import plan_text
 from reconciler.reports.text import (
     apply_text,
-    diagnostics_text,
     difference_text,
     drift_text,
     record_text,
@@ -25,19 +25,6 @@ from reconciler.reports.text import (
 )
 from reconciler.reports.view import PlanView
 from tests.support.plans import PATH, plan_with
-
-
-def test_findings_in_full() -> None:
-    findings = [
-        error("profile/type", "it is wrong", source=Source("a.yaml", 1, 2), hint="mend it"),
-        warning("profile/suspicious", "odd", source=Source("b.yaml")),
-    ]
-    assert diagnostics_text(findings, color=False) == (
-        "a.yaml:1:2: error: it is wrong [profile/type]\n"
-        "  mend it\n"
-        "b.yaml: warning: odd [profile/suspicious]\n"
-        "1 error, 1 warning.\n"
-    )
 
 
 def test_an_outcome_names_the_request_where_it_went_wrong() -> None:
@@ -177,23 +164,3 @@ def test_a_refresh_counts_what_differs_and_leaves_zeros_out() -> None:
         ([], "No recorded profile is selected; none was read."),
     ):
         assert drift_text(drifts, color=False).splitlines()[-1] == expected
-
-
-def test_of_very_many_findings_the_errors_are_listed_first_and_the_others_counted() -> None:
-    warnings = [warning("a/w", "odd", source=Source(f"a{n}.yaml", 1)) for n in range(2_000)]
-    errors = [error("a/e", "wrong", source=Source(f"b{n}.yaml", 1)) for n in range(600)]
-    lines = diagnostics_text([*warnings, *errors], color=False).splitlines()
-    assert len(lines) == 1_002
-    assert lines[0] == "b0.yaml:1: error: wrong [a/e]"
-    assert lines[999] == "a399.yaml:1: warning: odd [a/w]"
-    assert lines[1_000:] == [
-        "and 1,600 more",
-        "600 errors, 2,000 warnings.",
-    ]
-
-
-def test_a_thousand_findings_keep_their_order() -> None:
-    findings = [warning("a/w", "odd", source=Source("a.yaml", 1))] * 999
-    text = diagnostics_text([*findings, error("a/e", "bad", source=Source("b", 1))], color=False)
-    assert text.startswith("a.yaml:1: warning")
-    assert "more" not in text

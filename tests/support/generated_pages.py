@@ -14,6 +14,8 @@ from typing import Any
 import click
 
 from reconciler.cli.main import main
+from reconciler.core.rules import load_rules
+from reconciler.reports.explanations import rules_page
 from reconciler.resources import load_schema
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
@@ -193,6 +195,7 @@ PAGES: Mapping[Path, Callable[[], str]] = {
     DOCS / "cli.md": command_page,
     DOCS / "configuration.md": configuration_page,
     DOCS / "json.md": format_page,
+    DOCS / "rules.md": lambda: rules_page(load_rules().values()),
 }
 """The content of each generated page."""
 

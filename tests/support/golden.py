@@ -11,19 +11,23 @@ from reconciler.core.contract_files import load_contract
 from reconciler.core.options import Rate
 from reconciler.core.outcomes import ApplyReport, Outcome
 from reconciler.core.plan import Plan
+from reconciler.core.rules import load_rules
 from reconciler.reports import ci, markdown
+from reconciler.reports.findings_text import diagnostics_text
 from reconciler.reports.html import load_template, plan_html
 from reconciler.reports.json import diagnostics_json, plan_json
 from reconciler.reports.masking import Mask
 from reconciler.reports.plan_text import plan_text
-from reconciler.reports.text import apply_text, diagnostics_text, drift_text, result_line
+from reconciler.reports.text import apply_text, drift_text, result_line
 from reconciler.reports.view import PlanView
 from tests.support.plans import (
+    ALIKE,
     BLAME,
     DRIFTS,
     EMPTY,
     EVERYTHING,
     FINDINGS,
+    LINES,
     LINKS,
     RESULTS,
     SMALL,
@@ -71,7 +75,9 @@ REPORTS: dict[str, Callable[[], str]] = {
     "md": lambda: markdown.diagnostics_markdown(FINDINGS, environment="local", links=LINKS),
     "github.txt": lambda: ci.diagnostics_annotations(FINDINGS, LINKS),
     "gitlab.json": lambda: ci.diagnostics_gitlab(FINDINGS, LINKS),
-    "sarif": lambda: ci.diagnostics_sarif(FINDINGS, version="0.1.0", links=LINKS),
+    "sarif": lambda: ci.diagnostics_sarif(
+        FINDINGS, version="0.1.0", explained=load_rules(), links=LINKS
+    ),
     "junit.xml": lambda: ci.diagnostics_junit(FINDINGS, documents=3),
 }
 
@@ -92,6 +98,9 @@ SPOKEN: dict[str, Callable[..., str]] = {
     "templates": lambda **terminal: plan_text(VIEWS["templates"](), **terminal),
     "apply": _applied,
     "refresh": lambda **terminal: drift_text(DRIFTS, **terminal),
+    "findings": lambda **terminal: diagnostics_text(
+        (*FINDINGS, *[ALIKE] * 2_999), excerpts=LINES.__getitem__, **terminal
+    ),
 }
 """Texts for a terminal of 80 columns, in colour or without."""
 

@@ -26,7 +26,7 @@ from reconciler.core.plan import (
     Scope,
 )
 from reconciler.core.plan_format import assemble_plan
-from reconciler.errors import Diagnostic, Source, error, warning
+from reconciler.errors import Diagnostic, Message, Quote, Source, error, warning
 from reconciler.reports.view import Links
 from reconciler.values import Tag
 
@@ -86,10 +86,10 @@ EVERYTHING = plan_with(
                 ),
             ),
             hazards=(
-                Hazard("delete", "deleted with all related data; there is no undo"),
+                Hazard("delete", "will be deleted with all related data; there is no undo"),
                 Hazard(
                     "delete_adopted",
-                    "deleted although this tool did not create it, or is not known to have",
+                    "will be deleted although this tool did not create it, or is not known to have",
                 ),
             ),
             source=Source("profiles/old.yaml", 1),
@@ -450,12 +450,23 @@ FINDINGS: tuple[Diagnostic, ...] = (
     ),
     warning(
         "yaml/ambiguous-scalar",
-        "`+1234567890` is text here, but other YAML tools read it as the number 1234567890",
+        Message.of(
+            Quote("+1234567890", "`"),
+            " is text here, but other YAML tools read it as the number ",
+            Quote("1234567890", ""),
+        ),
         source=Source("profiles/qa/jane.yaml", 4, 15),
         hint='Put it in quotes: "+1234567890".',
     ),
     error("file/empty", "the file holds no document", source=Source("profiles/empty.yaml")),
 )
+ALIKE = FINDINGS[1]._replace(source=Source("profiles/qa/joe.yaml", 4, 15))
+"""A finding like the second one, in another file."""
+LINES = {
+    FINDINGS[0].source: "fist_name: Jane",
+    FINDINGS[1].source: "phone_number: +1234567890   # reserved",
+}
+"""The lines of the findings."""
 
 SCALARS = (
     st.none()
