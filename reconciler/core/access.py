@@ -155,6 +155,15 @@ def step(present: Access | None, wanted: Access | None, *, now: float) -> Access
     return AccessStep.SHORTEN if is_shorter else AccessStep.GRANT
 
 
+def begins_later(present: Access | None, wanted: Access | None, *, now: float) -> bool:
+    """Whether the wanted access begins after the present one does, which is to say that a grant of it takes
+    away what lies before."""
+    if present is None or wanted is None or present.is_over(now):
+        return False
+    begins = wanted.begins_later(now)
+    return begins is not None and begins > (present.begins_later(now) or now) + TOLERANCE
+
+
 def _same(one: int | None, other: int | None) -> bool:
     if one is None or other is None:
         return one is other

@@ -77,6 +77,12 @@ def values_over(request: Request, record: Record) -> dict[FieldPath, Scalar | No
 _EXAMINED = frozenset({*PLANNING, *WITH_REQUESTS})
 
 
+def _relies_on_an_answer(request: Request) -> bool:
+    """Whether a request of a facet must not be sent unless an answer about the profile came right before."""
+    facet = facet_of_request(request)
+    return request.if_needed or (facet is not None and facet.takes_away(request))
+
+
 class RequestBuilder:
     """The requests that carry the field changes of a profile, and their hazards."""
 
@@ -118,7 +124,7 @@ class RequestBuilder:
             for facet, changes in self.own
             for request in facet.requests(changes, self.situation, named=named)
         ]
-        if is_known and any(request.if_needed for request in own):
+        if is_known and any(map(_relies_on_an_answer, own)):
             requests = (Request("GET", PATH, named),)
         return (*requests, *own)
 

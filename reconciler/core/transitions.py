@@ -14,6 +14,7 @@ from reconciler.core.facets.registry import (
     KEPT,
     SHOWN,
     believed,
+    counts_each,
     doubtful_fields,
     facet_of,
     granted_by,
@@ -242,6 +243,16 @@ def contradicts(record: Record, change: Change, *, request: Request) -> bool:
     )
 
 
+def repeats(record: Record, request: Request, *, is_needed: bool) -> bool:
+    """Whether a request would be sent while an earlier one for the same field may still land, and each of
+    them counts. Such a request waits out the quiet period, and then what a read shows decides about it.
+    ``is_needed`` says whether it has to be sent, as far as the record tells."""
+    if record.unknown_at is None or not counts_each(request):
+        return False
+    facts = [record.facts.get(path) for path in values_of(request) if path in record.unknown_write]
+    return any(is_needed or fact is None or fact.known is Known.UNCERTAIN for fact in facts)
+
+
 def without_expired_mark(record: Record, *, now: float, quiet_period: float) -> Record:
     """The record without marks of what can no longer land late.
 
@@ -402,9 +413,24 @@ def forgotten(record: Record, change: Change) -> Record:
     paths = {field.path for field in change.fields if field.op is Op.FORGET}
     if not paths:
         return record
+    left = {path: record.facts[path] for path in paths & record.facts.keys()}
     facts = {path: fact for path, fact in record.facts.items() if path not in paths}
-    return record._replace(
+    record = record._replace(
         facts=facts, forgotten=record.forgotten | paths, granted=record.granted - paths
+    )
+    return _with_seen(record, left)
+
+
+def _with_seen(record: Record, facts: Mapping[FieldPath, Fact]) -> Record:
+    """The record that keeps what is known of fields which are managed no longer, where their facet keeps
+    that. Where nothing is known for sure, it is as if no answer had shown any."""
+    kept = {path: fact for path, fact in facts.items() if path.startswith(KEPT)}
+    if not kept:
+        return record
+    seen = {path: fact.value for path, fact in kept.items() if fact.value is not None}
+    is_sure = all(fact.known in (Known.VALUE, Known.CLEARED) for fact in kept.values())
+    return record._replace(
+        seen={**record.seen, **seen}, timestamp=record.timestamp if is_sure else None
     )
 
 
@@ -490,10 +516,10 @@ def _believe(
             op = Op.CLEAR if now is None else Op.SET
             basis = Basis.OBSERVED if fact.observed else Basis.RECORDED
             differences.append(FieldChange(path, op, before, now, basis))
-        if path in late and not same(late[path], now):
+        known = facet_of(path).value_after(fact, now) if is_same else now
+        if path in late and not facet_of(path).has_landed(late[path], known, at=at):
             facts[path] = Fact(Known.UNCERTAIN, value=now, attempt=late[path])  # it may still land
         else:
-            known = facet_of(path).value_after(fact, now) if is_same else now
             facts[path] = Fact.of(known, observed=True)
     return differences
 

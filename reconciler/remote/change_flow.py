@@ -16,12 +16,16 @@ from reconciler.core.transitions import (
     Staleness,
     after_look,
     forgotten,
+    is_link,
     is_others,
+    observed,
+    repeats,
     staleness,
     with_shown,
 )
 from reconciler.remote.answers import ApiAnswer, CallResult
 from reconciler.remote.engine import Flow, Step, Writes
+from reconciler.remote.followup import profile_of
 from reconciler.remote.refresh import compare, observation
 from reconciler.remote.request_flow import RequestFlow
 from reconciler.remote.run import ApplyRun
@@ -88,8 +92,16 @@ class ChangeFlow:
                 is_looked, (before, exists) = True, look
                 continue
             is_last = planned is change.requests[-1]
-            request = with_fallback(planned) if exists else planned
+            # A link of a profile that exists is the link all the same.
+            is_made = exists and not is_link(change, planned)
+            request = with_fallback(planned) if is_made else planned
             need = need_of(request, before, now=self._run.unix_time())
+            if repeats(before, request, is_needed=need.request is not None):
+                read = yield from self._read_quiet(change, request, record=before)
+                if isinstance(read, Result):
+                    return _after_others(read) if is_sent else read
+                before = read
+                need = need_of(request, before, now=self._run.unix_time())
             warnings += need.warnings
             if need.refusal:
                 return (
@@ -142,6 +154,23 @@ class ChangeFlow:
             yield Step(Writes(journal=(entry,)))
             return _stale(change, _EXISTS)._replace(failure=Failure.EXISTS)
         return after_look(record, profile), True
+
+    def _read_quiet(
+        self, change: Change, request: Request, *, record: Record
+    ) -> Generator[Step, ApiAnswer | None, Result | Record]:
+        """Reads a profile once no earlier write of it can land late. Ends with the record; or with the result
+        of the change, if the run ends before, or the read fails."""
+        run = self._run
+        yield from run.wait_quiet(record)
+        if (halt := run.halt()) is not None:
+            return skipped(change, halt)
+        answer = yield from run.call(profile_of(request))
+        if answer.result is not CallResult.DONE or answer.data is None:
+            pending = PendingRequest(change, request, record, False)
+            result, _ = yield from self._settlement.settle_without_look_up(pending, answer)
+            return result
+        quiet = record._replace(unknown_at=None, unknown_write={})
+        return observed(quiet, observation(answer.data))[0]
 
     def _refuse(
         self, change: Change, record: Record, *, reason: str, is_sent: bool

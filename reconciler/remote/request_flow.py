@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 
 from reconciler.core.endpoints import is_about_profile, without_fallback
+from reconciler.core.facets.registry import counts_each, need_of
 from reconciler.core.plan import Request
 from reconciler.core.records import JournalKind
 from reconciler.core.transitions import (
@@ -15,6 +16,7 @@ from reconciler.core.transitions import (
     creates,
     is_link,
     is_others,
+    observed,
     unproven_creation,
 )
 from reconciler.remote.answers import ApiAnswer, CallResult
@@ -111,6 +113,8 @@ class RequestFlow:
         if profile.result is not CallResult.DONE and not profile.is_missing:
             return pending, unknown
         request = after_look_up(pending.request, profile, now=run.unix_time())
+        if request is not None and counts_each(request):
+            return (yield from self._wait_and_post(pending, unknown))
         writes = Writes()
         if profile.data is not None and creates(pending.change, pending.request):
             created = self._after_creation(pending, observation(profile.data))
@@ -126,6 +130,37 @@ class RequestFlow:
         if answer.result is CallResult.NOT_SENT:
             return pending, unknown
         return pending, answer._replace(unknown_before=True)
+
+    def _wait_and_post(
+        self, pending: PendingRequest, unknown: ApiAnswer
+    ) -> Generator[Step, ApiAnswer | None, tuple[PendingRequest, ApiAnswer]]:
+        """Sends a request of unknown outcome again of which each counts, unless a read shows that it has
+        taken effect after all, once it can no longer do so."""
+        run, change, request = self._run, pending.change, pending.request
+        record = attempted(pending.record, change, request=request, at=run.unix_time())
+        if run.quiet_seconds_left(record) > 0:  # meanwhile another profile may be under way
+            entry = run.entry(change, JournalKind.UNCERTAIN, answer=unknown)
+            yield Step(Writes(put=(record,), journal=(entry,)))
+            yield from run.wait_quiet(record)
+        if run.halt() is not None:
+            return pending, unknown
+        profile = yield from run.call(look_up(request))
+        if profile.result is not CallResult.DONE:
+            return pending, unknown
+        if profile.data is None:
+            return pending, unknown
+        quiet = pending.record._replace(unknown_at=None, unknown_write={})
+        present, _ = observed(quiet, observation(profile.data))
+        need = need_of(request, present, now=run.unix_time())
+        if need.refusal or run.halt() is not None:
+            return pending, unknown
+        if need.request is None:
+            return pending, profile
+        pending = pending._replace(request=need.request, record=present)
+        answer = yield from run.call(need.request, self._intent(pending))
+        if answer.result is CallResult.NOT_SENT:
+            return pending, unknown
+        return pending, answer
 
     def _after_creation(self, pending: PendingRequest, profile: Observed) -> PendingRequest | None:
         """The request that makes a profile, once a look found one: whatever follows is an update of it, and

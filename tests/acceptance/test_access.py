@@ -142,7 +142,8 @@ def test_a_grant_never_has_to_shorten_what_is_found(world: World) -> None:
     done = world.reach(jane(premium=T1))
     assert "a grant does not shorten" in " ".join(done.results[0].warnings)
     assert sent(world, jane(premium=T1)) == [
-        ("revoke", {"access_level_id": "premium", "revoke_at": T1})
+        ("GET", None),
+        ("revoke", {"access_level_id": "premium", "revoke_at": T1}),
     ]
     assert world.plan(jane(premium=T1)).is_empty
 
@@ -227,7 +228,7 @@ def test_a_level_that_this_tool_granted_ends_when_it_is_taken_out(world: World) 
     (change,) = world.plan(PROFILE).changes
     assert [(field.op, field.before) for field in change.fields] == [(Op.CLEAR, "lifetime")]
     assert HazardKind.ACCESS_REVOKED in [hazard.kind for hazard in change.hazards]
-    assert sent(world, PROFILE) == [("revoke", {"access_level_id": "premium"})]
+    assert sent(world, PROFILE) == [("GET", None), ("revoke", {"access_level_id": "premium"})]
     assert access(world) == {}
 
 
@@ -285,7 +286,7 @@ def test_a_grant_of_unknown_outcome_is_settled_by_a_read(world: World, fault: An
     world.reach(PROFILE)
     world.wire.faults = {len(world.wire.sent): fault}
     grant = ("grant", {"access_level_id": "premium", "expires_at": T1})
-    again = [grant] if fault is lost_before else []
+    again = [("GET", None), grant] if fault is lost_before else []
     assert sent(world, jane(premium=T1)) == [grant, ("GET", None), *again]
     assert len(world.emulator.access_events) == 1
     assert world.plan(jane(premium=T1)).is_empty
@@ -449,18 +450,80 @@ def test_each_documented_error_of_grant_and_revoke_is_explained() -> None:
         assert "plan again" in (note := refusal_notes(request, code)) or "dashboard" in note, code
 
 
-def test_a_revoke_of_a_level_that_others_ended_says_what_to_do(world: World) -> None:
+def test_a_revoke_of_a_level_that_others_shortened_is_not_sent(world: World) -> None:
     world.reach(jane(premium="lifetime"))
     other = World(clock=world.clock)
     other.emulator, other.wire = world.emulator, world.wire
     other.reach(jane(premium="lifetime"))
     other.reach(jane(premium=T1))
     done = world.reach(jane(premium=T2))
-    assert done.results[0].outcome is Outcome.FAILED
-    assert "access ends earlier than was known: refresh, and plan again" in done.results[0].reason
+    assert "a revoke does not extend: plan again" in " ".join(done.results[0].warnings)
     assert world.plan(jane(premium=T2)).is_empty is False
     assert world.reach(jane(premium=T2)).results[0].outcome is Outcome.UPDATED
     assert world.plan(jane(premium=T2)).is_empty
+
+
+def test_a_purchase_since_the_last_answer_is_met_by_the_read_before_a_revoke(world: World) -> None:
+    world.reach(jane(premium=T1))
+    purchase = {
+        "store": "app_store",
+        "store_product_id": "yearly",
+        "access_level": "premium",
+        "expires_at": T2,
+    }
+    world.emulator.plant({"profiles": [{"customer_user_id": "jane", "purchases": [purchase]}]})
+    done = world.reach(PROFILE)
+    assert done.results[0].outcome is Outcome.STALE
+    assert "was bought in app_store" in done.results[0].reason
+    assert [*access(world)] == ["premium"]
+
+
+def test_bought_access_is_not_made_to_begin_later(world: World) -> None:
+    bought(world, expires_at=T2)
+    (problem,) = problems(world, jane(premium={"starts_at": T1, "expires_at": T2}))
+    assert problem.rule == "access/bought"
+
+
+def test_access_that_begins_after_the_wanted_end_is_ended_and_granted(world: World) -> None:
+    world.reach(jane(premium={"starts_at": T2, "expires_at": "lifetime"}))
+    world.reach(jane(premium=T1))
+    assert world.plan(jane(premium=T1)).is_empty
+    assert access(world)["premium"]["expires_at"].startswith("2027-02-01")
+
+
+def test_a_level_that_was_forgotten_is_known_when_it_is_managed_again(world: World) -> None:
+    world.reach(jane(premium="lifetime"))
+    world.reach({**PROFILE, "meta": {"forget": ["access_levels.premium"]}})
+    assert sent(world, jane(premium=None)) == [
+        ("GET", None),
+        ("revoke", {"access_level_id": "premium"}),
+    ]
+    assert world.plan(jane(premium=None)).is_empty
+
+
+def test_a_grant_that_may_still_land_is_waited_for_and_read(world: World) -> None:
+    """Two grants would be two events."""
+    world.reach(PROFILE)
+    count = len(world.wire.sent)
+    world.wire.faults = {count: lost_before, count + 1: lost_before}
+    world.reach(jane(premium=T1))
+    before = world.clock.time
+    assert [name for name, _ in sent(world, jane(premium=T1))] == ["GET", "GET", "grant"]
+    assert world.clock.time - before >= 60
+    assert len(world.emulator.access_events) == 1
+
+
+def test_a_revoke_of_unknown_outcome_is_settled_once_the_level_is_taken_out(world: World) -> None:
+    world.reach(jane(premium="lifetime"))
+    count = len(world.wire.sent)
+    world.wire.faults = {count + 1: crash_before}
+    with pytest.raises(Crash):
+        world.reach(jane(premium=None))
+    world.wire.faults = {}
+    world.clock.time += 100
+    world.reach(PROFILE)
+    assert world.plan(PROFILE).is_empty
+    assert access(world) == {}
 
 
 # --- beside other requests of a change ------------------------------------------------------------

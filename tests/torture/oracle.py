@@ -6,7 +6,7 @@ every answer, and every reported result. It decides on its own what follows from
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from reconciler.core.endpoints import PROFILE_HEADER
@@ -14,7 +14,9 @@ from reconciler.core.outcomes import Failure, Result
 from reconciler.core.plan import Action, Change, Request
 from reconciler.core.records import JournalEntry, JournalKind, Known, Presence, Record
 from reconciler.remote.answers import ApiAnswer, CallResult
-from reconciler.values import FieldPath
+from reconciler.values import FieldPath, Scalar
+from tests.torture.access import LEVEL, PREFERENCE, REVOKE, is_own
+from tests.torture.access_rules import AccessRules
 from tests.torture.ownership import Ownership
 from tests.torture.simulated import Existing, Remote, SimulatedStore, Values, content, slot_of
 
@@ -26,14 +28,20 @@ class Oracle:
     """Watches every step. ``violations`` says what is wrong, in words."""
 
     def __init__(
-        self, store: SimulatedStore, remote: Remote, *, landing: Mapping[int, int]
+        self,
+        store: SimulatedStore,
+        remote: Remote,
+        *,
+        landing: Mapping[int, int],
+        now: Callable[[], float],
     ) -> None:
-        """``landing`` counts the writes of each profile that may still land."""
+        """``landing`` counts the writes of each profile that may still land, and ``now`` is our clock."""
         self._store = store
         self._remote = remote
         self._landing = landing
         self.violations: list[str] = []
         self.ownership = Ownership(store, remote, blame=self.blame)
+        self.access = AccessRules(store, remote, blame=self.blame, now=now)
         self.foreign: set[tuple[int, FieldPath]] = set()
         """Fields that other people wrote last."""
         self.unknowable: set[tuple[int, FieldPath]] = set()
@@ -86,6 +94,7 @@ class Oracle:
         changes = plan.changes if plan else ()
         self._changes = {slot_of(change.address): change for change in changes}
         self.ownership.on_start(plan, self._changes)
+        self.access.on_start(plan)
         self._stopped = False
         self._patience_over = False
         self._key_refused = None
@@ -110,6 +119,7 @@ class Oracle:
         """A run ended, in whatever way."""
         for slot, request in self._under_way.items():
             self._unknown(slot, request)
+            self.access.on_lost(slot, request)
             if request.method != "GET":
                 self._may_have_written(slot, request)
         self._under_way.clear()
@@ -122,6 +132,7 @@ class Oracle:
         self._writes.pop(slot, None)
         self._open_posts.discard(slot)
         self.ownership.on_state_moved(slot)
+        self.access.on_state_moved(slot)
         there = self._remote.profiles.get(slot)
         values = {} if there is None else there.values
         self.unknowable |= {(slot, path) for path in {*paths, *values}}
@@ -130,6 +141,7 @@ class Oracle:
             for record in self._store.of_slot(slot)
             if there is not None and record.profile_id == there.profile_id
             for path in record.facts
+            if path in record.granted or not path.startswith(LEVEL)
         }
         self.foreign |= {(slot, path) for path in values if path not in managed}
 
@@ -157,11 +169,13 @@ class Oracle:
             if self._key_refused >= self._workers:
                 self.blame(f"u{slot}: {method} begun after the key was refused")
         self._under_way[slot] = request
+        self.access.on_request(slot, request, change=self._changes.get(slot))
         if method == "GET":
             return
-        if method == "POST" and slot in self._open_posts:
+        makes = method == "POST" and not is_own(request)
+        if makes and slot in self._open_posts:
             self.blame(f"u{slot}: POST again without a look")
-        if method == "POST" and slot in self.anonymous and PROFILE_HEADER not in request.headers:
+        if makes and slot in self.anonymous and PROFILE_HEADER not in request.headers:
             self.blame(f"u{slot}: another profile is made instead of a link")
         if slot not in self._intents:
             self.blame(f"u{slot}: {method} without an intent")
@@ -183,13 +197,15 @@ class Oracle:
             return
         before = {field.path: field.before for field in self._changes[slot].fields}
         for path, value in content(request).items():
-            if path in last and last[path] != value and last[path] != before.get(path):
+            known = {_end_of(path, each) for each in (value, before.get(path))}
+            if path in last and _end_of(path, last[path]) not in known:
                 self.blame(f"u{slot}: {path} written by a plan that is stale")
                 return
 
     def on_effect(self, slot: int, request: Request, *, answer: ApiAnswer, late: bool) -> None:
         """A request takes effect at the remote. ``late`` says that nobody waits for its answer any more."""
         self.ownership.on_effect(slot, request, answer=answer)
+        self.access.on_effect(slot, request, answer=answer)
         if answer.result is not CallResult.DONE or request.method == "GET":
             return
         fields = {(slot, path) for path in content(request)}
@@ -198,7 +214,7 @@ class Oracle:
         if late and slot in self.moved_by_others:
             # Others have touched the profile since it left; it is nobody's now.
             self.foreign |= fields
-            if request.method == "POST":
+            if request.method == "POST" and not is_own(request):
                 self.strangers.add(slot)
             return
         self.foreign -= fields
@@ -211,6 +227,8 @@ class Oracle:
             return
         self._answers[slot] = answer
         self._asked[slot] = request
+        self.ownership.on_answer(slot, answer)
+        self.access.on_answer(slot, request, answer=answer)
         if answer.is_unauthorised and self._key_refused is None:
             self._key_refused = 0
         if answer.result is CallResult.DONE or answer.is_missing:
@@ -228,7 +246,7 @@ class Oracle:
             self._may_have_written(slot, request)
 
     def _unknown(self, slot: int, request: Request) -> None:
-        if request.method == "POST":
+        if request.method == "POST" and not is_own(request):
             self._open_posts.add(slot)
 
     def _may_have_written(self, slot: int, request: Request) -> None:
@@ -247,6 +265,7 @@ class Oracle:
                 self._intents.add(slot)
             elif kind is not JournalKind.RECOVERED:
                 self._intents.discard(slot)
+                self.access.on_recorded(slot)
                 self._outcome(slot, entry)
                 self._write_results.pop(slot, None)
         if len(self._intents) > self._workers:
@@ -279,7 +298,12 @@ class Oracle:
         said_missing = answer is not None and answer.is_missing
         match entry.kind:
             case JournalKind.APPLIED | JournalKind.ALREADY if entry.action != Action.FORGET:
-                if not said_done and not (entry.kind is JournalKind.ALREADY and said_missing):
+                is_asked = answer is not None or not all(map(is_own, self._changes[slot].requests))
+                if (
+                    is_asked
+                    and not said_done
+                    and not (entry.kind is JournalKind.ALREADY and said_missing)
+                ):
                     self.blame(f"u{slot}: {entry.kind}, and the remote never said so")
                 self._recorded.add(slot)
                 self.ownership.on_applied(slot, request=self._asked.get(slot), answer=answer)
@@ -330,6 +354,10 @@ class Oracle:
         for path, fact in facts.items():
             if fact.known is Known.VALUE or fact.known is Known.CLEARED:
                 value = values.get(path)
+                if path.startswith(LEVEL) and self.access.is_same(slot, path, fact.value):
+                    continue
+                if path == PREFERENCE and value is None and fact.observed and fact.value:
+                    continue  # the app's default
                 if value != fact.value and (slot, path) not in unknowable:
                     self.blame(f"u{slot}: {path} is {value!r}, recorded as {fact.value!r}")
         for path, value in values.items():
@@ -347,7 +375,17 @@ class Oracle:
         forgotten = {path for record in self._store.of_slot(slot) for path in record.forgotten}
         for path in sorted({*wanted, *there.values}):
             value = there.values.get(path)
-            if path in wanted:
+            if path.startswith(LEVEL):
+                if path in wanted:
+                    self.access.as_desired(slot, path, wanted=wanted[path])
+                elif (
+                    path not in forgotten
+                    and (slot, path) not in self.foreign
+                    and not self.access.is_over(slot, path)
+                    and self.access.is_ours(slot, path)
+                ):
+                    self.blame(f"u{slot}: {path} is {value!r}, and not desired")
+            elif path in wanted:
                 if value != wanted[path]:
                     self.blame(f"u{slot}: {path} is {value!r}, {wanted[path]!r} is desired")
             elif path not in forgotten and (slot, path) not in self.foreign:
@@ -363,6 +401,14 @@ def _says_uncertain(record: Record, request: Request) -> bool:
         fact = facts.get(path)
         if fact is None or fact.known is Known.UNKNOWN:
             return False
-        if value != (fact.attempt if fact.known is Known.UNCERTAIN else fact.value):
+        recorded = fact.attempt if fact.known is Known.UNCERTAIN else fact.value
+        if _end_of(path, value) != _end_of(path, recorded) and not (
+            request.path == REVOKE and recorded is None  # at a time before the beginning
+        ):
             return False
     return True
+
+
+def _end_of(path: FieldPath, value: Scalar | None) -> Scalar | None:
+    """What a request says for sure of a field. A revoke says nothing of the beginning of access."""
+    return str(value).rpartition("until ")[2] if path.startswith(LEVEL) and value else value

@@ -17,6 +17,7 @@ from reconciler.core.outcomes import Outcome, Result
 from reconciler.core.plan import Action, Change, Request
 from reconciler.core.records import Origin, Record
 from reconciler.remote.answers import ApiAnswer, CallResult
+from tests.torture.access import is_own
 from tests.torture.simulated import (
     ATTRIBUTE,
     QUIET,
@@ -50,6 +51,12 @@ class Ownership:
         """Profiles that other people made, linked or deleted since our last answer about them."""
         self.is_upgraded = False
         """Whether the state is of a program that kept no origins."""
+        self.refuses = False
+        """Whether profiles that exist and are not recorded are not to be written."""
+        self._recorded_ids: dict[int, set[str | None]] = {}
+        """The profile ids that the state knew when the run began; an unproven creation may be any."""
+        self._looked: dict[int, str] = {}
+        """The profile id that the last answer of this run was about."""
         self._protected: set[int] = set()
         """Profiles that the state was told to protect."""
         self._asked_for: set[str] = set()
@@ -84,8 +91,21 @@ class Ownership:
         self._plan = plan
         self._changes = changes
         self._deletions.clear()
+        self._looked.clear()
+        if self.refuses:
+            self._recorded_ids = {
+                slot: {record.profile_id for record in self._store.of_slot(slot)}
+                for slot in changes
+                if all(record.exists for record in self._store.of_slot(slot))
+            }
+
+    def on_answer(self, slot: int, answer: ApiAnswer) -> None:
+        if answer.data is not None:
+            self._looked[slot] = answer.data.profile_id
 
     def on_request(self, slot: int, request: Request) -> None:
+        if self.refuses and request.method != "DELETE":
+            self._not_refused(slot)
         plan = self._plan
         if request.method != "DELETE" or plan is None:
             return
@@ -111,6 +131,16 @@ class Ownership:
         ):
             self._blame(f"u{slot}: swept before its time")
 
+    def _not_refused(self, slot: int) -> None:
+        profile_id = self._looked.get(slot)
+        recorded = self._recorded_ids.get(slot)
+        if profile_id is None or recorded is None or profile_id in recorded:
+            return
+        if any(each.exists and each.profile_id == profile_id for each in self._store.of_slot(slot)):
+            return  # others made it just when our POST landed on it
+        if self._remote.history[profile_id].made_at is None and profile_id not in self.excused:
+            self._blame(f"u{slot}: written, and it was to be refused")
+
     def on_effect(self, slot: int, request: Request, *, answer: ApiAnswer) -> None:
         if answer.result is not CallResult.DONE or request.method == "GET":
             return
@@ -118,7 +148,7 @@ class Ownership:
             self._on_deleted(slot, request.headers.get(PROFILE_HEADER))
             return
         there = self._remote.profiles[slot]
-        if request.method != "POST":
+        if request.method != "POST" or is_own(request):
             return
         if there.made_at is not None:
             self.doubtful.add(there.profile_id)  # until the answer is recorded
@@ -143,6 +173,7 @@ class Ownership:
         if (
             request is not None
             and request.method == "POST"
+            and not is_own(request)
             and answer is not None
             and answer.data is not None
             and not answer.unknown_before

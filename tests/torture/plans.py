@@ -3,23 +3,33 @@ of what has expired."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from reconciler.core.identity import IdentityIndex
-from reconciler.core.options import Count, Options, ReadScope
+from reconciler.core.options import Count, Options, ReadScope, RequestOptions
 from reconciler.core.outcomes import DriftKind
 from reconciler.core.plan import Action, Change, Hazard, Mode
 from reconciler.core.planner import Planner, PlanningTotals
 from reconciler.core.records import Presence, Record
-from reconciler.core.removal import expired, make_removal
+from reconciler.core.removal import existing_hazards, expired, make_removal
 from reconciler.core.transitions import LookUp, without_expired_mark
+from reconciler.errors import Diagnostic
 from reconciler.remote.refresh import ReadBack, observation, read_back
 from tests.torture.simulated import CONTRACT, QUIET, Spec, declared, forget, slot_of
 
 if TYPE_CHECKING:
     from tests.torture.simulation import Simulation
+
+
+class PlanRefused(Exception):
+    """The errors that prevent a plan."""
+
+    def __init__(self, diagnostics: Sequence[Diagnostic]) -> None:
+        super().__init__(diagnostics)
+        self.rules = {each.rule for each in diagnostics}
+
 
 _MANY = 50_000
 _planned: dict[Any, tuple[Change | None, PlanningTotals]] = {}
@@ -42,6 +52,8 @@ class SimulatedPlan:
     most_deletions: int | None = None
     lifetimes: Mapping[int, str] = field(default_factory=dict)
     """Of a sweep: the recorded lifetimes."""
+    declared: Mapping[int, Collection[str]] = field(default_factory=dict)
+    """The fields that files declare of each profile."""
 
 
 def make_room(most: int = _MANY) -> None:
@@ -73,6 +85,8 @@ def plan_of(
         include_adopted=include_adopted,
         reassert=reassert,
         refreshed=ReadScope.ALL if refresh else None,
+        now=world.wall(),
+        requests=RequestOptions(refuse_existing=world.refuses),
     )
     totals, changes, ids = PlanningTotals(), [], {}
     for slot in range(world.slots):
@@ -82,10 +96,15 @@ def plan_of(
             ids[slot] = records[0].profile_id
         if spec is None and not (records and prune):
             continue
-        change, counted = _plan_slot(
-            slot, spec, records, look_up=read.look_ups.get(slot), options=options
-        )
-        if cap is not None:
+        look_up = read.look_ups.get(slot)
+        try:
+            change, counted = _plan_slot(slot, spec, records, look_up=look_up, options=options)
+        except PlanRefused as refused:
+            if spec is None or refused.rules != {"access/bought"}:
+                raise
+            spec = world.give_up_levels(slot, spec)
+            change, counted = _plan_slot(slot, spec, records, look_up=look_up, options=options)
+        if cap is not None or world.refuses:
             totals.add(counted)
         if change is None:
             continue
@@ -99,6 +118,8 @@ def plan_of(
         changes.append(change)
     hazards: tuple[Hazard, ...] = ()
     most = None
+    if world.refuses:
+        hazards = tuple(existing_hazards(totals.existing))
     if cap is not None:
         planner = Planner(CONTRACT, options._replace(max_delete=Count(cap)))
         planner.totals.add(totals)
@@ -108,6 +129,7 @@ def plan_of(
         world,
         changes,
         ids=ids,
+        declared={slot: declared(slot, spec).values for slot, spec in world.desired.items()},
         include_adopted=include_adopted,
         hazards=hazards,
         most_deletions=most,
@@ -136,8 +158,15 @@ def _plan_slot(
 ) -> tuple[Change | None, PlanningTotals]:
     if look_up is not None:
         return _planned_anew(slot, spec, records, look_up=look_up, options=options)
-    ways = (options.prune, options.include_adopted, options.reassert, options.refreshed)
-    key = (slot, spec, ways, *map(_all_that_plans_see, records))
+    ways = (
+        *(options.prune, options.include_adopted, options.reassert, options.refreshed),
+        options.requests.refuse_existing,
+    )
+    has_access = (spec is not None and spec.levels) or any(
+        record.seen or record.granted for record in records
+    )
+    now = options.now if has_access else None
+    key = (slot, spec, ways, now, *map(_all_that_plans_see, records))
     if key not in _planned:
         _planned[key] = _planned_anew(slot, spec, records, look_up=None, options=options)
     return _planned[key]
@@ -168,7 +197,8 @@ def _planned_anew(
         )
         if change is not None:
             changes.append(change)
-    assert not planner.totals.diagnostics, planner.totals.diagnostics
+    if planner.totals.diagnostics:
+        raise PlanRefused(planner.totals.diagnostics)
     deletions = [change for change in changes if change.action is Action.DELETE]
     return (deletions or changes or [None])[0], planner.totals
 
@@ -186,6 +216,9 @@ def _all_that_plans_see(record: Record) -> tuple[object, ...]:
         frozenset(record.facts.items()),
         record.forgotten,
         record.unmanaged,
+        tuple(record.seen.items()),
+        record.granted,
+        record.timestamp is None,
     )
 
 

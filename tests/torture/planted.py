@@ -36,6 +36,7 @@ from reconciler.remote.engine import Engine, Writes
 from reconciler.remote.request_flow import RequestFlow
 from reconciler.remote.run import ApplyRun
 from reconciler.remote.settlement import Settlement
+from tests.torture.planted_access import ACCESS_FAULTS
 from tests.torture.planted_owners import OWNER_FAULTS
 from tests.torture.simulated import Network
 
@@ -325,4 +326,5 @@ FAULTS: dict[str, Fault] = {
     "whatever is there counts as created": _function("observed", _adopts_as_its_own),
     "nothing halts": _method(ApplyRun, "halt", lambda real, self: None),
     **OWNER_FAULTS,
+    **ACCESS_FAULTS,
 }

@@ -26,6 +26,19 @@ from reconciler.remote import client, transport
 from reconciler.remote.answers import ApiAnswer, CallResult, ProfileData
 from reconciler.state.store import restored_serial
 from reconciler.values import FieldPath, Scalar
+from tests.torture.access import (
+    GRANT,
+    LEVEL,
+    Grant,
+    Level,
+    carry_grant,
+    carry_revoke,
+    is_own,
+    level_of_file,
+    missing,
+    own_answer,
+    own_content,
+)
 
 if TYPE_CHECKING:
     from tests.torture.simulation import Simulation
@@ -68,6 +81,11 @@ class Spec:
     """Whether ``last_name`` is listed under ``meta.forget``."""
     protect: bool = False
     ttl: str | None = None
+    levels: tuple[tuple[str, str], ...] = ()
+    """Access levels, in the words of `tests.torture.access.level_of_file`."""
+    forgotten_levels: tuple[str, ...] = ()
+    identifier: str | None = None
+    preference: str | None = None
 
 
 def customer_of(slot: int) -> str:
@@ -119,9 +137,17 @@ def _document(slot: int, spec: Spec) -> dict[str, Any]:
         document["custom_attributes"] = dict(spec.attributes)
     if spec.locale is not None:
         document["installation_meta"] = {"device_id": _DEVICE, "locale": spec.locale}
+    if spec.levels:
+        document["access_levels"] = {level: level_of_file(text) for level, text in spec.levels}
+    if spec.identifier is not None:
+        document["integrations"] = {"amplitude_user_id": spec.identifier or None}
+    if spec.preference is not None:
+        document["refund_saver"] = {"preference": spec.preference or None}
     meta: dict[str, Any] = {}
-    if spec.forgets:
-        meta["forget"] = ["last_name"]
+    forget = ["last_name"] if spec.forgets else []
+    forget += [LEVEL + level for level in spec.forgotten_levels]
+    if forget:
+        meta["forget"] = forget
     if spec.protect:
         meta["protect"] = True
     if spec.ttl is not None:
@@ -140,7 +166,12 @@ def content(request: Request) -> Values:
     if known is not None:
         return known[1]
     values: dict[FieldPath, Scalar | None] = {}
-    for name, value in body.items():
+    if is_own(request):
+        values |= own_content(request)
+        body_of_profile: Any = {}
+    else:
+        body_of_profile = body
+    for name, value in body_of_profile.items():
         if name == "custom_attributes":
             values |= {ATTRIBUTE + item["key"]: item["value"] for item in value}
         elif name == "installation_meta":
@@ -162,7 +193,7 @@ def forget() -> None:
 class Existing:
     """A profile at the remote."""
 
-    __slots__ = ("customer", "made_at", "not_by_us", "profile_id", "values")
+    __slots__ = ("customer", "levels", "made_at", "not_by_us", "profile_id", "values")
 
     def __init__(self, profile_id: str, customer: str | None, made_at: float | None) -> None:
         self.profile_id = profile_id
@@ -170,13 +201,12 @@ class Existing:
         self.made_at = made_at
         """The time at which our POST made it, by our clock; ``None`` if others made it."""
         self.values: dict[FieldPath, Scalar] = {}
+        """Levels as answers show them."""
+        self.levels: dict[FieldPath, Level] = {}
         self.not_by_us: set[FieldPath] = set()
         """Fields that other people wrote last."""
 
 
-_MISSING = ApiAnswer(
-    CallResult.REFUSED, status=404, error_code="profile_does_not_exist", message="Profile not found"
-)
 _INVALID = ApiAnswer(CallResult.REFUSED, status=400, error_code="invalid", message="invalid")
 _DELETED = ApiAnswer(CallResult.DONE, status=204)
 
@@ -193,6 +223,8 @@ class Remote:
         self._now = now
         self._made: dict[int, int] = {}
         self._carried = 0
+        self.last_grant: Grant | None = None
+        """The last grant that was carried out."""
 
     def make(self, slot: int, customer: str | None, *, made_at: float | None = None) -> Existing:
         """A profile with an id that no other one had."""
@@ -212,15 +244,19 @@ class Remote:
             found.profile_id != profile_id if profile_id else found.customer != customer
         ):
             found = None
+        if is_own(request):
+            if found is None:
+                return missing(request)
+            return self._carry_own(request, found)
         if method == "POST":
             if found is None:
                 if profile_id or slot in self.profiles:
-                    return _MISSING
+                    return missing(request)
                 found = self.make(slot, customer, made_at=self._now())
             elif customer and found.customer not in (None, customer):
                 return _INVALID
         elif found is None:
-            return _MISSING
+            return missing(request)
         elif method == "DELETE":
             del self.profiles[slot]
             return _DELETED
@@ -234,15 +270,45 @@ class Remote:
             found.not_by_us.difference_update(written)
         if method == "POST" and customer:
             found.customer = customer
+        return self._shown(found)
+
+    def _carry_own(self, request: Request, found: Existing) -> ApiAnswer:
+        """Carries out a request about something that belongs to a profile."""
+        path = next(iter(content(request)), None)
+        if path is not None and path.startswith(LEVEL):
+            if request.path == GRANT:
+                self.last_grant = carry_grant(request, found.levels, now=self._now())
+            elif refusal := carry_revoke(request, found.levels, now=self._now()):
+                return refusal
+            found.values[path] = found.levels[path].shown
+            found.not_by_us.discard(path)
+            return self._shown(found)
+        if path is not None:
+            value = content(request)[path]
+            if value is None:
+                found.values.pop(path, None)
+            else:
+                found.values[path] = value
+        own = own_answer(request, found.values)
+        return ApiAnswer(CallResult.DONE, status=200, own=own)
+
+    def _shown(self, found: Existing) -> ApiAnswer:
+        """The answer that shows a profile."""
         self._carried += 1
         seen: Any = {
-            path: value for path, value in found.values.items() if path.startswith(ATTRIBUTE)
+            path: value
+            for path, value in found.values.items()
+            if path.startswith((ATTRIBUTE, LEVEL))
         }
         return ApiAnswer(
             CallResult.DONE,
             status=200,
             data=ProfileData(
-                "app", found.profile_id, found.customer, self._carried + self._clock(), seen
+                "app",
+                found.profile_id,
+                found.customer,
+                int(self._now() * 1000) + self._carried + self._clock(),
+                seen,
             ),
         )
 

@@ -29,9 +29,12 @@ from reconciler.remote.applier import Applier, check_plan
 from reconciler.remote.context import ApplyContext, ApplyListener, Gate, RunClock
 from reconciler.remote.engine import StateWriteFailed
 from reconciler.remote.refresh import read_back
+from tests.torture.access import LEVEL, LEVELS, STORE, Level
+from tests.torture.access_rules import run_out
 from tests.torture.oracle import Oracle
 from tests.torture.plans import SimulatedPlan, make_room, plan_of, sweep_of
 from tests.torture.planted import FAULTS
+from tests.torture.planted_access import ACCESS_FOUND_BY
 from tests.torture.planted_owners import FOUND_BY
 from tests.torture.simulated import (
     ATTRIBUTE,
@@ -52,11 +55,17 @@ from tests.torture.tally import Tally
 BATCH = 1_000
 """Seeds of a `unit`."""
 _KEYS = "abcd"
+_ACCESSES = (
+    *("", "", "lifetime", "lifetime", "8s", "8s", "60s"),
+    *("1012", "1040", "5000", "5000", "9000", "1030 5000", "4000 9000"),
+)
+"""What files ask of a level."""
 _FOREIGN = "x"
 """The key of a custom attribute that only other people write."""
 _TOTALS = Totals({}, "sha256:0")
 _TTLS = ("2s", "5s", "30s")
 _MOST_BACKUPS = 6
+_MOST_ROUNDS = 6
 _SWEEPING = 40.0
 """Seconds after which every lifetime is over."""
 
@@ -100,6 +109,8 @@ class Temper:
     """The share of pauses in which somebody works on the state by hand."""
     looks: float = 0.06
     """The share of plans for which the API is read."""
+    grants: float = 0.1
+    """The share of worlds with access levels."""
 
 
 _EASY = Temper(
@@ -147,17 +158,34 @@ _OWNERS = replace(
 )
 """Profiles come and go, ours and those of others."""
 _BRIEF = replace(_OWNERS, holds=(0.0,), sizes=(1,), pauses=(0.0,), runs=(3, 4, 5))
-_TEMPERS = (_EASY, _HASTY, _FOCUSED, _OWNERS, _BRIEF)
+_ACCESS = replace(
+    _HASTY,
+    holds=(0.0, 0.0, 0.0, 5.0),
+    sizes=(1, 1, 2),
+    pauses=(0.0, 0.3, 3.0, 9.0),
+    keeps=0.3,
+    meddles=0.6,
+    meddles_within=1.0,
+    grants=1.0,
+)
+"""Access is given, ended and bought, and runs out."""
+_BRIEF_ACCESS = replace(
+    _ACCESS, holds=(0.0,), sizes=(1, 1, 2), pauses=(0.0, 3.0), runs=(2, 3, 4), meddles=0.8
+)
+_TEMPERS = (_EASY, _HASTY, _FOCUSED, _OWNERS, _BRIEF, _ACCESS)
 
 
 class Simulation:
     """One schedule. Call `run` once."""
 
-    def __init__(self, seed: int, *, trace: list[str] | None = None) -> None:
+    def __init__(
+        self, seed: int, *, trace: list[str] | None = None, temper: Temper | None = None
+    ) -> None:
+        """``temper`` is that of the world, which otherwise the seed decides."""
         self.random = Random(seed).random
         self.trace = trace
         self.now = 1_000.0
-        self.temper: Temper = self.choice(_TEMPERS)
+        self.temper: Temper = temper or self.choice(_TEMPERS)
         self.storm = 0.0
         """The share of attempts that something happens to."""
         self.stopped = False
@@ -168,12 +196,14 @@ class Simulation:
         self.remote = Remote(self._api_clock, self.wall)
         self.store = SimulatedStore(self)
         self.network = Network(self)
-        self.oracle = Oracle(self.store, self.remote, landing=self.network.landing)
+        self.oracle = Oracle(self.store, self.remote, landing=self.network.landing, now=self.wall)
         self.runs = 0
         self.kills = 0
         self._events: list[tuple[float, int, Callable[..., object], tuple[Any, ...]]] = []
         self._number = 0
         self._under_way = 0
+        self._unfinished = 0
+        """How often a profile needs another plan: a level was bought, or has to be shortened."""
         self._set_back = 0.0
         self._steps = 0
         self._kill_at = -1
@@ -182,6 +212,11 @@ class Simulation:
         self._tells_badly = False
         self.slots: int = self.choice(self.temper.sizes)
         self._installs = self.random() < 0.15
+        self._grants = self.random() < self.temper.grants
+        """Whether files declare access levels, and what else has a path of its own."""
+        self.refuses = self._grants and self.random() < 0.15
+        """Whether profiles that exist and are not recorded are refused."""
+        self.oracle.ownership.refuses = self.refuses
         self._clock_jumps = self.random() < 0.3
         self._clock_ahead = 0
         self._limit: int | None = self.choice((None, None, 1, 2, 4))
@@ -443,6 +478,8 @@ class Simulation:
     def _on_result(self, result: Result) -> None:
         self.note(f"reported {result.address} {result.outcome} {result.reason}")
         self.oracle.on_result(result)
+        words = " ".join((*result.warnings, result.reason))
+        self._unfinished += "plan again" in words or "was bought" in words
         self.step()
         if self._tells_badly:
             raise Failing("the listener failed")
@@ -516,6 +553,8 @@ class Simulation:
         what = random()
         if random() < 0.2:
             now = replace(now, protect=random() < 0.5, ttl=choice((None, *_TTLS)))
+        if self._grants and not self._installs and random() < 0.5:
+            return self._with_access(now)
         if self.temper.focused:
             if what < 0.5:
                 return replace(now, first_name=choice(("A", "B", None)))
@@ -533,7 +572,38 @@ class Simulation:
             now = replace(now, locale=choice(("en", "no", "")))
         if now.last_name is None and random() < 0.05:
             now = replace(now, forgets=True)
+        if self._grants:
+            now = self._with_access(now)
         return now
+
+    def _with_access(self, now: Spec) -> Spec:
+        random, choice = self.random, self.choice
+        what = random()
+        if what < 0.6:
+            levels = {**dict(now.levels), choice(LEVELS): choice(_ACCESSES)}
+            if random() < 0.4:
+                levels.pop(choice(LEVELS), None)
+            forgotten = tuple(each for each in now.forgotten_levels if each not in levels)
+            now = replace(now, levels=tuple(sorted(levels.items())), forgotten_levels=forgotten)
+        elif what < 0.7 and now.levels:
+            now = self._forgetting(now, random() < 0.3)
+        if what > 0.8:
+            now = replace(now, identifier=choice((None, "", "i1", "i2")))
+        elif what > 0.65:
+            now = replace(now, preference=choice((None, "", "grant", "decline")))
+        return now
+
+    def _forgetting(self, now: Spec, keeps: bool) -> Spec:
+        """Levels taken out of a file, which ends them, or given up."""
+        given_up = tuple(sorted({*now.forgotten_levels, *dict(now.levels)})) if keeps else ()
+        return replace(now, levels=(), forgotten_levels=given_up)
+
+    def give_up_levels(self, slot: int, spec: Spec) -> Spec:
+        """The file of a profile after somebody followed the advice about access that was bought."""
+        self.note(f"u{slot}: levels are given up, since one was bought")
+        self._unfinished += 1
+        spec = self.desired[slot] = self._forgetting(spec, True)
+        return spec
 
     def _meddle(self) -> None:
         """Other people change, delete, replace or make a profile."""
@@ -549,9 +619,12 @@ class Simulation:
             oracle.made_by_others.add(made.profile_id)
             self._moved_by_others(slot, made.values)
             self.note(f"others: u{slot} made {made.values}")
+        elif self._grants and self.random() < 0.7:
+            self._change_access(slot, there)
         elif kind < 0.5 or slot in oracle.anonymous:
             self._change_attribute(slot, there)
         else:
+            oracle.access.on_replaced(slot)
             del self.remote.profiles[slot]
             if kind < 0.75:
                 made = self._made_by_others(slot, there.customer)
@@ -578,6 +651,26 @@ class Simulation:
         self.oracle.foreign.add((slot, path))
         self.note(f"others: u{slot} {path} is {there.values.get(path)}")
 
+    def _change_access(self, slot: int, there: Existing) -> None:
+        """Somebody grants, revokes or buys a level."""
+        path, now = LEVEL + self.choice((*LEVELS, *LEVELS, "z")), self.wall()
+        level, kind = there.levels.get(path), self.random()
+        end = self.choice((None, now + 5.0, 1040.0, 5000.0))
+        if kind < 0.4:
+            level = Level(None, end, STORE)
+        elif kind < 0.7 or level is None:
+            level = Level(None, end)
+        elif not level.is_over(now):
+            level = level._replace(end=now)
+        there.levels[path] = level
+        there.values[path] = level.shown
+        there.not_by_us.add(path)
+        self._meddled = True
+        self.oracle.unknowable.add((slot, path))
+        self.oracle.foreign.add((slot, path))
+        self.oracle.access.on_others(slot, path)
+        self.note(f"others: u{slot} {path} is {level.shown}")
+
     def _made_by_others(self, slot: int, customer: str | None) -> Existing:
         """A profile that somebody else made, with values that nobody here writes."""
         made = self.remote.make(slot, customer)
@@ -585,6 +678,11 @@ class Simulation:
             made.values[ATTRIBUTE + self.choice((_FOREIGN, "a"))] = self.choice("789")
         if self.random() < 0.3:
             made.values["first_name"] = "Z"
+        if self._grants and self.random() < 0.4:
+            path = LEVEL + self.choice(LEVELS)
+            level = Level(None, self.choice((None, 5000.0)), self.choice(("", "", STORE)))
+            made.levels[path], made.values[path] = level, level.shown
+            self.oracle.access.on_others(slot, path)
         made.not_by_us |= made.values.keys()
         self.oracle.foreign |= {(slot, path) for path in made.values}
         return made
@@ -660,7 +758,7 @@ class Simulation:
         self.note("the end")
         oracle = self.oracle
         self.storm = self._blocked_until = 0.0
-        self._meddling = False
+        self._meddling = self.refuses = oracle.ownership.refuses = False
         rounds = 1
         if any(
             record.presence is Presence.UNCONFIRMED
@@ -675,14 +773,22 @@ class Simulation:
             yield
             rounds = 3
         include_adopted = self.random() < 0.2
-        for number in range(rounds):
+        oracle.access.calm_since = self.wall()
+        number = 0
+        while number < rounds:
             reassert = self._state_moved and number < 2
+            before, self._unfinished = self._unfinished, 0
             plan = self._last_plan(include_adopted, reassert=reassert)
             self._apply(plan, workers=2)
             yield
-        changes = self._last_plan(include_adopted).changes
-        if changes:
-            oracle.blame(f"not converged: {changes[0].action} {changes[0].address}")
+            number += 1
+            if number == rounds < _MOST_ROUNDS and (self._unfinished or before):
+                rounds += 1
+        for change in self._last_plan(include_adopted).changes:
+            there = self.remote.profiles.get(slot_of(change.address))
+            if there is None or not run_out(change, there.levels, now=self.wall()):
+                oracle.blame(f"not converged: {change.action} {change.address}")
+                break
         oracle.moved_by_others.clear()
         # Of orphans that are kept, a restored state may say what was true once.
         oracle.unknowable -= {each for each in oracle.unknowable if each[0] in self.desired}
@@ -722,9 +828,9 @@ _EMPTY = Plan("local", Mode.PRUNE, None, 0, None, (), (), 0, _TOTALS)
 # --- many schedules ------------------------------------------------------------------------------
 
 
-def simulate(seed: int) -> list[str]:
+def simulate(seed: int, *, temper: Temper | None = None) -> list[str]:
     """What is wrong with the schedule of a seed."""
-    return Simulation(seed).run()
+    return Simulation(seed, temper=temper).run()
 
 
 def unit(batch: int) -> Tally:
@@ -754,13 +860,14 @@ def again(seed: int) -> Tally:
 
 def first_found(fault: str, *, most: int) -> int | None:
     """The first seed whose schedule goes wrong with a fault of `tests.torture.planted`, by the rule that is
-    to find it."""
-    rule = FOUND_BY.get(fault, "")
+    to find it. Faults about access are looked for where there is some."""
+    rule = FOUND_BY.get(fault, "") or ACCESS_FOUND_BY.get(fault, "")
+    temper = _BRIEF_ACCESS if fault in ACCESS_FOUND_BY else None
     make_room(0)
     try:
         with _without_digests(), FAULTS[fault]():
             for seed in range(most):
-                if any(rule in violation for violation in simulate(seed)):
+                if any(rule in violation for violation in simulate(seed, temper=temper)):
                     return seed
     finally:
         make_room(0)

@@ -11,6 +11,7 @@ from reconciler.core.access import (
     Access,
     AccessStep,
     access_of,
+    begins_later,
     declared_access,
     step,
 )
@@ -180,7 +181,7 @@ class AccessLevels(Facet):
         declared = path in profile.values
         wanted = profile.values.get(path)
         if fact is None or fact.known in (Known.UNKNOWN, Known.UNCERTAIN):
-            return self._decide_unseen(path, fact, profile=profile, now=now)
+            return self._decide_unseen(path, fact, profile=profile, record=record, now=now)
         present = _access(fact.value)
         if not declared:
             is_ours = record is not None and path in record.granted
@@ -192,17 +193,24 @@ class AccessLevels(Facet):
         way = step(present, target, now=now)
         if way is AccessStep.NOTHING:
             return Decision()
-        if present is not None and present.store and way is not AccessStep.GRANT:
+        takes_away = way is not AccessStep.GRANT or begins_later(present, target, now=now)
+        if present is not None and present.store and takes_away:
             return Decision(problem=_bought(path, present, profile=profile))
         return Decision(Op.CLEAR if way is AccessStep.REVOKE else Op.SET)
 
     def _decide_unseen(
-        self, path: FieldPath, fact: Fact | None, *, profile: Profile, now: float
+        self,
+        path: FieldPath,
+        fact: Fact | None,
+        *,
+        profile: Profile,
+        record: Record | None,
+        now: float,
     ) -> Decision:
         """What happens to a level that no answer has shown: the applier reads first."""
         if path not in profile.values:
-            was_granted = fact is not None and fact.attempt is not None
-            return Decision(Op.CLEAR) if was_granted else Decision()
+            is_ours = record is not None and path in record.granted
+            return Decision(Op.CLEAR) if fact is not None and is_ours else Decision()
         target = _access(profile.values[path])
         if target is None:
             return Decision(Op.CLEAR)
@@ -257,6 +265,17 @@ class AccessLevels(Facet):
                     message = f"the user loses access to {name}, if there is any"
                     hazards.append(Hazard(HazardKind.ACCESS_REVOKED, message))
                 continue
+            if (
+                present is not None
+                and present.is_active(now)
+                and begins_later(present, wanted, now=now)
+            ):
+                hazards.append(
+                    Hazard(
+                        HazardKind.ACCESS_REVOKED,
+                        f"the user loses access to {name} until it begins again",
+                    )
+                )
             if wanted is not None and wanted.end is None and not wanted.span:
                 hazards.append(
                     Hazard(HazardKind.ACCESS_LIFETIME, f"grants access to {name} for ever")
@@ -285,10 +304,16 @@ class AccessLevels(Facet):
             level = self.keys_of([change.path])[0]
             wanted = _access(change.after)
             is_seen = change.basis in (Basis.OBSERVED, Basis.RECORDED)
-            way = AccessStep.REVOKE if change.op is Op.CLEAR else AccessStep.GRANT
-            if is_seen:
-                way = step(_access(change.before), wanted, now=situation.now)
-            yield from _requests(way, level, wanted=wanted, named=named, if_needed=not is_seen)
+            way = step(_access(change.before), wanted, now=situation.now)
+            if not is_seen:
+                way = _way_unseen(way, is_ended=change.op is Op.CLEAR)
+            requests = _requests(way, level, wanted=wanted, named=named, if_needed=not is_seen)
+            yield from requests
+            if way is AccessStep.SHORTEN_AND_GRANT and _is_late(_access(change.before), wanted):
+                # The level that was ended before it began may count as lasting until then.
+                yield next(
+                    _requests(AccessStep.SHORTEN, level, wanted=wanted, named=named, if_needed=True)
+                )
 
     def written_by(self, request: Request) -> Iterator[tuple[FieldPath, Scalar | None]]:
         body = request.body or {}
@@ -319,6 +344,18 @@ class AccessLevels(Facet):
             fact = self.last_shown(record, path)
             yield path, _ending(request, value, present=fact.value if fact is not None else None)
 
+    def counts_each(self, request: Request) -> bool:
+        """Each grant may emit an event (adapty-api 8.4). A revoke is refused where access is over, and could
+        end what was granted since."""
+        return True
+
+    def takes_away(self, request: Request) -> bool:
+        """A revoke could cut off what the user has bought since the last answer."""
+        return request.path == REVOKE
+
+    def has_landed(self, late: Scalar | None, known: Scalar | None, *, at: float | None) -> bool:
+        return self.agrees(late, known, at=at)
+
     def granted_by(self, request: Request) -> Iterable[FieldPath]:
         if request.path == GRANT:
             yield self.path(str((request.body or {})[_LEVEL]))
@@ -339,16 +376,28 @@ class AccessLevels(Facet):
         if way is AccessStep.NOTHING:
             return Need(None)
         if request.path == GRANT:
-            if way in (AccessStep.SHORTEN, AccessStep.REVOKE):
+            if way in (AccessStep.SHORTEN, AccessStep.SHORTEN_AND_GRANT, AccessStep.REVOKE):
                 return Need(
                     None,
                     warnings=(
                         f"{path}: the API shows {fact.value}, which a grant does not shorten: plan again",
                     ),
                 )
+            if present is not None and present.store and begins_later(present, wanted, now=now):
+                return Need(
+                    None, refusal=f"{path} was bought in {present.store}: it is not cut off"
+                )
             return Need(request)
         if present is not None and present.store:
             return Need(None, refusal=f"{path} was bought in {present.store}: it is not revoked")
+        if way is AccessStep.GRANT and value is not None and not request.if_needed:
+            return Need(
+                None,
+                warnings=(
+                    f"{path}: the API shows {fact.value or 'no access'}, which a revoke does not extend: "
+                    "plan again",
+                ),
+            )
         return Need(request if way in (AccessStep.SHORTEN, AccessStep.REVOKE) else None)
 
     def is_settled(
@@ -435,11 +484,29 @@ def _requests(
         yield Request("POST", REVOKE, named, body, if_needed=if_needed)
 
 
+def _way_unseen(way: AccessStep, *, is_ended: bool) -> AccessStep:
+    """All that may be needed where no answer has shown the access. ``way`` is the one from what was known
+    before a write of unknown outcome."""
+    if is_ended:
+        return AccessStep.REVOKE
+    shortens = way in (AccessStep.SHORTEN, AccessStep.SHORTEN_AND_GRANT)
+    return AccessStep.SHORTEN_AND_GRANT if shortens else AccessStep.GRANT
+
+
 def _ending(request: Request, value: Scalar | None, *, present: Scalar | None) -> Scalar | None:
-    """The access that a request gives where there is some at present: a revoke keeps the beginning."""
+    """The access that a request gives where there is some at present. A revoke keeps the beginning, and one
+    at a time before it ends the access altogether (assumed: adapty-api 8.2)."""
     if request.path != REVOKE or value is None or present is None:
         return value
-    return Access(access_of(str(present)).start, access_of(str(value)).end).text
+    access = Access(access_of(str(present)).start, access_of(str(value)).end)
+    return None if _is_late(access, access) else access.text
+
+
+def _is_late(present: Access | None, wanted: Access | None) -> bool:
+    """Whether the present access begins only where the wanted one has ended."""
+    if present is None or wanted is None or present.start is None or wanted.end is None:
+        return False
+    return wanted.end <= present.start
 
 
 def _timed(request: Request, *, now: float) -> Request:

@@ -180,6 +180,11 @@ class Facet:
         what was known before it."""
         return shown
 
+    def has_landed(self, late: Scalar | None, known: Scalar | None, *, at: float | None) -> bool:
+        """Whether a write that may land late would change nothing, as a field is known to be now. ``at`` is
+        the time of the answer, in Unix seconds by the clock of the API."""
+        return same(late, known)
+
     def in_full(self, content: Any) -> Any:
         """The member of a file that the short form of a test stands for."""
         return content
@@ -290,6 +295,16 @@ class Facet:
         """What has to be sent in the place of a request of its own. ``record`` holds what is known just
         before it, and ``now`` is Unix time in seconds."""
         return Need(request)
+
+    def counts_each(self, request: Request) -> bool:
+        """Whether sending a request of its own twice is more than sending it once. Then one that may still
+        land is waited for, and read, before it is sent again."""
+        return False
+
+    def takes_away(self, request: Request) -> bool:
+        """Whether a request of its own could take away what others gave since the last answer about the
+        profile, so that one is read right before."""
+        return False
 
     def granted_by(self, request: Request) -> Iterable[FieldPath]:
         """The fields that the profile owes to a request of its own, so that they end once no file declares

@@ -261,6 +261,12 @@ def granted_by(request: Request) -> Iterable[FieldPath]:
     return () if facet is None else facet.granted_by(request)
 
 
+def counts_each(request: Request) -> bool:
+    """Whether sending a request twice is more than sending it once."""
+    facet = facet_of_request(request)
+    return facet is not None and facet.counts_each(request)
+
+
 def check_change(change: Change) -> None:
     """Raises ValueError, LookupError or TypeError for a change of which a facet could not read its fields or
     its own requests: a plan is a file, and may come from anywhere."""
