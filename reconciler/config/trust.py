@@ -125,6 +125,8 @@ def trust_of(
     allow_outside: bool = False,
     env_prefix: str | None = None,
     allowed_hosts: str | None = None,
+    allowed_states: str | None = None,
+    allowed_commands: str | None = None,
 ) -> Trust:
     """What the environment allows. The options of the command line, where they are given, replace what the
     variable of the same name says.
@@ -144,15 +146,17 @@ def trust_of(
             hint="Write capitals, digits and underscores, with an underscore at the end: QA_.",
         )
     hosts = allowed_hosts if allowed_hosts is not None else environ.get(ALLOWED_HOSTS, "")
+    states = allowed_states if allowed_states is not None else environ.get(ALLOWED_STATES, "")
+    commands = (
+        allowed_commands if allowed_commands is not None else environ.get(ALLOWED_COMMANDS, "")
+    )
     return Trust(
         hosts=parse_hosts(hosts, where=ALLOWED_HOSTS),
         env_prefix=prefix or None,
         all_outside=allow_outside,
         is_build=is_build(environ),
-        states=parse_states(environ.get(ALLOWED_STATES, "").split()),
-        commands=tuple(
-            filter(None, map(str.strip, environ.get(ALLOWED_COMMANDS, "").splitlines()))
-        ),
+        states=parse_states(states.split()),
+        commands=tuple(filter(None, map(str.strip, commands.splitlines()))),
     )
 
 
