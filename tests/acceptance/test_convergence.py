@@ -13,6 +13,15 @@ from tests.support.worlds import World
 TEXT = st.text(alphabet="abcdefXYZ 0123456789", min_size=1, max_size=12).filter(str.strip)
 ATTRIBUTE = st.one_of(TEXT, st.booleans(), st.integers(-9, 9), st.sampled_from([0.5, -0.0, 1e3]))
 DEVICE = "3fa85f64-5717-4562-b3fc-2c963f66afa6"
+ACCESS = [
+    "lifetime",
+    "2027-01-31T00:00:00Z",
+    "2028-01-31T00:00:00Z",
+    {"starts_at": "2027-01-01T00:00:00Z", "expires_at": "2028-01-31T00:00:00Z"},
+    {"starts_at": "2027-01-01T00:00:00Z", "expires_at": "lifetime"},
+    None,
+]
+"""A span is left out: whether it is granted depends on the access before, so a fresh profile differs."""
 KEYS = st.sampled_from([f"k{number}" for number in range(33)] + ["a.b", "A-1"])
 
 
@@ -39,6 +48,9 @@ def _profile(customer: str, dialect: str) -> st.SearchStrategy[dict[str, Any]]:
         "gender": st.sampled_from(["f", "m", None]),
         "custom_attributes": _attributes(nulls=True),
         "platform": st.sampled_from(["iOS", "web"]),
+        "access_levels": st.dictionaries(
+            st.sampled_from(["premium", "pro"]), st.sampled_from(ACCESS), min_size=1
+        ),
         "integrations": st.dictionaries(
             st.sampled_from(["amplitude_user_id", "branch_id"]), clearable, min_size=1
         ),

@@ -10,9 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reconciler.core.endpoints import PATH
+from reconciler.core.facets.integrations import INTEGRATIONS
+from reconciler.core.facets.own_members import OwnMembers
+from reconciler.core.facets.refund_saver import REFUND_SAVER
+from reconciler.core.facets.registry import refusal_notes
 from reconciler.core.outcomes import Outcome
+from reconciler.core.plan import Request
 from reconciler.remote.answers import ApiAnswer, CallResult
 from reconciler.remote.refresh import ReadBack, read_back
+from reconciler.resources import load_schema
 from reconciler.state.store import Holder
 from tests.support.worlds import (
     Crash,
@@ -257,6 +263,23 @@ def test_a_refusal_leaves_the_requests_before_it_applied_and_says_so(world: Worl
     assert stored(world) == (IDS["integrations"], {})
     assert sent(world, BOTH) == [WROTE_REFUND]
     assert world.plan(BOTH).is_empty
+
+
+EXPLAINED_ELSEWHERE = {
+    "unauthorized": "the run ends, and the error names the key",
+    "profile_not_found": "the profile is recorded as gone",
+    "profile_does_not_exist": "the profile is recorded as gone",
+}
+
+
+@pytest.mark.parametrize(
+    ("facet", "key"), [(INTEGRATIONS, "branch_id"), (REFUND_SAVER, "preference")]
+)
+def test_each_documented_error_is_explained(facet: OwnMembers, key: str) -> None:
+    errors = load_schema("contract")["facets"][facet.group]["errors"]
+    for code in {each["code"] for each in errors} - EXPLAINED_ELSEWHERE.keys():
+        request = Request("POST", facet.address, {}, {facet.api_names.get(key, key): "x"})
+        assert f"correct {facet.path(key)} in the file" in refusal_notes(request, code), code
 
 
 def test_a_profile_that_is_gone_is_not_written_to(world: World) -> None:

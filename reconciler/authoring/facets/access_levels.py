@@ -156,9 +156,23 @@ def _instant(
             hint = Message.of(
                 "Write the level as {for: ", Quote(text, ""), "}, from the apply that grants it."
             )
+        elif (shown := _as_plans_show(text)) and len(place) == len((_GROUP, "level")):
+            hint = Message.of("Plans show it so. In a file, write ", shown, ".")
         elif or_lifetime and did_you_mean(text, [LIFETIME]):
             hint = f'Did you mean "{LIFETIME}"?'
         elif or_lifetime:
             hint = f"Write it like 2027-01-31T00:00:00Z, or `{LIFETIME}`."
     message = Message.of(place_name(place), " is ", quote(text), problem)
     yield error("access/instant", message, source=document.at(place), hint=hint)
+
+
+def _as_plans_show(text: str) -> Message | None:
+    """How a file says access that a plan shows in such words; ``None`` for other words."""
+    try:
+        declared = ACCESS_LEVELS.declared(text)
+    except ValueError:
+        return None
+    if isinstance(declared, str):
+        return Message.of(quote(declared))
+    parts = [f"{name}: {value}" for name, value in declared.items()]
+    return Message.of(Quote("{" + ", ".join(parts) + "}", ""))

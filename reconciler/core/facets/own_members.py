@@ -81,6 +81,12 @@ class OwnMembers(Facet):
             if value not in (None, "")
         }
 
+    def refusal_note(self, body: Mapping[str, Json], code: str) -> str:
+        if code != "validation_error":
+            return ""
+        names = " or ".join(self.path(self._key(name)) for name in body)
+        return f" (correct {names} in the file, or take it out)"
+
     def _members(self, members: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         """The members of an answer that are of the group, by their names at the API. Raises LookupError if
         there are none: then it is no answer of the API."""
