@@ -98,6 +98,10 @@ EXAMPLES: Mapping[str, Sequence[tuple[str, str]]] = {
     "state new": (("reconcile state new", "Begin anew, where the former state is gone for good."),),
     "state path": (("reconcile state path", "Where is the state?"),),
     "state move": (("reconcile state move", "Take the state out of the checkout."),),
+    "state setup": (
+        ("reconcile state setup --print", "The SQL for the owner of the database."),
+        ("reconcile state setup --writer ci --reader plans", "Make it, as the owner."),
+    ),
     "state unlock": (("reconcile state unlock ID", "Remove the lock of a process that is gone."),),
     "help": (("reconcile help state rm", "The same as reconcile state rm --help."),),
     "completion": (

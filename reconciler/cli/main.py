@@ -361,6 +361,28 @@ def state_move() -> None:
     """Take the state out of the project's folder, where a checkout can replace it, or back."""
 
 
+@state.command("setup")
+@option(
+    "--print", "is_printed", is_flag=True, help="Print the SQL for the owner, and connect nowhere."
+)
+@option(
+    "--writer",
+    metavar="ROLE",
+    help="The database role that gets the rights of an apply; with --print, reconcile_writer by default.",
+)
+@option(
+    "--reader",
+    metavar="ROLE",
+    help="The role that gets the rights of a plan; with --print, reconcile_reader by default.",
+)
+@implemented_in("state")
+def state_setup() -> None:
+    """Make the schema of a state in PostgreSQL, and grant rights on it, as its owner.
+
+    It can be run again. Other states need no setup: the first write makes them.
+    """
+
+
 @state.command("unlock")
 @click.argument("lock_id", metavar="ID", shell_complete=completed_by("locks"))
 @implemented_in("state")

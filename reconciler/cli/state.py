@@ -24,6 +24,10 @@ from reconciler.workspace.facade import Workspace
 from reconciler.workspace.renaming import rename_record
 from reconciler.workspace.state_admin import MISSING_CHANGES, parse_export
 
+_WRITER = "reconcile_writer"
+_READER = "reconcile_reader"
+"""The roles that a printed script is written for, where none are named."""
+
 
 def state_list(app: App, *, format_: str, json_out: Path | None, mask: bool | None) -> None:
     """Prints all records."""
@@ -157,6 +161,28 @@ def state_move(app: App, *, to: str, former: Path | None) -> None:
         print_result(f"{shown(str(each.source))} is now {shown(str(each.target))}")
         if each.former is not None:
             stderr_line(f"the file before is kept in {shown(str(each.former))}")
+
+
+def state_setup(app: App, *, is_printed: bool, writer: str | None, reader: str | None) -> None:
+    """Sets up the schema of a state, or prints the SQL that does. Raises Refused for another state."""
+    with app.workspace() as workspace:
+        schema, name = workspace.state.schema, workspace.state.name
+        if schema is None:
+            raise Refused(
+                f"the state {name} needs no setup",
+                hint="Only a state in PostgreSQL has roles and a schema; see docs/teams.md.",
+            )
+        if is_printed:
+            script = schema.setup_script(writer=writer or _WRITER, reader=reader or _READER)
+            print_result(script.rstrip("\n"))
+            return
+        schema.set_up(writer=writer, reader=reader)
+    rights = [
+        f"; {shown(role)} may {what}"
+        for role, what in ((writer, "write"), (reader, "read"))
+        if role
+    ]
+    print_result(f"The state is set up: {name}{''.join(rights)}")
 
 
 def state_unlock(app: App, *, lock_id: str) -> None:

@@ -27,7 +27,7 @@ from reconciler.config.trust import ALLOW_OUTSIDE, is_foreign_key, is_proxy_name
 from reconciler.core.contract import Clear, Dialect
 from reconciler.core.options import Cap, Count, Rate, Share
 from reconciler.errors import Diagnostic, UsageError, error
-from reconciler.state.location import StateLocation
+from reconciler.state.location import StateKind, StateLocation
 from reconciler.values import Scalar
 
 EMULATOR = "emulator"
@@ -46,6 +46,8 @@ class Environment(NamedTuple):
     """The variable that holds the secret key; ``None`` for the emulator."""
     dialect: Dialect
     rate: Rate
+    rate_shared: bool
+    """Whether all processes with this state keep to the rate together."""
     timeout: float
     """Seconds: the deadline of a whole call. Waiting for the rate or after a 429 does not count."""
     quiet_period: float
@@ -299,6 +301,7 @@ class SettingsBuilder:
             key_env=key_env,
             dialect=Dialect(api.get("dialect", Dialect.GUIDE)),
             rate=default_rate if rate is None else parse_rate(rate),
+            rate_shared=self.rate_shared((*here, "api"), api, kind=place.location.kind),
             timeout=float(api.get("timeout", 30)),
             attempt_timeout=api.get("attempt_timeout"),
             patience=float(api.get("patience", 300)),
@@ -353,6 +356,28 @@ class SettingsBuilder:
         )
         self.address((*path, "url"), url, refuse=refuse)
         return url.rstrip("/")
+
+    def rate_shared(
+        self, path: tuple[str, ...], api: Mapping[str, Any], *, kind: StateKind | None
+    ) -> bool:
+        """Whether processes share the rate. ``kind`` is that of the state, ``None`` where a variable has its
+        address."""
+        setting = ".".join((*path, "rate_shared"))
+        if not api.get("rate_shared", False):
+            return False
+        if kind not in (StateKind.POSTGRESQL, None):
+            self.problem(
+                (*path, "rate_shared"),
+                f"`{setting}` needs a state in PostgreSQL, whose clock and locks order the processes",
+                hint="Remove it, and divide the rate among the jobs by hand; or move the state.",
+            )
+        if api["url"] == EMULATOR and "rate" not in api:
+            self.problem(
+                (*path, "rate_shared"),
+                f"`{setting}` stands without a rate that could be shared",
+                hint="Set `rate` too: the emulator has none by default.",
+            )
+        return True
 
     def proxy(self, path: tuple[str, ...], api: Mapping[str, Any]) -> str | None:
         url: str | None = api.get("proxy")

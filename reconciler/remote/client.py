@@ -17,6 +17,7 @@ from reconciler.core.plan import Request
 from reconciler.remote.answers import MISSING, ApiAnswer, CallResult
 from reconciler.remote.pacing import Clock, Pace, SystemClock, Verdict
 from reconciler.remote.transport import HttpTransport
+from reconciler.remote.turns import Turns
 
 _RETRIED = frozenset({408, 500, 502, 503, 504, *range(520, 531)})
 """Statuses whose outcome is unknown, and for which another try may help. Not 3xx or 501, say. Cloudflare,
@@ -80,6 +81,7 @@ class Client:
         stop: Callable[[], bool] = lambda: False,
         on_exchange: Callable[[Exchange], None] = lambda exchange: None,
         transport: Callable[..., Transport] = HttpTransport,
+        turns: Turns | None = None,
     ) -> None:
         self._url = base_url.rstrip("/")
         self._key = key
@@ -99,6 +101,7 @@ class Client:
             stop=stop,
             patience=patience,
             random=random,
+            turns=turns,
         )
         self._transport = transport(
             base_url, key, pace=self.pace, stop=stop, proxy=proxy, ca_bundle=ca_bundle

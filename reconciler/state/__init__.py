@@ -25,8 +25,9 @@ A module imports only from those above it.
     postgres.session (edge)  statements that outlive a connection
     postgres.reading (edge)  the head of a schema, and pages of rows
     postgres.writer (edge)   the right to write, and its writes
-    postgres.store (edge)    a store in one schema
     postgres.setup (edge)    tables and rights, by the owner of a schema
+    postgres.shared_turns (edge)  turns of a rate that several processes share
+    postgres.store (edge)    a store in one schema
     postgres.opening (edge)  the store of a location
     objects.protocol         what the log of the state asks of a bucket and of a sealer
     objects.sealing (edge)   objects compressed, and encrypted under a key

@@ -29,7 +29,7 @@ import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from reconciler.commands import Command
 from reconciler.core.digests import known_digest
@@ -352,6 +352,23 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Close files. Using the store again opens them again."""
+        ...
+
+
+@runtime_checkable
+class SchemaStore(Protocol):
+    """A store that the owner of a database sets up, with rights for those who write and for those who only
+    read. ``writer`` and ``reader`` are roles; ``None`` for nobody."""
+
+    def setup_script(self, *, writer: str | None, reader: str | None) -> str:
+        """All that the owner has to run, as SQL. Connects nowhere."""
+        ...
+
+    def set_up(self, *, writer: str | None, reader: str | None) -> None:
+        """Make what is missing, and grant. It can be done again.
+
+        Raises Refused where the role that is used may not.
+        """
         ...
 
 

@@ -6,6 +6,7 @@ A module imports only from those above it.
     expiry              warnings about lifetimes that end
     sources (edge)      the profile files: reads, validates, renders and formats them
     tracked (edge)      whether git tracks the files of a state
+    shared_rate (edge)  a rate that all processes with one state share
     connection (edge)   the key, the client and the threads by which the API is called
     holder (edge)       who this process is, for the lock of a state
     sightings (edge)    what was last seen of each state, noted outside of the checkout

@@ -20,8 +20,11 @@ from reconciler.remote.answers import ApiAnswer
 from reconciler.remote.engine import Calls
 from reconciler.remote.pacing import MOST_IN_FLIGHT, Clock, Pace, SystemClock
 from reconciler.remote.threads import DaemonExecutor, ExecutorCalls
+from reconciler.remote.turns import Turns
 from reconciler.state.side_files import SideFiles
+from reconciler.state.store import Store
 from reconciler.values import shown
+from reconciler.workspace.shared_rate import shared_turns
 from reconciler.workspace.tracked import refuse_tracked
 
 if TYPE_CHECKING:
@@ -73,12 +76,13 @@ class Connection:
         ask_host: Callable[[HostQuestion], bool],
         stop: Callable[[], bool],
         clock: Clock | None,
+        store: Callable[[], Store],
         on_exchange: Callable[[Exchange], None] = lambda exchange: None,
         access_levels: Sequence[str] = (),
     ) -> None:
         """``places`` are those of the project. The secret key is looked up in ``environ``, once its host is
         known to be allowed by ``trust`` or by the answer of ``ask_host``; ``clock`` is the clock by which
-        calls wait. ``on_exchange`` is given each request
+        calls wait. ``store`` gives the state, where a rate is shared. ``on_exchange`` is given each request
         with its answer, in any thread. ``access_levels`` are those of the app of the embedded emulator."""
         self._environment = environment
         self._places = places
@@ -87,6 +91,7 @@ class Connection:
         self._trust = trust
         self._ask_host = ask_host
         self._is_allowed = environment.url == EMULATOR
+        self._store = store
         self._stop = stop
         self._clock = clock
         self._on_exchange = on_exchange
@@ -160,13 +165,16 @@ class Connection:
         self.require_allowed_hosts()
         with ExitStack() as stack:
             url, key = self._address(stack)
+            rate = environment.rate if rate is None else rate
+            turns = self._shared_turns(rate, stack) if environment.rate_shared else None
             client = Client(
                 base_url=url,
                 key=key,
                 timeout=environment.timeout,
                 attempt_timeout=environment.attempt_timeout,
                 patience=environment.patience,
-                rate=environment.rate if rate is None else rate,
+                rate=rate,
+                turns=turns,
                 proxy=None if environment.url == EMULATOR else self._proxy(),
                 ca_bundle=str(environment.ca_bundle) if environment.ca_bundle else None,
                 clock=self._clock,
@@ -176,6 +184,11 @@ class Connection:
             stack.callback(client.close)
             executor = stack.enter_context(DaemonExecutor(parallelism or MOST_IN_FLIGHT))
             yield _OpenClient(url, client, executor)
+
+    def _shared_turns(self, rate: Rate, stack: ExitStack) -> Turns | None:
+        """The turns of the rate that all processes with this state share."""
+        clock = self._clock or SystemClock()
+        return stack.enter_context(shared_turns(self._store(), rate, clock=clock.now))
 
     def require_allowed_hosts(self) -> None:
         """The one door to a client: nothing was read of the key, nothing is connected yet.

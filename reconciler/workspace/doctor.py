@@ -138,15 +138,19 @@ class Doctor:
             store=None,
             on_warning=self._warnings.append,
         )
-        # Nobody is asked about a host, so none gets the key that is not allowed already.
+        # Nobody is asked about a host, so none gets the key that is not allowed already. A few requests need
+        # no turns of a shared rate, which would be a write of the state.
         self._connection = Connection(
-            environment._replace(timeout=_TIMEOUT, attempt_timeout=None, patience=_PATIENCE),
+            environment._replace(
+                timeout=_TIMEOUT, attempt_timeout=None, patience=_PATIENCE, rate_shared=False
+            ),
             places=config.places,
             environ=environ,
             trust=trust,
             ask_host=lambda question: False,
             stop=stop,
             clock=None,
+            store=lambda: self._state.store,
             on_exchange=on_exchange,
         )
 

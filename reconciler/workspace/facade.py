@@ -190,6 +190,7 @@ class Workspace:
             ask_host=self._ask_host,
             stop=self._stop,
             clock=self._clock,
+            store=lambda: self.store,
             on_exchange=self._on_exchange,
         )
 

@@ -36,6 +36,7 @@ from reconciler.state.store import (
     Holder,
     Lock,
     OnWait,
+    SchemaStore,
     Store,
     Writer,
     is_edited_copy,
@@ -145,6 +146,13 @@ class StateAdmin:
     def address(self) -> str:
         """The path of the file, or the address of the state. It holds no password."""
         return self._environment.state.url if self._home is None else self._home.argument
+
+    @property
+    def schema(self) -> SchemaStore | None:
+        """The store, where the owner of a database sets it up; ``None`` where nothing is to be set up. It is
+        not compared with what was seen, since it may have to be made."""
+        store = self._unchecked()
+        return store if isinstance(store, SchemaStore) else None
 
     @property
     def exists(self) -> bool:

@@ -166,6 +166,39 @@ def wait_until_ready(running: PostgresServer) -> None:
             time.sleep(0.02)
 
 
+@contextlib.contextmanager
+def pgbouncer(running: PostgresServer, *, connections: int = 3) -> Iterator[int]:
+    """The port of a PgBouncer in transaction mode. Skips the test where it is not installed."""
+    program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
+    if program is None:
+        pytest.skip("PgBouncer is not installed")
+    folder = Path(tempfile.mkdtemp(prefix="pgbouncer-"))
+    try:
+        user, port = _user(folder), _free_port()
+        (folder / "users").write_text('"postgres" ""\n')
+        (folder / "settings").write_text(
+            f"[databases]\npostgres = host=127.0.0.1 port={running.port}\n[pgbouncer]\n"
+            f"listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n"
+            f"auth_type = trust\nauth_file = {folder}/users\npool_mode = transaction\n"
+            f"default_pool_size = {connections}\nserver_login_retry = 1\n"
+        )
+        process = subprocess.Popen(
+            [program, "--quiet", folder / "settings"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+            cwd=folder,
+            **user,
+        )
+        try:
+            wait_until_ready(running._replace(port=port, process=process))
+            yield port
+        finally:
+            stop(process)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def _user(folder: Path) -> dict[str, Any]:
     """As whom to run the server: as root not as root."""
     if os.geteuid() != 0:

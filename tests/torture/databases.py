@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from reconciler.core.records import Record
+from reconciler.errors import ReconcileError
 from reconciler.state.postgres import writer as writer_module
 from reconciler.state.postgres.link import connected
 from reconciler.state.postgres.store import PostgresStore
@@ -173,7 +174,7 @@ def crash(seed: int, *, seconds: float = 1.0) -> Tally:
         over = threading.Event()
 
         def write() -> None:
-            with contextlib.suppress(LockLost), store.lock(US) as writer:
+            with contextlib.suppress(ReconcileError), store.lock(US) as writer:
                 while not over.is_set():
                     told.append(raise_counter(store, writer))
 

@@ -53,7 +53,7 @@ class Session:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._open_link = open_link
-        self._schema = schema
+        self.schema = schema
         self._place = place
         self._deadline = deadline
         self._sleep = sleep
@@ -94,7 +94,7 @@ class Session:
     def create(self, environment: str) -> None:
         """Makes the schema and its tables, as far as they are missing. Raises StateRefused for a database
         that cannot hold any Unicode text."""
-        ((has_schema, encoding),) = self.rows(HAS_SCHEMA, {"schema": self._schema})
+        ((has_schema, encoding),) = self.rows(HAS_SCHEMA, {"schema": self.schema})
         if encoding != "UTF8":
             raise StateRefused(
                 f"the database has the encoding {encoding}, and cannot hold every text",
@@ -102,7 +102,7 @@ class Session:
             )
         # To ask for a schema that exists takes the right to make one.
         text = CREATE_TABLES if has_schema else CREATE_SCHEMA + CREATE_TABLES
-        script = statement(text, self._schema, format=FORMAT, environment=environment)
+        script = statement(text, self.schema, format=FORMAT, environment=environment)
         for _ in range(3):
             try:
                 self.run(script)
@@ -118,6 +118,12 @@ class Session:
         """A step of a transaction."""
         return self._composed(text), arguments
 
+    def another(self) -> Session:
+        """A session at the same place, with a connection of its own."""
+        return Session(
+            self._open_link, schema=self.schema, place=self._place, deadline=self._deadline
+        )
+
     def close(self) -> None:
         """Closes the connection. The next statement opens another one."""
         with self._guard:
@@ -128,7 +134,7 @@ class Session:
     def _composed(self, text: str) -> Statement:
         composed = self._statements.get(text)
         if composed is None:
-            composed = self._statements[text] = statement(text, self._schema)
+            composed = self._statements[text] = statement(text, self.schema)
         return composed
 
     def _opened(self) -> Link:

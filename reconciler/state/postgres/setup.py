@@ -37,12 +37,13 @@ def setup_script(schema: str, environment: str, *, roles: Roles) -> str:
     return "".join(f"{part.strip()}\n" for part in parts)
 
 
-def set_up(session: Session, schema: str, *, environment: str, roles: Roles) -> None:
+def set_up(session: Session, *, environment: str, roles: Roles) -> None:
     """Makes what is missing of a schema, and grants. Limits on roles are left to those who own the roles.
 
     Raises Refused where the role of the session may not.
     """
     session.create(environment)
+    schema = session.schema
     if roles.writer is not None:
         session.run(grant(GRANT_WRITER, schema, writer=roles.writer))
     if roles.reader is not None:

@@ -6,7 +6,7 @@ import contextlib
 import json
 import time
 import uuid
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 from reconciler.core.records import Header, JournalEntry, JournalKind, Record, Run
@@ -23,6 +23,8 @@ from reconciler.state.postgres.rows import (
     stored,
 )
 from reconciler.state.postgres.session import Session
+from reconciler.state.postgres.setup import Roles, set_up, setup_script
+from reconciler.state.postgres.shared_turns import SharedTurns
 from reconciler.state.postgres.statements import (
     BACKUPS,
     INTERRUPTED,
@@ -234,6 +236,30 @@ class PostgresStore:
 
     def close(self) -> None:
         self._session.close()
+
+    # What only a database offers
+
+    def setup_script(self, *, writer: str | None, reader: str | None) -> str:
+        roles = Roles(writer, reader)
+        return setup_script(self._session.schema, self._options.environment, roles=roles)
+
+    def set_up(self, *, writer: str | None, reader: str | None) -> None:
+        set_up(self._session, environment=self._options.environment, roles=Roles(writer, reader))
+
+    def shared_turns(
+        self, *, rate: float, most: float, least: float, margin: float, clock: Callable[[], float]
+    ) -> SharedTurns:
+        """The turns of a rate that all processes with this state share; see `SharedTurns`. They have a
+        connection of their own, so that they wait for no write."""
+        return SharedTurns(
+            self._session.another(),
+            name=self._options.environment,
+            rate=rate,
+            most=most,
+            least=least,
+            margin=margin,
+            clock=clock,
+        )
 
     # Parts
 

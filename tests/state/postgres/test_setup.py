@@ -49,14 +49,14 @@ def test_the_printed_script_makes_what_the_command_makes(
     store = postgres_store(as_role(url, roles.writer))
     assert put(store, JANE).serial == 1
     store.close()
-    set_up(owner, schema, environment="test", roles=roles)
+    set_up(owner, environment="test", roles=roles)
     assert put(postgres_store(url), ZOE).serial == 2
 
 
 def test_a_writer_needs_no_right_to_change_tables(
     owner: Session, url: str, schema: str, roles: Roles
 ) -> None:
-    set_up(owner, schema, environment="test", roles=roles)
+    set_up(owner, environment="test", roles=roles)
     store = postgres_store(as_role(url, roles.writer))
     with store.lock(US) as writer:
         writer.write(put=[JANE, ZOE], journal=[entry("run")], application="app")
@@ -78,7 +78,7 @@ def test_a_writer_needs_no_right_to_change_tables(
 def test_a_reader_reads_and_is_told_that_it_may_not_write(
     owner: Session, url: str, schema: str, roles: Roles
 ) -> None:
-    set_up(owner, schema, environment="test", roles=roles)
+    set_up(owner, environment="test", roles=roles)
     put(postgres_store(url), JANE)
     store = postgres_store(as_role(url, roles.reader))
     assert store.header().serial == 1
