@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from reconciler.core.plan import Change
     from reconciler.core.records import Record
+    from reconciler.state.store import Store
 
 CONFIG = (
     "version: 1\n"
@@ -178,15 +179,17 @@ class Corpus:
         if places.caches is not None:
             shutil.rmtree(places.caches, ignore_errors=True)
 
-    def record(self, plan: Path) -> None:
-        """Has the state know what a saved plan would have made true: the records that an apply writes
-        once all its requests were answered well, without sending any."""
+    def record(self, plan: Path, store: Store | None = None) -> None:
+        """Has a state know what a saved plan would have made true: the records that an apply writes
+        once all its requests were answered well, without sending any. Without ``store``, the state is the
+        file of the corpus, begun anew."""
         from reconciler.planning.planfile import read_plan
         from reconciler.state.sqlite import SqliteStore
         from reconciler.state.store import Holder
 
-        self.forget()
-        store = SqliteStore(self.folder / STATE, environment="bench")
+        if store is None:
+            self.forget()
+            store = SqliteStore(self.folder / STATE, environment="bench")
         try:
             with store.lock(Holder("bench", "localhost", os.getpid(), "bench")) as writer:
                 records = _records(read_plan(plan).changes)
