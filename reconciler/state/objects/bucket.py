@@ -473,6 +473,8 @@ def _s3(place: BucketPlace, environ: Mapping[str, str]) -> _ClientSettings:
     if credentials.aws_source(environ, home) is CredentialSource.AWS_PROFILE:
         provider = _boto3_provider(environ)
         config = {**provider.config, **config}
+    else:
+        config = {**_aws_variables(place, environ), **config}
     has_region = "region" in config or place.endpoint or _first(environ, _AWS_ENDPOINTS)
     if not has_region and not _first(environ, _AWS_REGIONS):
         raise UsageError(
@@ -480,6 +482,13 @@ def _s3(place: BucketPlace, environ: Mapping[str, str]) -> _ClientSettings:
             hint="Name it in state.region, or in AWS_REGION.",
         )
     return _ClientSettings(config, provider)
+
+
+def _aws_variables(place: BucketPlace, environ: Mapping[str, str]) -> dict[str, str]:
+    """The settings that variables give, but for what the place says."""
+    said = {*(_AWS_ENDPOINTS if place.endpoint else ()), *(_AWS_REGIONS if place.region else ())}
+    names = (name for name in credentials.AWS_VARIABLES if name not in said)
+    return credentials.settings_of(environ, names)
 
 
 def _boto3_provider(environ: Mapping[str, str]) -> _Patient:
@@ -499,7 +508,7 @@ def _boto3_provider(environ: Mapping[str, str]) -> _Patient:
 def _google(place: BucketPlace, environ: Mapping[str, str]) -> _ClientSettings:
     home = credentials.user_home(environ)
     if credentials.google_source(environ, home) is not CredentialSource.GOOGLE_FILE:
-        return _ClientSettings({})
+        return _ClientSettings(credentials.settings_of(environ, credentials.GOOGLE_VARIABLES))
     try:
         module = import_module("reconciler.state.objects.google_tokens")
     except ImportError:
@@ -515,7 +524,8 @@ def _google_endpoint(environ: Mapping[str, str]) -> str | None:
 
 
 def _azure(place: BucketPlace, environ: Mapping[str, str]) -> _ClientSettings:
-    config: dict[str, Any] = {"account_name": place.account}
+    variables = credentials.settings_of(environ, credentials.AZURE_VARIABLES)
+    config: dict[str, Any] = {**variables, "account_name": place.account}
     home = credentials.user_home(environ)
     if credentials.azure_source(environ, home) is CredentialSource.AZURE_LOGIN:
         config["use_azure_cli"] = True

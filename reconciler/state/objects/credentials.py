@@ -10,7 +10,7 @@ from __future__ import annotations
 import configparser
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import Enum
 from pathlib import Path
 
@@ -43,6 +43,40 @@ _GOOGLE_SETTINGS = (
 _GOOGLE_TYPES = frozenset({"service_account", "authorized_user"})
 """Types of a file of Google credentials that the library of the bucket reads. It fails on the others:
 "unknown variant `external_account`" (arrow-rs-object-store 258)."""
+
+
+AWS_VARIABLES = (
+    *_AWS_KEYS,
+    *_AWS_ROLES,
+    "AWS_SESSION_TOKEN",
+    "AWS_REGION",
+    "AWS_DEFAULT_REGION",
+    "AWS_ENDPOINT",
+    "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_S3",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+    "AWS_METADATA_ENDPOINT",
+    "AWS_ROLE_ARN",
+    "AWS_ROLE_SESSION_NAME",
+)
+GOOGLE_VARIABLES = (*_GOOGLE_SETTINGS, "GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_BASE_URL")
+AZURE_VARIABLES = (
+    "AZURE_AUTHORITY_ID",
+    "AZURE_CLIENT_ID",
+    "AZURE_CLIENT_SECRET",
+    "AZURE_FEDERATED_TOKEN_FILE",
+    "AZURE_STORAGE_ACCOUNT_KEY",
+    "AZURE_STORAGE_ENDPOINT",
+    "AZURE_STORAGE_SAS_TOKEN",
+    "AZURE_STORAGE_TOKEN",
+    "AZURE_TENANT_ID",
+)
+
+
+def settings_of(environ: Mapping[str, str], names: Iterable[str]) -> dict[str, str]:
+    """The settings of a client that variables give. The library would read those of this process, whatever
+    environment its caller gave."""
+    return {name.lower(): environ[name] for name in names if environ.get(name)}
 
 
 class CredentialSource(Enum):

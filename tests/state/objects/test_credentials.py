@@ -20,7 +20,7 @@ from reconciler.state.objects.credentials import (
     google_source,
     no_boto3,
 )
-from tests.support.object_server import ObjectServer
+from tests.support.object_server import ACCOUNT, BUCKET, ObjectServer, shared_server
 
 LIBRARY = CredentialSource.LIBRARY
 KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
@@ -183,3 +183,16 @@ def test_without_google_auth_the_extra_is_named(
     with pytest.raises(UsageError) as caught:
         open_bucket(BucketPlace("gs", "bucket1", "p"), environ=os.environ).get("head")
     assert "the extra `gcs`" in caught.value.hint
+
+
+def test_credentials_come_from_the_environment_that_is_given(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    server = shared_server()
+    for kind in ("s3", "gs", "az"):
+        variables = server.variables(kind)
+        for name in variables:
+            monkeypatch.delenv(name, raising=False)
+        place = BucketPlace(kind, BUCKET, "given", account=ACCOUNT if kind == "az" else "")
+        bucket = open_bucket(place, environ={"HOME": "/nowhere", **variables})
+        assert bucket.get("missing") is None
