@@ -25,6 +25,7 @@ from tests.torture import (
     simulation,
     streams,
 )
+from tests.torture.shared_states import STORES
 from tests.torture.tally import Tally, spread
 
 Campaign = Callable[[argparse.Namespace], Tally]
@@ -38,6 +39,9 @@ def main() -> int:
     names = ", ".join(CAMPAIGNS)
     parser.add_argument("campaigns", nargs="*", metavar="CAMPAIGN", help=f"all by default: {names}")
     parser.add_argument("--kills", type=int, default=1000, help="kill -9 points")
+    parser.add_argument(
+        "--stores", default=",".join(STORES), help="where the state of kills is, by commas"
+    )
     parser.add_argument("--signals", type=int, default=200, help="moments for each kind of signal")
     parser.add_argument("--github", type=int, default=50, help="cancelled jobs, 10 s each")
     parser.add_argument("--seeds", type=int, default=1_000_000, help="simulated schedules")
@@ -86,8 +90,11 @@ def _seeds(options: argparse.Namespace, count: int) -> range:
 
 
 def _kills(options: argparse.Namespace) -> Tally:
-    unit = partial(kills.unit, kills=KILLS_A_UNIT, parallelism=options.parallelism)
-    return spread(unit, _seeds(options, -(-options.kills // KILLS_A_UNIT)), options.jobs)
+    total = Tally()
+    for store in options.stores.split(","):
+        unit = partial(kills.unit, kills=KILLS_A_UNIT, parallelism=options.parallelism, store=store)
+        total.add(spread(unit, _seeds(options, -(-options.kills // KILLS_A_UNIT)), options.jobs))
+    return total
 
 
 def _controls(options: argparse.Namespace) -> Tally:

@@ -13,7 +13,7 @@ from typing import Any
 
 from reconciler.core.endpoints import PATH
 from reconciler.core.plan import Request
-from reconciler.core.records import JournalKind, Known, Presence, Record
+from reconciler.core.records import JournalEntry, JournalKind, Known, Presence, Record
 from reconciler.core.requests import request_digest
 from tests.torture.world import APPLIED, Effect, Ended, Project
 
@@ -24,21 +24,26 @@ class Checker:
     def __init__(self, project: Project) -> None:
         self._project = project
         self._effects = 0
-        self._entries = 0
+        self._journal: dict[str, list[JournalEntry]] = {}
+        """The entries of each run so far. A store may keep those of the last runs only."""
         self._uncertain = 0
 
     def check(self, ended: Ended | None = None) -> list[str]:
         """What is wrong after a run, in words. Later checks look at later runs only."""
         project = self._project
         effects = project.remote.effects[self._effects :]
-        if not project.state.exists():
+        if not project.has_state():
             return [f"{effect.address}: sent without any state" for effect in effects]
         found = [*self._integrity()]
         records = {record.address: record for record in project.records()}
-        journal = project.journal()
-        entries = journal[self._entries :]
+        entries = self._new_entries(project.journal())
         # Of earlier runs, too: a run that is stopped may send what it had written down once it wakes.
-        intents = {entry.request for entry in journal if entry.kind is JournalKind.INTENT}
+        intents = {
+            entry.request
+            for run in self._journal.values()
+            for entry in run
+            if entry.kind is JournalKind.INTENT
+        }
         done = {digest for effect in effects if effect.is_write for digest in _digests(effect)}
         for effect in effects:
             if effect.is_write and not intents & _digests(effect):
@@ -59,7 +64,6 @@ class Checker:
             if "Traceback" in ended.err:
                 found.append(f"a traceback: {ended.err.strip().splitlines()[-1]}")
         self._effects += len(effects)
-        self._entries = len(journal)
         self._uncertain = len(uncertain)
         return found
 
@@ -68,7 +72,22 @@ class Checker:
         """How many profiles were uncertain at the last check."""
         return self._uncertain
 
+    def _new_entries(self, journal: Sequence[JournalEntry]) -> list[JournalEntry]:
+        """The entries that were not there at the last check."""
+        runs: dict[str, list[JournalEntry]] = {}
+        for entry in journal:
+            runs.setdefault(entry.run, []).append(entry)
+        added = [
+            entry
+            for run, entries in runs.items()
+            for entry in entries[len(self._journal.get(run, [])) :]
+        ]
+        self._journal |= runs
+        return added
+
     def _integrity(self) -> Iterator[str]:
+        if self._project.state_url:
+            return
         with closing(sqlite3.connect(self._project.state)) as db:
             (verdict,) = db.execute("PRAGMA integrity_check").fetchone()
         if verdict != "ok":

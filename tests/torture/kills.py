@@ -8,6 +8,7 @@ import time
 
 from reconciler.errors import ExitCode
 from tests.torture.checker import Checker
+from tests.torture.shared_states import shared_state
 from tests.torture.tally import Tally
 from tests.torture.world import Files, Project, Remote, fresh_content, scratch
 
@@ -19,18 +20,24 @@ def unit(
     profiles: int = 24,
     parallelism: int = 4,
     variant: str | None = None,
+    store: str = "sqlite",
 ) -> Tally:
     """A project that is edited, applied, killed and applied again, ``kills`` times.
 
     After a kill the files may change before the next run, which may itself be killed. A ``variant`` is
-    a program broken on purpose (`tests.torture.program`); its checks end with the first violation.
+    a program broken on purpose (`tests.torture.program`); its checks end with the first violation. ``store``
+    says where the state is: see `tests.torture.shared_states`.
     """
     tally = Tally()
     rng = random.Random(seed)
-    reproduction = f"kills.unit({seed}, {kills=}, {profiles=}, {parallelism=}, {variant=})"
-    with scratch() as folder:
+    reproduction = (
+        f"kills.unit({seed}, {kills=}, {profiles=}, {parallelism=}, {variant=}, {store=})"
+    )
+    with scratch() as folder, shared_state(store) as state:
         remote = Remote()
-        project = Project(folder, remote, parallelism)
+        project = Project(
+            folder, remote, parallelism, state_url=state.url, variables=state.variables
+        )
         if variant is not None:
             project.program = (sys.executable, "-m", "tests.torture.program", variant)
         files = Files(rng, profiles)

@@ -25,7 +25,10 @@ from typing import Any
 from reconciler.core.outcomes import Outcome
 from reconciler.core.records import JournalEntry, Record
 from reconciler.emulator import Answer, Emulator, EmulatorServer, parse_fault
+from reconciler.state.location import StateLocation
+from reconciler.state.opening import open_store
 from reconciler.state.sqlite import SqliteStore
+from reconciler.state.store import Store
 from reconciler.workspace.facade import Workspace
 from tests.support.command_line import PROGRAM
 from tests.support.places import homes_below
@@ -235,6 +238,10 @@ class Project:
     """Members of ``api`` in the configuration."""
     program: tuple[str, ...] = PROGRAM
     database: str = "state/state.db"
+    state_url: str = ""
+    """The address of a state that is no file."""
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """How that state is reached."""
     extra: tuple[str, ...] = ()
     """More options of an apply."""
     output: str = "output"
@@ -257,7 +264,7 @@ class Project:
         api = {"quiet_period": 0, "timeout": 5, "rate": "100000/s", **self.settings}
         environment = {
             "api": {"url": url, "key_env": "TORTURE_KEY", **api},
-            "state": {"url": f"sqlite:///{self.database}"},
+            "state": self._state_settings(),
             "limits": {"max_delete": "100%", "max_changes": 100_000},
         }
         settings = {
@@ -267,6 +274,9 @@ class Project:
             "environments": {ENVIRONMENT: environment},
         }
         ProjectFolder(self.folder, settings)
+
+    def _state_settings(self) -> dict[str, str]:
+        return {"url_env": "STATE_URL"} if self.state_url else {"url": f"sqlite:///{self.database}"}
 
     def write(self, desired: Mapping[str, Mapping[str, Any]]) -> None:
         text = "---\n".join(json.dumps(desired[name]) + "\n" for name in sorted(desired))
@@ -288,7 +298,8 @@ class Project:
     def environ(self, **extra: str) -> dict[str, str]:
         kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
         homes = homes_below(f"{self.folder}-homes")
-        return {**kept, **homes, "TORTURE_KEY": KEY, "PYTHONPATH": str(ROOT), **extra}
+        state = {"STATE_URL": self.state_url, **self.variables} if self.state_url else {}
+        return {**kept, **homes, **state, "TORTURE_KEY": KEY, "PYTHONPATH": str(ROOT), **extra}
 
     def start(self, command: Sequence[str] | None = None, **options: Any) -> Run:
         """Starts an apply, or another command."""
@@ -300,6 +311,13 @@ class Project:
 
     # --- what is seen from outside -----------------------------------------------------------
 
+    def has_state(self) -> bool:
+        """Whether the state has begun."""
+        if not self.state_url:
+            return self.state.exists()
+        with self._store() as store:
+            return store.header().lineage is not None
+
     def journal(self) -> list[JournalEntry]:
         with self._store() as store:
             return list(store.journal())
@@ -310,8 +328,13 @@ class Project:
             return list(store.records())
 
     @contextmanager
-    def _store(self, path: Path | None = None) -> Iterator[SqliteStore]:
-        store = SqliteStore(path or self.state, environment=ENVIRONMENT)
+    def _store(self, path: Path | None = None) -> Iterator[Store]:
+        store: Store
+        if self.state_url and path is None:
+            location = StateLocation(self.state_url, ENVIRONMENT, self.folder.with_suffix(".cache"))
+            store = open_store(location, environ=self.environ())
+        else:
+            store = SqliteStore(path or self.state, environment=ENVIRONMENT)
         try:
             yield store
         finally:
