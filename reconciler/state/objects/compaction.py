@@ -130,7 +130,8 @@ def back_up(log: Log, *, now: float, kept: int, limits: CompactionLimits) -> Bac
         if at is None or at.head.incarnation != log.cache.place.incarnation:
             break
         head = at.head
-        backup_id = f"{utc_text(now, '%Y%m%dT%H%M%SZ')}-{header.serial}"
+        made = utc_text(now, "%Y%m%dT%H%M%SZ").replace(" ", "-")
+        backup_id = f"{made}-{header.serial}"
         name = backup_name(head.incarnation, backup_id, unique=log.unique_id())
         written = write_snapshot(
             log.bucket, log.sealer, cache=log.cache, name=name, part_bytes=limits.part_bytes

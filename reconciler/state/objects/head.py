@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from reconciler.jsontext import packed
+from reconciler.state.objects.names import is_incarnation
 from reconciler.state.objects.segments import FORMAT, Part, members_of, parts_of
 from reconciler.state.store import Backup
 
@@ -108,10 +109,14 @@ def _head(members: Mapping[str, Any]) -> StateHead:
         )
         for backup_id, made, serial, size, *manifest in members["backups"]
     ]
+    incarnation, first = str(members["id"]), int(members["first"])
+    numbers = [first, *(snapshot.position for snapshot in snapshots)]
+    if not is_incarnation(incarnation) or min(numbers) < 1:
+        raise ValueError("no head")
     return StateHead(
         str(members["environment"]),
-        str(members["id"]),
-        first=int(members["first"]),
+        incarnation,
+        first=first,
         snapshots=tuple(snapshots),
         backups=tuple(backups),
     )

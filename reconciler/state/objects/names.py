@@ -6,10 +6,17 @@ So a state that was removed and begun anew has nothing in common with what a lat
 
 from __future__ import annotations
 
+import re
+
 HEAD = "head"
 SEGMENTS = "/log/"
 """In the names of all segments."""
 _DIGITS = 12
+_PART = r"[A-Za-z0-9_-]{1,100}"
+is_incarnation = re.compile(_PART).fullmatch
+is_name = re.compile(f"{_PART}(?:/{_PART}){{1,4}}").fullmatch
+"""Whether a text that was read can be a name below the prefix: one that leads elsewhere could have objects of
+others read or deleted."""
 
 
 def segment_name(incarnation: str, position: int) -> str:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from reconciler.core.record_codec import decode_starter, encode_starter
 from reconciler.core.records import Header, JournalEntry, JournalKind, Run
 from reconciler.jsontext import packed, unpacked
+from reconciler.state.objects.names import is_name
 from reconciler.state.store import Holder, Lock
 from reconciler.values import canonical
 
@@ -277,7 +278,16 @@ def run_of(row: Any) -> Run:
 
 
 def parts_of(rows: Iterable[Any]) -> tuple[Part, ...]:
-    return tuple(Part(_text(name), _text(sha256), size=_whole(size)) for name, sha256, size in rows)
+    return tuple(
+        Part(name_of(name), _text(sha256), size=_whole(size)) for name, sha256, size in rows
+    )
+
+
+def name_of(value: Any) -> str:
+    name = _text(value)
+    if not is_name(name):
+        raise ValueError("no name of an object")
+    return name
 
 
 def _text(value: Any) -> str:

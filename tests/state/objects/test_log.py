@@ -159,6 +159,30 @@ def test_a_lost_head_is_not_taken_for_a_first_run() -> None:
 
 
 @pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (b'"id":"', b'"id":"../production'),
+        (b'"first":6', b'"first":-1000000000000'),
+        (b"/snap/", b"/../../production/log/"),
+        (b"[[5,", b"[[-5,"),
+    ],
+)
+def test_a_head_that_leads_elsewhere_is_refused_and_nothing_is_deleted(
+    ours: bytes, theirs: bytes
+) -> None:
+    """Whoever may write to one prefix must not have a program delete objects of another one."""
+    bucket = Bucket(compact_after=1)
+    data = bucket.objects.blobs[HEAD].data
+    assert ours in data
+    bucket.objects.put(HEAD, data.replace(ours, theirs, 1))
+    before = dict(bucket.objects.blobs)
+    store = memory_store(bucket.objects, compact_after=1, tidy_after=1)
+    with pytest.raises(StateRefused, match="damaged"), store.lock(US):
+        pass
+    assert bucket.objects.blobs == before
+
+
+@pytest.mark.parametrize(
     ("content", "message"),
     [
         (b'{"format":2}', "newer format"),
