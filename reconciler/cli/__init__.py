@@ -18,7 +18,7 @@ A module imports only from those above it.
     explaining (edge)  explain
     files (edge)     init, validate, render, fmt
     planning (edge)  plan, show
-    applying (edge)  apply, sweep
+    applying (edge)  apply, sweep, destroy
     remote (edge)    refresh
     importing (edge)  import
     state (edge)     state list, show, rm, pull, push, unlock

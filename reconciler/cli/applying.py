@@ -1,4 +1,4 @@
-"""Commands that change profiles: apply, sweep."""
+"""Commands that change profiles: apply, sweep, destroy."""
 
 from __future__ import annotations
 
@@ -19,17 +19,18 @@ from reconciler.cli.outputs import (
     text_stream,
 )
 from reconciler.cli.planning import plan as show_plan
-from reconciler.cli.planning import plan_files, show
+from reconciler.cli.planning import plan_files, save_plan, show
 from reconciler.cli.questions import ask
 from reconciler.cli.render import capture_for, deliver_plan, print_plan, view_of
 from reconciler.cli.stopping import stopping_on_signals
 from reconciler.cli.streams import columns, is_smart_terminal
 from reconciler.commands import Command, file_argument
 from reconciler.config.settings import parse_rate
+from reconciler.core.options import Selection
 from reconciler.core.outcomes import ApplyReport, Halt, Outcome
 from reconciler.core.plan import HazardKind, Plan
 from reconciler.core.profiles import Profile
-from reconciler.errors import ExitCode, ReconcileError, Refused, UsageError
+from reconciler.errors import ExitCode, Message, ReconcileError, Refused, UsageError
 from reconciler.reports.progress import ApplyReporter, EventReporter, LineReporter, TeeReporter
 from reconciler.reports.view import PlanView
 from reconciler.values import shown
@@ -171,6 +172,77 @@ def sweep(
         reporter.again = view.again
         code = _carry_out(
             app, workspace, reporter=reporter, plan=plan, max_changes=max_changes, profiles=()
+        )
+    return code if code or not reporter.broken else ExitCode.FAILED
+
+
+def destroy(
+    app: App,
+    *,
+    out: Path | None,
+    auto_approve: bool,
+    dry_run: bool,
+    select: tuple[str, ...],
+    exclude: tuple[str, ...],
+    show_requests: bool,
+    max_changes: int | None,
+    digest: str | None,
+    json_: bool,
+    json_out: Path | None,
+) -> int:
+    """Deletes the selected profiles that this tool created, or saves the plan that does.
+
+    Raises UsageError where nothing is selected.
+    """
+    if not select:
+        raise UsageError(
+            "destroy deletes what is selected, and nothing is",
+            hint=Message.of(
+                "Name the profiles: ",
+                Command.of("destroy", "--select", "label:NAME"),
+                ". To delete what no file declares: ",
+                Command.of("plan", "--prune"),
+                ".",
+            ),
+        )
+    selection = Selection(select, exclude)
+    if dry_run or out is not None:
+        output = OutputOptions.of(
+            "json" if json_ else "text", json_out, show_requests=show_requests
+        )
+        outputs = [*output.paths(), *([out] if out is not None else [])]
+        with stopping_on_signals(app), app.workspace() as workspace:
+            check_outputs(outputs, workspace.config)
+            plan = workspace.plans.destroy(selection)
+            view = view_of(app, plan, rate=workspace.environment.rate)
+            deliver_plan(app, view, output=output, stream=text_stream(outputs))
+        if out is not None:
+            save_plan(app, plan, out)
+        return ExitCode.DONE
+    stream = events_stream(json_out, json_=json_)
+    reporter = _reporter(app, stream=stream, json_=json_, bar=True)
+    with (
+        ExitStack() as stack,
+        stopping_on_signals(app),
+        _reporting_errors(reporter),
+        app.workspace() as workspace,
+    ):
+        _add_event_file(reporter, json_out, workspace=workspace, stack=stack)
+        workspace.state.take_up("destroy")
+        plan = workspace.plans.destroy(selection)
+        view = view_of(app, plan, rate=workspace.environment.rate)
+        if not json_:
+            print_plan(app, view, show_requests=show_requests, stream=stream)
+        workspace.check(plan, max_changes=max_changes)
+        _approve(app, workspace, plan=plan, view=view, auto_approve=auto_approve, digest=digest)
+        reporter.again = view.again
+        code = _carry_out(
+            app, workspace, reporter=reporter, plan=plan, max_changes=max_changes, profiles=()
+        )
+    if not plan.is_empty:
+        again = Command.of("plan").text(app.invocation)
+        app.note(
+            f"what files still declare is created again by the next apply; see it with: {again}"
         )
     return code if code or not reporter.broken else ExitCode.FAILED
 

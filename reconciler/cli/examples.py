@@ -70,6 +70,11 @@ EXAMPLES: Mapping[str, Sequence[tuple[str, str]]] = {
         ("reconcile sweep --dry-run", "See which test users have expired."),
         ("reconcile sweep --auto-approve", "Delete them."),
     ),
+    "destroy": (
+        ("reconcile destroy --select label:e2e --dry-run", "See which test users would go."),
+        ("reconcile destroy --select label:e2e --out teardown.plan", "Have it reviewed first."),
+        ("reconcile destroy --select 'e2e-*' --auto-approve", "Tear them down after a test run."),
+    ),
     "doctor": (
         ("reconcile doctor", "Is everything as it should be?"),
         ("reconcile doctor --env production --json", "The same, for a monitor."),

@@ -224,6 +224,29 @@ def sweep() -> None:
 
 
 @main.command()
+@option(
+    "--out",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Save the plan for apply instead; - is standard output.",
+)
+@auto_approve_option
+@option("--dry-run", is_flag=True, help="Show what would be deleted, and delete nothing.")
+@selection_options
+@show_requests_option
+@max_changes_option
+@digest_option
+@events_options
+@implemented_in("applying")
+def destroy() -> None:
+    """Delete the selected profiles that this tool created, also where files declare them.
+
+    Needs --select. Protected profiles and those that this tool did not create stay, and the limits of a
+    prune hold. The next plan says what files still declare and apply would create again.
+    """
+
+
+@main.command()
 @click.argument("run_name", metavar="[RUN]", required=False, shell_complete=completed_by("runs"))
 @option(
     "--address",

@@ -36,6 +36,7 @@ from reconciler.core.options import Selection
 from reconciler.core.plan import Plan
 from reconciler.core.plan_format import to_lines
 from reconciler.errors import Diagnostic, ExitCode, InputError, Interrupted, UsageError
+from reconciler.planning.planfile import write_plan
 from reconciler.reports.capture import PlanCapture
 from reconciler.values import shown
 from reconciler.workspace.facade import Workspace
@@ -95,8 +96,7 @@ def plan(
             print_document(to_lines(plan_))
         deliver_plan(app, view, output=output, stream=stream, capture=capture)
     if out is not None and output.format_ == "text" and out.is_file():
-        line = Command.of("apply", file_argument(str(out))).text(app.invocation)
-        app.note(f"saved to {shown(str(out))}; apply exactly this with: {line}")
+        _note_saved(app, out)
     elif _has_reader(output) and out is None and not (plan_.is_empty or view.is_refused):
         app.note(f"Apply it with: {view.again}")
     pending = detailed_exitcode and not plan_.is_empty
@@ -153,6 +153,21 @@ def plan_files(
     ):
         stderr_line("warning: --select, --exclude, --since and paths leave no profile")
     return plan_, capture
+
+
+def save_plan(app: App, plan: Plan, out: Path) -> None:
+    """Saves a plan into the file of ``--out``, and says how it is applied."""
+    if is_standard_output(out):
+        print_document(to_lines(plan))
+        return
+    write_plan(plan, out)
+    if out.is_file():
+        _note_saved(app, out)
+
+
+def _note_saved(app: App, out: Path) -> None:
+    line = Command.of("apply", file_argument(str(out))).text(app.invocation)
+    app.note(f"saved to {shown(str(out))}; apply exactly this with: {line}")
 
 
 def show(app: App, *, file: Path, output: OutputOptions, mask: bool | None) -> None:

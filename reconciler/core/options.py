@@ -162,6 +162,8 @@ class Options(NamedTuple):
     prune: bool = False
     include_adopted: bool = False
     """Whether ``prune`` also deletes profiles that this tool did not create."""
+    is_teardown: bool = False
+    """Whether a ``prune`` deletes what is selected although files may declare it."""
     reassert: bool = False
     selection: Selection = Selection()
     requests: RequestOptions = RequestOptions()

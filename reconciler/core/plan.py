@@ -57,6 +57,8 @@ class Mode(StrEnum):
     PRUNE = "prune"
     SWEEP = "sweep"
     """Nothing but the deletion of what has expired."""
+    DESTROY = "destroy"
+    """Nothing but the deletion of what is selected, whether files declare it or not."""
 
 
 ENVIRONMENT = "environment"

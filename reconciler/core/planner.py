@@ -43,7 +43,13 @@ from reconciler.core.plan import (
 from reconciler.core.plan_format import assemble_plan
 from reconciler.core.profiles import Profile
 from reconciler.core.records import Fact, Header, Known, Origin, Presence, Record
-from reconciler.core.removal import existing_hazards, kept_hazards, removal, shrunk_hazards
+from reconciler.core.removal import (
+    existing_hazards,
+    kept_hazards,
+    removal,
+    removal_reason,
+    shrunk_hazards,
+)
 from reconciler.core.renames import Identifiers, renamed
 from reconciler.core.requests import RequestBuilder
 from reconciler.core.transitions import LookUp
@@ -261,12 +267,14 @@ class Planner:
         if record.source is not None:
             totals.orphan_files[record.source.file] += 1
         if options.prune and not record.protect:
-            change = removal(record, is_read=options.refreshed is not None)
+            reason = removal_reason(is_teardown=options.is_teardown)
+            change = removal(record, reason, is_read=options.refreshed is not None)
             is_ours = record.origin is Origin.CREATED or options.include_adopted
             if change.action is Action.FORGET or is_ours:
                 totals.deletes += change.action is Action.DELETE
                 return change
-        totals.orphans.append(record.address)
+        if not options.is_teardown:  # whether a file declares it is not known then
+            totals.orphans.append(record.address)
         if options.prune:
             (totals.protected if record.protect else totals.adopted).append(record.address)
         return None
@@ -279,7 +287,11 @@ class Planner:
         return (
             *existing_hazards(existing),
             *self._caps(changes),
-            *kept_hazards(totals.protected, adopted=totals.adopted),
+            *kept_hazards(
+                totals.protected,
+                removal_reason(is_teardown=options.is_teardown),
+                adopted=totals.adopted,
+            ),
             *shrunk_hazards(
                 totals.orphan_files,
                 is_present,
@@ -306,8 +318,10 @@ class Planner:
             )
 
     def head(self, header: Header) -> Head:
-        mode = Mode.PRUNE if self._options.prune else Mode.ADDITIVE
         options = self._options
+        mode = Mode.PRUNE if options.prune else Mode.ADDITIVE
+        if options.is_teardown:
+            mode = Mode.DESTROY
         scope = Scope(
             select=options.selection.select,
             exclude=options.selection.exclude,

@@ -25,6 +25,12 @@ from reconciler.core.plan_format import assemble_plan
 from reconciler.core.records import Fact, Header, Known, Origin, Presence, Record
 
 _IN_NO_FILE = "in no file"
+_TEARDOWN = "selected to be destroyed"
+
+
+def removal_reason(*, is_teardown: bool) -> str:
+    """Why a record is to be deleted."""
+    return _TEARDOWN if is_teardown else _IN_NO_FILE
 
 
 def removal(record: Record, reason: str = _IN_NO_FILE, *, is_read: bool = False) -> Change:
@@ -159,10 +165,11 @@ def kept_hazards(
             f"kept although {reason}, because protected: {_named(protected)}",
         )
     if adopted:
+        way_out = "; --include-adopted deletes them too" if reason == _IN_NO_FILE else ""
         yield Hazard(
             HazardKind.ADOPTED,
             f"kept although {reason}, because this tool did not create them, or is not known to have: "
-            f"{_named(adopted)}; --include-adopted deletes them too",
+            f"{_named(adopted)}{way_out}",
         )
 
 

@@ -615,8 +615,8 @@ def _target(target: Target | None) -> Iterator[str]:
 
 def _apply_command(plan: Plan, invocation: Invocation, *, saved: str | None) -> str:
     approval = ("--auto-approve", "--digest", plan.digest)
-    if plan.mode is Mode.SWEEP:
-        words = ("sweep", *approval, *_shape(plan.scope))
+    if plan.mode in (Mode.SWEEP, Mode.DESTROY):
+        words = (plan.mode.value, *approval, *_shape(plan.scope))
         return Command(words, plan.environment).text(invocation)
     if not (plan.scope.refresh or plan.scope.paths):
         words = ("apply", *approval, *_mode(plan), *_shape(plan.scope))
@@ -632,8 +632,8 @@ def _apply_command(plan: Plan, invocation: Invocation, *, saved: str | None) -> 
 
 
 def _plan_command(plan: Plan) -> Command:
-    if plan.mode is Mode.SWEEP:
-        return Command(("sweep", "--dry-run", *_shape(plan.scope)), plan.environment)
+    if plan.mode in (Mode.SWEEP, Mode.DESTROY):
+        return Command((plan.mode.value, "--dry-run", *_shape(plan.scope)), plan.environment)
     paths = arguments(plan.scope.paths)
     return Command(("plan", *_mode(plan), *_shape(plan.scope), *paths), plan.environment)
 

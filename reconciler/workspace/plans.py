@@ -335,6 +335,23 @@ class Plans:
             target=target_of(self._environment, self._config.root),
         )
 
+    def destroy(self, selection: Selection) -> Plan:
+        """The plan that deletes the selected profiles that this tool created, whether files declare them or
+        not, as a prune would: by the ids that they got, within the caps, and without the protected ones. No
+        file is read.
+        """
+        store = self._state.store
+        options = self._options(selection.exact(store.records_of), prune=True)
+        return _valid(
+            make_plan(
+                (),
+                by_address(store.records()),
+                header=store.header(),
+                contract=self._sources.contract,
+                options=options._replace(is_teardown=True),
+            )
+        )
+
     def sweep(self, selection: Selection) -> Plan:
         """The plan that deletes the expired profiles that this tool created, by the ids that they got.
         Protected profiles stay. It follows the last apply, so it reads no file.
