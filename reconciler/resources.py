@@ -24,10 +24,15 @@ def _folder() -> Path:
     return packaged if packaged.is_dir() else _HERE.parent / "schemas"
 
 
+def schema_text(name: str) -> str:
+    """The text of a file of ``schemas/`` by its name without ``.json``."""
+    return (_folder() / f"{name}.json").read_text("utf-8")
+
+
 @cache
 def load_schema(name: str) -> Any:
     """A file of ``schemas/`` by its name without ``.json``."""
-    return json.loads((_folder() / f"{name}.json").read_text("utf-8"))
+    return json.loads(schema_text(name))
 
 
 @cache

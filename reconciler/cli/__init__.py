@@ -27,6 +27,6 @@ A module imports only from those above it.
     emulator (edge)  emulator
     completion (edge)  completion: how shells ask this program
     completion_values (edge)  the values of a project that complete a word
-    guide (edge)     help
+    guide (edge)     help, schema
     main (edge)      all commands with their arguments and options
 """

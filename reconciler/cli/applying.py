@@ -217,7 +217,7 @@ def destroy(
             view = view_of(app, plan, rate=workspace.environment.rate)
             deliver_plan(app, view, output=output, stream=text_stream(outputs))
         if out is not None:
-            save_plan(app, plan, out)
+            save_plan(app, plan, out=out)
         return ExitCode.DONE
     stream = events_stream(json_out, json_=json_)
     reporter = _reporter(app, stream=stream, json_=json_, bar=True)

@@ -109,6 +109,13 @@ EXAMPLES: Mapping[str, Sequence[tuple[str, str]]] = {
     ),
     "state unlock": (("reconcile state unlock ID", "Remove the lock of a process that is gone."),),
     "help": (("reconcile help state rm", "The same as reconcile state rm --help."),),
+    "schema": (
+        (
+            "reconcile schema profile > schemas/profile.schema.json",
+            "After an upgrade, for editors.",
+        ),
+        ("reconcile schema plan", "What may a program expect of a plan?"),
+    ),
     "completion": (
         ('eval "$(reconcile completion bash)"', "In ~/.bashrc."),
         ('eval "$(reconcile completion zsh)"', "In ~/.zshrc, after compinit."),

@@ -18,12 +18,17 @@ from reconciler.config.template import TEMPLATE
 from reconciler.errors import ExitCode, Refused
 from reconciler.reports.text import difference_of_texts
 from reconciler.reports.wording import count
+from reconciler.resources import schema_text
 from reconciler.values import shown, spelled
 from reconciler.workspace.results import Formatted
 
+_FOR_EDITORS = "# yaml-language-server: $schema=schemas/config.schema.json\n"
 _STANDARD_INPUT = "-"
 """The name of a text from standard input in findings."""
+_SCHEMAS = ("profile.schema", "config.schema")
+"""Schemas that editors check a project's files by."""
 _EXAMPLE = """\
+# yaml-language-server: $schema=../schemas/profile.schema.json
 customer_user_id: qa-jane
 first_name: Jane
 email: jane.doe@example.com
@@ -35,7 +40,8 @@ meta:
 
 
 def init(app: App, *, folder: Path) -> None:
-    """Writes a configuration, a first profile, and the lines of .gitignore that are missing.
+    """Writes a configuration, a first profile, the schemas by which editors check them, and the lines of
+    .gitignore that are missing.
 
     Raises Refused if there is a configuration.
     """
@@ -43,11 +49,17 @@ def init(app: App, *, folder: Path) -> None:
     if config.exists():
         raise Refused(f"{config} exists already; nothing was written", hint="Edit it instead.")
     profiles, ignore = folder / "profiles", folder / ".gitignore"
-    for path in (config, profiles / "jane.yaml", ignore):
+    schemas = {folder / "schemas" / f"{name}.json": name for name in _SCHEMAS}
+    for path in (config, profiles / "jane.yaml", ignore, *schemas):
         refuse_link_out(path, folder)
     profiles.mkdir(parents=True, exist_ok=True)
-    config.write_text(TEMPLATE, "utf-8")
+    config.write_text(_FOR_EDITORS + TEMPLATE, "utf-8")
     print_result(f"wrote {shown(str(config))}")
+    for path, name in schemas.items():
+        if not path.exists():
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(schema_text(name), "utf-8")
+            print_result(f"wrote {shown(str(path))}")
     if not any(profiles.iterdir()):
         (profiles / "jane.yaml").write_text(_EXAMPLE, "utf-8")
         print_result(f"wrote {shown(str(profiles / 'jane.yaml'))}")

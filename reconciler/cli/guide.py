@@ -1,4 +1,4 @@
-"""Commands about the program itself: help."""
+"""Commands about the program itself: help, schema."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import click
 
 from reconciler.cli.app import App
-from reconciler.cli.streams import print_result
+from reconciler.cli.streams import print_document, print_result
+from reconciler.resources import schema_text
 
 
 def help_(app: App, *, words: Sequence[str]) -> None:
@@ -23,3 +24,9 @@ def help_(app: App, *, words: Sequence[str]) -> None:
         command = child
         context = click.Context(command, info_name=word, parent=context)
     print_result(command.get_help(context))
+
+
+def schema(app: App, *, name: str, dialect: str) -> None:
+    """Prints a schema of the installed version."""
+    is_other = name == "profile" and dialect == "openapi"
+    print_document([schema_text(f"{'profile.openapi' if is_other else name}.schema")])

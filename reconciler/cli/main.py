@@ -58,7 +58,7 @@ def main(context: click.Context, /, **options: Any) -> None:
 @click.argument("folder", default=".", type=click.Path(path_type=Path))
 @implemented_in("files", interrupted="files that were named are written, others are not")
 def init() -> None:
-    """Write a first reconcile.yaml, profiles/ and .gitignore lines."""
+    """Write a first reconcile.yaml, profiles/, schemas/ for editors, and .gitignore lines."""
 
 
 @main.command()
@@ -433,6 +433,26 @@ def doctor() -> None:
 @implemented_in("guide")
 def help_() -> None:
     """Show the help of a command."""
+
+
+@main.command()
+@click.argument(
+    "name",
+    type=click.Choice(["profile", "config", "plan", "findings", "drift", "state", "trust"]),
+)
+@option(
+    "--dialect",
+    type=click.Choice(["guide", "openapi"]),
+    default="guide",
+    show_default=True,
+    help="The version of the API's contract that profile files are written for.",
+)
+@implemented_in("guide")
+def schema() -> None:
+    """Print a JSON Schema of this version: of profile files, of reconcile.yaml, or of what is printed.
+
+    Editors check and complete by it; docs/editors.md says how.
+    """
 
 
 @main.command()

@@ -155,7 +155,7 @@ def plan_files(
     return plan_, capture
 
 
-def save_plan(app: App, plan: Plan, out: Path) -> None:
+def save_plan(app: App, plan: Plan, *, out: Path) -> None:
     """Saves a plan into the file of ``--out``, and says how it is applied."""
     if is_standard_output(out):
         print_document(to_lines(plan))

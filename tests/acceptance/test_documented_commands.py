@@ -85,6 +85,7 @@ def arranged(
     project.profile("qa/qa-jane", PROFILES["qa/qa-jane"].replace("Jane", "Joan"))
     assert run("reconcile plan --out reviewed.plan") == 0
     project.write("ids.txt", "jane\njoe\n")
+    project.write("schemas/profile.schema.json", "{}")
     project.write("people.csv", "customer_user_id,first_name\nqa-zoe,Zoe\n")
     yield project.folder
     monkeypatch.chdir(ROOT)
