@@ -56,7 +56,8 @@ requirements: $(READY) ## Write requirements-ci.txt anew: what CI installs, with
 	@test -x $(PINS)/bin/pip-compile || { $(PYTHON) -m venv $(PINS) && \
 		$(PINS)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt pip-tools==7.6.2; }
 	@$(PINS)/bin/pip-compile --quiet --generate-hashes --build-deps-for wheel --strip-extras --allow-unsafe --no-header \
-		--no-annotate --no-emit-options --constraint constraints.txt --output-file $(PINS)/requirements.txt pyproject.toml
+		--no-annotate --no-emit-options --constraint constraints.txt --extra objects --extra gcs --extra postgres \
+		--output-file $(PINS)/requirements.txt pyproject.toml
 	@{ echo '# Written by `make requirements`: what the Action installs. Versions come from constraints.txt.'; \
 		cat $(PINS)/requirements.txt; } > requirements-ci.txt
 

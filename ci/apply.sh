@@ -4,6 +4,8 @@ set -euo pipefail
 # shellcheck source=ci/common.sh
 . "${GITHUB_ACTION_PATH:?}/ci/common.sh"
 
+require_state
+
 # Indented, so that nothing in it is Markdown.
 indented() { tail -n "$1" "$2" | tr '\r' ' ' | sed 's/^/    /'; }
 

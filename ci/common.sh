@@ -68,6 +68,26 @@ esac
 selection=()
 [ -z "${ENVIRONMENT:-}" ] || selection+=(--env "$ENVIRONMENT")
 
+# The workflow says where the state is. That allows the address, whoever wrote reconcile.yaml, and a
+# configuration with `state: {url_env: STATE_URL}` takes it from here.
+if [ -n "${STATE_ADDRESS:-}" ]; then
+  export STATE_URL="$STATE_ADDRESS"
+  export RECONCILE_ALLOWED_STATES="${RECONCILE_ALLOWED_STATES:+$RECONCILE_ALLOWED_STATES }$STATE_ADDRESS"
+fi
+
+# require_state: a state that reconcile.yaml does not name would be ignored, and every profile planned as new.
+require_state() {
+  [ -n "${STATE_ADDRESS:-}" ] || return 0
+  run_reconcile "$work/state" state path || return 0 # the next command says why
+  case "$(cat "$work/state")" in
+    /* | [A-Z]:*)
+      echo "::error::state-url is given, but the state of this environment is a file;" \
+        "reconcile.yaml needs state: {url_env: STATE_URL}"
+      return 64
+      ;;
+  esac
+}
+
 options=()
 while IFS= read -r option; do
   option="${option#"${option%%[![:space:]]*}"}"

@@ -5,6 +5,8 @@ set -euo pipefail
 # shellcheck source=ci/common.sh
 . "${GITHUB_ACTION_PATH:?}/ci/common.sh"
 
+require_state
+
 folder="$work/plan"
 mkdir "$folder"
 [ "${MODE:-plan}" != drift ] || options+=(--refresh)

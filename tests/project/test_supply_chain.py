@@ -31,9 +31,12 @@ def pinned(text: str) -> dict[str, str]:
 
 
 def needed(python: str) -> set[str]:
-    """The names of all packages that the program and its build need, theirs included."""
+    """The names of all packages that the program, a state on another machine and the build need, theirs
+    included."""
     names: set[str] = set()
+    extras = PROJECT["project"]["optional-dependencies"]
     found = [*PROJECT["project"]["dependencies"], *PROJECT["build-system"]["requires"]]
+    found += [text for name in ("objects", "gcs", "postgres") for text in extras[name]]
     while found:
         requirement = Requirement(found.pop())
         facts = {"python_version": python, "python_full_version": f"{python}.0"}
@@ -42,8 +45,23 @@ def needed(python: str) -> set[str]:
         name = canonicalize_name(requirement.name)
         if name not in names:
             names.add(name)
-            found += requires(name) or []
+            found += _required(name, requirement.extras, facts)
     return names
+
+
+def _required(name: str, extras: set[str], facts: dict[str, str]) -> list[str]:
+    """The requirements of a package, with those of its extras; theirs without the mark of the extra."""
+    texts = []
+    for text in requires(name) or []:
+        requirement = Requirement(text)
+        for extra in extras:
+            if requirement.marker and requirement.marker.evaluate({**facts, "extra": extra}):
+                requirement.marker = None
+                texts.append(str(requirement))
+                break
+        else:
+            texts.append(text)
+    return texts
 
 
 def test_the_versions_are_those_of_the_constraints() -> None:

@@ -44,6 +44,15 @@ _GOOGLE_TYPES = frozenset({"service_account", "authorized_user"})
 """Types of a file of Google credentials that the library of the bucket reads. It fails on the others:
 "unknown variant `external_account`" (arrow-rs-object-store 258)."""
 
+_AZURE_SETTINGS = (
+    *("AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_ACCESS_KEY", "AZURE_STORAGE_MASTER_KEY"),
+    *("AZURE_STORAGE_SAS_KEY", "AZURE_STORAGE_SAS_TOKEN", "AZURE_STORAGE_TOKEN"),
+    *("AZURE_CLIENT_SECRET", "AZURE_STORAGE_CLIENT_SECRET", "AZURE_FEDERATED_TOKEN_FILE"),
+    *("AZURE_CREDENTIAL_TYPE", "AZURE_SKIP_SIGNATURE", "AZURE_STORAGE_USE_EMULATOR"),
+    *("AZURE_IDENTITY_ENDPOINT", "AZURE_MSI_ENDPOINT", "IDENTITY_ENDPOINT", "MSI_ENDPOINT"),
+)
+"""Variables that lead to credentials. Others do not: runners of GitHub set ``AZURE_EXTENSION_DIR``."""
+
 
 AWS_VARIABLES = (
     *_AWS_KEYS,
@@ -161,9 +170,7 @@ def no_google_auth() -> UsageError:
 
 def azure_source(environ: Mapping[str, str], home: Path) -> CredentialSource:
     """Who finds the credentials of Azure. A login of the command line counts where no variable is set."""
-    names = ("AZURE_", "IDENTITY_ENDPOINT", "MSI_ENDPOINT")
-    settings = [name for name, value in environ.items() if name.startswith(names) and value]
-    if set(settings) - {"AZURE_CONFIG_DIR", "AZURE_STORAGE_ENDPOINT"}:
+    if any(environ.get(name) for name in _AZURE_SETTINGS):
         return CredentialSource.LIBRARY
     folder = Path(environ.get("AZURE_CONFIG_DIR") or home / ".azure")
     is_login = (folder / "azureProfile.json").is_file()

@@ -91,6 +91,7 @@ def test_an_unreadable_file_of_google_is_named(tmp_path: Path, content: str) -> 
     [
         ({}, CredentialSource.AZURE_LOGIN),
         ({"AZURE_STORAGE_ENDPOINT": "https://x"}, CredentialSource.AZURE_LOGIN),
+        ({"AZURE_EXTENSION_DIR": "/opt/az/azcliextensions"}, CredentialSource.AZURE_LOGIN),
         ({"AZURE_STORAGE_ACCOUNT_KEY": "x"}, LIBRARY),
         ({"AZURE_CLIENT_ID": "x", "AZURE_FEDERATED_TOKEN_FILE": "/t"}, LIBRARY),
         ({"IDENTITY_ENDPOINT": "http://169.254.169.254"}, LIBRARY),
