@@ -186,6 +186,7 @@ def calls(text: str) -> list[str]:
         *SCRIPTS,
         EXAMPLES / "gitlab-ci.yml",
         EXAMPLES / "review.sh",
+        EXAMPLES / "drift.sh",
         ROOT / ".pre-commit-hooks.yaml",
         ROOT / "docs" / "ci.md",
         ROOT / "docs" / "pull-requests.md",
@@ -228,7 +229,7 @@ def test_the_steps_leave_the_checkout_before_anything_else() -> None:
 def test_the_linter_of_scripts_finds_nothing() -> None:
     linter = Path(sys.executable).with_name("shellcheck")
     done = subprocess.run(
-        [linter, "--norc", "--external-sources", *SCRIPTS, EXAMPLES / "review.sh"],
+        [linter, "--norc", "--external-sources", *SCRIPTS, *EXAMPLES.glob("*.sh")],
         cwd=ROOT,
         capture_output=True,
         text=True,
