@@ -118,6 +118,11 @@ def test_writers_of_a_lossy_bucket_agree_with_what_they_were_told(kind: str) -> 
     passes(buckets.lossy(1, kind=kind, writes=30))
 
 
+@pytest.mark.parametrize("kind", buckets.KINDS)
+def test_locks_in_a_lossy_bucket_let_one_write_at_a_time(kind: str) -> None:
+    passes(buckets.locked(1, kind=kind, turns=8))
+
+
 @pytest.mark.parametrize("variant", buckets.PLANTED)
 def test_a_bucket_that_believes_what_it_is_told_is_found_out(variant: type[ObjectBucket]) -> None:
     assert buckets.lossy(1, writes=40, variant=variant).violations

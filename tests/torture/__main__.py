@@ -193,6 +193,8 @@ def _buckets(options: argparse.Namespace) -> Tally:
     """Losses in processes, and every server that is installed."""
     runs = -(-options.appends // buckets.WRITES)
     total = spread(buckets.unit, _seeds(options, runs), options.jobs)
+    for kind in buckets.KINDS:
+        total.add(buckets.locked(options.seed, kind=kind, turns=-(-options.appends // 12)))
     for variant in buckets.PLANTED:
         if not buckets.lossy(options.seed, variant=variant).violations:
             total.violations.append(f"{variant.__name__} was not noticed")

@@ -8,19 +8,23 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import NamedTuple
 from uuid import uuid4
 
 from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 
+from reconciler.core.records import JournalEntry, JournalKind, Record
 from reconciler.state.objects.bucket import BucketPlace, ObjectBucket, Timing, open_bucket
 from reconciler.state.objects.protocol import Created
-from reconciler.state.store import CommitUnknown
+from reconciler.state.objects.sealing import KEY_BYTES, ObjectSealer
+from reconciler.state.objects.store import ObjectStore
+from reconciler.state.store import CommitUnknown, Holder, Locked, StateUnreachable
 from tests.support.object_programs import AZURITE, MOTO, SEAWEED, azurite, moto, seaweed
 from tests.support.object_server import (
     ACCOUNT,
     BUCKET,
+    Faults,
     ObjectServer,
     only_variables,
     shared_server,
@@ -75,7 +79,7 @@ def lossy(
             thread.start()
         for thread in threads:
             thread.join()
-        server.cloud.set_faults(type(server.cloud.faults)())
+        server.cloud.set_faults(Faults())
         _compare(runs, _opened(kind, prefix), tally)
     tally.counts[f"{kind}: writes"] += sum(len(run.own) for run in runs)
     tally.counts[f"{kind}: conflicts"] += sum(run.conflicts for run in runs)
@@ -168,6 +172,78 @@ class CallsUnknownAConflict(ObjectBucket):
 
 
 PLANTED = (TakesRefusalsAtTheirWord, CallsUnknownAConflict)
+
+
+# --- locks over losses ---------------------------------------------------------------------------
+
+
+def locked(seed: int, *, kind: str = "s3", workers: int = 2, turns: int = 50) -> Tally:
+    """Processes take turns: each takes the lock, counts up a record, and compacts now and then, while answers
+    and requests are lost (T5 of state-backends). The record and the journal say how often that was done."""
+    server = shared_server()
+    tally = Tally()
+    prefix = f"locked/{uuid4().hex}"
+
+    def opened() -> ObjectStore:
+        sealer = ObjectSealer(b"k" * KEY_BYTES)
+        bucket = _opened(kind, prefix, waits=0.02)
+        return ObjectStore(bucket, sealer, environment="test", compact_after=9)
+
+    with only_variables(server.variables(kind)), server.faults(**LOSSES, seed=seed):
+        runs = [_Worker(opened(), f"worker-{number}") for number in range(workers)]
+        threads = [threading.Thread(target=run.work, args=(turns,)) for run in runs]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        server.cloud.set_faults(Faults())
+        reader = opened()
+        record = reader.record("count")
+        written = [entry.detail for entry in reader.journal()]
+        reader.close()
+    sure, unknown = (
+        sum(counts) for counts in zip(*((r.done, r.unknown) for r in runs), strict=True)
+    )
+    counted = int(record.labels[0]) if record else 0
+    if not sure <= counted <= sure + unknown:
+        tally.violations.append(
+            f"{sure} writes were confirmed, {unknown} unknown, {counted} counted"
+        )
+    if written != [str(number) for number in range(1, counted + 1)]:
+        tally.violations.append("the journal has a gap, or an entry twice")
+    tally.violations += [flaw for run in runs for flaw in run.flaws]
+    tally.counts[f"{kind}: locks"] += sure
+    tally.counts[f"{kind}: locks, unknown"] += unknown
+    return tally
+
+
+class _Worker:
+    """Takes the lock and counts."""
+
+    def __init__(self, store: ObjectStore, name: str) -> None:
+        self.store = store
+        self.holder = Holder(name, name, 1, "reconcile apply")
+        self.done = self.unknown = 0
+        self.flaws: list[str] = []
+
+    def work(self, turns: int) -> None:
+        try:
+            while self.done + self.unknown < turns:
+                self._turn()
+        except Exception as problem:  # a thread must not end without a word
+            self.flaws.append(f"{type(problem).__name__}: {problem}")
+        self.store.close()
+
+    def _turn(self) -> None:
+        with suppress(StateUnreachable, Locked), self.store.lock(self.holder, wait=60) as writer:
+            there = self.store.record("count")
+            number = str(int(there.labels[0]) + 1 if there else 1)
+            entry = JournalEntry("run", "count", JournalKind.APPLIED, 0.0, "update", "", number)
+            try:
+                writer.write(put=[Record("count", labels=(number,))], journal=[entry])
+                self.done += 1
+            except CommitUnknown:
+                self.unknown += 1
 
 
 # --- conformance ---------------------------------------------------------------------------------
