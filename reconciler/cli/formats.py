@@ -43,7 +43,7 @@ def plan_in_format(view: PlanView, output: OutputOptions, *, format_: str) -> st
         case "markdown":
             return plan_markdown(view, limit=output.max_bytes, show_requests=output.show_requests)
         case "html":
-            return plan_html(view)
+            return plan_html(view, explained=load_rules())
         case "github":
             return ci.plan_annotations(view)
         case "gitlab":

@@ -8,6 +8,7 @@ one style and this one script, by their digests, and nothing else.
 from __future__ import annotations
 
 from base64 import b64encode
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from hashlib import sha256
 from heapq import nsmallest
@@ -19,10 +20,13 @@ from jinja2 import Environment, StrictUndefined, Template
 
 from reconciler import __version__
 from reconciler.core.plan import Action, Change, HazardSeverity
+from reconciler.core.rules import Rule
+from reconciler.reports.tally import GroupKey, group_key
 from reconciler.reports.view import (
     ACTIONS_BY_SEVERITY,
     REFUSED,
     ChangeView,
+    HazardView,
     PlanView,
     severity_rank,
 )
@@ -44,11 +48,13 @@ def load_template(name: str) -> str:
     return (Path(__file__).parent / "templates" / name).read_text("utf-8")
 
 
-def plan_html(view: PlanView) -> str:
-    """A plan as a page: search, filters, side by side, requests on demand."""
+def plan_html(view: PlanView, *, explained: Mapping[str, Rule] | None = None) -> str:
+    """A plan as a page: search, filters, side by side, requests on demand. ``explained`` has the kinds of
+    hazards."""
     style, script = load_template("plan.css"), load_template("plan.js")
-    grave = [hazard for hazard in view.hazards if not hazard.is_summed]
+    hazards = list(_explained(view.hazards, explained or {}))
     summary = view.summary
+    groups = _Groups(view)
     return _template().render(
         view=view,
         count=count,
@@ -60,8 +66,8 @@ def plan_html(view: PlanView) -> str:
         style=style,
         script=script,
         tiles=[(action.value, summary[action]) for action in ACTIONS_BY_SEVERITY],
-        grave=grave,
-        summed=[hazard for hazard in view.hazards if hazard.is_summed],
+        grave=[each for each in hazards if not each[0].is_summed],
+        summed=[each for each in hazards if each[0].is_summed],
         few=_FEW,
         many=_MANY,
         orphans=[
@@ -73,8 +79,45 @@ def plan_html(view: PlanView) -> str:
         plain=list(islice(view.changes, _MOST_PLAIN)),
         view_count=sum(summary[action] for action in Action),
         version=__version__,
-        data=[_data(view.change(change), severity_rank(change)) for change in view.plan.changes],
+        data={
+            "changes": [groups.data(change) for change in view.plan.changes],
+            "groups": groups.heads,
+        },
     )
+
+
+def _explained(
+    hazards: Iterable[HazardView], explained: Mapping[str, Rule]
+) -> Iterator[tuple[HazardView, Rule | None]]:
+    """Hazards, the first of each kind with its explanation."""
+    kinds: set[str] = set()
+    for hazard in hazards:
+        yield hazard, None if hazard.kind in kinds else explained.get(hazard.kind)
+        kinds.add(hazard.kind)
+
+
+class _Groups:
+    """The changes of a plan as data, and the groups of those that a template made."""
+
+    def __init__(self, view: PlanView) -> None:
+        self.heads: list[dict[str, Any]] = []
+        """What the changes of each group have in common."""
+        self._view = view
+        self._numbers: dict[GroupKey, int] = {}
+
+    def data(self, change: Change) -> dict[str, Any]:
+        """A change, with the number of its group if it has one."""
+        rank = severity_rank(change)
+        return {**_data(self._view.change(change), rank), "group": self._group(change, rank)}
+
+    def _group(self, change: Change, rank: int) -> int | None:
+        key = group_key(change)
+        if key is None or self._view.groups[key].size < 2:
+            return None
+        if key not in self._numbers:
+            self._numbers[key] = len(self.heads)
+            self.heads.append(_data(self._view.group(change), rank))
+        return self._numbers[key]
 
 
 def _gravest(view: PlanView) -> list[Change]:

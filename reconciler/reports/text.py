@@ -314,7 +314,7 @@ def difference_of_texts(name: str, *, before: str, after: str, color: bool) -> s
 
 
 _MOST_DIFFERENCES = 50
-_UNTOLD = frozenset({"serial", "revision"})
+_UNTOLD = frozenset({"serial", "revision", "timestamp"})
 """Members of a state that every write changes."""
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from reconciler.core.plan import Action, Basis, Change, FieldChange, Hazard, Mode, Op, Plan
+from reconciler.core.rules import load_rules
 from reconciler.reports.html import plan_html
 from reconciler.reports.view import Links, PlanView
 from tests.support.browser import PROGRAM, Browser
@@ -45,6 +46,15 @@ def test_the_policy_allows_this_style_and_this_script_only() -> None:
 def test_the_page_names_nothing_to_load() -> None:
     text = re.sub("<script.*?</script>", "", plan_html(VIEWS["everything"]()), flags=re.DOTALL)
     assert re.findall(r"(?:src|href|action|url)\s*[=(][^>]*", text) == ['href="#changes"']
+
+
+def test_the_first_look_answers_a_reviewer() -> None:
+    text = plan_html(VIEWS["everything"](), explained=load_rules())
+    assert "apply will refuse this plan; 17 dangers" in text
+    assert "The API never returns birthday, email, first_name and store" in text
+    assert "<dt>Undo</dt><dd>Revert the commit and apply again" in text
+    assert "A changed template or default can touch every profile at once." in text
+    assert "Planned 2026-11-29 04:10 UTC with reconcile" in plan_html(VIEWS["templates"]())
 
 
 def test_an_empty_plan_has_a_page_with_its_digest() -> None:
@@ -122,9 +132,25 @@ def test_the_page_loads_nothing_and_logs_no_error(show: Any) -> None:
 @in_browser
 def test_the_gravest_changes_come_first(show: Any) -> None:
     page = show(VIEWS["everything"]())
-    assert shown_addresses(page) == ["old-1", "partner-1", "qa-anna", "qa-jane", "qa-eve", "old-2"]
+    assert shown_addresses(page) == [
+        "old-1",
+        "partner-1",
+        "qa-anna",
+        "qa-jane",
+        "qa-eve",
+        "qa-tom",
+        "old-2",
+    ]
     page.run("(order.value = 'address', order.dispatchEvent(new Event('input')))")
-    assert shown_addresses(page) == ["old-1", "old-2", "partner-1", "qa-anna", "qa-eve", "qa-jane"]
+    assert shown_addresses(page) == [
+        "old-1",
+        "old-2",
+        "partner-1",
+        "qa-anna",
+        "qa-eve",
+        "qa-jane",
+        "qa-tom",
+    ]
 
 
 @in_browser
@@ -138,13 +164,49 @@ def test_the_gravest_changes_come_first(show: Any) -> None:
         ("field=email", ["partner-1", "qa-jane"]),
         ("hazard=two_steps", ["qa-jane"]),
         ("action=create&field=email", []),
-        ("label=nobody", ["old-1", "partner-1", "qa-anna", "qa-jane", "qa-eve", "old-2"]),
+        ("label=nobody", ["old-1", "partner-1", "qa-anna", "qa-jane", "qa-eve", "qa-tom", "old-2"]),
     ],
 )
 def test_a_link_to_a_filter_shows_what_it_says(
     show: Any, fragment: str, expected: list[str]
 ) -> None:
     assert shown_addresses(show(VIEWS["everything"](), fragment)) == expected
+
+
+@in_browser
+def test_the_changes_of_a_template_are_one_group_that_opens(show: Any) -> None:
+    page = show(VIEWS["templates"]())
+    assert shown_addresses(page) == ["qa-{n}", "qa-{n}"]
+    assert status(page) == "13 changes"
+    page.run("document.querySelector('#list details').open = true")
+    page.run("new Promise(requestAnimationFrame)")
+    page.run("document.querySelector('#list .requests').open = true")
+    page.run("new Promise(requestAnimationFrame)")
+    assert shown_addresses(page)[:6] == ["qa-{n}", *(f"qa-{n:04}" for n in range(8, 13))]
+    page.run("(q.value = 'qa-0003', q.dispatchEvent(new Event('input', {bubbles: true})))")
+    assert shown_addresses(page) == ["qa-0003"]
+
+
+@in_browser
+def test_a_hazard_has_one_colour_wherever_it_stands(show: Any) -> None:
+    page = show(VIEWS["everything"]())
+    page.run("document.querySelectorAll('#list details').forEach((one) => (one.open = true))")
+    page.run("new Promise(requestAnimationFrame)")
+    colors = page.run(COLORS)
+    assert len(set(colors["grave"])) == len(set(colors["mild"])) == 1
+    assert colors["grave"][0] != colors["mild"][0]
+
+
+@in_browser
+def test_a_command_is_copied_and_a_screen_reader_hears_it(show: Any) -> None:
+    page = show(VIEWS["templates"]())
+    page.run("document.querySelector('[data-copy=again]').click()")
+    page.run("new Promise((done) => setTimeout(done, 50))")
+    assert page.run("copied.textContent") in (
+        "Copied: the command that plans again",
+        "Selected: copy it by hand: the command that plans again",
+    )
+    assert page.run("document.getElementById('again').textContent") == "reconcile --env local plan"
 
 
 @in_browser
@@ -183,7 +245,7 @@ def test_the_page_can_be_used_by_keyboard_alone(show: Any) -> None:
     assert page.run("document.querySelector('#list details').open") is True
     page.run("q.focus()")
     page.press("Escape", code=27)
-    assert len(shown_addresses(page)) == 6
+    assert len(shown_addresses(page)) == 7
 
 
 @in_browser
@@ -256,7 +318,8 @@ def test_hostile_values_are_text_in_a_real_browser(show: Any) -> None:
         )
         pages.append(tags)
     found, expected = pages
-    optional = {"A", "SPAN", "OPTION", "BR"}  # a file at the root has no link; equal labels are one
+    # A file at the root has no link; equal labels are one, and so are hazards in the same words.
+    optional = {"A", "SPAN", "OPTION", "BR", "LI", "CODE"}
     assert {tag: n for tag, n in found.items() if tag not in optional} == {
         tag: n for tag, n in expected.items() if tag not in optional
     }
@@ -283,7 +346,7 @@ def test_without_scripts_the_changes_can_be_read(show: Any, browser: Browser) ->
         read = page.run(
             "[...document.querySelectorAll('noscript .address')].map((one) => one.textContent)"
         )
-        assert read == ["old-1", "old-2", "partner-1", "qa-anna", "qa-eve", "qa-jane"]
+        assert read == ["old-1", "old-2", "partner-1", "qa-anna", "qa-eve", "qa-jane", "qa-tom"]
         assert page.run("document.getElementById('filters').checkVisibility()") is False
     finally:
         browser.scripts(on=True)
@@ -297,6 +360,15 @@ def test_only_web_addresses_become_links(show: Any) -> None:
     page.run("new Promise(requestAnimationFrame)")
     assert page.run("[...document.querySelectorAll('main a')].length") == 0
 
+
+COLORS = """(() => {
+  const found = {grave: [], mild: []};
+  for (const name of ['grave', 'mild']) {
+    for (const one of document.querySelectorAll(`.${name}`)) found[name].push(getComputedStyle(one).color);
+  }
+  found.grave.push(getComputedStyle(document.querySelector('.hazards h2')).color);
+  return found;
+})()"""
 
 TAGS = """(() => {
   const found = {};

@@ -64,7 +64,7 @@ PLANS: dict[str, Callable[[PlanView], str]] = {
     "txt": lambda view: plan_text(view, color=False, show_requests=True),
     "json": plan_json,
     "md": lambda view: markdown.plan_markdown(view, show_requests=True),
-    "html": lambda view: without_files(plan_html(view)),
+    "html": lambda view: without_files(plan_html(view, explained=load_rules())),
     "github.txt": ci.plan_annotations,
     "gitlab.json": ci.plan_gitlab,
 }

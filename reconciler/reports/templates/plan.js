@@ -3,7 +3,7 @@
 // through textContent only, never as markup.
 (() => {
   const $ = (id) => document.getElementById(id);
-  const data = JSON.parse($("data").textContent);
+  const { changes: data, groups } = JSON.parse($("data").textContent);
   const root = document.documentElement;
   const number = new Intl.NumberFormat("en");
   const STEP = 100;
@@ -33,12 +33,21 @@
       : matchMedia("(prefers-color-scheme: dark)").matches;
     root.dataset.theme = dark ? "light" : "dark";
   });
+  async function copy(element) {
+    try {
+      await navigator.clipboard.writeText(element.textContent);
+    } catch { // no clipboard for pages from a disk, or not allowed: the old way, through a selection
+      getSelection().selectAllChildren(element);
+      return document.execCommand("copy");
+    }
+    return true;
+  }
   for (const button of document.querySelectorAll("[data-copy]")) {
-    if (!navigator.clipboard) continue;
     button.hidden = false;
     button.addEventListener("click", async () => {
-      await navigator.clipboard.writeText($(button.dataset.copy).textContent);
-      button.textContent = "Copied";
+      const said = (await copy($(button.dataset.copy))) ? "Copied" : "Selected: copy it by hand";
+      button.textContent = said;
+      $("copied").textContent = `${said}: ${button.dataset.title}`;
       setTimeout(() => (button.textContent = "Copy"), 1500);
     });
   }
@@ -49,15 +58,16 @@
   function fieldRow(change, field) {
     const [mark, path, before, after, basis, line, origin] = field;
     const was = make("td", "before");
-    if (before === null) was.append(make("span", "nothing", basis === "none" ? "not known" : "—"));
+    const isNew = change.action === "create" && basis === "none"; // the heading says that nothing is known
+    if (before === null) was.append(make("span", "nothing", basis === "none" && !isNew ? "not known" : "—"));
     else was.append(make("del", "", make("code", "", before)));
     const now = make("td", "after");
     if (mark === "x") now.append(make("span", "nothing", "stays, no longer managed"));
     else now.append(make("ins", "", make("code", mark === "-" ? "gone" : "", after)));
-    const sure = basis === "none" ? "never known" : basis;
+    const sure = isNew ? "" : basis === "none" ? "never known" : basis;
     const unsure = basis === "none" || basis === "uncertain";
     const how = make("td", "how", make("span", unsure ? "unsure" : "", sure));
-    if (line) how.append(" · ", place(`line ${line}`, change.link && `${change.link.split("#")[0]}#L${line}`));
+    if (line) how.append(sure && " · ", place(`line ${line}`, change.link && `${change.link.split("#")[0]}#L${line}`));
     if (origin) how.append(make("br", ""), origin);
     const head = make("th", "", make("span", "mark", mark), " ", make("code", "", path));
     head.scope = "row";
@@ -70,7 +80,7 @@
     const box = make("div", "body", told);
     if (change.origin) box.append(make("p", "reason", change.origin));
     if (change.hazards.length) {
-      box.append(make("ul", "", ...change.hazards.map(([, message]) => make("li", "", message))));
+      box.append(make("ul", "", ...change.hazards.map(([, message, grave]) => make("li", grave ? "grave" : "mild", message))));
     }
     if (change.fields.length) {
       const row = make("tr", "");
@@ -95,25 +105,74 @@
     return box;
   }
 
-  function item(change) {
+  function head(change, ...tags) {
     const paths = change.fields.map((field) => field[1]);
     const few = paths.slice(0, 4).join(", ") + (paths.length > 4 ? ` and ${paths.length - 4} more` : "");
-    const summary = make(
+    const kinds = new Map(change.hazards.map(([kind, , grave]) => [kind, grave]));
+    return make(
       "summary", "",
       make("span", "mark", change.symbol),
       make("code", "address", change.address),
       make("span", "action", change.action),
       make("span", "what", few || change.reason),
       ...change.labels.map((label) => make("span", "tag", label)),
+      ...tags.map((tag) => make("span", "tag", tag)),
       ...(change.protect ? [make("span", "tag", "protected")] : []),
-      ...[...new Set(change.hazards.filter(([, , grave]) => grave).map(([kind]) => kind))].map((kind) => make("span", "danger", `▲ ${kind.replaceAll("_", " ")}`)),
+      ...[...kinds].map(([kind, grave]) => make("span", grave ? "grave" : "mild", `▲ ${kind.replaceAll("_", " ")}`)),
       make("span", "place", change.place),
     );
+  }
+
+  // What opens when it is asked for: most of ten thousand changes never are.
+  function opening(summary, content) {
     const details = make("details", "", summary);
     details.addEventListener("toggle", () => {
-      if (details.open && details.children.length === 1) details.append(body(change));
+      if (details.open && details.children.length === 1) details.append(content());
     });
-    return make("li", `change ${change.action}`, details);
+    return details;
+  }
+
+  function item(change) {
+    return make("li", `change ${change.action}`, opening(head(change), () => body(change)));
+  }
+
+  // The changes of a template that do the same to the same fields.
+  function groupItem(members) {
+    const group = groups[members[0].group];
+    const profiles = `${number.format(members.length)} profiles`;
+    return make("li", `change group ${group.action}`, opening(head(group, profiles), () => {
+      const box = body(group);
+      const list = make("ol", "list");
+      const further = make("button", "", "Show more");
+      further.type = "button";
+      let drawn = 0;
+      const draw = () => {
+        list.append(...members.slice(drawn, drawn + STEP).map(item));
+        drawn += STEP;
+        further.hidden = drawn >= members.length;
+      };
+      further.addEventListener("click", draw);
+      const each = opening(make("summary", "", `The ${profiles}, one by one`), () => {
+        draw();
+        return make("div", "", list, further);
+      });
+      each.className = "requests";
+      box.append(each);
+      return box;
+    }));
+  }
+
+  function entries(changes) {
+    const known = new Map();
+    const rows = [];
+    for (const change of changes) {
+      if (change.group !== null && known.has(change.group)) known.get(change.group).push(change);
+      else {
+        rows.push([change]);
+        if (change.group !== null) known.set(change.group, rows.at(-1));
+      }
+    }
+    return rows;
   }
 
   // --- filtering ---
@@ -159,17 +218,19 @@
 
   const boxes = [...document.querySelectorAll("#actions input")];
   let found = [];
+  let rows = [];
   let shown = 0;
 
   function more() {
-    $("list").append(...found.slice(shown, shown + STEP).map(item));
-    shown = Math.min(found.length, shown + STEP);
-    $("more").hidden = shown === found.length;
-    $("more").textContent = `Show ${number.format(Math.min(STEP, found.length - shown))} more`;
+    $("list").append(...rows.slice(shown, shown + STEP).map((row) => (row.length > 1 ? groupItem(row) : item(row[0]))));
+    shown = Math.min(rows.length, shown + STEP);
+    const drawn = rows.slice(0, shown).reduce((sum, row) => sum + row.length, 0);
+    $("more").hidden = shown === rows.length;
+    $("more").textContent = `Show ${number.format(Math.min(STEP, rows.length - shown))} more`;
     const all = found.length === data.length ? "" : ` of ${number.format(data.length)}`;
     const noun = data.length === 1 ? "change" : "changes";
     $("status").textContent = found.length
-      ? `${number.format(found.length)}${all} ${noun}${shown < found.length ? `, ${number.format(shown)} shown` : ""}`
+      ? `${number.format(found.length)}${all} ${noun}${drawn < found.length ? `, ${number.format(drawn)} shown` : ""}`
       : `No change matches; there are ${number.format(data.length)}.`;
   }
 
@@ -183,6 +244,7 @@
       (!hazard || change.hazards.some(([kind]) => kind === hazard)) &&
       (!field || change.fields.some((entry) => entry[1] === field)) &&
       words.every((word) => change.text.includes(word)));
+    rows = entries(found);
     shown = 0;
     $("list").replaceChildren();
     more();
@@ -239,7 +301,7 @@
     }
   });
   addEventListener("hashchange", () => { restore(); filter(); });
-  addEventListener("beforeprint", () => { while (shown < found.length) more(); });
+  addEventListener("beforeprint", () => { while (shown < rows.length) more(); });
   restore();
   filter();
   if (data.length === 1) document.querySelector("#list details").open = true;
