@@ -858,11 +858,20 @@ def again(seed: int) -> Tally:
     return tally
 
 
+_TEMPER_OF = {
+    "a look proves nothing": _BRIEF,
+    "a plan that looked is believed for ever": _BRIEF,
+    "an earlier PATCH may prove a creation": _FOCUSED,
+    **dict.fromkeys(ACCESS_FOUND_BY, _BRIEF_ACCESS),
+}
+"""The worlds in which some faults are looked for, since they are rare elsewhere."""
+
+
 def first_found(fault: str, *, most: int) -> int | None:
     """The first seed whose schedule goes wrong with a fault of `tests.torture.planted`, by the rule that is
-    to find it. Faults about access are looked for where there is some."""
+    to find it."""
     rule = FOUND_BY.get(fault, "") or ACCESS_FOUND_BY.get(fault, "")
-    temper = _BRIEF_ACCESS if fault in ACCESS_FOUND_BY else None
+    temper = _TEMPER_OF.get(fault)
     make_room(0)
     try:
         with _without_digests(), FAULTS[fault]():

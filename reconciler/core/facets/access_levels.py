@@ -309,8 +309,9 @@ class AccessLevels(Facet):
                 way = _way_unseen(way, is_ended=change.op is Op.CLEAR)
             requests = _requests(way, level, wanted=wanted, named=named, if_needed=not is_seen)
             yield from requests
-            if way is AccessStep.SHORTEN_AND_GRANT and _is_late(_access(change.before), wanted):
-                # The level that was ended before it began may count as lasting until then.
+            is_granted = way in (AccessStep.GRANT, AccessStep.SHORTEN_AND_GRANT)
+            if is_seen and is_granted and _is_late(_access(change.before), wanted):
+                # A level that was ended before it began may count as lasting until then.
                 yield next(
                     _requests(AccessStep.SHORTEN, level, wanted=wanted, named=named, if_needed=True)
                 )
