@@ -11,6 +11,7 @@ A module imports only from those above it.
     advice           the right way, for those who come from other programs
     options (edge)   options that several commands share
     findings (edge)  findings as text, with the lines of files that they are about
+    lock_notice (edge)  what is told while a command waits for the lock of the state
     app (edge)       what all commands share, and the group that turns errors into exit codes
     outputs (edge)   where commands write; - for standard output and input
     formats (edge)   plans and findings in the formats of reviews and builds
@@ -22,6 +23,7 @@ A module imports only from those above it.
     remote (edge)    refresh
     importing (edge)  import
     state (edge)     state list, show, rm, pull, push, unlock
+    state_stores (edge)  state backups, migrate
     history (edge)   history
     doctor (edge)    doctor
     emulator (edge)  emulator

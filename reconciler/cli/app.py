@@ -17,6 +17,7 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn, TextIO
 import click
 
 from reconciler.cli.grammar import ProgramCommand, ProgramGroup, write_examples
+from reconciler.cli.lock_notice import LockNotice
 from reconciler.cli.questions import ask
 from reconciler.cli.stopping import ending_on_signals
 from reconciler.cli.streams import (
@@ -56,6 +57,8 @@ class App:
     run: str | None = None
     worker: str | None = None
     permissions: Permissions = field(default_factory=Permissions)
+    lock_timeout: float | None = None
+    """Seconds to wait for the lock of the state, where an option says so."""
     quiet: bool = False
     verbose: bool = False
     signals: list[int] = field(default_factory=list)
@@ -132,8 +135,12 @@ class App:
             run=self.run,
             worker=self.worker,
         ) as workspace:
-            config = workspace.config
+            config, state = workspace.config, workspace.state
             self.root = config.root
+            if self.lock_timeout is not None:
+                state.lock_wait = self.lock_timeout
+            if state.lock_wait:
+                state.on_lock_wait = LockNotice(self.note, seconds=state.lock_wait)
             if len(config.environments) > 1:
                 self.environment = workspace.environment.name
             if config.mask if mask is None else mask:

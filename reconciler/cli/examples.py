@@ -99,7 +99,16 @@ EXAMPLES: Mapping[str, Sequence[tuple[str, str]]] = {
     "state rm": (("reconcile state rm qa-jane", "Forget a profile; at the API it stays."),),
     "state pull": (("reconcile state pull > state.json", "Save the whole state."),),
     "state push": (("reconcile state push state.json", "Put an edited state back."),),
-    "state restore": (("reconcile state restore FILE", "Put a backup back."),),
+    "state backups": (("reconcile state backups", "Which backups are there?"),),
+    "state migrate": (
+        (
+            "reconcile state migrate --to s3://team-bucket/reconcile/production",
+            "From a file to a bucket.",
+        ),
+    ),
+    "state restore": (
+        ("reconcile state restore ID", "Put a backup back; `state backups` lists them."),
+    ),
     "state new": (("reconcile state new", "Begin anew, where the former state is gone for good."),),
     "state path": (("reconcile state path", "Where is the state?"),),
     "state move": (("reconcile state move", "Take the state out of the checkout."),),

@@ -89,6 +89,31 @@ PROGRAM_OPTIONS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
             "api.adapty.io and this machine.",
         },
     ),
+    "allowed_states": (
+        ("--allowed-states",),
+        {
+            "metavar": "ADDRESSES",
+            "help": "Addresses of states on other machines, or beginnings of such, that reconcile.yaml may "
+            "name; separated by blanks.",
+        },
+    ),
+    "allowed_commands": (
+        ("--allowed-commands",),
+        {
+            "metavar": "COMMANDS",
+            "help": "Commands that reconcile.yaml may name for the password or the key of a state, one a "
+            "line.",
+        },
+    ),
+    "lock_timeout": (
+        ("--lock-timeout",),
+        {
+            "metavar": "SECONDS",
+            "type": click.FloatRange(min=0, max=86400),
+            "help": "Wait so long for the lock of the state while somebody else has it. Overrides "
+            "`lock_wait` in reconcile.yaml.",
+        },
+    ),
 }
 """The options of the program by their names: their declarations, and the arguments of `click.Option`."""
 

@@ -341,13 +341,37 @@ def state_push() -> None:
     """Replace the state with the output of `state pull`, edited. A backup is made first."""
 
 
+@state.command("backups")
+@result_options("text", "json")
+@implemented_in("state_stores")
+def state_backups() -> None:
+    """List the backups that are kept of the state, newest first."""
+
+
+@state.command("migrate")
+@option("--to", metavar="URL", help="The new place; reconcile.yaml still names the present one.")
+@option(
+    "--from",
+    "source",
+    metavar="URL",
+    help="The present place; reconcile.yaml names the new one already, with all of its settings.",
+)
+@implemented_in("state_stores", interrupted=_STATE_INTERRUPTED)
+def state_migrate() -> None:
+    """Take the state to another store: a file, PostgreSQL, or object storage.
+
+    Both places are locked, the copy is compared with the state, and the old place says from then on where the
+    state is. The same command goes on after an interruption.
+    """
+
+
 @state.command("restore")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", metavar="ID|FILE")
 @implemented_in("state", interrupted=_STATE_INTERRUPTED)
 def state_restore() -> None:
-    """Put a backup of the state back, or the output of `state pull`.
+    """Put a backup of the state back: one of `state backups`, a file, or the output of `state pull`.
 
-    Backups lie beside the state. A backup of the state before is made first; a damaged state is set aside.
+    A backup of the state before is made first; a damaged state is set aside.
     """
 
 

@@ -100,7 +100,7 @@ def state_push(app: App, *, file: Path, force: bool) -> None:
     _report_backup(backup)
 
 
-def state_restore(app: App, *, file: Path) -> None:
+def state_restore(app: App, *, file: str) -> None:
     """Puts a backup back, and prints what changed."""
     with app.workspace() as workspace:
         restored = workspace.state.restore(file)

@@ -236,7 +236,8 @@ class Writer(Protocol):
         ...
 
     def restore(self, backup_id: str, *, above: int = 0) -> Header:
-        """Replace all records by those of a backup, as `replace` does with ``force``: see `put_back_from`.
+        """Replace all records by those of a backup, as `replace` does with ``force``, after a backup of the
+        present state was made: see `put_back_from`.
 
         Raises Refused where there is no such backup.
         """
@@ -548,8 +549,10 @@ def is_abandoned(lock: Lock, process: str | None, *, seeker: Holder, now: float)
 
 
 def put_back_from(writer: Writer, backup: Export, *, above: int) -> Header:
-    """Replaces all records of a state by those of a backup. Fields that may have been changed at the API
-    since are marked (see `put_back`)."""
+    """Replaces all records of a state by those of a backup, which was read before: the backup of the present
+    state that is made first may push it out. Fields that may have been changed at the API since are marked
+    (see `put_back`)."""
+    writer.backup()
     records = tuple(map(put_back, backup.records))
     return writer.replace(backup._replace(records=records), force=True, above=above)
 

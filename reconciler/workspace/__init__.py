@@ -14,6 +14,7 @@ A module imports only from those above it.
     remote_state (edge)  a state on another machine: whether a checkout may lead there
     state_admin (edge)  the state: opens, locks, exports, replaces and restores it
     renaming (edge)     renames of records that files ask for, or a user
+    migration (edge)    takes a state to another store, and back
     relocation (edge)   takes a state out of the checkout, back, or along with a folder that moved
     since (edge)        the profiles that changed since a revision of git
     part (edge)         the files that paths name

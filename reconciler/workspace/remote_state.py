@@ -84,8 +84,8 @@ class RemoteState:
         return Refused(
             f"the state would be kept in {self.name} (state.url of environment {name}), which was not "
             "allowed outside of the checkout; nothing was sent",
-            hint=f"If it may be there: the variable {ALLOWED_STATES}, or `allowed_states` in your trust.yaml "
-            "(docs/trust.md).",
+            hint=f"If it may be there: --allowed-states, the variable {ALLOWED_STATES}, or "
+            "`allowed_states` in your trust.yaml (docs/trust.md).",
         )
 
     def _require_command(self, setting: str, words: Sequence[str]) -> None:
@@ -93,6 +93,6 @@ class RemoteState:
             raise Refused(
                 f"the command {shown(words[0])} (state.{setting} of environment "
                 f"{self.location.environment}) was not allowed outside of the checkout; nothing was run",
-                hint=f"If it may run: the variable {ALLOWED_COMMANDS}, with the whole command on a line, or "
-                "`allowed_commands` in your trust.yaml (docs/trust.md).",
+                hint=f"If it may run: --allowed-commands, the variable {ALLOWED_COMMANDS}, with the whole "
+                "command on a line, or `allowed_commands` in your trust.yaml (docs/trust.md).",
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cached_property
@@ -28,6 +29,7 @@ from reconciler.errors import (
     StateRefused,
 )
 from reconciler.resources import load_schema
+from reconciler.state.location import StateLocation
 from reconciler.state.side_files import SideFiles
 from reconciler.state.sqlite import SqliteStore
 from reconciler.state.sqlite_errors import StateDamaged
@@ -35,8 +37,9 @@ from reconciler.state.sqlite_file import SQLITE_MAGIC
 from reconciler.state.store import (
     Holder,
     Lock,
-    OnWait,
+    Locked,
     SchemaStore,
+    StateMoved,
     Store,
     Writer,
     is_edited_copy,
@@ -92,8 +95,8 @@ class StateAdmin:
         self._environment = environment
         self.lock_wait = environment.state.lock_wait
         """Seconds to wait for the lock while somebody else has it."""
-        self.on_lock_wait: OnWait = lambda lock: None
-        """Is given the lock that is waited for, at each look at it."""
+        self.on_lock_wait: Callable[[str], None] = lambda held: None
+        """Is told who holds the lock that is waited for, at each look at it."""
         self._stop = stop
         self._home: StateFile | RemoteState | None = None
         location, file = environment.state, environment.state.file
@@ -180,6 +183,39 @@ class StateAdmin:
             with self.locked(command):
                 pass
 
+    # For moving it to another store
+
+    @property
+    def unchecked(self) -> Store:
+        """The store of the state, which is not compared with what was seen at its place."""
+        return self._unchecked()
+
+    @property
+    def location(self) -> StateLocation:
+        """Where the state is, with its address. Raises InputError where a variable holds none."""
+        if isinstance(self._home, RemoteState):
+            return self._home.location
+        return self._environment.state
+
+    def note_moved(self, header: Header, *, is_here: bool) -> None:
+        """Notes a state that was moved to its place here, or away from it."""
+        with suppress(OSError, ReconcileError):
+            self._sightings.forget(self._place)
+            if is_here:
+                self._note(header)
+
+    @contextmanager
+    def lock_of(self, store: Store, command: str, *, even_moved: bool = False) -> Iterator[Writer]:
+        """Holds the lock of a store for a command, after the wait for it that was asked for."""
+        with store.lock(
+            self._holder(command),
+            now=self._now,
+            wait=self.lock_wait,
+            on_wait=self._wait,
+            even_moved=even_moved,
+        ) as writer:
+            yield writer
+
     # Comparing with the notes
 
     def _recognise(self, store: Store) -> Sighting | None:
@@ -190,6 +226,8 @@ class StateAdmin:
         # Read before the state, which can only go on meanwhile.
         sighting = self._sightings.last(self._place)
         header = store.header()
+        if (address := store.moved_to()) is not None:
+            raise StateMoved(address)
         if sighting is not None and header.lineage != sighting.lineage:
             sighting = self._sightings.last(self._place)  # somebody may have replaced it just now
         if header.lineage is None and self._file is not None and self._file.is_in_home:
@@ -270,16 +308,14 @@ class StateAdmin:
             raise Interrupted(
                 "interrupted while waiting for the lock of the state; nothing was done"
             )
-        self.on_lock_wait(lock)
+        self.on_lock_wait(Locked(lock).message)
 
     @contextmanager
     def _lock(self, command: str) -> Iterator[Writer]:
         store = self._unchecked()
         if self._file is not None:
             self._file.note_project()
-        with store.lock(
-            self._holder(command), now=self._now, wait=self.lock_wait, on_wait=self._wait
-        ) as writer:
+        with self.lock_of(store, command) as writer:
             yield writer
         with suppress(ReconcileError):
             self._note(store.header())
@@ -327,11 +363,13 @@ class StateAdmin:
             writer.replace(export, force=force, above=sighting.serial if sighting else 0)
             return before, backup
 
-    def restore(self, file: Path) -> Restored:
-        """Puts a backup back, or the output of ``state pull``. Serial and revisions go on after all that
-        were ever given. A state that is damaged is set aside with its journal.
+    def restore(self, file: Path | str) -> Restored:
+        """Puts a backup back: a file, the output of ``state pull``, or one that the store keeps, by its id.
+        Serial and revisions go on after all that were ever given. A state that is damaged is set aside with
+        its journal.
 
-        With the state file itself as ``file``, what was put there by hand is taken for the state.
+        With the state file itself as ``file``, or the state's address, what was put there by hand is taken
+        for the state.
 
         Raises InputError for a file that cannot be read, StateRefused for what is no state of this
         environment.
@@ -342,7 +380,11 @@ class StateAdmin:
             with self._lock("state restore") as writer:
                 self._renumber(writer, above=self._last_serial())
             return Restored()
-        export = self._backup(file)
+        if self._file is not None:
+            file = self._file.backup_file(str(file)) or file
+        elif not os.path.lexists(file):
+            return self._restored_by_id(str(file))
+        export = self._backup(Path(file))
         try:
             return self._restored(export)
         except StateDamaged:
@@ -375,6 +417,14 @@ class StateAdmin:
             records = tuple(map(put_back, export.records))
             writer.replace(export._replace(records=records), force=True, above=self._last_serial())
         return Restored(before, backup)
+
+    def _restored_by_id(self, backup_id: str) -> Restored:
+        store = self._unchecked()
+        before = _export_of(store)
+        with self._lock("state restore") as writer:
+            writer.restore(backup_id, above=self._last_serial())
+            newest = store.backups()[0] if before.header.lineage is not None else None
+        return Restored(before, None if newest is None else f"backup {newest.id}")
 
     def _renumber(self, writer: Writer, *, above: int) -> None:
         """Makes the state go on after it was put back by hand."""

@@ -15,6 +15,7 @@ from reconciler.commands import Command
 from reconciler.config.places import FOLDER, ProjectPlaces
 from reconciler.config.settings import Environment
 from reconciler.errors import Message, ReconcileError, Refused
+from reconciler.state.backups import kept_backups
 from reconciler.state.side_files import SideFiles
 from reconciler.state.sqlite import SqliteStore
 from reconciler.state.store import Holder
@@ -82,12 +83,21 @@ class StateFile:
         """Moves a damaged file away, with the journal beside it; returns the new names."""
         return tuple(self._store().set_aside())
 
-    def is_at(self, file: Path) -> bool:
+    def is_at(self, file: Path | str) -> bool:
         """Whether a file is this one."""
         try:
             return os.path.samefile(file, self.path)
         except OSError:
             return False
+
+    def backup_file(self, backup_id: str) -> Path | None:
+        """The file of a backup by its id; ``None`` where no backup has it. It works beside a damaged
+        state."""
+        with suppress(OSError):
+            for kept in kept_backups(self.path):
+                if kept.backup.id == backup_id:
+                    return kept.path
+        return None
 
     def vouch(self) -> None:
         """Takes what lies beside the file for its own."""
