@@ -207,6 +207,7 @@ def test_inputs_are_data(runner: Runner) -> None:
         {"environment": hostile},
         {"options": hostile},
         {"since": hostile},
+        {"state_url": hostile},
         {"mode": "apply", "digest": hostile},
     ):
         code, _ = runner.run(PULL, **inputs)

@@ -168,6 +168,18 @@ def test_no_secret_reaches_a_job_of_a_pull_request() -> None:
     assert reviewed == 1
 
 
+def test_a_job_of_a_fork_gets_no_login_for_the_state() -> None:
+    jobs = yaml.safe_load((EXAMPLES / "plan.yml").read_text("utf-8"))["jobs"]
+    own = "github.event.pull_request.head.repo.full_name == github.repository"
+    assert {job["if"] for job in jobs.values()} == {own, own.replace("==", "!=")}
+    for job in jobs.values():
+        if job["if"] == own:
+            assert job["permissions"]["id-token"] == "write"
+        else:
+            assert job["permissions"] == {"contents": "read"}
+            assert "vars." not in str(job)
+
+
 # --- what the steps execute ----------------------------------------------------------------------
 
 SCRIPTS = sorted((ROOT / "ci").glob("*.sh"))
