@@ -10,9 +10,12 @@ import pytest
 
 from reconciler.errors import ReconcileError, StateRefused
 from reconciler.state.location import Encryption, StateLocation
+from reconciler.state.objects.sealing import KEY_BYTES, ObjectSealer
+from reconciler.state.objects.store import ObjectStore
 from reconciler.state.opening import open_store
+from tests.state.objects.conftest import Opener
 from tests.support.object_server import ObjectServer, only_variables, url_for
-from tests.support.states import JANE, US, put
+from tests.support.states import JANE, US, ZOE, put
 
 
 @pytest.mark.parametrize("kind", ["s3", "gs", "az"])
@@ -70,3 +73,26 @@ def test_who_may_only_read_plans_and_takes_no_lock(server: ObjectServer, tmp_pat
             assert reader.stamp() is not None
             with pytest.raises(ReconcileError, match="may not write"), reader.lock(US):
                 pass
+
+
+def test_after_two_compactions_under_a_new_key_the_former_one_is_not_needed(
+    opened: Opener,
+) -> None:
+    former, new = (os.urandom(KEY_BYTES) for _ in range(2))
+
+    def store(*keys: bytes) -> ObjectStore:
+        sealer = ObjectSealer(keys[0], older=keys[1:])
+        bucket = opened(prefix="rotation/state")
+        return ObjectStore(bucket, sealer, environment="test", compact_after=2)
+
+    put(store(former), JANE)
+    with pytest.raises(StateRefused, match="a key that is not given"):
+        store(new).record("qa-jane")
+    for number in range(3):
+        put(store(new, former), JANE._replace(labels=(str(number),)))
+    record = store(new).record("qa-jane")
+    assert record is not None
+    assert record.labels == ("2",)
+    put(store(new), ZOE)
+    with pytest.raises(StateRefused, match="a key that is not given"):
+        store(former).record("qa-jane")
