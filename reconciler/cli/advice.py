@@ -40,7 +40,11 @@ _SHOW = _to("What is recorded of a profile", "state", "show", "ADDRESS")
 _ENVIRONMENT = Advice("An environment is chosen with --env NAME, on any command")
 _KEY = _to("The key is read from the variable that api.key_env names; to check it", "doctor")
 _DELETE = _to(
-    "Take the profile out of its file, and delete what no file declares", "plan", "--prune"
+    "Take the profile out of its file, and delete what no file declares: plan --prune. To tear down "
+    "test users",
+    "destroy",
+    "--select",
+    "ADDRESS",
 )
 
 COMMANDS: Mapping[str, Advice] = {

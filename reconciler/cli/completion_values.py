@@ -124,7 +124,7 @@ def _recorded(workspace: Workspace, beginning: str) -> Iterator[str]:
 
 def _near_store(workspace: Workspace) -> Store | None:
     """The state, where reading it takes no network."""
-    return workspace.store
+    return workspace.store if workspace.environment.state.file is not None else None
 
 
 def _texts(folder: Path) -> Iterator[str]:

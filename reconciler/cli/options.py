@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import wraps
+from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import click
 
 from reconciler.cli.grammar import completed_by
-from reconciler.core.options import ReadScope
+
+if TYPE_CHECKING:
+    from reconciler.core.options import ReadScope
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -166,10 +169,12 @@ class _ReadScopeType(click.ParamType["ReadScope | None"]):
         self, value: Any, parameter: click.Parameter | None, context: click.Context | None
     ) -> ReadScope | None:
         word = str(value).strip().lower()
-        if word in (*ReadScope,):
-            return ReadScope(word)
+        scopes = import_module("reconciler.core.options").ReadScope  # help needs none
+        if word in (*scopes,):
+            return cast("ReadScope", scopes(word))
         try:
-            return ReadScope.ALL if click.BOOL.convert(word, parameter, context) else None
+            is_all = click.BOOL.convert(word, parameter, context)
+            return cast("ReadScope", scopes.ALL) if is_all else None
         except click.BadParameter:
             self.fail(
                 f"{value!r} is neither all nor changed; write --refresh or --refresh=changed",
@@ -228,7 +233,7 @@ def plan_options(command: Command) -> Command:
         option(
             "--refresh",
             is_flag=False,
-            flag_value=ReadScope.ALL.value,
+            flag_value="all",
             type=_ReadScopeType(),
             metavar="[=changed]",
             help="First read what the API shows of the recorded profiles, and look up profiles that are "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -60,10 +59,9 @@ def stopping_on_signals(app: Stoppable) -> Iterator[None]:
 
 @contextmanager
 def _handled_by(handler: _Handler) -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():  # Python allows no handler there
-        yield
-        return
-    before = {number: signal.signal(number, handler) for number in STOP_SIGNALS}
+    before = {}
+    with suppress(ValueError):  # Python allows no handler outside of the main thread
+        before = {number: signal.signal(number, handler) for number in STOP_SIGNALS}
     try:
         yield
     finally:

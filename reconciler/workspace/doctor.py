@@ -15,8 +15,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import suppress
 from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from reconciler import __version__
@@ -202,7 +201,7 @@ class Doctor:
         return Check.ok("index", f"{path} ({path.stat().st_size:,} bytes)")
 
     def _disk(self) -> Check:
-        folder = self._state_folder()
+        folder = self._environment.cache
         while not folder.exists() and folder != folder.parent:
             folder = folder.parent
         try:
@@ -218,16 +217,6 @@ class Doctor:
             )
         return Check.ok("disk", text)
 
-    def _state_folder(self) -> Path:
-        file = self._state_file()
-        return Path.cwd() if file is None else file.parent
-
-    def _state_file(self) -> Path | None:
-        """The file of a state that is one."""
-        state: Any = self._environment.state
-        file: Path | None = getattr(state, "file", state)
-        return file
-
     # --- the state ---------------------------------------------------------------------------
 
     def _state_checks(self) -> Generator[Check, None, Header | None]:
@@ -239,7 +228,8 @@ class Doctor:
             return None
         for message in self._warnings:
             yield Check.warning("state", message.text, hint="")
-        place = str(self._state_file() or "its store")
+        location = self._environment.state
+        place = str(location.file or location.url or f"the address in {location.url_env}")
         if header.lineage is None:
             yield Check.ok("state", f"none yet; the first apply makes it: {place}")
             return header
@@ -299,7 +289,7 @@ class Doctor:
         return Check.ok("backups", f"{len(backups)}, the newest made {age}, serial {newest.serial}")
 
     def _permissions(self) -> Iterator[Check]:
-        file = self._state_file()
+        file = self._environment.state.file
         if file is None:
             return
         for path, others in ((file, 0o077), (file.parent, 0o022)):

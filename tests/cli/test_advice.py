@@ -51,6 +51,9 @@ HABITS = {
     "state list": (0, "jane"),
     "state show jane": (0, "jane"),
     "state mv none joan": (6, "none"),
+    "destroy -auto-approve": (64, "Long options have two dashes: --auto-approve"),
+    "destroy": (64, "destroy --select label:NAME"),
+    "destroy jane": (64, "destroy --select ADDRESS"),
     "output": (64, "state show ADDRESS"),
     "version": (64, "reconcile --version"),
     # kubectl
@@ -59,7 +62,7 @@ HABITS = {
     "get profiles": (64, "state list"),
     "get profiles -o json": (64, "state list"),
     "describe jane": (64, "state show ADDRESS"),
-    "delete jane": (64, "plan --prune"),
+    "delete jane": (64, "destroy --select ADDRESS"),
     "diff": (64, "plan"),
     "plan -n qa": (64, "--env NAME"),
     "plan --context qa": (64, "--env NAME"),
@@ -79,6 +82,8 @@ HABITS = {
     "format": (64, "fmt"),
     "validate --output-format json": (64, "--format NAME"),
     "rule yaml/syntax": (64, "explain RULE"),
+    "explain yaml/syntax": (0, "yaml/syntax"),
+    "config": (64, "schema config"),
     # typos, and what looks like an argument
     "plam": (64, "Did you mean 'plan'?"),
     "aply": (64, "Did you mean 'apply'?"),
