@@ -304,11 +304,11 @@ class Plans:
     # --- one profile -------------------------------------------------------------------------
 
     def of_profile(self, profile: Profile, *, reassert: bool) -> Plan:
-        """The plan of one profile, whatever the files say. It reads one record of the state.
+        """The plan of one profile, whatever the files say. It reads no record of others.
 
         Raises InputError for changes that the API cannot make.
         """
-        addresses = [profile.address]
+        addresses = [profile.address, *profile.previously]
         if profile.profile_id is not None:
             addresses.append(address_of(None, profile.profile_id))
         store = self._state.store

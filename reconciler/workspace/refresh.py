@@ -262,7 +262,12 @@ class Refresh:
                 raise Interrupted("interrupted; nothing was recorded")
             raise Refused(
                 f"the API knows none of the {gone} recorded profiles; nothing was recorded",
-                hint="Check --env and the key: it may be the key of another application.",
+                hint="Check --env and the key: it may be the key of another application."
+                + (
+                    " A plan with --refresh reads the others too, which tells."
+                    if selection.within is not None
+                    else ""
+                ),
             )
 
     def _without_expired_mark(self) -> Callable[[Record], Record]:

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from reconciler import InputError, Workspace
+from reconciler import InputError, Refused, Workspace
 from reconciler.core.options import ReadScope
 from reconciler.core.plan import Basis, NullAccumulator, Plan
 from reconciler.emulator import Answer, Emulator, EmulatorServer
 from reconciler.workspace.plans import PlanRequest
 from tests.support.projects import KEYS, Project, remote
-from tests.support.wire import create
+from tests.support.wire import PROFILE_PATH, create
 
 SAME = "customer_user_id: same\ncustom_attributes: {tier: gold}\n"
 EDITED = SAME.replace("same", "edited")
@@ -149,6 +149,22 @@ def test_a_plan_that_read_a_new_group_can_be_applied_again_after_a_part_failed(
         api.emulator.refused = None
         assert place.apply(plan).is_complete
         assert place.plan().is_empty
+
+
+def test_where_all_that_would_be_written_is_gone_reading_the_others_tells(
+    project: Project, api: EmulatorServer
+) -> None:
+    (project.folder / "profiles/left.yaml").unlink()
+    project.profile("edited", EDITED.replace("gold", "tin"))
+    for customer in ("edited", "left"):
+        headers = {"Authorization": "Api-Key k", "adapty-customer-user-id": customer}
+        api.emulator.handle("DELETE", PROFILE_PATH, headers=headers, body=b"")
+    with opened(project) as place:
+        with pytest.raises(Refused) as refused:
+            place.plan(refresh="changed", prune=True)
+        assert "A plan with --refresh reads the others too" in str(refused.value.hint)
+        plan = place.plan(refresh=True, prune=True)
+        assert [change.action for change in plan.changes] == ["create", "forget"]
 
 
 def test_a_profile_whose_change_an_error_prevents_is_read(
