@@ -50,7 +50,7 @@ def main() -> int:
     parser.add_argument("--disks", type=int, default=100, help="sizes of a small disk")
     parser.add_argument("--restores", type=int, default=200, help="kill -9 points of restores")
     parser.add_argument("--appends", type=int, default=6000, help="writes to a lossy bucket")
-    parser.add_argument("--orders", type=int, default=20_000, help="orders of requests of a scene")
+    parser.add_argument("--orders", type=int, default=5_000, help="orders of requests of a scene")
     parser.add_argument("--parallelism", type=int, default=4, help="workers of an apply")
     parser.add_argument("--seed", type=int, default=1, help="where seeds begin")
     parser.add_argument("--jobs", type=int, default=2, help="processes of ours at a time")

@@ -62,7 +62,7 @@ CASES = [
 ]
 
 
-def explored(number: int, *, most_runs: int = 20_000) -> Tally:
+def explored(number: int, *, most_runs: int = 5_000) -> Tally:
     """One of `CASES`."""
     case, tally = CASES[number], Tally()
     report = explore({**SCENES, **CROWDS}[case.name], case.budget, most_runs=most_runs)
