@@ -21,7 +21,7 @@ class Bar:
     """A progress bar below the lines of an apply, or of what ``verb`` says. It is green until something
     fails."""
 
-    def __init__(self, stream: TextIO, total: int, *, verb: str) -> None:
+    def __init__(self, stream: TextIO, total: int, *, verb: str = "") -> None:
         self._encoding = stream.encoding or "utf-8"
         self._console = Console(file=stream, highlight=False, markup=False, soft_wrap=True)
         self._blocks = BarColumn(_WIDTH, complete_style="green", finished_style="green")

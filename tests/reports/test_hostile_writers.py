@@ -380,8 +380,10 @@ def masked_plan(texts: Texts) -> Rendering:
 def plan_for_builds(texts: Texts) -> Rendering:
     view, _ = plan_of(texts, 2)
     lines = ci.plan_annotations(view).splitlines()
-    assert all(line.startswith(("::error ", "::warning ", "::notice ")) for line in lines[:-1])
-    return Rendering(ci.plan_gitlab(view) + lines[-1])
+    closing = [line for line in lines if line.startswith("reconcile: ")]
+    notes = lines[: len(lines) - len(closing)]
+    assert all(line.startswith(("::error ", "::warning ", "::notice ")) for line in notes)
+    return Rendering("\n".join([ci.plan_gitlab(view), *closing]), has_lines=False)
 
 
 def plan_lines(texts: Texts) -> Rendering:
