@@ -9,7 +9,9 @@ API is `benchmarks.loopback` with calls of 150 ms. No real cloud was measured.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
+import os
 import statistics
 import threading
 from collections import Counter
@@ -49,6 +51,10 @@ SHARES = {5: 0.95, 100: 0.90}
 """The share of the rate that an apply has to reach, by milliseconds to the state."""
 PRICES = {"GET": 0.0004e-3, "PUT": 0.005e-3}
 """US dollars of a request, from the list prices of S3 (as remembered; look at yours)."""
+
+
+_numbers = itertools.count(1)
+"""Of states: the program remembers each address, and refuses one whose state is gone."""
 
 
 class Relay:
@@ -119,8 +125,6 @@ class Place(NamedTuple):
 @contextmanager
 def places() -> Iterator[Sequence[Place]]:
     """A file, a database and a bucket."""
-    files = iter(range(1_000_000))
-    prefixes = iter(range(1_000_000))
     with ExitStack() as stack:
         database = stack.enter_context(started())
         relay = Relay(database.port)
@@ -134,11 +138,13 @@ def places() -> Iterator[Sequence[Place]]:
             objects.cloud.set_faults(Faults(latency=(taken, taken)))
 
         yield (
-            Place("SQLite", lambda: f"sqlite:///.reconcile/{next(files)}.db", lambda taken: None),
+            Place(
+                "SQLite", lambda: f"sqlite:///.reconcile/{next(_numbers)}.db", lambda taken: None
+            ),
             Place("PostgreSQL", lambda: database.url(new_schema(), port=relay.port), slow_database),
             Place(
                 "objects",
-                lambda: url_for("s3", f"bench/{next(prefixes)}"),
+                lambda: url_for("s3", f"bench/{os.getpid()}/{next(_numbers)}"),
                 slow_objects,
                 objects.variables("s3"),
                 lambda: Counter(objects.cloud.requests),

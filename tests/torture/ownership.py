@@ -21,6 +21,7 @@ from tests.torture.access import is_own
 from tests.torture.simulated import (
     ATTRIBUTE,
     QUIET,
+    Existing,
     Remote,
     SimulatedStore,
     customer_of,
@@ -47,6 +48,8 @@ class Ownership:
         """Profiles that our POST made, of which the state cannot know: the answer was lost, or the state."""
         self.excused: set[str] = set()
         """Profiles of others that look like ours."""
+        self._posted: set[str] = set()
+        """Profiles of others on which a POST of ours landed."""
         self.moved: set[int] = set()
         """Profiles that other people made, linked or deleted since our last answer about them."""
         self.is_upgraded = False
@@ -152,7 +155,16 @@ class Ownership:
             return
         if there.made_at is not None:
             self.doubtful.add(there.profile_id)  # until the answer is recorded
-        elif not any(path.startswith(ATTRIBUTE) for path in there.not_by_us & there.values.keys()):
+        else:
+            self._posted.add(there.profile_id)
+            self.on_attributes(there)
+
+    def on_attributes(self, there: Existing) -> None:
+        """A profile has other attributes than before."""
+        is_like_ours = not any(
+            path.startswith(ATTRIBUTE) for path in there.not_by_us & there.values.keys()
+        )
+        if there.profile_id in self._posted and is_like_ours:
             self.excused.add(there.profile_id)
 
     def _on_deleted(self, slot: int, profile_id: str | None) -> None:

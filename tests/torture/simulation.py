@@ -649,6 +649,7 @@ class Simulation:
         self._meddled = True
         self.oracle.unknowable.add((slot, path))
         self.oracle.foreign.add((slot, path))
+        self.oracle.ownership.on_attributes(there)
         self.note(f"others: u{slot} {path} is {there.values.get(path)}")
 
     def _change_access(self, slot: int, there: Existing) -> None:
