@@ -42,7 +42,10 @@ IDLE = (
 """What a plan has no use for where nothing changed."""
 
 
-@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["plan", "--help"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--version"], ["--help"], ["plan", "--help"], ["help", "plan"], ["completion", "bash"]],
+)
 def test_help_and_version_import_nothing_heavy(arguments: list[str]) -> None:
     program = (
         "import sys\n"

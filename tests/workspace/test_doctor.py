@@ -96,7 +96,7 @@ def test_an_api_that_is_away_is_a_failure_with_5(project: Project) -> None:
     assert verdicts(examined(project, code=5)) == {"api": "failure"}
 
 
-def test_no_key_goes_to_a_host_that_only_the_checkout_names(
+def test_the_doctor_sends_no_key_to_a_host_that_only_the_checkout_names(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def never(*arguments: Any, **options: Any) -> Any:
