@@ -161,6 +161,49 @@ def is_canonical(document: str, order: KeyOrder) -> bool:
     return not waits_for_members
 
 
+def in_canonical_form(document: str, order: KeyOrder) -> str | None:
+    """One document of `documents_of` in canonical form, if it is written simply: a member on each line, and
+    values that a look at them tells how to spell. ``None`` if it takes a YAML library."""
+    head = _head(document)
+    members: list[tuple[str, str | None, list[tuple[str, str | None]]]] = []
+    for line in document[head:-1].split("\n"):
+        parts = _MEMBER(line)
+        if parts is None:
+            return None
+        indent, key, value = parts.groups()
+        spelled = None if value is None else _respelled(value)
+        if value is not None and spelled is None:
+            return None
+        if not indent:
+            members.append((key, spelled, []))
+        elif members and members[-1][1] is None:
+            members[-1][2].append((key, spelled))
+        else:
+            return None
+    lines = []
+    for key, spelled, inner in sorted(members, key=lambda member: order.rank((), member[0])):
+        lines.append(f"{key}:" if spelled is None else f"{key}: {spelled}")
+        inner.sort(key=lambda member: order.rank((key,), member[0]))
+        lines += [f"  {name}: {each}" for name, each in inner]
+    result = document[:head] + "".join(f"{line}\n" for line in lines)
+    return result if is_canonical(result, order) else None
+
+
+def _respelled(value: str) -> str | None:
+    """A value in its one spelling; ``None`` where that takes a closer look. `is_canonical` checks flows, and
+    text that is written without quotes from here on."""
+    if value[0] in "[{":
+        return value
+    is_quoted = _QUOTED(value) is not None
+    text = value[1:-1] if is_quoted else value
+    if not is_quoted and _WORDS(value) is None:
+        return None
+    read = read_scalar(text)
+    if not is_quoted and not isinstance(read, str):
+        return None if read is None and value != "null" else value
+    return text if text and _is_spelled(text) else f'"{text}"'
+
+
 def _head(text: str) -> int:
     """Where the comments at the head of a text end."""
     return _HEAD(text).end()  # type: ignore[union-attr]

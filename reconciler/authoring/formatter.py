@@ -31,6 +31,7 @@ from ruamel.yaml.tokens import CommentToken
 from reconciler.authoring.canonical_form import (
     KeyOrder,
     documents_of,
+    in_canonical_form,
     is_canonical,
     is_plain,
     read_scalar,
@@ -106,10 +107,14 @@ def _formatted(text: str, file: str, *, order: KeyOrder) -> str:
     documents = documents_of(text)
     if documents is None:
         return _by_ruamel(text, file, order=order)
-    return "---\n".join(
-        document if is_canonical(document, order) else _by_ruamel(document, file, order=order)
-        for document in documents
-    )
+    return "---\n".join(_formatted_one(document, file, order=order) for document in documents)
+
+
+def _formatted_one(document: str, file: str, *, order: KeyOrder) -> str:
+    if is_canonical(document, order):
+        return document
+    simple = in_canonical_form(document, order)
+    return _by_ruamel(document, file, order=order) if simple is None else simple
 
 
 def _by_ruamel(text: str, file: str, *, order: KeyOrder) -> str:

@@ -143,3 +143,16 @@ def test_what_is_not_in_canonical_form_is_seen(contract: Contract, line: str, ot
     assert line in PROFILE
     text = PROFILE.replace(line, other)
     assert not is_canonical(text, KeyOrder(contract))
+
+
+def test_simple_documents_are_put_in_order_without_the_slow_writer(
+    contract: Contract, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = 'first_name: yes\ncustomer_user_id: "a"\nmeta:\n  protect: true\n  labels: [qa]\n'
+    monkeypatch.setattr(formatter, "YAML", None)
+    assert format_text(f"# QA\n{text}---\n{text}", "a", contract=contract) == (
+        "# QA\n"
+        + "---\n".join(
+            ['customer_user_id: a\nfirst_name: "yes"\nmeta:\n  labels: [qa]\n  protect: true\n'] * 2
+        )
+    )

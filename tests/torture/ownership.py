@@ -109,6 +109,8 @@ class Ownership:
     def on_request(self, slot: int, request: Request) -> None:
         if self.refuses and request.method != "DELETE":
             self._not_refused(slot)
+        if self.refuses and request.method == "POST" and not is_own(request):
+            self._recorded_ids.pop(slot, None)  # what a look finds from here on may be ours
         plan = self._plan
         if request.method != "DELETE" or plan is None:
             return
