@@ -10,7 +10,7 @@ SIGNALS ?= 200
 SEEDS ?= 1000000
 RENDERINGS ?= 50000
 
-.PHONY: help demo test check lint types schemas docs site golden requirements release browser bench torture hostile clean
+.PHONY: help demo test check lint types schemas docs site picture golden requirements release browser bench torture hostile clean
 
 help: ## Show what there is to make
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -47,6 +47,9 @@ docs: $(READY) ## Write the generated pages of docs/ anew
 site: $(READY) ## Build the documentation as a site, into build/site
 	@$(BIN)/sphinx-build -q -W --keep-going -b dirhtml -d $(VENV)/doctrees -c docs/site . build/site
 	@echo "build/site/index.html"
+
+picture: $(READY) ## Draw the terminal of the README anew
+	@$(BIN)/python docs/site/picture.py
 
 golden: $(READY) ## Write what the formats are expected to be anew
 	@$(BIN)/python -m tests.support.golden
