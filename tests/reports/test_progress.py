@@ -11,6 +11,7 @@ from reconciler.core.outcomes import ApplyReport, Failure, Halt, Outcome, Progre
 from reconciler.core.plan import Action, Change, Plan
 from reconciler.errors import ExitCode, ReconcileError
 from reconciler.reports.progress import EventReporter, LineReporter
+from reconciler.reports.text import bar_text
 from tests.support.clock import ManualClock
 from tests.support.plans import plan_with
 
@@ -89,6 +90,22 @@ def test_without_a_terminal_heartbeat_lines_say_how_far_it_is() -> None:
         "40/100, 1 failed, 30 s left, limit 300/min\n"
     )
     assert out.getvalue() == ""
+
+
+def test_a_quiet_period_says_how_long_and_for_whom() -> None:
+    waiting = "waiting 48 s for qa-jane: an earlier write may still land"
+    progress = Progress(
+        total=2_000, done=0, failed=0, under_way=0, requests=0, rate=5.0, waiting_for=waiting
+    )
+    assert bar_text(progress, seconds=9.0, pace=None) == f"0/2,000  {waiting}"
+
+
+def test_the_text_beside_the_bar_has_separators_the_time_left_and_the_pace() -> None:
+    progress = Progress(
+        total=2_000, done=153, failed=0, under_way=16, requests=200, rate=4_000 / 60
+    )
+    text = bar_text(progress, seconds=4.8, pace=1_840 / 60)
+    assert text == "153/2,000  58 s left  1,840/min (limit 4,000)"
 
 
 def test_at_a_terminal_a_bar_appears_after_a_second_and_problems_stand_above_it() -> None:
