@@ -58,7 +58,7 @@ def main(context: click.Context, /, **options: Any) -> None:
 @click.argument("folder", default=".", type=click.Path(path_type=Path))
 @implemented_in("files", interrupted="files that were named are written, others are not")
 def init() -> None:
-    """Write a first reconcile.yaml, profiles/, schemas/ for editors, and .gitignore lines."""
+    """Write a first configuration and profile. Schemas for editors and .gitignore lines come along."""
 
 
 @main.command()
@@ -78,7 +78,7 @@ def validate() -> None:
 @result_options("text", "json")
 @implemented_in("explaining")
 def explain() -> None:
-    """Explain a RULE of findings or a kind of hazard; without one, list all of them."""
+    """Explain a RULE of findings or a kind of hazard. Without one, list all of them."""
 
 
 @main.command()
@@ -88,7 +88,7 @@ def explain() -> None:
 @mask_option
 @implemented_in("files")
 def render() -> None:
-    """Print profile files with defaults, templates and placeholders filled in."""
+    """Print profile files with everything filled in. Defaults, templates and placeholders are applied."""
 
 
 @main.command()
@@ -97,7 +97,7 @@ def render() -> None:
 @option("--diff", is_flag=True, help="Write nothing; print what would change.")
 @implemented_in("files", interrupted="each file is formatted, or as it was")
 def fmt() -> None:
-    """Put profile files in canonical order and quoting; comments stay.
+    """Put profile files in canonical form. Comments stay.
 
     Needs the extra `fmt`. Identifiers come first, then the fields in their order, then meta.
     """
@@ -152,7 +152,7 @@ def show() -> None:
 @mask_option
 @implemented_in("applying")
 def apply() -> None:
-    """Apply a saved PLAN (- reads it from standard input), or make a plan now and apply it."""
+    """Apply a saved PLAN, or make a plan and apply it. - reads the PLAN from standard input."""
 
 
 @main.command()
@@ -164,7 +164,7 @@ def apply() -> None:
 @mask_option
 @implemented_in("remote")
 def refresh() -> None:
-    """Read what the API shows of the recorded profiles, record it, and report drift."""
+    """Read recorded profiles, and report drift. The state records what the API shows."""
 
 
 @main.command("import")
@@ -203,8 +203,7 @@ def refresh() -> None:
 @mask_option
 @implemented_in("importing")
 def import_profiles() -> None:
-    """Write files for profiles that exist at the API, and record them; an ID is a customer id or
-    profile:UUID.
+    """Write files for profiles that exist. They are recorded too; an ID is a customer id or profile:UUID.
 
     The next plan is empty. Existing files stay as they are, so the command can be repeated. The files may
     hold data of real people.
@@ -239,7 +238,7 @@ def sweep() -> None:
 @events_options
 @implemented_in("applying")
 def destroy() -> None:
-    """Delete the selected profiles that this tool created, also where files declare them.
+    """Delete selected profiles that this tool created. It does so also where files declare them.
 
     Needs --select. Protected profiles and those that this tool did not create stay, and the limits of a
     prune hold. The next plan says what files still declare and apply would create again.
@@ -265,7 +264,7 @@ def destroy() -> None:
 @result_options("text", "json")
 @implemented_in("history")
 def history() -> None:
-    """Show what was applied: when, by whom, where, with which outcomes; for a RUN, each of its changes.
+    """Show what was applied, when and by whom. For a RUN, show each of its changes.
 
     A RUN may be shortened. The changes of the last hundred runs are kept.
     """
@@ -318,7 +317,7 @@ def state_rm() -> None:
 @click.argument("address", metavar="NEW")
 @implemented_in("state", interrupted=_STATE_INTERRUPTED)
 def state_mv() -> None:
-    """Rename the record of a profile whose address changed; nothing is sent. A backup is made first.
+    """Rename the record of a profile. Its address changed; nothing is sent. A backup is made first.
 
     The address changes where profile:UUID was linked to a customer id elsewhere, or back. The API cannot
     change a customer id. `meta.previously` in a file does the same in review.
@@ -358,7 +357,7 @@ def state_backups() -> None:
 )
 @implemented_in("state_stores", interrupted=_STATE_INTERRUPTED)
 def state_migrate() -> None:
-    """Take the state to another store: a file, PostgreSQL, or object storage.
+    """Take the state to another store. It may be a file, PostgreSQL, or object storage.
 
     Both places are locked, the copy is compared with the state, and the old place says from then on where the
     state is. The same command goes on after an interruption.
@@ -369,7 +368,7 @@ def state_migrate() -> None:
 @click.argument("file", metavar="ID|FILE")
 @implemented_in("state", interrupted=_STATE_INTERRUPTED)
 def state_restore() -> None:
-    """Put a backup of the state back: one of `state backups`, a file, or the output of `state pull`.
+    """Put a backup of the state back. It is one of `state backups`, a file, or the output of `state pull`.
 
     A backup of the state before is made first; a damaged state is set aside.
     """
@@ -378,14 +377,14 @@ def state_restore() -> None:
 @state.command("new")
 @implemented_in("state", interrupted=_STATE_INTERRUPTED)
 def state_new() -> None:
-    """Begin a new state on purpose, where the one that was seen here before is gone."""
+    """Begin a new state on purpose. The one that was seen here before is gone."""
 
 
 @state.command("path")
 @result_options("text", "json")
 @implemented_in("state")
 def state_path() -> None:
-    """Print where the state is; as JSON, where caches and everything else is as well."""
+    """Print where the state is. As JSON, where caches and everything else is as well."""
 
 
 @state.command("move")
@@ -405,7 +404,7 @@ def state_path() -> None:
 )
 @implemented_in("state", interrupted="run it again: it ends a move that was cut off")
 def state_move() -> None:
-    """Take the state out of the project's folder, where a checkout can replace it, or back."""
+    """Take the state out of the project, or back. In the project's folder, a checkout can replace it."""
 
 
 @state.command("setup")
@@ -424,7 +423,7 @@ def state_move() -> None:
 )
 @implemented_in("state")
 def state_setup() -> None:
-    """Make the schema of a state in PostgreSQL, and grant rights on it, as its owner.
+    """Set a state in PostgreSQL up. Its owner makes the schema, and grants rights on it.
 
     It can be run again. Other states need no setup: the first write makes them.
     """
@@ -441,7 +440,7 @@ def state_unlock() -> None:
 @result_options("text", "json")
 @implemented_in("doctor")
 def doctor() -> None:
-    """Check key, address, clock, state, disk and versions, and say what to do next.
+    """Check key, address, clock, state and disk. Each check says what to do next.
 
     It sends one GET of a profile that cannot exist, to a host that is allowed. The exit code is that of the
     first failure: 3 configuration or key, 4 key refused, 5 API away, 6 state or host refused, 1 anything
@@ -473,7 +472,7 @@ def help_() -> None:
 )
 @implemented_in("guide")
 def schema() -> None:
-    """Print a JSON Schema of this version: of profile files, of reconcile.yaml, or of what is printed.
+    """Print a JSON Schema of this version. It is of profile files, of reconcile.yaml, or of what is printed.
 
     Editors check and complete by it; docs/editors.md says how.
     """
@@ -483,7 +482,7 @@ def schema() -> None:
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @implemented_in("completion")
 def completion() -> None:
-    """Print the script that makes a shell complete commands, options and values.
+    """Print the completion script of a shell.
 
     Environments, addresses, labels, runs and locks are completed from the project that the shell is in.
     """

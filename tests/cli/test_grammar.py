@@ -95,6 +95,14 @@ def test_examples_are_of_their_command_and_parse(name: str) -> None:
         assert " ".join(path).startswith(name), line
 
 
+@pytest.mark.parametrize("group", ["", "state"])
+def test_a_list_of_commands_is_not_cut_at_80_columns(project: Project, group: str) -> None:
+    _, output = project.invoke(*group.split(), "--help", COLUMNS="80")
+    listed = output.partition("Commands:")[2].partition("Examples:")[0]
+    assert listed.count("\n") > 10
+    assert "..." not in listed
+
+
 def test_help_of_a_command_ends_with_examples(project: Project) -> None:
     code, output = project.invoke("help", "state", "rm")
     assert code == 0
