@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from reconciler.core.record_codec import encode_starter
 from reconciler.core.records import Export, Header, JournalEntry, Record, Run
+from reconciler.errors import ReconcileError
 from reconciler.state.postgres.failures import lost_commits
 from reconciler.state.postgres.reading import Meta, SchemaReader
 from reconciler.state.postgres.rows import Row, decoded, storable
@@ -220,8 +221,12 @@ class PostgresWriter:
                 )
                 try:
                     is_made = self._passes(text, attempt, arguments=arguments)
-                except CommitUnknown:
-                    self._in_doubt.append(attempt)
+                except BaseException as problem:
+                    # Every other failure of ours says that nothing was written. An interruption says nothing.
+                    if not isinstance(problem, ReconcileError) or isinstance(
+                        problem, CommitUnknown
+                    ):
+                        self._in_doubt.append(attempt)
                     raise
                 if is_made:
                     self._adopt(attempt)

@@ -12,12 +12,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
 from reconciler.core.records import Record, Run
 from reconciler.errors import StateRefused
 from reconciler.state.postgres import writer as writer_module
+from reconciler.state.postgres.link import Link, Row
 from reconciler.state.postgres.store import PostgresStore
 from reconciler.state.store import CommitUnknown, Locked, LockLost, StateUnreachable, Writer
 from tests.support.postgres_server import PostgresServer
@@ -178,6 +180,27 @@ def test_a_write_that_was_made_after_all_is_known_to_the_next(
         relay.decide = lambda: None
         assert writer.write(put=[JANE]).serial == 3
     assert lines(store) == ["0", "1"]
+    store.close()
+
+
+def test_a_write_that_was_interrupted_is_settled_before_the_next(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = postgres_store(url)
+    whole = Link.rows
+
+    def interrupted(self: Link, *arguments: Any, **options: Any) -> list[Row]:
+        whole(self, *arguments, **options)
+        raise KeyboardInterrupt
+
+    with store.lock(US) as writer:
+        count(writer, 0)
+        monkeypatch.setattr(Link, "rows", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            count(writer, 1)
+        monkeypatch.setattr(Link, "rows", whole)
+        count(writer, 2)
+    assert lines(store) == ["0", "1", "2"]
     store.close()
 
 
