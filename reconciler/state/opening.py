@@ -31,7 +31,7 @@ class _Extra(NamedTuple):
 
 
 _POSTGRES = _Extra(
-    "reconciler.state.postgres.opening", "postgres", {"psycopg": "psycopg[binary]>=3.2"}
+    "reconciler.state.postgres.opening", "postgres", {"psycopg": "psycopg[binary]>=3.2.13"}
 )
 _OBJECTS = _Extra(
     "reconciler.state.objects.opening",
