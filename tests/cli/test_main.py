@@ -38,6 +38,7 @@ def test_plan_touches_neither_state_nor_profiles(project: Project) -> None:
         ".gitignore",
         "profiles",
         "reconcile.yaml",
+        "schemas",
     ]
 
 
