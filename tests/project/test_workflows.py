@@ -39,8 +39,8 @@ def snippets() -> Iterator[tuple[str, str]]:
         blocks = re.findall(r"^```ya?ml\n(.*?)^```", page.read_text("utf-8"), re.M | re.S)
         for number, block in enumerate(blocks):
             try:
-                content = next(iter(yaml.safe_load_all(block)))
-            except yaml.YAMLError:  # a page that explains a finding shows what is wrong
+                content = next(iter(yaml.safe_load_all(block)), None)
+            except yaml.YAMLError:  # a page about findings shows what is wrong
                 continue
             if isinstance(content, dict) and "jobs" in content:
                 yield f"{page.stem}-{number}.yml", block
