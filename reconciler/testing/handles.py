@@ -41,6 +41,9 @@ class PriorState:
     decided: Mapping[FieldPath, Scalar | None] = field(default_factory=dict)
     """The values that the API showed, before a test declared others, of fields whose facet decides what
     happens to them."""
+    own: Mapping[FieldPath, Scalar | None] = field(default_factory=dict)
+    """The values that a read of their own showed, before a test declared others, of fields that no answer
+    about the profile shows."""
 
     @property
     def existed(self) -> bool:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Callable, Set
 from dataclasses import replace
 
 from reconciler.core.contract import Contract
-from reconciler.core.facets.registry import decided_paths, facet_of, is_shown, last_shown
+from reconciler.core.facets.registry import (
+    decided_paths,
+    facet_of,
+    is_readable,
+    is_shown,
+    last_shown,
+)
 from reconciler.core.profiles import Profile
 from reconciler.core.records import Known, Record
+from reconciler.core.transitions import Observed
 from reconciler.testing.handles import PriorState
 from reconciler.values import FieldPath, Scalar
 
@@ -29,6 +36,18 @@ def noted(prior: PriorState, profile: Profile, *, record: Record | None) -> Prio
     return replace(prior, decided={**prior.decided, **values}) if values else prior
 
 
+def with_own(
+    prior: PriorState, profile: Profile, *, observe: Callable[[], Observed | None]
+) -> PriorState:
+    """The state before a test with those fields that take a read of their own and that ``profile`` is the
+    first to declare. ``observe`` reads the profile; it is called where there are any."""
+    paths = {path for path in profile.values if is_readable(path) and not is_shown(path)}
+    paths -= prior.own.keys()
+    if not paths or not prior.existed or (seen := observe()) is None:
+        return prior
+    return replace(prior, own={**prior.own, **{path: seen.values.get(path) for path in paths}})
+
+
 def former_profile(
     profile: Profile, prior: PriorState, *, record: Record | None, contract: Contract, now: float
 ) -> Profile:
@@ -37,8 +56,8 @@ def former_profile(
     known: dict[FieldPath, Scalar | None]
     if prior.shown is not None:
         # Nobody knows the values from before that the API does not return.
-        known = dict(prior.shown)
-        unknown = {path for path in profile.values if not is_shown(path)}
+        known = {path: value for path, value in prior.shown.items() if is_shown(path)}
+        unknown = {path for path in profile.values if not is_shown(path)} - prior.own.keys()
     else:
         assert before is not None
         known = {
@@ -53,6 +72,9 @@ def former_profile(
         if path in prior.decided or prior.shown is None:
             for value in facet_of(path).taken_back(was, _present(record, path), now=now):
                 known[path] = value
+    for path, was in prior.own.items():
+        for value in facet_of(path).taken_back(was, _present(record, path), now=now):
+            known[path] = value
     never = {
         path
         for path in (record.facts if record else ())
@@ -75,7 +97,8 @@ def unmanaged_before(prior: PriorState) -> frozenset[FieldPath]:
     record = prior.record
     if record is None:
         return frozenset()
-    return frozenset(prior.decided.keys() - record.facts.keys() - record.granted)
+    declared = prior.decided.keys() | prior.own.keys()
+    return frozenset(declared - record.facts.keys() - record.granted)
 
 
 def _present(record: Record | None, path: FieldPath) -> Scalar | None:

@@ -50,6 +50,7 @@ from reconciler.testing.restoration import (
     former_profile,
     noted,
     unmanaged_before,
+    with_own,
 )
 from reconciler.workspace.facade import Workspace
 
@@ -215,6 +216,7 @@ class Sandbox:
         with ExitStack() as claim:
             claim.enter_context(self._claimed(profile.address))
             prior = self._before(profile)
+            prior = with_own(prior, profile, observe=lambda: self.workspace.observe(profile))
             handle = ProfileHandle(profile, self.url, teardown=teardown, owner=self, prior=prior)
             self._make(handle)
             self._out[profile.address] = handle
@@ -240,8 +242,9 @@ class Sandbox:
 
         Raises NotMade where that fails.
         """
-        record = self._read(handle.profile)
-        handle.prior = noted(handle.prior, handle.profile, record=record)
+        profile = handle.profile
+        prior = noted(handle.prior, profile, record=self._read(profile))
+        handle.prior = with_own(prior, profile, observe=lambda: self.workspace.observe(profile))
         self._make(handle)
 
     def _make(self, handle: ProfileHandle) -> None:

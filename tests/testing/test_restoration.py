@@ -350,3 +350,46 @@ def test_only_a_profile_with_access_levels_costs_requests_for_them(
     passes(recorded, *ENV)
 
     assert paths_since(api, begin) == expected
+
+
+@pytest.mark.parametrize("is_recorded", [True, False])
+def test_what_takes_a_read_of_its_own_is_as_before_when_the_test_is_over(
+    tmp_path: Path, api: EmulatorServer, monkeypatch: pytest.MonkeyPatch, is_recorded: bool
+) -> None:
+    """Integration identifiers and refund preferences, which others had set."""
+    project = suite(tmp_path, "", config=of(api))
+    if is_recorded:
+        project.run("apply", "--auto-approve", SECRET="k")
+    else:
+        create(api.emulator, "qa-jane", tier="old")
+    stranger = Api(api)
+    identifiers, settings = (
+        "/api/v2/server-side-api/integration/profile/set/integration-identifiers/",
+        "/api/v2/server-side-api/purchase/profile/refund-saver/settings/",
+    )
+    stranger.send("POST", {"amplitude_user_id": "u-1"}, path=identifiers, user="qa-jane")
+    stranger.send("POST", {"custom_preference": "grant"}, path=settings, user="qa-jane")
+    was = own_members(api)
+    monkeypatch.setenv("SECRET", "k")
+
+    declared = {
+        "integrations": {"amplitude_user_id": "u-2", "appsflyer_id": "a-1"},
+        "refund_saver": {"preference": "decline"},
+    }
+    with Sandbox.of(tmp_path, "sandbox") as sandbox:
+        sandbox.make("jane", declared)
+        assert own_members(api) != was
+
+    assert own_members(api) == was
+    if is_recorded:
+        project.run("plan", "--detailed-exitcode", SECRET="k")
+
+
+def own_members(server: EmulatorServer) -> list[Any]:
+    """The integration identifiers and refund preferences of Jane."""
+    (profile,) = server.emulator.content()
+    return [
+        profile[name]
+        for name in sorted(profile)
+        if name in ("integration_identifiers", "refund_saver")
+    ]
