@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import os
 import pickle
 import sys
 from pathlib import Path
@@ -15,7 +14,7 @@ from reconciler.state.location import Encryption
 from reconciler.state.objects.keys import KeyedSealer
 from reconciler.state.objects.sealing import KEY_BYTES
 
-KEY, FORMER = os.urandom(KEY_BYTES), os.urandom(KEY_BYTES)
+KEY, FORMER = bytes(range(KEY_BYTES)), bytes(range(100, 100 + KEY_BYTES))
 TEXT, FORMER_TEXT = (base64.b64encode(key).decode() for key in (KEY, FORMER))
 BY_VARIABLE = Encryption(key_env="STATE_KEY", old_key_env="STATE_KEY_OLD")
 
