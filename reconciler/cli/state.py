@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 from reconciler.cli.app import App
@@ -102,8 +103,8 @@ def state_push(app: App, *, file: Path, force: bool) -> None:
 
 def state_restore(app: App, *, file: str) -> None:
     """Puts a backup back, and prints what changed."""
-    with app.workspace() as workspace:
-        restored = workspace.state.restore(file)
+    with _backup_file(file) as name, app.workspace() as workspace:
+        restored = workspace.state.restore(name)
         after = workspace.export()
     if restored.before is not None:
         _report_replaced(app, restored.before, after=after)
@@ -112,6 +113,19 @@ def state_restore(app: App, *, file: str) -> None:
         stderr_line(f"the damaged state is in {shown(str(path))}")
     _report_backup(restored.backup)
     stderr_line(MISSING_CHANGES.for_invocation(app.invocation).text)
+
+
+@contextmanager
+def _backup_file(name: str) -> Iterator[str]:
+    """The name of a backup. Standard input (``-``) becomes a file of the user alone, for as long as it is
+    needed."""
+    if name != "-":
+        yield name
+        return
+    with NamedTemporaryFile(suffix=".json") as file:
+        file.write(read_input(Path(name)))
+        file.flush()
+        yield file.name
 
 
 def state_new(app: App) -> None:

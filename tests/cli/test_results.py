@@ -95,6 +95,8 @@ def test_a_dash_is_standard_input_and_output(project: Project) -> None:
     out = typed(project, "validate", "-", text="customer_user_id: a\nfist_name: b\n", code=3)
     assert out.startswith("-:2:1: error unknown-field") or "-:2:1" in out
     assert typed(project, "fmt", "-", text=f"first_name: Zoe\n{ZOE.splitlines()[0]}\n") == ZOE
+    export = typed(project, "state", "pull", text="")
+    assert "restored 0 profiles" in typed(project, "state", "restore", "-", text=export)
     events = typed(project, "apply", "--auto-approve", "--json-out", "-", text="")
     assert [json.loads(each)["type"] for each in events.splitlines()][-1] == "summary"
 
