@@ -308,7 +308,8 @@ class Planner:
                 f"makes {changes:,} changes, and environments.{options.environment}.limits.max_changes is "
                 f"{options.max_changes}",
             )
-        if deletes and deletes == totals.present:
+        # A tear-down names what it deletes, so it may be all; a prune deletes what is not there any more.
+        if deletes and deletes == totals.present and not options.is_teardown:
             yield Hazard(HazardKind.DELETE_EVERYTHING, "deletes every recorded profile")
         if not options.max_delete.allows(deletes, totals.recorded):
             yield Hazard(

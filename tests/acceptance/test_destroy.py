@@ -86,6 +86,17 @@ def test_the_caps_of_a_prune_hold(project: Project, api: Emulator) -> None:
     assert len(recorded(project)) == 4
 
 
+def test_a_project_of_test_users_alone_can_be_torn_down_whole(tmp_path: Path) -> None:
+    with EmulatorServer(Emulator()) as server:
+        project = Project(tmp_path, remote(server.url), profiles={"one": E2E.format(1)})
+        run(project, "apply", "--auto-approve")
+        words = ("destroy", "--select", "label:e2e", "--auto-approve")
+        assert "limits.max_delete is 25%" in run(project, *words, code=6)
+        project.configure(remote(server.url, limits={"max_delete": "100%"}))
+        assert "1 deleted" in run(project, *words)
+        assert recorded(project) == []
+
+
 def test_with_confirm_the_digest_is_needed(project: Project) -> None:
     url = project.workspace().environment.url
     project.configure(remote(url, limits=LIMITS, confirm=True))
