@@ -247,10 +247,13 @@ def repeats(record: Record, request: Request, *, is_needed: bool) -> bool:
     """Whether a request would be sent while an earlier one for the same field may still land, and each of
     them counts. Such a request waits out the quiet period, and then what a read shows decides about it.
     ``is_needed`` says whether it has to be sent, as far as the record tells."""
-    if record.unknown_at is None or not counts_each(request):
+    if not counts_each(request):
         return False
-    facts = [record.facts.get(path) for path in values_of(request) if path in record.unknown_write]
-    return any(is_needed or fact is None or fact.known is Known.UNCERTAIN for fact in facts)
+    facts = {path: record.facts.get(path) for path in values_of(request)}
+    if any(fact is not None and fact.known is Known.UNCERTAIN for fact in facts.values()):
+        return True  # no answer has shown the outcome, however long ago it left
+    late = record.unknown_write if record.unknown_at is not None else {}
+    return any(path in late and (is_needed or fact is None) for path, fact in facts.items())
 
 
 def without_expired_mark(record: Record, *, now: float, quiet_period: float) -> Record:
