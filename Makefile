@@ -10,7 +10,7 @@ SIGNALS ?= 200
 SEEDS ?= 1000000
 RENDERINGS ?= 50000
 
-.PHONY: help demo test check lint types schemas docs site picture golden requirements release browser bench torture hostile clean
+.PHONY: help demo test check lint types schemas docs site picture frozen golden requirements release browser bench torture hostile clean
 
 help: ## Show what there is to make
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -50,6 +50,9 @@ site: $(READY) ## Build the documentation as a site, into build/site
 
 picture: $(READY) ## Draw the terminal of the README anew
 	@$(BIN)/python docs/site/picture.py
+
+frozen: $(READY) ## Write the list of what is frozen anew; read its diff
+	@$(BIN)/python -m tests.support.frozen
 
 golden: $(READY) ## Write what the formats are expected to be anew
 	@$(BIN)/python -m tests.support.golden
