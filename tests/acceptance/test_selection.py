@@ -55,7 +55,7 @@ def test_a_deletion_takes_the_profile_that_was_named(project: Project) -> None:
 
 def test_refresh_reads_the_profile_that_was_named(project: Project) -> None:
     project.run("apply", "--auto-approve")
-    assert "1 profile read" in project.run("refresh", "--select", "user[1]")
+    assert "1 read: none differs." in project.run("refresh", "--select", "user[1]")
 
 
 def test_the_digest_of_such_a_plan_applies_with_the_same_selection(project: Project) -> None:
