@@ -437,14 +437,18 @@ def _with_seen(record: Record, facts: Mapping[FieldPath, Fact]) -> Record:
     )
 
 
-def observed(record: Record, observation: Observed) -> tuple[Record, list[FieldChange]]:
+def observed(
+    record: Record, observation: Observed, *, now: float | None = None
+) -> tuple[Record, list[FieldChange]]:
     """The record with what an answer says of it, and where the answer differs from the record.
 
     The answer is believed: another ``profile_id`` means another profile, of which nothing but the
     returned attributes is known (adapty-api 2.3, 7.32).
 
-    The time in an answer decides nothing: one request of a profile is under way at a time, so answers come
-    in the order of the requests, and the clock of the API may jump. See `is_dated_before`.
+    The time in an answer decides nothing but which access that ran out is named as a difference: one request
+    of a profile is under way at a time, so answers come in the order of the requests, and the clock of the
+    API may jump. See `is_dated_before`. ``now`` is Unix time in seconds by our own clock; without it a late
+    write has landed only where the answer shows its very value.
     """
     facts = dict(record.facts)
     if record.presence is Presence.GONE:  # what was on its way to it may have met this one
@@ -464,6 +468,7 @@ def observed(record: Record, observation: Observed) -> tuple[Record, list[FieldC
         prefixes=observation.prefixes,
         late=record.unknown_write,
         at=None if timestamp is None else timestamp / 1000,
+        now=now,
         is_same=record.profile_id in (None, observation.profile_id),
     )
     undeclared = {path: value for path, value in observation.values.items() if path not in facts}
@@ -503,25 +508,28 @@ def _believe(
     prefixes: str | tuple[str, ...],
     late: Mapping[FieldPath, Scalar | None],
     at: float | None = None,
+    now: float | None = None,
     is_same: bool = True,
 ) -> list[FieldChange]:
     """Put what an answer shows into the facts, and return where it differs from them. ``late`` are the values
-    of a write that may still land, and ``at`` is the time of the answer by the clock of the API. ``is_same``
-    tells whether the answer is about the profile that the facts are about."""
+    of a write that may still land, ``at`` is the time of the answer by the clock of the API, and ``now`` the
+    one by ours. ``is_same`` tells whether the answer is about the profile that the facts are about."""
     differences = []
     for path, fact in sorted(facts.items()):
         if not path.startswith(prefixes):
             continue
-        now = values.get(path)
+        shown = values.get(path)
         before = fact.value if fact.known is Known.VALUE else None
         settled = fact.known in (Known.VALUE, Known.CLEARED)
-        if settled and not facet_of(path).agrees(before, now, at=at):
-            op = Op.CLEAR if now is None else Op.SET
+        if settled and not facet_of(path).agrees(before, shown, at=at):
+            op = Op.CLEAR if shown is None else Op.SET
             basis = Basis.OBSERVED if fact.observed else Basis.RECORDED
-            differences.append(FieldChange(path, op, before, now, basis))
-        known = facet_of(path).value_after(fact, now) if is_same else now
-        if path in late and not facet_of(path).has_landed(late[path], known, at=at):
-            facts[path] = Fact(Known.UNCERTAIN, value=now, attempt=late[path])  # it may still land
+            differences.append(FieldChange(path, op, before, shown, basis))
+        known = facet_of(path).value_after(fact, shown) if is_same else shown
+        if path in late and not facet_of(path).has_landed(late[path], known, now=now):
+            facts[path] = Fact(
+                Known.UNCERTAIN, value=shown, attempt=late[path]
+            )  # it may still land
         else:
             facts[path] = Fact.of(known, observed=True)
     return differences

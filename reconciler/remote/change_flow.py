@@ -170,7 +170,7 @@ class ChangeFlow:
             result, _ = yield from self._settlement.settle_without_look_up(pending, answer)
             return result
         quiet = record._replace(unknown_at=None, unknown_write={})
-        return observed(quiet, observation(answer.data))[0]
+        return observed(quiet, observation(answer.data), now=run.unix_time())[0]
 
     def _refuse(
         self, change: Change, record: Record, *, reason: str, is_sent: bool
@@ -216,7 +216,11 @@ class ChangeFlow:
             yield Step(Writes(remove=(change.address,), journal=(entry,)))
             return Result(change.address, change.action, Outcome.FORGOTTEN)
         if answer.result is CallResult.DONE:
-            comparison = compare(record._replace(unknown_at=None, unknown_write={}), answer)
+            comparison = compare(
+                record._replace(unknown_at=None, unknown_write={}),
+                answer,
+                now=self._run.unix_time(),
+            )
             entry = self._run.entry(change, JournalKind.STALE, answer=answer)
             yield Step(Writes(put=(comparison.after,), journal=(entry,)))
             return _stale(

@@ -44,6 +44,7 @@ def read_back(
     application: str | None,
     writer: Writer | None,
     without_expired_mark: Callable[[Record], Record],
+    now: Callable[[], float],
     stop: Callable[[], bool],
     in_flight: Callable[[], int],
     on_tick: Callable[[], None] = lambda: None,
@@ -54,9 +55,9 @@ def read_back(
     a profile is gone: its absence may also mean that the key belongs to another application.
 
     ``to_record`` gives the record that is written for an answer, ``None`` for none; by default what is new.
-    ``without_expired_mark`` removes the mark of an earlier write that can no longer land late.
-    ``on_tick`` is called about twice a second. ``also`` names, by address, fields that are read beside those
-    of the record.
+    ``without_expired_mark`` removes the mark of an earlier write that can no longer land late, and ``now``
+    gives Unix time in seconds by our own clock. ``on_tick`` is called about twice a second. ``also`` names,
+    by address, fields that are read beside those of the record.
 
     Ends when the API refuses the key. Raises Refused if an answer names another application than
     ``application``.
@@ -83,7 +84,7 @@ def read_back(
                 more = yield Step(request=request)
                 assert more is not None
                 own.append((facet, more))
-        comparison = compare(unmarked, answer, own=own)
+        comparison = compare(unmarked, answer, own=own, now=now())
         after = _news(record, comparison) if to_record is None else to_record(comparison)
         if writer is not None and after is not None:
             learned = answered_by if application is None else None
@@ -109,10 +110,14 @@ def _news(record: Record, read: ReadBack) -> Record | None:
 
 
 def compare(
-    record: Record, answer: ApiAnswer, *, own: Sequence[tuple[Facet, ApiAnswer]] = ()
+    record: Record,
+    answer: ApiAnswer,
+    *,
+    now: float,
+    own: Sequence[tuple[Facet, ApiAnswer]] = (),
 ) -> ReadBack:
     """The answer to a read, beside the record of its profile. ``own`` are the answers to the extra reads of
-    facets."""
+    facets, and ``now`` is Unix time in seconds by our own clock."""
     if answer.is_missing and record.presence is Presence.UNCONFIRMED:
         # Nothing says that the profile exists, and an uncertain POST may still create it.
         return ReadBack(record, record, Drift(record.address, DriftKind.SAME), answer)
@@ -126,7 +131,7 @@ def compare(
         if more.own is None:
             return _unread(record, more)
         profile = profile.with_own(facet, more.own)
-    after, differences = observed(record, profile)
+    after, differences = observed(record, profile, now=now)
     kind = DriftKind.CHANGED if differences else DriftKind.SAME
     if record.profile_id not in (None, profile.profile_id):
         kind = DriftKind.RECREATED

@@ -150,7 +150,7 @@ class RequestFlow:
         if profile.data is None:
             return pending, unknown
         quiet = pending.record._replace(unknown_at=None, unknown_write={})
-        present, _ = observed(quiet, observation(profile.data))
+        present, _ = observed(quiet, observation(profile.data), now=run.unix_time())
         need = need_of(request, present, now=run.unix_time())
         if need.refusal or run.halt() is not None:
             return pending, unknown

@@ -170,8 +170,9 @@ class Settlement:
         change, request, record = pending.change, pending.request, pending.record
         profile = observation(data)
         self._run.clock_jumps += is_dated_before(record, profile)
-        base = _for_answering_profile(record, profile)
-        after, differences = observed(accepted(base, change, request=request), profile)
+        now = self._run.unix_time()
+        base = _for_answering_profile(record, profile, now=now)
+        after, differences = observed(accepted(base, change, request=request), profile, now=now)
         if pending.is_last:
             after = with_declarations(forgotten(after, change), change)
         after = after._replace(
@@ -249,7 +250,7 @@ class Settlement:
         answer = yield from self._run.call(read_recorded(pending.record))
         if answer.result is not CallResult.DONE or answer.data is None:
             return pending
-        after, _ = observed(pending.record, observation(answer.data))
+        after, _ = observed(pending.record, observation(answer.data), now=self._run.unix_time())
         return pending._replace(record=after)
 
     def _missing(self, pending: PendingRequest, answer: ApiAnswer) -> SettleSteps:
@@ -390,7 +391,7 @@ def _from_environment(record: Record, change: Change) -> tuple[FieldPath, ...]:
     return tuple(sorted({*change.from_environment, *held.intersection(record.from_environment)}))
 
 
-def _for_answering_profile(record: Record, profile: Observed) -> Record:
+def _for_answering_profile(record: Record, profile: Observed, *, now: float) -> Record:
     """The record to which a confirmed request is added.
 
     If another profile answered than the recorded one, every write-only field of it is unknown. The
@@ -398,7 +399,7 @@ def _for_answering_profile(record: Record, profile: Observed) -> Record:
     """
     if record.profile_id in (None, profile.profile_id):
         return record
-    other, _ = observed(record, profile)
+    other, _ = observed(record, profile, now=now)
     return other
 
 

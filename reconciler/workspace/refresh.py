@@ -229,6 +229,7 @@ class Refresh:
                 application=self._state.store.header().application,
                 writer=writer,
                 without_expired_mark=self._without_expired_mark(),
+                now=self.now,
                 to_record=to_record,
                 also=also,
                 stop=lambda: self.stop() or api.pace.given_up,

@@ -418,7 +418,7 @@ def test_access_that_others_change_is_drift(world: World) -> None:
     other.reach(jane(premium=T1))
     other.reach(jane(premium=T2))
     (record,) = world.store.records()
-    comparison = compare(record, world.wire.send(read_recorded(record)))
+    comparison = compare(record, world.wire.send(read_recorded(record)), now=START)
     assert comparison.drift.kind is DriftKind.CHANGED
     assert [(field.path, field.before, field.after) for field in comparison.drift.fields] == [
         ("access_levels.premium", f"until {T1}", f"until {T2}")
@@ -429,7 +429,7 @@ def test_access_that_ran_out_is_no_drift(world: World) -> None:
     world.reach(jane(premium=T1, pro=None))
     world.clock.time += 31 * DAY
     (record,) = world.store.records()
-    comparison = compare(record, world.wire.send(read_recorded(record)))
+    comparison = compare(record, world.wire.send(read_recorded(record)), now=world.clock.time)
     assert comparison.drift.kind is DriftKind.SAME
 
 

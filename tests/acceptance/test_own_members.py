@@ -77,6 +77,7 @@ def read(world: World) -> ReadBack:
             application=None,
             writer=writer,
             without_expired_mark=lambda record: record,
+            now=world.clock,
             stop=lambda: False,
             in_flight=lambda: 8,
         )

@@ -43,6 +43,37 @@ def test_an_answer_is_believed_whatever_time_it_bears(before: int | None, now: i
     assert following.timestamp == NOW
 
 
+LEVEL = "access_levels.premium"
+SOON, LATER = "until 2023-11-14T23:00:00Z", "until 2023-11-15T23:00:00Z"
+"""After `NOW`, which is 22:13:20 of the first day."""
+OVER = "until 2023-11-14T22:00:00Z"
+
+
+@given(TIMES)
+@pytest.mark.parametrize(
+    ("late", "shown", "may_land"),
+    [
+        (LATER, SOON, True),  # a grant, and others shortened the access before it landed
+        (LATER, LATER, False),
+        (LATER, None, True),
+        (None, SOON, True),  # a revoke
+        (None, OVER, False),
+        (OVER, SOON, True),
+    ],
+)
+def test_whether_a_late_write_of_access_has_landed_does_not_depend_on_the_time_of_an_answer(
+    late: str | None, shown: str | None, may_land: bool, time: int | None
+) -> None:
+    facts = {LEVEL: Fact(Known.UNCERTAIN, attempt=late)}
+    marked = Record(
+        "jane", "jane", "p", facts=facts, unknown_at=NOW / 1000, unknown_write={LEVEL: late}
+    )
+    values = {} if shown is None else {LEVEL: shown}
+    after, _ = observed(marked, Observed("p", "jane", values, time), now=NOW / 1000)
+    doubt = Fact(Known.UNCERTAIN, shown, attempt=late)
+    assert after.facts[LEVEL] == (doubt if may_land else Fact.of(shown, observed=True))
+
+
 @given(TIMES)
 def test_a_time_that_no_state_can_hold_is_not_recorded(time: int | None) -> None:
     after, _ = observed(record(None), Observed("p", "jane", {}, time))

@@ -26,6 +26,7 @@ def test_a_refresh_with_a_refused_key_costs_one_request() -> None:
         application=None,
         writer=None,
         without_expired_mark=lambda record: record,
+        now=world.clock,
         stop=lambda: False,
         in_flight=lambda: (
             1 if len(world.wire.sent) == requests_before else 8
@@ -37,7 +38,7 @@ def test_a_refresh_with_a_refused_key_costs_one_request() -> None:
 
 def test_a_missing_profile_is_gone_only_if_it_was_present() -> None:
     kinds = {
-        presence: compare(Record("jane", presence=presence), MISSING).drift.kind
+        presence: compare(Record("jane", presence=presence), MISSING, now=0.0).drift.kind
         for presence in Presence
     }
     assert kinds == {
@@ -49,7 +50,7 @@ def test_a_missing_profile_is_gone_only_if_it_was_present() -> None:
 
 def test_a_lost_answer_leaves_the_record_as_it_was() -> None:
     record = Record("jane", customer_user_id="jane")
-    comparison = compare(record, LOST)
+    comparison = compare(record, LOST, now=0.0)
     assert (comparison.after, comparison.drift.kind) == (record, DriftKind.UNREAD)
     assert comparison.drift.reason == LOST.message != ""
 
@@ -78,6 +79,7 @@ def test_a_mark_that_ends_while_a_read_is_under_way_still_counts_for_it() -> Non
         without_expired_mark=lambda record: without_expired_mark(
             record, now=world.clock.time, quiet_period=60.0
         ),
+        now=world.clock,
         stop=lambda: False,
         in_flight=lambda: 1,
     )

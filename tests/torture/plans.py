@@ -290,6 +290,7 @@ def read(
         application=world.store.header().application,
         writer=store if recording else None,
         without_expired_mark=quiet,
+        now=world.wall,
         stop=lambda: False,
         in_flight=lambda: 2,
     ):

@@ -204,15 +204,14 @@ def _never_stale(change: Any, record: Any, *, now: float) -> Any:
     return (Staleness.CURRENT, "") if stand is Staleness.STALE else (stand, why)
 
 
-def _same_profile(record: Any, profile: Observed) -> Any:
-    after, differences = observed(
-        record._replace(profile_id=profile.profile_id, timestamp=None), profile
-    )
+def _same_profile(record: Any, profile: Observed, **named: Any) -> Any:
+    same = record._replace(profile_id=profile.profile_id, timestamp=None)
+    after, differences = observed(same, profile, **named)
     return after, differences
 
 
-def _adopts_as_its_own(record: Any, profile: Observed) -> Any:
-    after, differences = observed(record, profile)
+def _adopts_as_its_own(record: Any, profile: Observed, **named: Any) -> Any:
+    after, differences = observed(record, profile, **named)
     return after._replace(origin=Origin.CREATED), differences
 
 
@@ -239,19 +238,19 @@ def _deletes_and_drops_at_once() -> Iterator[None]:
         yield
 
 
-def _settled_by_a_look(record: Any, profile: Observed) -> Any:
-    return observed(record._replace(unknown_at=None, unknown_write={}), profile)
+def _settled_by_a_look(record: Any, profile: Observed, **named: Any) -> Any:
+    return observed(record._replace(unknown_at=None, unknown_write={}), profile, **named)
 
 
-def _older_is_ignored(record: Any, profile: Observed) -> Any:
+def _older_is_ignored(record: Any, profile: Observed, **named: Any) -> Any:
     same_profile = record.profile_id in (None, profile.profile_id)
     if same_profile and (profile.timestamp or 0) < (record.timestamp or 0):
         return record._replace(presence=Presence.PRESENT), []
-    return observed(record, profile)
+    return observed(record, profile, **named)
 
 
-def _newest_time_is_kept(record: Any, profile: Observed) -> Any:
-    after, differences = observed(record, profile)
+def _newest_time_is_kept(record: Any, profile: Observed, **named: Any) -> Any:
+    after, differences = observed(record, profile, **named)
     times = [time for time in (record.timestamp, after.timestamp) if time is not None]
     if times and len(times) == 2 and times[1] < times[0]:
         return after._replace(timestamp=times[0], facts=record.facts), differences

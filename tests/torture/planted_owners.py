@@ -54,8 +54,8 @@ def _function(name: str, other: Any, *modules: Any) -> Fault:
 # --- whose it is ---------------------------------------------------------------------------------
 
 
-def _keeps_its_origin(record: Record, profile: Observed) -> Any:
-    after, differences = observed(record, profile)
+def _keeps_its_origin(record: Record, profile: Observed, **named: Any) -> Any:
+    after, differences = observed(record, profile, **named)
     return after._replace(origin=record.origin, created_at=record.created_at), differences
 
 

@@ -506,6 +506,7 @@ class Simulation:
                 application=self.store.header().application,
                 writer=store,
                 without_expired_mark=quiet,
+                now=self.wall,
                 stop=lambda: False,
                 in_flight=lambda: 2,
             ):

@@ -354,8 +354,8 @@ class AccessLevels(Facet):
         """A revoke could cut off what the user has bought since the last answer."""
         return request.path == REVOKE
 
-    def has_landed(self, late: Scalar | None, known: Scalar | None, *, at: float | None) -> bool:
-        return self.agrees(late, known, at=at)
+    def has_landed(self, late: Scalar | None, known: Scalar | None, *, now: float | None) -> bool:
+        return self.agrees(late, known, at=now)
 
     def granted_by(self, request: Request) -> Iterable[FieldPath]:
         if request.path == GRANT:

@@ -172,7 +172,7 @@ class Facet:
 
     def agrees(self, known: Scalar | None, shown: Scalar | None, *, at: float | None) -> bool:
         """Whether an answer shows what is known. ``at`` is the time of the answer, in Unix seconds by the
-        clock of the API."""
+        clock of the API, which may jump: what follows is reported, and decides about no request."""
         return same(known, shown)
 
     def value_after(self, fact: Fact, shown: Scalar | None) -> Scalar | None:
@@ -180,9 +180,10 @@ class Facet:
         what was known before it."""
         return shown
 
-    def has_landed(self, late: Scalar | None, known: Scalar | None, *, at: float | None) -> bool:
-        """Whether a write that may land late would change nothing, as a field is known to be now. ``at`` is
-        the time of the answer, in Unix seconds by the clock of the API."""
+    def has_landed(self, late: Scalar | None, known: Scalar | None, *, now: float | None) -> bool:
+        """Whether a write that may land late would change nothing, as a field is known to be now. ``now`` is
+        Unix time in seconds by our own clock, since that of the API may jump; ``None`` compares the values
+        alone."""
         return same(late, known)
 
     def in_full(self, content: Any) -> Any:
