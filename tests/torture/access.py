@@ -120,6 +120,12 @@ def own_content(request: Request) -> Values:
     return {path: body[_MEMBERS[path]] or None}
 
 
+def level_of(request: Request) -> FieldPath:
+    """The level that a grant or a revoke is about."""
+    body: Any = request.body
+    return f"{LEVEL}{body['access_level_id']}"
+
+
 def asked_of(body: Mapping[str, Any]) -> Level:
     """The access that a grant asks for."""
     start, end = body.get("starts_at"), body.get("expires_at")

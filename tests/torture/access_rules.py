@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING
 
 from reconciler.core.plan import Change, Request
+from reconciler.core.records import Known
 from reconciler.remote.answers import ApiAnswer, CallResult
 from reconciler.values import FieldPath, Scalar
 from tests.torture.access import (
@@ -22,6 +23,7 @@ from tests.torture.access import (
     Level,
     asked_of,
     is_own,
+    level_of,
     level_of_text,
     own_content,
 )
@@ -62,7 +64,8 @@ class AccessRules:
         """Grants of unknown outcome after which no answer showed the profile."""
         self._declared: Mapping[int, Collection[str]] = {}
         self._granted: set[tuple[int, FieldPath]] = set()
-        """Levels that our grants may have given."""
+        """Levels that our grants may have given, as far as a state can tell: an intent may outlive a kill
+        without its request."""
         self._moment = 0
         """Counts what happens."""
         self._written_at: dict[tuple[int, FieldPath], int] = {}
@@ -186,6 +189,16 @@ class AccessRules:
                 texts = self._shown.setdefault(slot, {}).setdefault(path, [])
                 if str(value) not in texts[-1:]:
                     texts.append(str(value))
+
+    def on_intent(self, slot: int, *, change: Change) -> None:
+        """The intent of a request became durable: what the record calls uncertain may have been granted, if
+        the change grants it."""
+        asked = {level_of(request) for request in change.requests if request.path == GRANT}
+        for record in self._store.of_slot(slot):
+            uncertain = {
+                path for path, fact in record.facts.items() if fact.known is Known.UNCERTAIN
+            }
+            self._granted |= {(slot, path) for path in asked & uncertain}
 
     def on_recorded(self, slot: int) -> None:
         """An outcome became durable."""

@@ -263,6 +263,7 @@ class Oracle:
             slot, kind = slot_of(entry.address), entry.kind
             if kind is JournalKind.INTENT:
                 self._intents.add(slot)
+                self.access.on_intent(slot, change=self._changes[slot])
             elif kind is not JournalKind.RECOVERED:
                 self._intents.discard(slot)
                 self.access.on_recorded(slot)
