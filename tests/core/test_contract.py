@@ -222,7 +222,15 @@ def test_no_schema_has_a_misspelt_keyword(name: str) -> None:
         *("$schema", "$id", "$ref", "$defs", "title", "description", "type", "properties"),
         *("additionalProperties", "required", "anyOf", "enum", "const", "items", "pattern"),
         *("format", "minLength", "maxLength", "minimum", "maximum", "exclusiveMinimum", "not"),
-        *("minProperties", "minItems", "uniqueItems", "propertyNames", "default", "examples"),
+        *(
+            "minProperties",
+            "minItems",
+            "maxItems",
+            "uniqueItems",
+            "propertyNames",
+            "default",
+            "examples",
+        ),
         *("writeOnly", "x-reconcile"),
     }
     assert _keywords(load_schema(f"{name}.schema")) - known == set()
