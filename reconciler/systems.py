@@ -76,13 +76,14 @@ def set_mode(descriptor: int, mode: int) -> None:
         os.fchmod(descriptor, mode)
 
 
-CAN_READ_IN_THREADS = hasattr(os, "pread")
-"""Whether threads may call `read_at` on one descriptor at a time."""
+def can_read_in_threads() -> bool:
+    """Whether threads may call `read_at` on one descriptor at a time."""
+    return hasattr(os, "pread")
 
 
 def read_at(descriptor: int, size: int, *, offset: int) -> bytes:
     """At most ``size`` bytes of an open file from an offset on."""
-    if CAN_READ_IN_THREADS:
+    if can_read_in_threads():
         return os.pread(descriptor, size, offset)
     os.lseek(descriptor, offset, os.SEEK_SET)
     return os.read(descriptor, size)

@@ -111,6 +111,7 @@ def test_errors_and_findings_repeat_the_invocation_once() -> None:
 def test_no_message_spells_a_command_itself() -> None:
     """Texts that belong to no project and no environment, such as help and schemas, may."""
     allowed = {
+        "reconciler/cli/examples.py",
         "reconciler/config/template.py",
         "reconciler/core/profile_schema.py",
         "reconciler/testing/pytest_plugin.py",

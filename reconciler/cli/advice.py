@@ -58,7 +58,7 @@ COMMANDS: Mapping[str, Advice] = {
     "workspace": _ENVIRONMENT,
     "output": _SHOW,
     "force-unlock": _to("Remove a lock", "state", "unlock", "ID"),
-    "version": Advice("The version: reconcile --version"),
+    "version": _to("The version", "--version"),
     "providers": Advice("There is one provider, the API that reconcile.yaml names"),
     "test": Advice("Profiles for tests come from the pytest plugin: docs/testing.md"),
     "console": _to("What files mean, with everything filled in", "render"),

@@ -16,7 +16,7 @@ from hashlib import blake2b, sha256
 from pathlib import Path
 from typing import NamedTuple
 
-from reconciler.systems import CAN_READ_IN_THREADS, open_flags, read_at
+from reconciler.systems import can_read_in_threads, open_flags, read_at
 
 _BLOCK = 1 << 20
 _SHARED_BLOCKS = 8
@@ -138,7 +138,7 @@ def _block_digests(descriptor: int, size: int) -> list[bytes]:
         with suppress(OSError):
             compute(numbers)
 
-    if len(digests) >= _SHARED_BLOCKS and CAN_READ_IN_THREADS:
+    if len(digests) >= _SHARED_BLOCKS and can_read_in_threads():
         helper = threading.Thread(target=compute_quietly, args=(range(1, len(digests), 2),))
         helper.start()
         try:

@@ -570,7 +570,7 @@ def test_a_changed_byte_in_any_block_of_a_large_file_is_noticed(
     path = tmp_path / "large"
     path.write_bytes(bytes(10 * block + 100))
     sign(path, b"secret")
-    monkeypatch.setattr(index_sum, "CAN_READ_IN_THREADS", threads)
+    monkeypatch.setattr(index_sum, "can_read_in_threads", lambda: threads)
     checksum = FileSum(path, b"secret")
     assert checksum.is_right()
     for at in (*range(0, 10 * block, block), 10 * block + 99):

@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-import sys
 from pathlib import Path
 from sqlite3 import connect
 
@@ -15,10 +14,10 @@ from reconciler.state.objects.cache import Cache, NotOurs
 from reconciler.state.rollback_journal import names_another_file
 from reconciler.systems import open_flags
 
-if sys.platform == "win32":
-    fcntl = None
-else:
+try:
     import fcntl
+except ImportError:  # Windows has none
+    fcntl = None  # type: ignore[assignment]
 
 _PRIVATE = ""
 """What SQLite calls a database of its own: in memory while it is small, else in a temporary file without a
