@@ -860,10 +860,25 @@ def again(seed: int) -> Tally:
     return tally
 
 
+_RESTORING = replace(
+    _EASY,
+    sizes=(1, 1, 2),
+    runs=(6, 8),
+    kills=0.0,
+    keeps=0.3,
+    meddles=0.0,
+    removes=0.4,
+    surgery=0.7,
+    looks=0.0,
+    grants=0.0,
+)
+"""Backups are put back between many runs, and older plans are applied after that."""
+
 _TEMPER_OF = {
     "a look proves nothing": _BRIEF,
     "a plan that looked is believed for ever": _BRIEF,
     "an earlier PATCH may prove a creation": _FOCUSED,
+    "revisions repeat after a restore": _RESTORING,
     **dict.fromkeys(ACCESS_FOUND_BY, _BRIEF_ACCESS),
 }
 """The worlds in which some faults are looked for, since they are rare elsewhere."""
