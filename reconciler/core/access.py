@@ -148,7 +148,8 @@ def step(present: Access | None, wanted: Access | None, *, now: float) -> Access
     if present is None or present.is_over(now):
         return AccessStep.GRANT
     is_shorter = _is_before(wanted.end, present.end)
-    if not _same(present.begins_later(now), wanted.begins_later(now)):
+    begins = [access.begins_later(now) or now for access in (present, wanted)]
+    if abs(begins[0] - begins[1]) > TOLERANCE:
         return AccessStep.SHORTEN_AND_GRANT if is_shorter else AccessStep.GRANT
     if _same(present.end, wanted.end):
         return AccessStep.NOTHING

@@ -491,6 +491,31 @@ def test_access_that_begins_after_the_wanted_end_is_ended_and_granted(world: Wor
     assert access(world)["premium"]["expires_at"].startswith("2027-02-01")
 
 
+def test_access_that_a_lost_revoke_ended_before_it_began_ends_as_declared(world: World) -> None:
+    world.reach(jane(premium={"starts_at": T2, "expires_at": "lifetime"}))
+    world.wire.faults = {len(world.wire.sent) + 1: crash_after}
+    with pytest.raises(Crash):
+        world.reach(jane(premium=T1))
+    world.wire.faults = {}
+    world.reach(jane(premium=T1))
+    assert world.plan(jane(premium=T1)).is_empty
+    assert access(world)["premium"]["expires_at"].startswith("2027-02-01")
+
+
+@pytest.mark.parametrize(("fault", "events"), [(lost_before, 1), (lost_after, 2)])
+def test_access_after_a_delete_of_unknown_outcome_is_read_and_granted_if_needed(
+    world: World, fault: Any, events: int
+) -> None:
+    world.reach(jane(premium="lifetime"))
+    world.wire.faults = {len(world.wire.sent): fault}
+    world.reach(prune=True)
+    world.wire.faults = {}
+    world.reach(jane(premium="lifetime"))
+    assert world.plan(jane(premium="lifetime")).is_empty
+    assert access(world).keys() == {"premium"}
+    assert len(world.emulator.access_events) == events
+
+
 def test_a_level_that_was_forgotten_is_known_when_it_is_managed_again(world: World) -> None:
     world.reach(jane(premium="lifetime"))
     world.reach({**PROFILE, "meta": {"forget": ["access_levels.premium"]}})

@@ -93,3 +93,9 @@ def test_access_that_was_ended_just_now_is_no_access(after: float, way: AccessSt
     assert is_revoked == (way is AccessStep.NOTHING)
     wanted = Access(end=NOW + 1)
     assert step(wanted, wanted, now=NOW + after) is AccessStep.NOTHING
+
+
+@pytest.mark.parametrize(("ahead", "way"), [(1, AccessStep.NOTHING), (2, AccessStep.GRANT)])
+def test_access_that_begins_within_a_second_has_begun(ahead: int, way: AccessStep) -> None:
+    for present, wanted in [(None, NOW + ahead), (NOW + ahead, None)]:
+        assert step(Access(present), Access(wanted), now=NOW) is way

@@ -310,7 +310,7 @@ class AccessLevels(Facet):
             requests = _requests(way, level, wanted=wanted, named=named, if_needed=not is_seen)
             yield from requests
             is_granted = way in (AccessStep.GRANT, AccessStep.SHORTEN_AND_GRANT)
-            if is_seen and is_granted and _is_late(_access(change.before), wanted):
+            if is_granted and _is_late(_access(change.before), wanted):
                 # A level that was ended before it began may count as lasting until then.
                 yield next(
                     _requests(AccessStep.SHORTEN, level, wanted=wanted, named=named, if_needed=True)

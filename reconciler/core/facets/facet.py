@@ -201,11 +201,14 @@ class Facet:
         return (before,)
 
     def last_shown(self, record: Record, path: FieldPath) -> Fact | None:
-        """What is known of a field: its fact, or what the last answer showed of it."""
+        """What is known of a field: its fact, or what the last answer showed of it. A delete of unknown
+        outcome may have taken away what a facet that `decides` would rely on."""
         fact = record.facts.get(path)
-        if fact is not None or not self.keeps_undeclared or record.timestamp is None:
-            return fact
-        return Fact.of(record.seen.get(path), observed=True)
+        if fact is None and self.keeps_undeclared and record.timestamp is not None:
+            fact = Fact.of(record.seen.get(path), observed=True)
+        if self.decides and record.deleting and fact is not None and fact.known is Known.VALUE:
+            return Fact(Known.UNCERTAIN, fact.value)
+        return fact
 
     def warnings(self, profile: Profile, *, now: float) -> Iterator[Diagnostic]:
         """Warnings about a valid profile that depend on the time."""
