@@ -11,7 +11,6 @@ from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING
 
 from reconciler.core.plan import Change, Request
-from reconciler.core.records import Known
 from reconciler.remote.answers import ApiAnswer, CallResult
 from reconciler.values import FieldPath, Scalar
 from tests.torture.access import (
@@ -162,7 +161,8 @@ class AccessRules:
         if self._written_at.get((slot, grant.path), 0) > known_at:
             return  # nobody could know
         after = self._remote.profiles[slot].levels[grant.path]
-        if before.store and before.is_active(now) and not after.is_active(now + _TOLERANCE):
+        lasts = before.is_active(now) and not before.is_over(now + _TOLERANCE)
+        if before.store and lasts and not after.is_active(now + _TOLERANCE):
             self._blame(f"u{slot}: {grant.path} was bought, and is cut off by a grant")
         gives_nothing = (
             before.is_active(at) and before.is_active(now + _TOLERANCE)
@@ -173,6 +173,10 @@ class AccessRules:
         )
         if gives_nothing:
             self._blame(f"u{slot}: {grant.path} granted twice: it was {before.shown} already")
+
+    def is_void(self, request: Request) -> bool:
+        """Whether a request is a grant until a time that has passed: it says nothing of the level."""
+        return request.path == GRANT and asked_of(request.body or {}).is_over(self._now())
 
     def on_answer(self, slot: int, request: Request, *, answer: ApiAnswer) -> None:
         if answer.is_missing or request.method == "DELETE":
@@ -191,14 +195,11 @@ class AccessRules:
                     texts.append(str(value))
 
     def on_intent(self, slot: int, *, change: Change) -> None:
-        """The intent of a request became durable: what the record calls uncertain may have been granted, if
-        the change grants it."""
+        """The intent of a request became durable: the record may call those levels ours that the change
+        grants."""
         asked = {level_of(request) for request in change.requests if request.path == GRANT}
         for record in self._store.of_slot(slot):
-            uncertain = {
-                path for path, fact in record.facts.items() if fact.known is Known.UNCERTAIN
-            }
-            self._granted |= {(slot, path) for path in asked & uncertain}
+            self._granted |= {(slot, path) for path in asked & record.granted}
 
     def on_recorded(self, slot: int) -> None:
         """An outcome became durable."""

@@ -208,6 +208,8 @@ class Oracle:
         self.access.on_effect(slot, request, answer=answer)
         if answer.result is not CallResult.DONE or request.method == "GET":
             return
+        if self.access.is_void(request):
+            return
         fields = {(slot, path) for path in content(request)}
         self.strangers.discard(slot)
         self.unknowable -= fields
