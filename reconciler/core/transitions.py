@@ -165,10 +165,15 @@ def _creation(record: Record, change: Change, *, request: Request, at: float) ->
 
 
 def is_creation(record: Record, observation: Observed, *, request: Request) -> bool:
-    """Whether the POST that an answer confirms made the profile, so far as the answer tells: one with custom
-    attributes that none of our requests wrote was made by others, after the API had said that there is
-    none. ``record`` is the one from before."""
-    return not _has_others(observation, values_of(request).keys() | record.unknown_write.keys())
+    """Whether the POST that an answer confirms made the profile, so far as the answer tells: one with a custom
+    attribute, or a value of one, that none of our requests wrote was made by others, after the API had said
+    that there is none. ``record`` is the one from before."""
+    writes = (*values_of(request).items(), *record.unknown_write.items())
+    return all(
+        any(path == written and same(value, sent) for written, sent in writes)
+        for path, value in observation.values.items()
+        if path.startswith(EXCLUSIVE.prefix)
+    )
 
 
 def unproven_creation(record: Record, change: Change) -> bool:

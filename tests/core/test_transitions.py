@@ -13,6 +13,7 @@ from reconciler.core.transitions import (
     Observed,
     Staleness,
     attempted,
+    is_creation,
     is_dated_before,
     observed,
     put_back,
@@ -150,6 +151,25 @@ def test_a_creation_is_proven_by_what_was_sent_and_nothing_else(
     after, _ = observed(UNPROVEN, Observed("p", "jane", seen))
     assert after.origin is origin
     assert (after.created_at is None) is (origin is Origin.ADOPTED)
+
+
+@pytest.mark.parametrize(
+    ("seen", "is_ours"),
+    [
+        ({"custom_attributes.tier": "gold"}, True),  # of an earlier write that landed late
+        ({"custom_attributes.tier": "silver"}, False),
+        ({"custom_attributes.level": 5.0}, True),  # of this one
+        ({"custom_attributes.level": 6.0}, False),
+        ({"custom_attributes.theirs": 1.0}, False),
+        ({}, True),
+    ],
+)
+def test_a_confirmed_post_made_only_a_profile_with_values_that_we_sent(
+    seen: dict[str, Scalar], is_ours: bool
+) -> None:
+    body = {"custom_attributes": [{"key": "level", "value": 5.0}]}
+    request = Request("POST", PATH, {CUSTOMER_HEADER: "jane"}, body)
+    assert is_creation(UNPROVEN, Observed("p", "jane", seen), request=request) is is_ours
 
 
 def test_in_a_state_that_was_put_back_a_creation_of_unknown_outcome_proves_nothing() -> None:
