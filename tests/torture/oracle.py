@@ -312,6 +312,7 @@ class Oracle:
                 self.ownership.on_applied(slot, request=self._asked.get(slot), answer=answer)
             case JournalKind.APPLIED | JournalKind.ALREADY:
                 self._recorded.add(slot)
+                self.ownership.on_applied(slot, request=None, answer=None)
             case JournalKind.FAILED | JournalKind.SKIPPED if write_result is CallResult.UNKNOWN:
                 self.blame(f"u{slot}: {entry.kind}, although nobody knows")
 
