@@ -3,7 +3,8 @@
 The rules compare the state, the requests and the outcomes with the remote's own history of who made which
 profile. Nothing tells the makers of a profile apart at the API, so a mistake is excused where no program
 could know better: a POST of ours that lands on a profile of others that has no attribute of theirs looks like
-a creation.
+a creation, and one that lands on a profile which an earlier POST of ours made, once it has an attribute of
+others, looks like an adoption.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from reconciler.core.lifetimes import seconds_of
 from reconciler.core.outcomes import Outcome, Result
 from reconciler.core.plan import Action, Change, Request
 from reconciler.core.records import Origin, Record
-from reconciler.remote.answers import ApiAnswer, CallResult
+from reconciler.remote.answers import ApiAnswer, CallResult, ProfileData
+from reconciler.values import FieldPath, Scalar
 from tests.torture.access import is_own
 from tests.torture.simulated import (
     ATTRIBUTE,
@@ -24,6 +26,7 @@ from tests.torture.simulated import (
     Existing,
     Remote,
     SimulatedStore,
+    content,
     customer_of,
     slot_of,
 )
@@ -50,6 +53,8 @@ class Ownership:
         """Profiles of others that look like ours."""
         self._posted: set[str] = set()
         """Profiles of others on which a POST of ours landed."""
+        self._written: dict[str, set[tuple[FieldPath, Scalar | None]]] = {}
+        """The fields that requests of ours wrote to each profile, with the values."""
         self.moved: set[int] = set()
         """Profiles that other people made, linked or deleted since our last answer about them."""
         self.is_upgraded = False
@@ -153,6 +158,7 @@ class Ownership:
             self._on_deleted(slot, request.headers.get(PROFILE_HEADER))
             return
         there = self._remote.profiles[slot]
+        self._written.setdefault(there.profile_id, set()).update(content(request).items())
         if request.method != "POST" or is_own(request):
             return
         if there.made_at is not None:
@@ -191,8 +197,19 @@ class Ownership:
             and answer is not None
             and answer.data is not None
             and not answer.unknown_before
+            and not self._shows_others(answer.data)
         ):
             self.doubtful.discard(answer.data.profile_id)
+
+    def _shows_others(self, data: ProfileData) -> bool:
+        """Whether an answer shows an attribute, or a value of one, that only others can have written. The
+        profile was there before the request then: an earlier POST of ours made it, or others did, and
+        nothing tells which."""
+        written = self._written.get(data.profile_id, set())
+        return any(
+            path.startswith(ATTRIBUTE) and (path, value) not in written
+            for path, value in data.values.items()
+        )
 
     def on_result(self, slot: int, result: Result) -> None:
         change = self._changes[slot]

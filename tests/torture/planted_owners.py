@@ -140,6 +140,7 @@ OWNER_FAULTS: dict[str, Fault] = {
         RequestFlow, "_after_creation", lambda real, self, pending, profile: pending
     ),
     "a POST made whatever it confirms": _function("is_creation", lambda *_, **__: True),
+    "a POST made nothing of what it confirms": _function("is_creation", lambda *_, **__: False),
     "a state from before says that all is ours": _function(
         "_origin", lambda data: Origin(data.get("origin", "created")), record_codec
     ),
@@ -205,6 +206,7 @@ FOUND_BY: dict[str, str] = {
     "an earlier PATCH may prove a creation": "recorded as created, and others made it",
     "what a look after a POST finds counts as created": "created, and others made it",
     "a POST made whatever it confirms": "created, and others made it",
+    "a POST made nothing of what it confirms": "reported adopted, and we made it",
     "a state from before says that all is ours": "its origin is created, created at None",
     "an adoption is reported as a creation": "reported created, and others made it",
     "an update is reported as a link": "reported",
