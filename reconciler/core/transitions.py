@@ -635,7 +635,8 @@ def declared_by(record: Record, profile: Profile) -> Record:
 def gone(record: Record) -> Record:
     """The record once the API said that the profile does not exist.
 
-    A write that may still land late stays marked: it would meet the profile that is made in its place.
+    A write that may still land late stays marked: it would meet the profile that is made in its place, and a
+    POST would make one. A plan that is to drop the record reads the profile first as long as there is a mark.
     """
     return record._replace(
         presence=Presence.GONE,

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from reconciler.core.outcomes import DriftKind
 from reconciler.core.records import Known, Presence, Record
+from reconciler.core.removal import removal
 from reconciler.core.transitions import without_expired_mark
 from reconciler.remote.answers import ApiAnswer, CallResult
 from reconciler.remote.refresh import compare, read_back
@@ -46,6 +47,14 @@ def test_a_missing_profile_is_gone_only_if_it_was_present() -> None:
         Presence.GONE: DriftKind.SAME,
         Presence.UNCONFIRMED: DriftKind.SAME,
     }
+
+
+def test_a_profile_that_is_gone_keeps_the_mark_of_a_post_that_may_make_it_again() -> None:
+    record = Record("jane", "jane", unknown_at=5.0, unknown_write={"first_name": "Jane"})
+    after = compare(record, MISSING, now=6.0).after
+    assert after.presence is Presence.GONE
+    assert (after.unknown_at, after.unknown_write) == (5.0, {"first_name": "Jane"})
+    assert [each.method for each in removal(after).requests] == ["GET"]
 
 
 def test_a_lost_answer_leaves_the_record_as_it_was() -> None:
