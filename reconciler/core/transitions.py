@@ -165,9 +165,9 @@ def _creation(record: Record, change: Change, *, request: Request, at: float) ->
 
 
 def is_creation(record: Record, observation: Observed, *, request: Request) -> bool:
-    """Whether the POST that an answer confirms made the profile, so far as the answer tells: one with a custom
-    attribute, or a value of one, that none of our requests wrote was made by others, after the API had said
-    that there is none. ``record`` is the one from before."""
+    """Whether the POST that an answer confirms made the profile, so far as the answer tells: one with a
+    custom attribute, or a value of one, that none of our requests wrote was made by others, after the API had
+    said that there is none. ``record`` is the one from before."""
     writes = (*values_of(request).items(), *record.unknown_write.items())
     return all(
         any(path == written and same(value, sent) for written, sent in writes)
