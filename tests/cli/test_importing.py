@@ -136,13 +136,13 @@ def test_an_import_that_was_killed_goes_on(tmp_path: Path, sign: signal.Signals)
         assert process.returncode == (130 if sign == signal.SIGINT else -signal.SIGKILL), err
         if sign == signal.SIGINT:
             assert json.loads(out.splitlines()[-1])["exit_code"] == 130
-        written = len([*(tmp_path / "profiles").iterdir()])
+        written = len([*(tmp_path / "profiles").glob("*.yaml")])
         assert 0 < written < 40
         project.configure(remote(server.url, api={"rate": "1000/s"}))
         project.run("import", "--ids", "ids.txt", **KEYS)
-        assert len([*(tmp_path / "profiles").iterdir()]) == 40
+        assert len([*(tmp_path / "profiles").glob("*.yaml")]) == 40
         assert "No changes." in project.run("plan", **KEYS)
-        files = {path: path.read_bytes() for path in (tmp_path / "profiles").iterdir()}
+        files = {path: path.read_bytes() for path in (tmp_path / "profiles").glob("*.yaml")}
         out = project.run("import", "--ids", "ids.txt", **KEYS)
         assert "40 profiles: 40 already." in out
         assert {path: path.read_bytes() for path in files} == files
