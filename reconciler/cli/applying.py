@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 from reconciler.cli.app import App
 from reconciler.cli.options import OutputOptions, PlanOptions
@@ -145,35 +145,19 @@ def sweep(
     json_out: Path | None,
 ) -> int:
     """Deletes expired profiles that this tool created."""
+    removal = _Removal(
+        "sweep",
+        lambda workspace: workspace.plan_sweep(select=select, exclude=exclude),
+        json=json_,
+        json_out=json_out,
+    )
     if dry_run:
-        output = OutputOptions.of("json" if json_ else "text", json_out)
-        with stopping_on_signals(app), app.workspace() as workspace:
-            check_outputs(output.paths(), workspace.config)
-            plan = workspace.plan_sweep(select=select, exclude=exclude)
-            view = view_of(app, plan, rate=workspace.environment.rate)
-            deliver_plan(app, view, output=output, stream=text_stream(output.paths()))
+        _show_removal(app, removal)
         return ExitCode.DONE
-    stream = events_stream(json_out, json_=json_)
-    reporter = _reporter(app, stream=stream, json_=json_, bar=True)
-    with (
-        ExitStack() as stack,
-        stopping_on_signals(app),
-        _reporting_errors(reporter),
-        app.workspace() as workspace,
-    ):
-        _add_event_file(reporter, json_out, workspace=workspace, stack=stack)
-        workspace.state.take_up("sweep")
-        plan = workspace.plan_sweep(select=select, exclude=exclude)
-        view = view_of(app, plan, rate=workspace.environment.rate)
-        if not json_:
-            print_plan(app, view, stream=stream)
-        workspace.check(plan, max_changes=max_changes)
-        _approve(app, workspace, plan=plan, view=view, auto_approve=auto_approve, digest=digest)
-        reporter.again = view.again
-        code = _carry_out(
-            app, workspace, reporter=reporter, plan=plan, max_changes=max_changes, profiles=()
-        )
-    return code if code or not reporter.broken else ExitCode.FAILED
+    _, code = _remove(
+        app, removal, auto_approve=auto_approve, digest=digest, max_changes=max_changes
+    )
+    return code
 
 
 def destroy(
@@ -206,45 +190,83 @@ def destroy(
             ),
         )
     selection = Selection(select, exclude)
+    removal = _Removal(
+        "destroy",
+        lambda workspace: workspace.plans.destroy(selection),
+        json=json_,
+        json_out=json_out,
+        show_requests=show_requests,
+    )
     if dry_run or out is not None:
-        output = OutputOptions.of(
-            "json" if json_ else "text", json_out, show_requests=show_requests
-        )
-        outputs = [*output.paths(), *([out] if out is not None else [])]
-        with stopping_on_signals(app), app.workspace() as workspace:
-            check_outputs(outputs, workspace.config)
-            plan = workspace.plans.destroy(selection)
-            view = view_of(app, plan, rate=workspace.environment.rate)
-            deliver_plan(app, view, output=output, stream=text_stream(outputs))
+        plan = _show_removal(app, removal, out=out)
         if out is not None:
             save_plan(app, plan, out=out)
         return ExitCode.DONE
-    stream = events_stream(json_out, json_=json_)
-    reporter = _reporter(app, stream=stream, json_=json_, bar=True)
+    plan, code = _remove(
+        app, removal, auto_approve=auto_approve, digest=digest, max_changes=max_changes
+    )
+    if not plan.is_empty:
+        again = Command.of("plan").text(app.invocation)
+        app.note(
+            f"what files still declare is created again by the next apply; see it with: {again}"
+        )
+    return code
+
+
+class _Removal(NamedTuple):
+    """A command that deletes profiles: how it makes its plan, and how that is shown."""
+
+    name: str
+    plan: Callable[[Workspace], Plan]
+    json: bool
+    json_out: Path | None
+    show_requests: bool = False
+
+
+def _show_removal(app: App, removal: _Removal, *, out: Path | None = None) -> Plan:
+    """Shows the plan, and changes nothing. ``out`` is the file that it will be saved to."""
+    output = OutputOptions.of(
+        "json" if removal.json else "text", removal.json_out, show_requests=removal.show_requests
+    )
+    outputs = [*output.paths(), *([out] if out is not None else [])]
+    with stopping_on_signals(app), app.workspace() as workspace:
+        check_outputs(outputs, workspace.config)
+        plan = removal.plan(workspace)
+        view = view_of(app, plan, rate=workspace.environment.rate)
+        deliver_plan(app, view, output=output, stream=text_stream(outputs))
+    return plan
+
+
+def _remove(
+    app: App,
+    removal: _Removal,
+    *,
+    auto_approve: bool,
+    digest: str | None,
+    max_changes: int | None,
+) -> tuple[Plan, int]:
+    """Shows the plan, has it approved, and carries it out; returns it and the exit code."""
+    stream = events_stream(removal.json_out, json_=removal.json)
+    reporter = _reporter(app, stream=stream, json_=removal.json, bar=True)
     with (
         ExitStack() as stack,
         stopping_on_signals(app),
         _reporting_errors(reporter),
         app.workspace() as workspace,
     ):
-        _add_event_file(reporter, json_out, workspace=workspace, stack=stack)
-        workspace.state.take_up("destroy")
-        plan = workspace.plans.destroy(selection)
+        _add_event_file(reporter, removal.json_out, workspace=workspace, stack=stack)
+        workspace.state.take_up(removal.name)
+        plan = removal.plan(workspace)
         view = view_of(app, plan, rate=workspace.environment.rate)
-        if not json_:
-            print_plan(app, view, show_requests=show_requests, stream=stream)
+        if not removal.json:
+            print_plan(app, view, show_requests=removal.show_requests, stream=stream)
         workspace.check(plan, max_changes=max_changes)
         _approve(app, workspace, plan=plan, view=view, auto_approve=auto_approve, digest=digest)
         reporter.again = view.again
         code = _carry_out(
             app, workspace, reporter=reporter, plan=plan, max_changes=max_changes, profiles=()
         )
-    if not plan.is_empty:
-        again = Command.of("plan").text(app.invocation)
-        app.note(
-            f"what files still declare is created again by the next apply; see it with: {again}"
-        )
-    return code if code or not reporter.broken else ExitCode.FAILED
+    return plan, code if code or not reporter.broken else ExitCode.FAILED
 
 
 def _carry_out(
